@@ -1,0 +1,13 @@
+# Each tests/unit/test_*.c is a program of its own; exit 77 is a skip.
+if(CMOCKA_FOUND)
+  file(GLOB QUERN_UNIT_TESTS CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/unit/test_*.c)
+  foreach(file IN LISTS QUERN_UNIT_TESTS)
+    get_filename_component(name ${file} NAME_WE)
+    add_executable(${name} ${file})
+    target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/tests ${CMAKE_SOURCE_DIR}/include)
+    target_compile_definitions(${name} PRIVATE _GNU_SOURCE QUERN_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+    target_link_libraries(${name} PRIVATE quern_static PkgConfig::CMOCKA)
+    add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300 LABELS unit)
+  endforeach()
+endif()

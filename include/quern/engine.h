@@ -1,0 +1,118 @@
+/* quern/engine.h - running a model: an engine owns threads and the KV cache, a sequence is one timeline in it.
+ *
+ * One call, quern_engine_step, runs rows of any number of sequences at once; quern_generate is the loop around it that
+ * most callers want. The bits of an output do not depend on batch, chunk size, thread count or instruction set.
+ * An engine is used from one thread at a time; several engines may share a model.
+ */
+#ifndef QUERN_ENGINE_H
+#define QUERN_ENGINE_H
+
+#include "quern/model.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct quern_engine quern_engine;
+typedef struct quern_sequence quern_sequence;
+
+typedef enum quern_kv_type { QUERN_KV_F16, QUERN_KV_F32, QUERN_KV_Q8_0 } quern_kv_type;
+typedef enum quern_arithmetic {
+    QUERN_ARITHMETIC_AS_RUN,         /* int8 activations for quantized weights: how the model is served */
+    QUERN_ARITHMETIC_F32_ACTIVATIONS /* weights decoded to float32, activations float32: measures the weights alone */
+} quern_arithmetic;
+
+typedef struct quern_engine_options {
+    size_t n_threads;         /* 0 = all this process may use */
+    const char *isa;          /* NULL = QUERN_ISA from the environment, else the best; an ISA the machine lacks fails */
+    size_t n_ctx;             /* tokens of KV cache for all sequences together; 0 = the model's own, at most 8192 */
+    size_t n_batch;           /* most rows in one step; longer prompts are cut into chunks; 0 = 512 */
+    quern_kv_type kv_type;
+    quern_arithmetic arithmetic;
+} quern_engine_options;
+
+/* Memory an engine needs, in bytes, before anything is allocated. */
+typedef struct quern_engine_plan {
+    uint64_t weights_mapped;
+    uint64_t kv;
+    uint64_t kv_per_token;
+    uint64_t activations;
+    uint64_t total;
+} quern_engine_plan;
+
+QUERN_API quern_status quern_engine_make_plan(const quern_model *m, const quern_engine_options *opt, quern_engine_plan *out, quern_error *err);
+QUERN_API quern_status quern_engine_create(quern_engine **out, const quern_model *m, const quern_engine_options *opt, quern_error *err);
+QUERN_API void quern_engine_destroy(quern_engine *e);
+
+typedef struct quern_engine_info {
+    const char *isa;      /* the chosen instruction set */
+    size_t n_threads, n_ctx, n_batch;
+    quern_kv_type kv_type;
+    quern_engine_plan plan;
+    uint64_t bytes_per_token; /* weight bytes one decoded token reads */
+    uint64_t macs_per_token;  /* multiply-adds of matrix weights a prefill token needs, the output head excluded */
+} quern_engine_info;
+QUERN_API const quern_engine_info *quern_engine_get_info(const quern_engine *e);
+
+QUERN_API quern_status quern_sequence_create(quern_sequence **out, quern_engine *e, quern_error *err);
+/* A copy that shares all pages until one of the two writes (copy-on-write). */
+QUERN_API quern_status quern_sequence_fork(quern_sequence **out, const quern_sequence *s, quern_error *err);
+QUERN_API void quern_sequence_destroy(quern_sequence *s);
+QUERN_API size_t quern_sequence_n_tokens(const quern_sequence *s);
+/* Forgets everything from position n on. */
+QUERN_API quern_status quern_sequence_truncate(quern_sequence *s, size_t n, quern_error *err);
+
+/* Rows of one sequence in a step. */
+typedef struct quern_step_item {
+    quern_sequence *sequence;
+    const int32_t *ids;
+    size_t n_ids;
+    size_t n_logits;  /* for how many of the last rows logits are wanted: 0, 1 .. n_ids */
+    float *logits;    /* (n_logits, n_vocab), caller's memory */
+} quern_step_item;
+
+/* Appends ids to their sequences and computes the wanted logits. The total number of rows is at most n_batch.
+ * A sequence may appear once. On QUERN_ERROR_CONTEXT_FULL nothing has changed; both numbers are in the message. */
+QUERN_API quern_status quern_engine_step(quern_engine *e, const quern_step_item *items, size_t n_items, quern_error *err);
+
+typedef enum quern_finish { QUERN_FINISH_STOP, QUERN_FINISH_LENGTH, QUERN_FINISH_TOOL_CALLS, QUERN_FINISH_CANCELLED } quern_finish;
+/* "stop", "length", "tool_calls", "cancelled" */
+QUERN_API const char *quern_finish_name(quern_finish f);
+
+/* Called with each newly chosen token; text holds bytes that became complete and are certainly not part of a stop
+ * string (may be empty). Return false to cancel. Called with id -1 once at the end for text still held back. */
+typedef bool (*quern_token_callback)(void *user, int32_t id, const char *text, size_t len);
+/* Called after each prefill chunk with tokens done and total; return false to cancel. May be NULL. */
+typedef bool (*quern_progress_callback)(void *user, size_t done, size_t total);
+
+typedef struct quern_generate_options {
+    size_t max_tokens;               /* 0 = until the context is full */
+    quern_sampling sampling;
+    const char *const *stop;         /* stop strings */
+    size_t n_stop;
+    bool ignore_eos;
+    quern_token_callback on_token;   /* may be NULL */
+    quern_progress_callback on_progress;
+    void *user;
+} quern_generate_options;
+
+typedef struct quern_generation {
+    char *text;          /* the answer without the stop string, NUL-terminated */
+    size_t len;
+    quern_ids ids;       /* every generated token, the one that stopped included */
+    quern_finish finish;
+    size_t n_prompt_tokens;
+    double prefill_seconds, decode_seconds, ttft_seconds;
+} quern_generation;
+QUERN_API void quern_generation_deinit(quern_generation *g);
+
+/* Appends the prompt to the sequence and generates. The last chosen token is not yet in the sequence when it returns.
+ * A prompt that does not fit is QUERN_ERROR_CONTEXT_FULL before any work; nothing is ever truncated. A context that fills while generating
+ * ends with QUERN_FINISH_LENGTH if max_tokens was 0, else QUERN_ERROR_CONTEXT_FULL is returned beforehand (prompt + max_tokens must fit). */
+QUERN_API quern_status quern_generate(quern_engine *e, quern_sequence *s, const int32_t *prompt, size_t n_prompt,
+                                      const quern_generate_options *opt, quern_generation *out, quern_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

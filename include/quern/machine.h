@@ -1,0 +1,38 @@
+/* quern/machine.h - what this machine can do, measured in a few seconds. */
+#ifndef QUERN_MACHINE_H
+#define QUERN_MACHINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "quern/engine.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct quern_machine {
+    char cpu[128];
+    const char *isa_available[8];   /* names, strongest last */
+    size_t n_isa_available;
+    const char *isa_chosen;
+    size_t n_cpus;                  /* that this process may use */
+    uint64_t memory_bytes, memory_available_bytes, last_level_cache_bytes;
+    double read_bandwidth_one;      /* bytes/s, one thread; 0 = not measured */
+    double read_bandwidth_all;      /* bytes/s, all threads */
+    double peak_fma_f32;            /* operations/s (a multiply-add is two), all threads */
+    double peak_vnni_int8;          /* 0 where the machine has none */
+    double peak_amx_int8, peak_amx_bf16;
+} quern_machine;
+
+/* Fills everything but the measured figures. */
+QUERN_API quern_status quern_machine_detect(quern_machine *out, quern_error *err);
+/* Measures bandwidth (buffer of 4 x last-level cache, at least 256 MiB, at most a quarter of free memory) and peaks with n_threads (0 = all). */
+QUERN_API quern_status quern_machine_measure(quern_machine *m, size_t n_threads, quern_error *err);
+/* Read bandwidth in bytes/s over the mapped weights of a model, all threads. */
+QUERN_API quern_status quern_machine_measure_mapping(const quern_model *model, size_t n_threads, double *bytes_per_s, quern_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,59 @@
+/* quern/model.h - a model on disk or in memory: configuration, tokenizer, template, weights.
+ *
+ * A MODEL is a GGUF file (or the first shard of a split one), a Hugging Face folder, or an MLX folder. Weights are mapped, not copied.
+ * A model is immutable after opening and may be shared by several engines and threads.
+ */
+#ifndef QUERN_MODEL_H
+#define QUERN_MODEL_H
+
+#include "quern/chat.h"
+#include "quern/sampling.h"
+#include "quern/tokenizer.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct quern_model quern_model;
+
+typedef struct quern_model_options {
+    bool copy_weights;      /* read the file into memory instead of mapping it (--load copy) */
+    bool without_weights;   /* configuration and tokenizer only; such a model cannot make an engine */
+    bool without_tokenizer; /* skip the tokenizer (a folder without tokenizer files opens then) */
+} quern_model_options;
+
+typedef struct quern_model_info {
+    const char *name;          /* general.name, or the folder's or file's name */
+    const char *path;
+    const char *format;        /* "gguf", "safetensors" or "mlx" */
+    const char *architecture;  /* "qwen2", "qwen3", "llama", "mistral", ... */
+    const char *weights;       /* what most matrix bytes are: "Q4_K", "BF16", "MLX 4-bit g64" */
+    uint64_t n_parameters;     /* elements of all weight tensors, a tied head counted once */
+    uint64_t weight_bytes;     /* bytes of all tensors as stored */
+    uint32_t n_layers, n_heads, n_kv_heads, head_dim, hidden_size, ffn_size, n_vocab;
+    uint32_t n_ctx_train;      /* longest context the model was made for, in tokens */
+    bool tied_embeddings;
+    const int32_t *stop_ids;   /* ids that end an answer */
+    size_t n_stop_ids;
+} quern_model_info;
+
+/* opt may be NULL. `path` NULL or "demo" is not resolved here: see quern_model_open_memory. */
+QUERN_API quern_status quern_model_open(quern_model **out, const char *path, const quern_model_options *opt, quern_error *err);
+/* A GGUF file in memory; data must outlive the model. name is used in messages and as the model's path. */
+QUERN_API quern_status quern_model_open_memory(quern_model **out, const void *data, size_t size, const char *name,
+                                               const quern_model_options *opt, quern_error *err);
+QUERN_API void quern_model_close(quern_model *m); /* NULL is fine */
+
+QUERN_API const quern_model_info *quern_model_get_info(const quern_model *m);
+/* NULL if the model was opened without one or has none. */
+QUERN_API const quern_tokenizer *quern_model_get_tokenizer(const quern_model *m);
+QUERN_API const quern_template *quern_model_get_template(const quern_model *m);
+/* The template's source text, NULL if none. */
+QUERN_API const char *quern_model_get_template_source(const quern_model *m);
+/* The model's own sampling defaults (generation_config.json or general.sampling.*), greedy where it says nothing. */
+QUERN_API quern_sampling quern_model_get_sampling(const quern_model *m);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,44 @@
+/* quern/quantize.h - a checkpoint to GGUF and MLX files in one pass, with a manifest.
+ */
+#ifndef QUERN_QUANTIZE_H
+#define QUERN_QUANTIZE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "quern/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct quern_quantize_progress {
+    const char *tensor;           /* the tensor just finished */
+    size_t tensors_done, tensors_total;
+    uint64_t bytes_done, bytes_total; /* of the source */
+    double seconds;               /* since the start */
+} quern_quantize_progress;
+/* Return false to interrupt; outputs so far are then removed. */
+typedef bool (*quern_quantize_callback)(void *user, const quern_quantize_progress *p);
+
+typedef struct quern_quantize_options {
+    const char *source;            /* Hugging Face folder */
+    const char *output_dir;
+    const char *name;              /* NULL = the source folder's name */
+    const char *formats;           /* comma list as on the command line: "gguf:Q4_K_M,mlx:4bit" */
+    const char *const *tensor_types; /* "REGEX=TYPE" overrides for GGUF */
+    size_t n_tensor_types;
+    size_t n_threads;              /* 0 = all */
+    uint64_t memory_bytes;         /* working memory bound; 0 = 2 GiB */
+    bool dry_run;                  /* plan only: nothing is written */
+    quern_quantize_callback on_progress;
+    void *user;
+} quern_quantize_options;
+
+/* *manifest_json (schema quern.manifest/1; for a dry run the plan) is NUL-terminated; free with quern_free. */
+QUERN_API quern_status quern_quantize(const quern_quantize_options *opt, char **manifest_json, size_t *len, quern_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

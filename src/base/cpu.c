@@ -1,0 +1,150 @@
+/* cpu.c - instruction sets, asked of the processor and of the operating system. */
+#define _GNU_SOURCE
+#include "base/cpu.h"
+
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
+static const char *const isa_names[QN_ISA_COUNT] = {"scalar", "avx2", "avx512", "avx512vnni", "amx", "neon"};
+
+const char *qn_isa_name(qn_isa isa) { return (unsigned)isa < QN_ISA_COUNT ? isa_names[isa] : "unknown"; }
+
+bool qn_isa_from_name(const char *name, qn_isa *out)
+{
+    for (int i = 0; i < QN_ISA_COUNT; i++) {
+        if (strcmp(name, isa_names[i]) == 0) {
+            *out = (qn_isa)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static struct {
+    bool isa[QN_ISA_COUNT];
+    char name[128];
+    size_t last_level_cache;
+} found;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+#if defined(__x86_64__)
+static uint64_t read_xcr0(void)
+{
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return ((uint64_t)high << 32) | low;
+}
+
+/* Linux hands out the AMX tile state only on request: arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA). */
+static bool amx_permitted(void)
+{
+#if defined(__linux__)
+    enum { ARCH_REQ_XCOMP_PERM_CODE = 0x1023, XFEATURE_XTILEDATA_CODE = 18 };
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM_CODE, XFEATURE_XTILEDATA_CODE) == 0;
+#else
+    return false;
+#endif
+}
+
+static void detect_isa(void)
+{
+    unsigned a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) {
+        return;
+    }
+    bool osxsave = (c >> 27 & 1u) != 0, avx = (c >> 28 & 1u) != 0, fma = (c >> 12 & 1u) != 0, f16c = (c >> 29 & 1u) != 0;
+    if (!osxsave || !avx || !fma || !f16c || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
+        return;
+    }
+    uint64_t xcr0 = read_xcr0();
+    bool ymm = (xcr0 & 0x6) == 0x6, zmm = (xcr0 & 0xe6) == 0xe6, tiles = (xcr0 & 0x60000) == 0x60000;
+    found.isa[QN_ISA_AVX2] = ymm && (b >> 5 & 1u) != 0;
+    bool f = (b >> 16 & 1u) != 0, dq = (b >> 17 & 1u) != 0, bw = (b >> 30 & 1u) != 0, vl = (b >> 31 & 1u) != 0;
+    found.isa[QN_ISA_AVX512] = found.isa[QN_ISA_AVX2] && zmm && f && dq && bw && vl;
+    found.isa[QN_ISA_AVX512VNNI] = found.isa[QN_ISA_AVX512] && (c >> 11 & 1u) != 0;
+    bool amx_tile = (d >> 24 & 1u) != 0, amx_int8 = (d >> 25 & 1u) != 0;
+    found.isa[QN_ISA_AMX] = found.isa[QN_ISA_AVX512VNNI] && tiles && amx_tile && amx_int8 && amx_permitted();
+}
+#elif defined(__aarch64__)
+static void detect_isa(void)
+{
+#if defined(__linux__)
+    found.isa[QN_ISA_NEON] = (getauxval(AT_HWCAP) & (1ul << 20)) != 0; /* HWCAP_ASIMDDP: our NEON kernels use the dot product */
+#endif
+}
+#else
+static void detect_isa(void) {}
+#endif
+
+static void detect_name(void)
+{
+    (void)snprintf(found.name, sizeof found.name, "unknown");
+    FILE *f = fopen("/proc/cpuinfo", "re");
+    if (f == NULL) {
+        return;
+    }
+    char line[512];
+    while (fgets(line, sizeof line, f) != NULL) {
+        if (strncmp(line, "model name", 10) == 0) {
+            const char *colon = strchr(line, ':');
+            if (colon != NULL) {
+                colon += strspn(colon, ": \t");
+                (void)snprintf(found.name, sizeof found.name, "%.*s", (int)strcspn(colon, "\n"), colon);
+            }
+            break;
+        }
+    }
+    (void)fclose(f);
+}
+
+static void detect(void)
+{
+    found.isa[QN_ISA_SCALAR] = true;
+    detect_isa();
+    detect_name();
+    long l3 = -1;
+#ifdef _SC_LEVEL3_CACHE_SIZE
+    l3 = sysconf(_SC_LEVEL3_CACHE_SIZE);
+#endif
+    found.last_level_cache = l3 > 0 ? (size_t)l3 : (size_t)32 << 20;
+}
+
+bool qn_isa_available(qn_isa isa)
+{
+    (void)pthread_once(&once, detect);
+    return (unsigned)isa < QN_ISA_COUNT && found.isa[isa];
+}
+
+qn_isa qn_isa_best(void)
+{
+    qn_isa best = QN_ISA_SCALAR;
+    for (int i = 0; i < QN_ISA_COUNT; i++) {
+        if (qn_isa_available((qn_isa)i)) {
+            best = (qn_isa)i;
+        }
+    }
+    return best;
+}
+
+const char *qn_cpu_name(void)
+{
+    (void)pthread_once(&once, detect);
+    return found.name;
+}
+
+size_t qn_cpu_last_level_cache_bytes(void)
+{
+    (void)pthread_once(&once, detect);
+    return found.last_level_cache;
+}

@@ -1,0 +1,25 @@
+/* cpu.h - which instruction sets this machine and its operating system offer. Found once, at first use. */
+#ifndef QN_BASE_CPU_H
+#define QN_BASE_CPU_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Instruction sets that kernels are written for, weakest first. Each x86 level includes those before it
+ * (avx512vnni = F, BW, VL, DQ, VNNI; amx = avx512vnni + AMX-INT8 with the kernel's permission). */
+typedef enum qn_isa { QN_ISA_SCALAR, QN_ISA_AVX2, QN_ISA_AVX512, QN_ISA_AVX512VNNI, QN_ISA_AMX, QN_ISA_NEON, QN_ISA_COUNT } qn_isa;
+
+/* "scalar", "avx2", "avx512", "avx512vnni", "amx", "neon": the names of --isa and QUERN_ISA. */
+const char *qn_isa_name(qn_isa isa);
+bool qn_isa_from_name(const char *name, qn_isa *out);
+/* True if kernels of this level run here. QN_ISA_SCALAR always. */
+bool qn_isa_available(qn_isa isa);
+/* The strongest available level. */
+qn_isa qn_isa_best(void);
+
+/* The processor's name as the system reports it, or "unknown". */
+const char *qn_cpu_name(void);
+/* Size in bytes of the last-level cache that one core reaches; 32 MiB when the system does not say. */
+size_t qn_cpu_last_level_cache_bytes(void);
+
+#endif

@@ -1,0 +1,397 @@
+/* fs.c - files, through POSIX. */
+#define _FILE_OFFSET_BITS 64
+#include "base/fs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/buf.h"
+
+static quern_status status_of_errno(int e)
+{
+    if (e == ENOENT || e == ENOTDIR || e == ELOOP) {
+        return QUERN_ERROR_NOT_FOUND;
+    }
+    return e == ENOMEM ? QUERN_ERROR_MEMORY : QUERN_ERROR_IO;
+}
+
+/* Opens a regular file for reading and gives its size. */
+static quern_status open_regular(int *fd, size_t *size, const char *path, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    struct stat st;
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* non-blocking, so that a FIFO cannot hang us */
+    if (*fd < 0) {
+        QN_FAIL(err, status_of_errno(errno), "%s: cannot open: %s", path, strerror(errno));
+    }
+    if (fstat(*fd, &st) != 0) {
+        QN_FAIL(err, QUERN_ERROR_IO, "%s: cannot stat: %s", path, strerror(errno));
+    }
+    if (!S_ISREG(st.st_mode)) {
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: not a regular file", path);
+    }
+    if (st.st_size < 0 || (uint64_t)st.st_size > SIZE_MAX / 2) {
+        QN_FAIL(err, QUERN_ERROR_LIMIT, "%s: too large for this machine", path);
+    }
+    *size = (size_t)st.st_size;
+done:
+    if (status != QUERN_OK && *fd >= 0) {
+        close(*fd);
+        *fd = -1;
+    }
+    return status;
+}
+
+quern_status qn_mapping_open(qn_mapping *out, const char *path, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    int fd = -1;
+    size_t size = 0;
+    *out = (qn_mapping){0};
+    QN_TRY(open_regular(&fd, &size, path, err));
+    if (size > 0) {
+        void *p = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (p == MAP_FAILED) {
+            QN_FAIL(err, errno == ENOMEM ? QUERN_ERROR_MEMORY : QUERN_ERROR_IO, "%s: cannot map %zu bytes: %s", path, size, strerror(errno));
+        }
+        *out = (qn_mapping){.data = p, .size = size};
+    }
+done:
+    if (fd >= 0) {
+        close(fd);
+    }
+    return status;
+}
+
+void qn_mapping_close(qn_mapping *m)
+{
+    if (m->data != NULL) {
+        (void)munmap((void *)(uintptr_t)m->data, m->size);
+    }
+    *m = (qn_mapping){0};
+}
+
+quern_status qn_file_read(char **out, size_t *size, const char *path, size_t max_bytes, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    int fd = -1;
+    size_t n = 0;
+    char *data = NULL;
+    *out = NULL;
+    QN_TRY(open_regular(&fd, &n, path, err));
+    if (n > max_bytes) {
+        QN_FAIL(err, QUERN_ERROR_LIMIT, "%s: %zu bytes, at most %zu are read", path, n, max_bytes);
+    }
+    data = qn_malloc(n + 1);
+    if (data == NULL) {
+        QN_FAIL_MEMORY(err, path, n + 1);
+    }
+    size_t got = 0;
+    while (got < n) {
+        ssize_t r = read(fd, data + got, n - got);
+        if (r < 0 && errno == EINTR) {
+            continue;
+        }
+        if (r < 0) {
+            QN_FAIL(err, QUERN_ERROR_IO, "%s: cannot read: %s", path, strerror(errno));
+        }
+        if (r == 0) {
+            break; /* the file shrank while being read; what is there is what there is */
+        }
+        got += (size_t)r;
+    }
+    data[got] = '\0';
+    *out = data;
+    data = NULL;
+    if (size != NULL) {
+        *size = got;
+    }
+done:
+    qn_free(data);
+    if (fd >= 0) {
+        close(fd);
+    }
+    return status;
+}
+
+bool qn_path_exists(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0;
+}
+bool qn_path_is_directory(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+bool qn_path_is_file(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+char *qn_path_join(const char *dir, const char *name)
+{
+    qn_buf b;
+    qn_buf_init(&b, 1u << 20);
+    size_t len = strlen(dir);
+    (void)qn_buf_printf(&b, "%s%s%s", dir, len > 0 && dir[len - 1] == '/' ? "" : "/", name);
+    char *joined = qn_buf_take(&b, NULL);
+    qn_buf_deinit(&b);
+    return joined;
+}
+
+const char *qn_path_base(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash != NULL ? slash + 1 : path;
+}
+
+bool qn_path_is_plain_name(const char *name, size_t len)
+{
+    if (len == 0 || len > 255 || memchr(name, '/', len) != NULL || memchr(name, '\0', len) != NULL) {
+        return false;
+    }
+    return !(len == 1 && name[0] == '.') && !(len == 2 && name[0] == '.' && name[1] == '.');
+}
+
+quern_status qn_dir_create(const char *path, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    char *copy = qn_strdup(path);
+    if (copy == NULL) {
+        QN_FAIL_MEMORY(err, path, strlen(path) + 1);
+    }
+    for (char *p = copy + 1; copy[0] != '\0'; p++) {
+        if (*p == '/' || *p == '\0') {
+            char saved = *p;
+            *p = '\0';
+            if (mkdir(copy, 0777) != 0 && errno != EEXIST) {
+                QN_FAIL(err, QUERN_ERROR_IO, "%s: cannot create folder: %s", copy, strerror(errno));
+            }
+            *p = saved;
+            if (saved == '\0') {
+                break;
+            }
+        }
+    }
+    if (!qn_path_is_directory(path)) {
+        QN_FAIL(err, QUERN_ERROR_IO, "%s: exists and is not a folder", path);
+    }
+done:
+    qn_free(copy);
+    return status;
+}
+
+quern_status qn_disk_free(const char *path, uint64_t *bytes, quern_error *err)
+{
+    struct statvfs s;
+    if (statvfs(path, &s) != 0) {
+        return qn_error_set(err, QUERN_ERROR_IO, "%s: cannot ask for free space: %s", path, strerror(errno));
+    }
+    *bytes = (uint64_t)s.f_bavail * (uint64_t)s.f_frsize;
+    return QUERN_OK;
+}
+
+/* ---- output files ---- */
+
+/* Open temporary names, so that an interrupted program can remove them from a signal handler:
+ * fixed table, entries set and cleared atomically, paths never freed while listed. */
+enum { OUT_FILES_MAX = 256 };
+static _Atomic(const char *) open_temporaries[OUT_FILES_MAX];
+
+struct qn_out_file {
+    int fd;
+    char *final_path;
+    char *temporary_path;
+    uint64_t position;
+    size_t slot;
+    uint8_t *buffer;
+    size_t buffered;
+};
+
+enum { OUT_BUFFER_BYTES = 1 << 20 };
+
+static quern_status write_all(qn_out_file *f, const uint8_t *data, size_t size, quern_error *err)
+{
+    while (size > 0) {
+        ssize_t n = write(f->fd, data, size);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            return qn_error_set(err, QUERN_ERROR_IO, "%s: cannot write: %s", f->final_path, strerror(errno));
+        }
+        data += n;
+        size -= (size_t)n;
+    }
+    return QUERN_OK;
+}
+
+static quern_status flush_buffer(qn_out_file *f, quern_error *err)
+{
+    quern_status status = write_all(f, f->buffer, f->buffered, err);
+    f->buffered = 0;
+    return status;
+}
+
+quern_status qn_out_file_create(qn_out_file **out, const char *final_path, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_out_file *f = qn_calloc(1, sizeof *f);
+    qn_buf name;
+    qn_buf_init(&name, 1u << 16);
+    *out = NULL;
+    if (f == NULL) {
+        QN_FAIL_MEMORY(err, final_path, sizeof *f);
+    }
+    f->fd = -1;
+    f->slot = OUT_FILES_MAX;
+    (void)qn_buf_printf(&name, "%s.%ld.part", final_path, (long)getpid());
+    f->final_path = qn_strdup(final_path);
+    f->temporary_path = qn_buf_take(&name, NULL);
+    f->buffer = qn_malloc(OUT_BUFFER_BYTES);
+    if (f->final_path == NULL || f->temporary_path == NULL || f->buffer == NULL) {
+        QN_FAIL_MEMORY(err, final_path, OUT_BUFFER_BYTES);
+    }
+    f->fd = open(f->temporary_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (f->fd < 0) {
+        QN_FAIL(err, QUERN_ERROR_IO, "%s: cannot create: %s", final_path, strerror(errno));
+    }
+    for (size_t i = 0; i < OUT_FILES_MAX && f->slot == OUT_FILES_MAX; i++) {
+        const char *expected = NULL;
+        if (atomic_compare_exchange_strong(&open_temporaries[i], &expected, f->temporary_path)) {
+            f->slot = i;
+        }
+    }
+    *out = f;
+    f = NULL;
+done:
+    qn_buf_deinit(&name);
+    qn_out_file_close(f);
+    return status;
+}
+
+quern_status qn_out_file_write(qn_out_file *f, const void *data, size_t size, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    f->position += size;
+    if (size > OUT_BUFFER_BYTES - f->buffered) {
+        QN_TRY(flush_buffer(f, err));
+        if (size >= OUT_BUFFER_BYTES) {
+            return write_all(f, data, size, err);
+        }
+    }
+    if (size > 0) {
+        memcpy(f->buffer + f->buffered, data, size);
+        f->buffered += size;
+    }
+done:
+    return status;
+}
+
+quern_status qn_out_file_write_at(qn_out_file *f, uint64_t offset, const void *data, size_t size, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    const uint8_t *p = data;
+    QN_TRY(flush_buffer(f, err));
+    while (size > 0) {
+        ssize_t n = pwrite(f->fd, p, size, (off_t)offset);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            QN_FAIL(err, QUERN_ERROR_IO, "%s: cannot write: %s", f->final_path, strerror(errno));
+        }
+        p += n;
+        size -= (size_t)n;
+        offset += (uint64_t)n;
+    }
+done:
+    return status;
+}
+
+uint64_t qn_out_file_position(const qn_out_file *f) { return f->position; }
+
+/* Makes a rename durable; a file system that cannot sync folders is no reason to fail. */
+static void sync_parent(const char *path)
+{
+    const char *base = qn_path_base(path);
+    char *dir = base == path ? qn_strdup(".") : qn_strndup(path, (size_t)(base - path));
+    if (dir != NULL) {
+        int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd >= 0) {
+            (void)fsync(fd);
+            close(fd);
+        }
+        qn_free(dir);
+    }
+}
+
+static void forget_temporary(qn_out_file *f)
+{
+    if (f->slot < OUT_FILES_MAX) {
+        atomic_store(&open_temporaries[f->slot], NULL);
+        f->slot = OUT_FILES_MAX;
+    }
+}
+
+quern_status qn_out_file_commit(qn_out_file *f, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    QN_TRY(flush_buffer(f, err));
+    if (fsync(f->fd) != 0) {
+        QN_FAIL(err, QUERN_ERROR_IO, "%s: cannot sync: %s", f->final_path, strerror(errno));
+    }
+    int closed = close(f->fd);
+    f->fd = -1;
+    if (closed != 0) {
+        QN_FAIL(err, QUERN_ERROR_IO, "%s: cannot close: %s", f->final_path, strerror(errno));
+    }
+    if (rename(f->temporary_path, f->final_path) != 0) {
+        QN_FAIL(err, QUERN_ERROR_IO, "%s: cannot rename into place: %s", f->final_path, strerror(errno));
+    }
+    forget_temporary(f);
+    sync_parent(f->final_path);
+    qn_free(f->temporary_path);
+    f->temporary_path = NULL;
+done:
+    return status;
+}
+
+void qn_out_file_close(qn_out_file *f)
+{
+    if (f == NULL) {
+        return;
+    }
+    if (f->fd >= 0) {
+        close(f->fd);
+        f->fd = -1;
+        (void)unlink(f->temporary_path);
+    } else if (f->temporary_path != NULL && f->slot < OUT_FILES_MAX) {
+        (void)unlink(f->temporary_path);
+    }
+    forget_temporary(f);
+    qn_free(f->buffer);
+    qn_free(f->final_path);
+    qn_free(f->temporary_path);
+    qn_free(f);
+}
+
+void qn_out_file_remove_all_temporary(void)
+{
+    for (size_t i = 0; i < OUT_FILES_MAX; i++) {
+        const char *path = atomic_load(&open_temporaries[i]);
+        if (path != NULL) {
+            (void)unlink(path);
+        }
+    }
+}

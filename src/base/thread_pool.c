@@ -1,0 +1,233 @@
+/* thread_pool.c - the SPMD team. Workers wait for a new generation number: first spinning, then on a condition variable.
+ *
+ * Invariant: `generation` counts runs; a worker that has seen generation g takes part in run g + 1 exactly once. */
+#define _GNU_SOURCE
+#include "base/thread_pool.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+
+/* How long a waiter spins before it gives its core away. A step's phases are tens of microseconds apart, so this covers them; between
+ * tokens (sampling, printing) too; an idle pool parks after it. */
+enum { SPIN_NS = 100000 };
+
+struct qn_pool {
+    size_t n_threads;
+    pthread_t *threads;
+    size_t n_started;
+
+    qn_pool_fn fn;
+    void *arg;
+    _Alignas(64) _Atomic(uint32_t) generation;
+    _Alignas(64) _Atomic(uint32_t) n_running;
+    _Alignas(64) _Atomic(uint32_t) barrier_count;
+    _Alignas(64) _Atomic(uint32_t) barrier_phase;
+    _Atomic(uint32_t) n_parked;
+    atomic_bool stop;
+    bool oversubscribed; /* more threads than cores: spinning would only steal time */
+    pthread_mutex_t mutex;
+    pthread_cond_t wake;
+};
+
+typedef struct worker_start {
+    qn_pool *pool;
+    size_t index;
+} worker_start;
+
+static inline void cpu_relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+size_t qn_cpu_usable_count(void)
+{
+    size_t n = 1;
+#if defined(__linux__)
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) {
+        int count = CPU_COUNT(&set);
+        n = count > 0 ? (size_t)count : 1;
+    }
+    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "re"); /* "max 100000" or "QUOTA PERIOD" (cgroup v2) */
+    if (f != NULL) {
+        long long quota, period;
+        if (fscanf(f, "%lld %lld", &quota, &period) == 2 && quota > 0 && period > 0) {
+            size_t cores = (size_t)((quota + period - 1) / period);
+            n = cores < n ? (cores > 0 ? cores : 1) : n;
+        }
+        (void)fclose(f);
+    }
+#else
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    n = online > 0 ? (size_t)online : 1;
+#endif
+    return n;
+}
+
+/* Waits until *word differs from `seen`; true while still equal after the spin. */
+static bool spin_while_equal(const _Atomic(uint32_t) *word, uint32_t seen, bool oversubscribed)
+{
+    if (oversubscribed) {
+        return atomic_load_explicit(word, memory_order_acquire) == seen;
+    }
+    uint64_t begin = 0;
+    for (unsigned i = 0;; i++) {
+        if (atomic_load_explicit(word, memory_order_acquire) != seen) {
+            return false;
+        }
+        cpu_relax();
+        if ((i & 255u) == 255u) {
+            uint64_t now = qn_clock_ns();
+            begin = begin == 0 ? now : begin;
+            if (now - begin > SPIN_NS) {
+                return true;
+            }
+        }
+    }
+}
+
+static void *worker_main(void *arg)
+{
+    worker_start start = *(worker_start *)arg;
+    qn_free(arg);
+    qn_pool *p = start.pool;
+    uint32_t seen = 0;
+    for (;;) {
+        if (spin_while_equal(&p->generation, seen, p->oversubscribed)) {
+            pthread_mutex_lock(&p->mutex);
+            atomic_fetch_add(&p->n_parked, 1);
+            while (atomic_load(&p->generation) == seen) {
+                pthread_cond_wait(&p->wake, &p->mutex);
+            }
+            atomic_fetch_sub(&p->n_parked, 1);
+            pthread_mutex_unlock(&p->mutex);
+        }
+        seen++;
+        if (atomic_load_explicit(&p->stop, memory_order_acquire)) {
+            return NULL;
+        }
+        p->fn(p->arg, (qn_member){.pool = p, .index = start.index, .n_threads = p->n_threads});
+        atomic_fetch_sub_explicit(&p->n_running, 1, memory_order_release);
+    }
+}
+
+/* Starts a new generation and wakes whoever parked. */
+static void announce(qn_pool *p)
+{
+    atomic_fetch_add(&p->generation, 1);
+    if (atomic_load(&p->n_parked) > 0) {
+        pthread_mutex_lock(&p->mutex);
+        pthread_cond_broadcast(&p->wake);
+        pthread_mutex_unlock(&p->mutex);
+    }
+}
+
+quern_status qn_pool_create(qn_pool **out, size_t n_threads, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_pool *p = NULL;
+    *out = NULL;
+    if (n_threads < 1 || n_threads > 1024) {
+        QN_FAIL(err, QUERN_ERROR_USAGE, "threads: %zu, expected 1 to 1024", n_threads);
+    }
+    p = qn_malloc_aligned(sizeof *p);
+    if (p == NULL) {
+        QN_FAIL_MEMORY(err, "a thread pool", sizeof *p);
+    }
+    *p = (qn_pool){.n_threads = n_threads, .oversubscribed = n_threads > qn_cpu_usable_count()};
+    pthread_mutex_init(&p->mutex, NULL);
+    pthread_cond_init(&p->wake, NULL);
+    p->threads = qn_calloc(n_threads, sizeof *p->threads);
+    if (p->threads == NULL) {
+        QN_FAIL_MEMORY(err, "a thread pool", n_threads * sizeof *p->threads);
+    }
+    for (size_t i = 1; i < n_threads; i++) {
+        worker_start *start = qn_malloc(sizeof *start);
+        if (start == NULL) {
+            QN_FAIL_MEMORY(err, "a thread", sizeof *start);
+        }
+        *start = (worker_start){.pool = p, .index = i};
+        if (pthread_create(&p->threads[i], NULL, worker_main, start) != 0) {
+            qn_free(start);
+            QN_FAIL(err, QUERN_ERROR_LIMIT, "the system refused thread %zu of %zu", i + 1, n_threads);
+        }
+        p->n_started++;
+    }
+    *out = p;
+    p = NULL;
+done:
+    qn_pool_destroy(p);
+    return status;
+}
+
+void qn_pool_destroy(qn_pool *p)
+{
+    if (p == NULL) {
+        return;
+    }
+    atomic_store_explicit(&p->stop, true, memory_order_release);
+    announce(p);
+    for (size_t i = 1; i <= p->n_started; i++) {
+        pthread_join(p->threads[i], NULL);
+    }
+    pthread_cond_destroy(&p->wake);
+    pthread_mutex_destroy(&p->mutex);
+    qn_free(p->threads);
+    qn_free_aligned(p);
+}
+
+size_t qn_pool_n_threads(const qn_pool *pool) { return pool->n_threads; }
+
+void qn_pool_run(qn_pool *p, qn_pool_fn fn, void *arg)
+{
+    p->fn = fn;
+    p->arg = arg;
+    atomic_store_explicit(&p->n_running, (uint32_t)(p->n_threads - 1), memory_order_relaxed);
+    if (p->n_threads > 1) {
+        announce(p);
+    }
+    fn(arg, (qn_member){.pool = p, .index = 0, .n_threads = p->n_threads});
+    uint32_t running;
+    while ((running = atomic_load_explicit(&p->n_running, memory_order_acquire)) != 0) {
+        if (spin_while_equal(&p->n_running, running, p->oversubscribed)) {
+            sched_yield();
+        }
+    }
+}
+
+void qn_member_barrier(qn_member m)
+{
+    qn_pool *p = m.pool;
+    if (m.n_threads == 1) {
+        return;
+    }
+    uint32_t phase = atomic_load_explicit(&p->barrier_phase, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&p->barrier_count, 1, memory_order_acq_rel) + 1 == m.n_threads) {
+        atomic_store_explicit(&p->barrier_count, 0, memory_order_relaxed);
+        atomic_store_explicit(&p->barrier_phase, phase + 1, memory_order_release);
+        return;
+    }
+    while (spin_while_equal(&p->barrier_phase, phase, p->oversubscribed)) {
+        sched_yield();
+    }
+}
+
+void qn_member_span(qn_member m, size_t n, size_t unit, size_t *begin, size_t *end)
+{
+    size_t units = (n + unit - 1) / unit;
+    size_t share = units / m.n_threads, extra = units % m.n_threads;
+    size_t first = m.index * share + (m.index < extra ? m.index : extra);
+    size_t last = first + share + (m.index < extra ? 1 : 0);
+    *begin = first * unit < n ? first * unit : n;
+    *end = last * unit < n ? last * unit : n;
+}

@@ -1,0 +1,18 @@
+/* safetensors_write.h - writes one safetensors file, streamed, named only when complete. */
+#ifndef QN_FORMATS_SAFETENSORS_WRITE_H
+#define QN_FORMATS_SAFETENSORS_WRITE_H
+
+#include "formats/safetensors_read.h"
+
+typedef struct qn_safetensors_writer qn_safetensors_writer;
+
+quern_status qn_safetensors_writer_create(qn_safetensors_writer **out, const char *final_path, quern_error *err);
+void qn_safetensors_writer_destroy(qn_safetensors_writer *w);
+quern_status qn_safetensors_put_metadata(qn_safetensors_writer *w, const char *key, const char *value, quern_error *err);
+quern_status qn_safetensors_declare(qn_safetensors_writer *w, const char *name, qn_dtype t, const uint64_t *shape, uint32_t n_dims, quern_error *err);
+quern_status qn_safetensors_writer_begin_data(qn_safetensors_writer *w, quern_error *err);
+quern_status qn_safetensors_write_data(qn_safetensors_writer *w, size_t index, uint64_t offset, const void *data, size_t size, quern_error *err);
+quern_status qn_safetensors_writer_commit(qn_safetensors_writer *w, quern_error *err);
+uint64_t qn_safetensors_writer_bytes(const qn_safetensors_writer *w);
+
+#endif

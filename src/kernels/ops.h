@@ -1,0 +1,81 @@
+/* ops.h - the contract of everything that is no matrix product: norms, rope, attention, activation functions, copies.
+ *
+ * All of these give the same bits on every instruction set. Sums over a row use the 16-lane order and tree of matmul.h. Elementary functions are
+ * the project's own (vmath.h): the same float operations in scalar and vector form.
+ */
+#ifndef QN_KERNELS_OPS_H
+#define QN_KERNELS_OPS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include "base/cpu.h"
+#include "kernels/matmul.h"
+
+/* KV cache pages: 64 positions. Per layer and page, for n_kv_heads heads of head_dim (multiple of 2, at most 512):
+ *   K: [kv_head][group of 16 positions (4)][dim][16]   - 16 keys in lanes, dimension-major
+ *   V: [kv_head][position (64)][dim]
+ * Elements float32 or float16. */
+#define QN_KV_PAGE 64
+#define QN_KV_GROUP 16
+/* Softmax chunk: positions [256c, 256c + 256), counted from position 0 of the sequence. */
+#define QN_ATTN_CHUNK 256
+
+typedef enum qn_kv_format { QN_KV_FORMAT_F32, QN_KV_FORMAT_F16 } qn_kv_format;
+
+/* The keys and values one layer of one sequence sees. Page i holds positions [64i, 64i + 64). */
+typedef struct qn_kv_view {
+    qn_kv_format format;
+    const void *const *k_pages;  /* each points at the layer's K part of a page */
+    const void *const *v_pages;
+    size_t n_kv_heads, head_dim;
+} qn_kv_view;
+
+/* Partial attention over some chunks: for one query head, m = running max, l = running sum of exp, o (head_dim) unnormalised. */
+typedef struct qn_attn_args {
+    const qn_kv_view *kv;
+    size_t kv_head;
+    size_t n_queries;            /* query rows handled together: any mix of (token, head of this kv group) */
+    const float *const *q;       /* n_queries pointers to (head_dim), already roped, NOT scaled */
+    float *const *out;           /* n_queries pointers to (head_dim) */
+    const size_t *position;      /* position of each query; it sees keys j with first[i] <= j <= position[i] */
+    const size_t *first;         /* 0, or position - window + 1 for a sliding window (never negative) */
+    float scale;                 /* multiplies each score after its chain */
+    void *scratch;               /* QN_ATTN_SCRATCH_BYTES(n_queries, head_dim), 64-byte aligned, private to the thread */
+} qn_attn_args;
+#define QN_ATTN_SCRATCH_BYTES(n_queries, head_dim) ((n_queries) * ((QN_ATTN_CHUNK) + (head_dim) + 64u) * sizeof(float) + 4096u)
+
+/* Attention, exactly: s_j = scale * (chain over dims in order: s = fmaf(q[d], k[j][d], s), from 0).
+ * Per chunk c that has visible keys: m_c = max s_j; p_j = exp(s_j - m_c); l_c = 16-lane sum of p_j by (j mod 16), tree as in matmul.h;
+ * o_c[d] = chain over visible j in order: fmaf(p_j, v[j][d], o), from 0. Invisible keys take no part.
+ * Chunks in order: first one gives (m, l, o); then M = max(m, m_c), f = exp(m - M), g = exp(m_c - M),
+ * l = fmaf(l, f, l_c * g), o[d] = fmaf(o[d], f, o_c[d] * g), m = M. At the end out[d] = o[d] / l. */
+typedef struct qn_ops {
+    qn_isa isa;
+    /* y[i] = x[i] * r * w[i] with r = 1 / sqrtf(sum(x^2)/n + eps): two products in this order, sum in 16 lanes by fmaf. w may be NULL (all ones).
+     * In place allowed. */
+    void (*rms_norm)(float *y, const float *x, const float *w, size_t n, float eps);
+    /* y[i] += x[i] */
+    void (*add)(float *y, const float *x, size_t n);
+    /* y[i] = silu(gate[i]) * up[i], silu(v) = v / (1 + exp(-v)) with the project's exp */
+    void (*silu_mul)(float *y, const float *gate, const float *up, size_t n);
+    /* Rotates pairs in place: half-split form pairs (i, i + n_rot/2), interleaved form (2i, 2i+1), i < n_rot/2.
+     * a' = a*cos - b*sin as fmaf(a, cos, -(b*sin)); b' = fmaf(a, sin, b*cos). cos_sin: n_rot/2 cosines then n_rot/2 sines. */
+    void (*rope_half)(float *head, const float *cos_sin, size_t n_rot);
+    void (*rope_interleaved)(float *head, const float *cos_sin, size_t n_rot);
+    /* Stores one position's K and V of one kv head into the layer's page parts (k_page/v_page as in qn_kv_view), slot 0..63. */
+    void (*kv_store)(qn_kv_format format, void *k_page, void *v_page, size_t kv_head, size_t head_dim, size_t slot, const float *k, const float *v);
+    void (*attention)(const qn_attn_args *args);
+    /* Partial form for splitting over chunks: computes chunks [c0, c1) only; ml (n_queries, 2) receives m and l, out the unnormalised o.
+     * A query without visible keys in the range gets m = -INFINITY, l = 0, o = 0. */
+    void (*attention_partial)(const qn_attn_args *args, size_t c0, size_t c1, float *ml);
+    /* The largest element's lowest index; NaN counts as larger than everything and is returned. */
+    size_t (*argmax)(const float *x, size_t n);
+    /* Decodes one embedding row of any supported weight type into float32. */
+} qn_ops;
+
+/* The table of one level (levels share functions where nothing is faster). Never NULL. */
+const qn_ops *qn_ops_get(qn_isa isa);
+/* Calls served by the attention and norm of a level since start (tests). */
+uint64_t qn_ops_calls(qn_isa isa);
+
+#endif

@@ -1,0 +1,29 @@
+/* codec.h - scalar decoders and encoders of every type: the definition that kernels and files are held to.
+ *
+ * Decoding gives the float32 values that the format defines, bit for bit (checked against goldens). */
+#ifndef QN_QUANT_CODEC_H
+#define QN_QUANT_CODEC_H
+
+#include "quant/dtype.h"
+
+/* Decodes n elements (whole blocks) of type t at src into dst. t must have a decoder: qn_decode_supported. */
+bool qn_decode_supported(qn_dtype t);
+void qn_decode_row(qn_dtype t, const void *src, float *dst, size_t n);
+
+/* Decodes n elements of an MLX affine row that starts at element 0: packed words, and scale/bias of type sb
+ * (F32, F16 or BF16). w = scale*q + bias rounded as `scale*q` then `+ bias` in float32. n is a multiple of the group. */
+void qn_decode_affine_row(qn_affine a, const uint32_t *packed, const void *scales, const void *biases, qn_dtype sb, float *dst, size_t n);
+/* The integer codes of elements [first, first+n) of such a row. */
+void qn_unpack_affine(uint32_t bits, const uint32_t *packed, size_t first, size_t n, uint8_t *codes);
+
+/* Encodes n elements (whole blocks) into dst. `importance` (n weights >= 0, one a column) may be NULL.
+ * Rows must be finite: qn_find_non_finite first. */
+bool qn_encode_supported(qn_dtype t);
+void qn_encode_row(qn_dtype t, const float *src, void *dst, size_t n, const float *importance);
+/* MLX affine; writes packed words, and scales and biases as type sb. */
+void qn_encode_affine_row(qn_affine a, const float *src, uint32_t *packed, void *scales, void *biases, qn_dtype sb, size_t n);
+
+/* Index of the first NaN or infinity, or n if there is none. */
+size_t qn_find_non_finite(const float *v, size_t n);
+
+#endif

@@ -1,0 +1,55 @@
+/* qn_test.h - what every unit test includes: cmocka and the paths of test data.
+ *
+ * Data that `make test` needs is in tests/data (path helper below); larger reference data may be beside the checkout in
+ * ../shared: a test that wants it calls qn_test_shared and skips visibly when it is absent. */
+#ifndef QN_TEST_H
+#define QN_TEST_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "quern/status.h"
+
+/* "tests/data/NAME" as an absolute path, in a rotating static buffer. */
+static inline const char *qn_test_data(const char *name)
+{
+    static char buffers[8][1024];
+    static unsigned next;
+    char *b = buffers[next++ % 8];
+    (void)snprintf(b, 1024, "%s/tests/data/%s", QUERN_SOURCE_DIR, name);
+    return b;
+}
+
+/* "../shared/NAME", or NULL where that folder does not exist (then print "SKIP: NAME: ..." and skip()). */
+static inline const char *qn_test_shared(const char *name)
+{
+    static char buffers[8][1024];
+    static unsigned next;
+    char *b = buffers[next++ % 8];
+    (void)snprintf(b, 1024, "%s/../shared/%s", QUERN_SOURCE_DIR, name);
+    FILE *f = fopen(b, "r");
+    if (f == NULL) {
+        return NULL;
+    }
+    (void)fclose(f);
+    return b;
+}
+
+/* Asserts that a call succeeded and shows its message if not. */
+#define assert_ok(call)                                                                              \
+    do {                                                                                             \
+        quern_status qn_test_status = (call);                                                        \
+        if (qn_test_status != QUERN_OK) {                                                            \
+            print_error("%s: %s: %s\n", #call, quern_status_name(qn_test_status), err.message);      \
+        }                                                                                            \
+        assert_int_equal(qn_test_status, QUERN_OK);                                                  \
+    } while (0)
+
+#endif

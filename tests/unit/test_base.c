@@ -1,0 +1,235 @@
+/* test_base.c - error messages, arena, buffer, JSON, UTF-8, files, thread pool. */
+#include "qn_test.h"
+
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "base/cpu.h"
+#include "base/fs.h"
+#include "base/half.h"
+#include "base/json.h"
+#include "base/sha256.h"
+#include "base/thread_pool.h"
+#include "base/utf8.h"
+
+static void error_is_cut_at_a_character(void **state)
+{
+    (void)state;
+    quern_error err;
+    char text[2000];
+    for (size_t i = 0; i + 1 < sizeof text; i += 2) {
+        memcpy(text + i, "\xc3\xa4", 2);
+    }
+    text[sizeof text - 1] = '\0';
+    (void)qn_error_set(&err, QUERN_ERROR_INVALID, "%s", text);
+    assert_true(qn_utf8_valid(err.message, strlen(err.message)));
+    assert_true(strlen(err.message) > 1000);
+    (void)qn_error_set(&err, QUERN_ERROR_INVALID, "a\x1b[31mb");
+    assert_string_equal(err.message, "a?[31mb");
+}
+
+static void arena_aligns_and_respects_its_ceiling(void **state)
+{
+    (void)state;
+    qn_arena a;
+    qn_arena_init(&a, 1 << 20);
+    for (size_t i = 1; i < 200; i++) {
+        char *p = qn_arena_alloc_aligned(&a, i);
+        assert_non_null(p);
+        assert_int_equal((uintptr_t)p % 64, 0);
+        for (size_t k = 0; k < i; k++) {
+            assert_int_equal(p[k], 0);
+            p[k] = 1;
+        }
+    }
+    assert_null(qn_arena_alloc(&a, 1 << 20));
+    assert_null(qn_arena_alloc_array(&a, SIZE_MAX / 2, 3));
+    qn_arena_deinit(&a);
+}
+
+static void json_round_trip(void **state)
+{
+    (void)state;
+    static const char text[] = "{\"b\":1,\"a\":[true,null,-2.5,\"x\\u00e4\"],\"c\":{}}";
+    qn_json *v;
+    quern_error err;
+    assert_int_equal(qn_json_parse(&v, text, sizeof text - 1, 0, "t", &err), QUERN_OK);
+    qn_buf b;
+    qn_buf_init(&b, 1 << 20);
+    assert_true(qn_json_write(v, 0, &b));
+    assert_string_equal(qn_buf_text(&b), "{\"b\":1,\"a\":[true,null,-2.5,\"x\xc3\xa4\"],\"c\":{}}");
+    qn_json_free(v);
+    qn_buf_deinit(&b);
+}
+
+static void json_refuses(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"", "{", "[1,]", "{\"a\":1,\"a\":2}", "1 2", "\"\xff\"", "1e999", "99999999999999999999", "nul"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        qn_json *v;
+        quern_error err;
+        assert_int_equal(qn_json_parse(&v, bad[i], strlen(bad[i]), QN_JSON_REJECT_DUPLICATES, "t", &err), QUERN_ERROR_INVALID);
+        assert_null(v);
+    }
+    char deep[4096];
+    memset(deep, '[', sizeof deep);
+    qn_json *v;
+    quern_error err;
+    assert_int_equal(qn_json_parse(&v, deep, sizeof deep, 0, "t", &err), QUERN_ERROR_INVALID);
+    assert_non_null(strstr(err.message, "nested deeper"));
+}
+
+static void utf8_strictness(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe0\x80\x80", "\xff", "\xc3"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        assert_false(qn_utf8_valid(bad[i], strlen(bad[i])));
+    }
+    for (uint32_t cp = 0; cp <= 0x10ffff; cp++) {
+        if (cp >= 0xd800 && cp <= 0xdfff) {
+            continue;
+        }
+        char s[4];
+        uint32_t back;
+        size_t n = qn_utf8_encode(cp, s);
+        assert_int_equal(qn_utf8_decode(s, n, &back), n);
+        assert_int_equal(back, cp);
+        assert_int_equal(qn_utf8_complete_prefix(s, n), n);
+        if (n > 1) {
+            assert_int_equal(qn_utf8_complete_prefix(s, n - 1), 0);
+        }
+    }
+}
+
+static void half_round_trip(void **state)
+{
+    (void)state;
+    for (uint32_t h = 0; h < 65536; h++) {
+        float f = qn_f32_from_f16((uint16_t)h);
+        if (f == f) {
+            assert_int_equal(qn_f16_from_f32(f), h);
+        }
+        float g = qn_f32_from_bf16((uint16_t)h);
+        if (g == g) {
+            assert_int_equal(qn_bf16_from_f32(g), h);
+        }
+    }
+#if defined(__FLT16_MANT_DIG__)
+    uint32_t seed = 1; /* against the compiler's own conversion, over random bit patterns */
+    for (int i = 0; i < 2000000; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        float f = qn_f32_from_bits(seed);
+        if (f == f) {
+            _Float16 r = (_Float16)f;
+            uint16_t bits;
+            memcpy(&bits, &r, 2);
+            assert_int_equal(qn_f16_from_f32(f), bits);
+        }
+    }
+#endif
+}
+
+static void out_file_appears_only_when_committed(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/quern-test-XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    char *path = qn_path_join(dir, "a.bin");
+    quern_error err;
+    qn_out_file *f;
+    assert_int_equal(qn_out_file_create(&f, path, &err), QUERN_OK);
+    assert_int_equal(qn_out_file_write(f, "hello", 5, &err), QUERN_OK);
+    assert_false(qn_path_exists(path));
+    qn_out_file_close(f);
+    assert_false(qn_path_exists(path));
+    assert_int_equal(qn_out_file_create(&f, path, &err), QUERN_OK);
+    assert_int_equal(qn_out_file_write(f, "hello", 5, &err), QUERN_OK);
+    assert_int_equal(qn_out_file_write_at(f, 1, "E", 1, &err), QUERN_OK);
+    assert_int_equal(qn_out_file_write(f, "!", 1, &err), QUERN_OK);
+    assert_int_equal(qn_out_file_commit(f, &err), QUERN_OK);
+    qn_out_file_close(f);
+    char *text;
+    size_t n;
+    assert_int_equal(qn_file_read(&text, &n, path, 100, &err), QUERN_OK);
+    assert_string_equal(text, "hEllo!");
+    char hex[65];
+    assert_int_equal(qn_sha256_file(path, hex, &err), QUERN_OK);
+    char hex2[65];
+    assert_int_equal(qn_sha256_bytes("hEllo!", 6, hex2, &err), QUERN_OK);
+    assert_string_equal(hex, hex2);
+    qn_free(text);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(dir), 0); /* nothing else was left in it */
+    qn_free(path);
+}
+
+typedef struct sum_job {
+    _Atomic(uint64_t) total;
+    uint32_t slot[8];
+} sum_job;
+
+static void sum_part(void *arg, qn_member m)
+{
+    sum_job *job = arg;
+    for (int round = 0; round < 50; round++) {
+        job->slot[m.index] = (uint32_t)round;
+        qn_member_barrier(m);
+        for (size_t i = 0; i < m.n_threads; i++) {
+            job->total += job->slot[i];
+        }
+        qn_member_barrier(m);
+    }
+    size_t a, b;
+    qn_member_span(m, 1003, 16, &a, &b);
+    job->total += (b - a) * 1000000u;
+}
+
+static void pool_barriers_and_spans(void **state)
+{
+    (void)state;
+    for (size_t n = 1; n <= 5; n++) {
+        qn_pool *p;
+        quern_error err;
+        assert_int_equal(qn_pool_create(&p, n, &err), QUERN_OK);
+        for (int run = 0; run < 20; run++) {
+            sum_job job = {0};
+            qn_pool_run(p, sum_part, &job);
+            assert_int_equal(job.total, n * n * (49 * 50 / 2) + 1003u * 1000000u);
+        }
+        qn_pool_destroy(p);
+    }
+    quern_error err;
+    qn_pool *p;
+    assert_int_equal(qn_pool_create(&p, 0, &err), QUERN_ERROR_USAGE);
+    assert_int_equal(qn_pool_create(&p, 5000, &err), QUERN_ERROR_USAGE);
+}
+
+static void isa_names(void **state)
+{
+    (void)state;
+    qn_isa isa;
+    assert_true(qn_isa_available(QN_ISA_SCALAR));
+    assert_true(qn_isa_from_name("avx512vnni", &isa));
+    assert_int_equal(isa, QN_ISA_AVX512VNNI);
+    assert_false(qn_isa_from_name("sse9", &isa));
+    assert_true(qn_isa_available(qn_isa_best()));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(error_is_cut_at_a_character),
+        cmocka_unit_test(arena_aligns_and_respects_its_ceiling),
+        cmocka_unit_test(json_round_trip),
+        cmocka_unit_test(json_refuses),
+        cmocka_unit_test(utf8_strictness),
+        cmocka_unit_test(half_round_trip),
+        cmocka_unit_test(out_file_appears_only_when_committed),
+        cmocka_unit_test(pool_barriers_and_spans),
+        cmocka_unit_test(isa_names),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

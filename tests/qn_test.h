@@ -42,6 +42,20 @@ static inline const char *qn_test_shared(const char *name)
     return b;
 }
 
+/* A reference file: tests/data/goldens/NAME if it is kept in the repository, else ../shared/goldens/NAME, else NULL. */
+static inline const char *qn_test_golden(const char *name)
+{
+    char relative[512];
+    (void)snprintf(relative, sizeof relative, "goldens/%s", name);
+    const char *path = qn_test_data(relative);
+    FILE *f = fopen(path, "r");
+    if (f != NULL) {
+        (void)fclose(f);
+        return path;
+    }
+    return qn_test_shared(relative);
+}
+
 /* Asserts that a call succeeded and shows its message if not. */
 #define assert_ok(call)                                                                              \
     do {                                                                                             \

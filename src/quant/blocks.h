@@ -57,6 +57,10 @@ QN_BLOCK_SIZE_CHECK(qn_block_mxfp4, 17);
 /* The 16 levels of IQ4_NL and IQ4_XS. */
 extern const int8_t qn_iq4_levels[16];
 
+/* The 16 values of fp4 e2m1 times two, and 2^(e - 128): an MXFP4 weight is their product. */
+extern const int8_t qn_fp4_doubled[16];
+float qn_e8m0_half(uint8_t e);
+
 /* Scale and min (0..63) of sub-block j (0..7) out of the 12 packed bytes of Q4_K and Q5_K. The one copy of this. */
 static inline void qn_k4_scale_min(const uint8_t *packed, int j, uint8_t *scale, uint8_t *min)
 {
@@ -64,8 +68,8 @@ static inline void qn_k4_scale_min(const uint8_t *packed, int j, uint8_t *scale,
         *scale = packed[j] & 63u;
         *min = packed[j + 4] & 63u;
     } else {
-        *scale = (uint8_t)((packed[j + 4] & 15u) | ((packed[j - 4] >> 6) << 4));
-        *min = (uint8_t)((packed[j + 4] >> 4) | ((packed[j] >> 6) << 4));
+        *scale = (uint8_t)((packed[j + 4] & 15u) | ((uint32_t)(packed[j - 4] >> 6) << 4));
+        *min = (uint8_t)((uint32_t)(packed[j + 4] >> 4) | ((uint32_t)(packed[j] >> 6) << 4));
     }
 }
 

@@ -10,6 +10,10 @@
 bool qn_decode_supported(qn_dtype t);
 void qn_decode_row(qn_dtype t, const void *src, float *dst, size_t n);
 
+/* One 8-bit float: e4m3fn (bias 7, no infinity, 0x7f and 0xff NaN, largest 448) and e5m2 (bias 15, IEEE-like). */
+float qn_f32_from_e4m3(uint8_t code);
+float qn_f32_from_e5m2(uint8_t code);
+
 /* Decodes n elements of an MLX affine row that starts at element 0: packed words, and scale/bias of type sb
  * (F32, F16 or BF16). w = scale*q + bias rounded as `scale*q` then `+ bias` in float32. n is a multiple of the group. */
 void qn_decode_affine_row(qn_affine a, const uint32_t *packed, const void *scales, const void *biases, qn_dtype sb, float *dst, size_t n);

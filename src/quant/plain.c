@@ -1,0 +1,83 @@
+/* plain.c - the types of one element: floats of 64, 32, 16 and 8 bits to float32.
+ *
+ * Does not own float16 and bfloat16 arithmetic (base/half.h). Invariant: every widening is exact; float64 rounds to nearest.
+ */
+#include <string.h>
+
+#include "base/half.h"
+#include "quant/codec.h"
+#include "quant/codec_int.h"
+
+/* A value of 8 bits with `mantissa_bits` bits of mantissa and the exponent bias `bias`; not for special codes. */
+static float f8_value(uint8_t code, uint32_t mantissa_bits, int bias)
+{
+    uint32_t mantissa = code & ((1u << mantissa_bits) - 1u);
+    uint32_t exponent = (uint32_t)(code & 0x7fu) >> mantissa_bits;
+    uint32_t sign = (uint32_t)(code & 0x80u) << 24;
+    if (exponent == 0) { /* zero and subnormals: mantissa * 2^(1 - bias - mantissa_bits) */
+        float unit = qn_f32_from_bits((uint32_t)(128 - bias - (int)mantissa_bits) << 23);
+        return qn_f32_from_bits(sign | qn_f32_to_bits((float)mantissa * unit));
+    }
+    return qn_f32_from_bits(sign | ((uint32_t)((int)exponent + 127 - bias) << 23) | (mantissa << (23u - mantissa_bits)));
+}
+
+float qn_f32_from_e4m3(uint8_t code)
+{
+    if ((code & 0x7fu) == 0x7fu) { /* e4m3fn has one NaN a sign and no infinity */
+        return qn_f32_from_bits(((uint32_t)(code & 0x80u) << 24) | 0x7fc00000u);
+    }
+    return f8_value(code, 3, 7);
+}
+
+float qn_f32_from_e5m2(uint8_t code)
+{
+    uint32_t magnitude = code & 0x7fu;
+    if (magnitude >= 0x7cu) {
+        uint32_t special = magnitude == 0x7cu ? 0x7f800000u : 0x7fc00000u;
+        return qn_f32_from_bits(((uint32_t)(code & 0x80u) << 24) | special);
+    }
+    return f8_value(code, 2, 15);
+}
+
+void qn_decode_f32(const uint8_t *src, float *dst, size_t n) { memcpy(dst, src, n * sizeof *dst); }
+
+void qn_decode_f16(const uint8_t *src, float *dst, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint16_t h;
+        memcpy(&h, src + 2 * i, sizeof h);
+        dst[i] = qn_f32_from_f16(h);
+    }
+}
+
+void qn_decode_bf16(const uint8_t *src, float *dst, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint16_t h;
+        memcpy(&h, src + 2 * i, sizeof h);
+        dst[i] = qn_f32_from_bf16(h);
+    }
+}
+
+void qn_decode_f64(const uint8_t *src, float *dst, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        double v;
+        memcpy(&v, src + 8 * i, sizeof v);
+        dst[i] = (float)v;
+    }
+}
+
+void qn_decode_e4m3(const uint8_t *src, float *dst, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        dst[i] = qn_f32_from_e4m3(src[i]);
+    }
+}
+
+void qn_decode_e5m2(const uint8_t *src, float *dst, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        dst[i] = qn_f32_from_e5m2(src[i]);
+    }
+}

@@ -1,4 +1,6 @@
-# Each tests/unit/test_*.c is a program of its own; exit 77 is a skip.
+# Everything ctest runs. Exit 77 is a skip; tests/run.py counts cases and compares skips with tests/allowed_skips.txt.
+
+# ---- unit tests: each tests/unit/test_*.c is a program of its own ----
 if(CMOCKA_FOUND)
   file(GLOB QUERN_UNIT_TESTS CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/unit/test_*.c)
   foreach(file IN LISTS QUERN_UNIT_TESTS)
@@ -10,4 +12,26 @@ if(CMOCKA_FOUND)
     add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
     set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300 LABELS unit)
   endforeach()
+endif()
+
+# ---- the program from outside: tests/cli/*.case, one ctest test each ----
+if(TARGET quern)
+  file(GLOB QUERN_CLI_CASES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/cli/*.case)
+  foreach(file IN LISTS QUERN_CLI_CASES)
+    get_filename_component(name ${file} NAME_WE)
+    add_test(NAME cli_${name} COMMAND ${CMAKE_SOURCE_DIR}/tests/cli/run_case.py $<TARGET_FILE:quern> ${file})
+    set_tests_properties(cli_${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300 LABELS cli)
+  endforeach()
+endif()
+
+# ---- the tree and what is shipped: once, in the plain build ----
+if(QUERN_SANITIZE STREQUAL "")
+  add_test(NAME exports COMMAND ${CMAKE_SOURCE_DIR}/tests/check_exports.sh $<TARGET_FILE:quern_shared> ${CMAKE_SOURCE_DIR}/include)
+  add_test(NAME install COMMAND ${CMAKE_SOURCE_DIR}/tests/install/run.sh ${CMAKE_BINARY_DIR} ${CMAKE_C_COMPILER})
+  find_program(QUERN_PYTHON python3)
+  if(QUERN_PYTHON)
+    add_test(NAME structure COMMAND ${QUERN_PYTHON} ${CMAKE_SOURCE_DIR}/tools/check_structure.py)
+    add_test(NAME structure_of_checker COMMAND ${QUERN_PYTHON} ${CMAKE_SOURCE_DIR}/tests/test_check_structure.py)
+  endif()
+  set_tests_properties(exports install PROPERTIES LABELS house)
 endif()

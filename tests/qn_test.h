@@ -27,19 +27,26 @@ static inline const char *qn_test_data(const char *name)
     return b;
 }
 
-/* "../shared/NAME", or NULL where that folder does not exist (then print "SKIP: NAME: ..." and skip()). */
+/* "../shared/NAME", or NULL where that folder does not exist (then print "SKIP: NAME: ..." and skip()).
+ * What the repository keeps of it is found first: data/... in tests/data, models/... in models. */
 static inline const char *qn_test_shared(const char *name)
 {
     static char buffers[8][1024];
     static unsigned next;
+    static const char *const places[][2] = {{"data/", "tests/"}, {"models/", ""}, {"", "../shared/"}};
     char *b = buffers[next++ % 8];
-    (void)snprintf(b, 1024, "%s/../shared/%s", QUERN_SOURCE_DIR, name);
-    FILE *f = fopen(b, "r");
-    if (f == NULL) {
-        return NULL;
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        if (strncmp(name, places[i][0], strlen(places[i][0])) != 0) {
+            continue;
+        }
+        (void)snprintf(b, 1024, "%s/%s%s", QUERN_SOURCE_DIR, places[i][1], name);
+        FILE *f = fopen(b, "r");
+        if (f != NULL) {
+            (void)fclose(f);
+            return b;
+        }
     }
-    (void)fclose(f);
-    return b;
+    return NULL;
 }
 
 /* A reference file: tests/data/goldens/NAME if it is kept in the repository, else ../shared/goldens/NAME, else NULL. */

@@ -32,6 +32,7 @@ typedef struct quern_prompt {
     quern_segment *segments;
     size_t n_segments;
 } quern_prompt;
+/* Frees text and segments and zeroes the struct. */
 QUERN_API void quern_prompt_deinit(quern_prompt *p);
 
 /* Renders with the variables of the JSON object `context_json`. Strings that come from the context are content,

@@ -40,7 +40,9 @@ typedef struct quern_engine_plan {
     uint64_t total;
 } quern_engine_plan;
 
+/* Adds up what every module of an engine with these options would allocate. Fails as quern_engine_create would for bad options. */
 QUERN_API quern_status quern_engine_make_plan(const quern_model *m, const quern_engine_options *opt, quern_engine_plan *out, quern_error *err);
+/* opt may be NULL (defaults). The model must outlive the engine; quern_engine_destroy accepts NULL. Sequences must be destroyed first. */
 QUERN_API quern_status quern_engine_create(quern_engine **out, const quern_model *m, const quern_engine_options *opt, quern_error *err);
 QUERN_API void quern_engine_destroy(quern_engine *e);
 
@@ -52,11 +54,14 @@ typedef struct quern_engine_info {
     uint64_t bytes_per_token; /* weight bytes one decoded token reads */
     uint64_t macs_per_token;  /* multiply-adds of matrix weights a prefill token needs, the output head excluded */
 } quern_engine_info;
+/* Valid until the engine is destroyed. */
 QUERN_API const quern_engine_info *quern_engine_get_info(const quern_engine *e);
 
+/* An empty sequence: position 0, no pages. The engine must outlive it. */
 QUERN_API quern_status quern_sequence_create(quern_sequence **out, quern_engine *e, quern_error *err);
 /* A copy that shares all pages until one of the two writes (copy-on-write). */
 QUERN_API quern_status quern_sequence_fork(quern_sequence **out, const quern_sequence *s, quern_error *err);
+/* Gives the pages back that no other sequence shares. NULL is fine. */
 QUERN_API void quern_sequence_destroy(quern_sequence *s);
 QUERN_API size_t quern_sequence_n_tokens(const quern_sequence *s);
 /* Forgets everything from position n on. */
@@ -104,6 +109,7 @@ typedef struct quern_generation {
     size_t n_prompt_tokens;
     double prefill_seconds, decode_seconds, ttft_seconds;
 } quern_generation;
+/* Frees text and ids and zeroes the struct. */
 QUERN_API void quern_generation_deinit(quern_generation *g);
 
 /* Appends the prompt to the sequence and generates. The last chosen token is not yet in the sequence when it returns.

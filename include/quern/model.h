@@ -44,6 +44,7 @@ QUERN_API quern_status quern_model_open_memory(quern_model **out, const void *da
                                                const quern_model_options *opt, quern_error *err);
 QUERN_API void quern_model_close(quern_model *m); /* NULL is fine */
 
+/* Valid until the model is closed. */
 QUERN_API const quern_model_info *quern_model_get_info(const quern_model *m);
 /* NULL if the model was opened without one or has none. */
 QUERN_API const quern_tokenizer *quern_model_get_tokenizer(const quern_model *m);

@@ -41,6 +41,7 @@ QUERN_API quern_sampling quern_sampling_default(void);
 QUERN_API quern_status quern_sampling_check(const quern_sampling *s, size_t n_vocab, quern_error *err);
 
 typedef struct quern_sampler quern_sampler;
+/* A sampler with the random state of s->seed; fails as quern_sampling_check does. Destroy accepts NULL. */
 QUERN_API quern_status quern_sampler_create(quern_sampler **out, const quern_sampling *s, size_t n_vocab, quern_error *err);
 QUERN_API void quern_sampler_destroy(quern_sampler *s);
 /* Tells the sampler of tokens of the prompt (for repeat_penalty). */

@@ -25,6 +25,7 @@ typedef struct quern_ids {
     size_t len;
     size_t cap;
 } quern_ids;
+/* Frees the list and zeroes the struct. */
 QUERN_API void quern_ids_deinit(quern_ids *ids);
 
 /* A piece of text; `trusted` characters came from a template, the others from a user. */
@@ -58,6 +59,7 @@ QUERN_API quern_status quern_tokenizer_create_from_json(quern_tokenizer **out, c
                                                         const char *config, size_t config_len, quern_error *err);
 QUERN_API void quern_tokenizer_destroy(quern_tokenizer *t); /* NULL is fine */
 
+/* Valid until the tokenizer is destroyed. */
 QUERN_API const quern_tokenizer_info *quern_tokenizer_get_info(const quern_tokenizer *t);
 /* The stored spelling of a token (byte-level BPE: the raw bytes it stands for). NULL if id is out of range. */
 QUERN_API const char *quern_tokenizer_get_text(const quern_tokenizer *t, int32_t id, size_t *len);

@@ -1,0 +1,22 @@
+# fuzz/fuzz_NAME.c is one target; its corpus is fuzz/corpus/NAME.
+# With QUERN_FUZZ (clang): libFuzzer programs, the whole library instrumented. Otherwise: replay programs, run by ctest.
+file(GLOB QUERN_FUZZ_TARGETS CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/fuzz/fuzz_*.c)
+foreach(file IN LISTS QUERN_FUZZ_TARGETS)
+  get_filename_component(name ${file} NAME_WE)
+  string(REPLACE "fuzz_" "" corpus ${name})
+  if(QUERN_FUZZ)
+    add_executable(${name} ${file})
+    target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  elseif(QUERN_TESTS)
+    add_executable(${name} ${file} ${CMAKE_SOURCE_DIR}/fuzz/replay_main.c)
+    add_test(NAME ${name}_replay COMMAND ${name} ${CMAKE_SOURCE_DIR}/fuzz/corpus/${corpus})
+    set_tests_properties(${name}_replay PROPERTIES TIMEOUT 120 LABELS fuzz)
+  else()
+    continue()
+  endif()
+  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/fuzz)
+  target_compile_definitions(${name} PRIVATE _GNU_SOURCE)
+  # libFuzzer's entry has no prototype in a header, by its design.
+  target_compile_options(${name} PRIVATE -Wno-missing-prototypes)
+  target_link_libraries(${name} PRIVATE quern_static)
+endforeach()

@@ -45,7 +45,7 @@ typedef struct qn_attn_args {
 #define QN_ATTN_SCRATCH_BYTES(n_queries, head_dim) ((n_queries) * ((QN_ATTN_CHUNK) + (head_dim) + 64u) * sizeof(float) + 4096u)
 
 /* Attention, exactly: s_j = scale * (chain over dims in order: s = fmaf(q[d], k[j][d], s), from 0).
- * Per chunk c that has visible keys: m_c = max s_j; p_j = exp(s_j - m_c); l_c = 16-lane sum of p_j by (j mod 16), tree as in matmul.h;
+ * Per chunk c that has visible keys: m_c = max s_j (then + 0.0f, so that it is never -0); p_j = exp(s_j - m_c); l_c = 16-lane sum of p_j by (j mod 16), tree as in matmul.h;
  * o_c[d] = chain over visible j in order: fmaf(p_j, v[j][d], o), from 0. Invisible keys take no part.
  * Chunks in order: first one gives (m, l, o); then M = max(m, m_c), f = exp(m - M), g = exp(m_c - M),
  * l = fmaf(l, f, l_c * g), o[d] = fmaf(o[d], f, o_c[d] * g), m = M. At the end out[d] = o[d] / l. */
@@ -68,9 +68,11 @@ typedef struct qn_ops {
     /* Partial form for splitting over chunks: computes chunks [c0, c1) only; ml (n_queries, 2) receives m and l, out the unnormalised o.
      * A query without visible keys in the range gets m = -INFINITY, l = 0, o = 0. */
     void (*attention_partial)(const qn_attn_args *args, size_t c0, size_t c1, float *ml);
+    /* Appends one chunk's partial result (ml_part, o_part) to what stands before it (ml, o) by the rule above; a side with l = 0 (no visible keys)
+     * takes no part. attention_partial for single chunks, merged in order, then o[d] / l: the bits of attention. */
+    void (*attention_merge)(float ml[2], float *o, const float ml_part[2], const float *o_part, size_t head_dim);
     /* The largest element's lowest index; NaN counts as larger than everything and is returned. */
     size_t (*argmax)(const float *x, size_t n);
-    /* Decodes one embedding row of any supported weight type into float32. */
 } qn_ops;
 
 /* The table of one level (levels share functions where nothing is faster). Never NULL. */

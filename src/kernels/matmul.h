@@ -68,7 +68,8 @@ size_t qn_act_bytes(qn_act_kind kind, uint32_t block, size_t n_rows, size_t n_co
 void qn_act_bind(qn_act *a, qn_act_kind kind, uint32_t block, size_t n_rows, size_t n_cols, void *memory);
 
 /* Quantizes rows [row0, row1) of x (row stride x_stride) into a. Per block: amax = max |x|; d = amax / 127;
- * q = round-half-even(x * (127 / amax)), 0 if amax is 0; NaN or infinity in x gives d = NaN. Same bits on every ISA. */
+ * q = round-half-even(x * (127 / amax)); q = 0 where amax is 0 or so small that 127 / amax is infinite; NaN or infinity in x gives d = NaN
+ * and q = 0. Same bits on every ISA. */
 typedef void (*qn_act_quantize_fn)(qn_act *a, const float *x, size_t x_stride, size_t row0, size_t row1);
 
 /* Columns of weights = rows of the matrix [r0, r1), all rows of a; y points at y[0][0] of the whole output: element (t, r) is

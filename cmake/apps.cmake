@@ -5,7 +5,7 @@ file(CREATE_LINK ${CMAKE_SOURCE_DIR}/src/base ${CMAKE_BINARY_DIR}/include-base/b
 
 file(GLOB QUERN_CLI_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/apps/cli/*.c)
 add_custom_target(product DEPENDS quern_static quern_shared)
-if(QUERN_CLI_SOURCES)
+if(EXISTS ${CMAKE_SOURCE_DIR}/apps/cli/main.c)
   add_executable(quern ${QUERN_CLI_SOURCES})
   set_target_properties(quern PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
   target_include_directories(quern PRIVATE ${CMAKE_SOURCE_DIR}/apps/cli ${CMAKE_BINARY_DIR}/include-base)

@@ -1,0 +1,45 @@
+#!/bin/sh
+# run_long.sh JOBS: what `make test` leaves out because it takes long or needs more tools: clang with warnings as errors, ThreadSanitizer,
+# a processor without AVX, aarch64. A tool that is not here is a visible SKIP; a step that fails makes the run fail.
+set -u
+cd "$(dirname "$0")/.."
+jobs=$1
+failed=""
+have() { command -v "$1" >/dev/null 2>&1; }
+skip() { echo "SKIP: $1: $2"; }
+step() { # step NAME COMMAND...
+    name=$1
+    shift
+    echo "==== $name"
+    if ! "$@"; then
+        failed="$failed $name"
+        echo "==== $name FAILED"
+    fi
+}
+build() { # build FOLDER CMAKE_OPTIONS...
+    folder=$1
+    shift
+    cmake -S . -B "$folder" --log-level=WARNING -DQUERN_WERROR=ON "$@" >/dev/null && cmake --build "$folder" --parallel "$jobs" >"$folder/build.log" 2>&1 || {
+        tail -n 40 "$folder/build.log"
+        return 1
+    }
+}
+clang_tests() { build build-clang -DCMAKE_C_COMPILER=clang && python3 tests/run.py clang=build-clang; }
+thread_tests() { build build-tsan -DQUERN_SANITIZE=thread && TSAN_OPTIONS=halt_on_error=1 python3 tests/run.py tsan=build-tsan; }
+# The same binary on a processor of 2003: SSE2 and nothing newer, so every kernel is the scalar one.
+old_processor() {
+    build build-plain -DQUERN_TESTS=OFF && qemu-x86_64 -cpu qemu64 build-plain/quern doctor &&
+        qemu-x86_64 -cpu qemu64 build-plain/quern run demo "Write a Python function that adds two numbers." --temp 0 -n 24 -q >build-plain/emulated.txt &&
+        build-plain/quern run demo "Write a Python function that adds two numbers." --temp 0 -n 24 -q >build-plain/native.txt &&
+        cmp build-plain/emulated.txt build-plain/native.txt && echo "plain x86-64 writes the same text as this machine:" && cat build-plain/native.txt
+}
+
+if have clang; then step clang clang_tests; else skip clang "no clang here"; fi
+step tsan thread_tests
+if have qemu-x86_64; then step plain-x86-64 old_processor; else skip plain-x86-64 "no qemu-x86_64 here (Debian: qemu-user)"; fi
+if have aarch64-linux-gnu-gcc; then step aarch64 tools/check-aarch64.sh; else skip aarch64 "no aarch64-linux-gnu-gcc here"; fi
+if [ -n "$failed" ]; then
+    echo "failed:$failed"
+    exit 1
+fi
+echo "long tests passed"

@@ -73,7 +73,7 @@ typedef struct quern_step_item {
     const int32_t *ids;
     size_t n_ids;
     size_t n_logits;  /* for how many of the last rows logits are wanted: 0, 1 .. n_ids */
-    float *logits;    /* (n_logits, n_vocab), caller's memory */
+    float *logits;    /* (n_logits, n_vocab), caller's memory; items whose memory is adjacent in item order are computed together */
 } quern_step_item;
 
 /* Appends ids to their sequences and computes the wanted logits. The total number of rows is at most n_batch.

@@ -1,0 +1,56 @@
+/* cpu_int.h - the CPU backend's own state; for src/backend/cpu*.c only. */
+#ifndef QN_BACKEND_CPU_INT_H
+#define QN_BACKEND_CPU_INT_H
+
+#include <stdatomic.h>
+#include "backend/backend.h"
+#include "base/alloc.h"
+
+/* Claim counters are used round robin; a counter is zeroed half a round before its next use, when nobody can still be in its last one. */
+enum { QN_CPU_PHASES = 8 };
+
+/* Query rows (token x head of one kv group) handed to one attention call. */
+enum { QN_CPU_QUERY_BLOCK = 64 };
+
+/* Steps of at most this many rows may split a sequence's attention over chunks (long context, few users). */
+enum { QN_CPU_SPLIT_ROWS = 8 };
+
+/* A member's private state, a cache line of its own. */
+typedef struct qn_lane {
+    _Alignas(64) size_t phase;
+    void *scratch;
+    float *decoded;
+} qn_lane;
+
+typedef struct qn_claim {
+    _Alignas(64) _Atomic(size_t) next;
+} qn_claim;
+
+typedef struct qn_cpu {
+    qn_backend backend;   /* first, so that a qn_backend * is a qn_cpu * */
+    qn_claim claims[QN_CPU_PHASES];
+    qn_arena arena;
+    qn_pool *pool;
+    size_t n_threads;
+    qn_isa isa;
+    const qn_ops *ops;
+    bool f32_activations;
+    qn_lane *lanes;       /* (n_threads) */
+    float *sums;          /* (max_rows, hidden_size): products before they are added to the residual */
+    float *parts;         /* partial attention: (row, head, part, head_dim + 2) */
+    size_t split_parts;   /* parts a row may have */
+} qn_cpu;
+
+void qn_cpu_begin_phase(qn_cpu *c, qn_member m);
+size_t qn_cpu_claim(qn_cpu *c, qn_member m);  /* 0, 1, 2, ... each number given to one member */
+void qn_cpu_end_phase(qn_cpu *c, qn_member m);
+
+/* Chunks of QN_ATTN_CHUNK positions in a context. */
+static inline size_t qn_cpu_split_parts(size_t n_ctx) { return (n_ctx + QN_ATTN_CHUNK - 1) / QN_ATTN_CHUNK; }
+
+/* out (n_rows, n_heads * head_dim); complete for everyone on return. */
+void qn_cpu_attention(qn_cpu *c, qn_member m, const qn_heads *h, const qn_step_rows *rows, const float *q, float *out);
+/* One row of any matrix as float32. */
+void qn_cpu_decode_row(const qn_matrix *w, size_t row, float *out);
+
+#endif

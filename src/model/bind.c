@@ -1,0 +1,291 @@
+/* bind.c - tensors to their places. Knows the names of both worlds (Hugging Face and MLX share theirs; GGUF has its own).
+ *
+ * Owns no memory: matrices are views, vectors go to the model's arena. A tensor that is missing, has another shape, or holds a value that
+ * is not finite where it is copied, is an error that names it. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "model/model_int.h"
+#include "quant/codec.h"
+
+/* A place in the architecture: its name in GGUF and in Hugging Face, without ".weight". */
+typedef struct place {
+    char gguf[64];
+    char hf[96];
+} place;
+
+static place layer_place(uint32_t layer, const char *gguf, const char *hf)
+{
+    place p;
+    (void)snprintf(p.gguf, sizeof p.gguf, "blk.%" PRIu32 ".%s", layer, gguf);
+    (void)snprintf(p.hf, sizeof p.hf, "model.layers.%" PRIu32 ".%s", layer, hf);
+    return p;
+}
+
+static place top_place(const char *gguf, const char *hf)
+{
+    place p;
+    (void)snprintf(p.gguf, sizeof p.gguf, "%s", gguf);
+    (void)snprintf(p.hf, sizeof p.hf, "%s", hf);
+    return p;
+}
+
+static const char *shown_name(const quern_model *m, const place *p) { return m->gguf != NULL ? p->gguf : p->hf; }
+static const char *source_path(const quern_model *m)
+{
+    return m->gguf != NULL ? qn_gguf_path(m->gguf) : qn_safetensors_path(m->safetensors);
+}
+
+const qn_tensor *qn_model_find_tensor(const quern_model *m, const char *gguf_name, const char *hf_name)
+{
+    return m->gguf != NULL ? qn_gguf_find_tensor(m->gguf, gguf_name) : qn_safetensors_find(m->safetensors, hf_name);
+}
+
+static const qn_tensor *find_part(const quern_model *m, const place *p, const char *suffix)
+{
+    char gguf[80], hf[128];
+    (void)snprintf(gguf, sizeof gguf, "%s.%s", p->gguf, suffix);
+    (void)snprintf(hf, sizeof hf, "%s.%s", p->hf, suffix);
+    return qn_model_find_tensor(m, gguf, hf);
+}
+
+static quern_status fail_missing(const quern_model *m, const place *p, const char *suffix, quern_error *err)
+{
+    return qn_error_set(err, QUERN_ERROR_INVALID, "%s: tensor %s.%s is missing", source_path(m), shown_name(m, p), suffix);
+}
+
+static quern_status check_shape(const quern_model *m, const qn_tensor *t, uint64_t rows, uint64_t cols, quern_error *err)
+{
+    bool vector = rows == 0;
+    bool fits = vector ? t->n_dims == 1 && t->shape[0] == cols : t->n_dims == 2 && t->shape[0] == rows && t->shape[1] == cols;
+    if (fits) {
+        return QUERN_OK;
+    }
+    char want[64], have[96];
+    if (vector) {
+        (void)snprintf(want, sizeof want, "(%" PRIu64 ")", cols);
+    } else {
+        (void)snprintf(want, sizeof want, "(%" PRIu64 ", %" PRIu64 ")", rows, cols);
+    }
+    size_t n = (size_t)snprintf(have, sizeof have, "(");
+    for (uint32_t i = 0; i < t->n_dims && n < sizeof have; i++) {
+        n += (size_t)snprintf(have + n, sizeof have - n, "%s%" PRIu64, i > 0 ? ", " : "", t->shape[i]);
+    }
+    return qn_error_set(err, QUERN_ERROR_INVALID, "%s: tensor %s has shape %s), expected %s from the configuration", source_path(m), t->name, have, want);
+}
+
+/* Copies a vector of n float32 values; a missing one gives NULL if optional. */
+static quern_status bind_vector(quern_model *m, const place *p, const char *suffix, uint64_t n, bool optional, const float **out, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    *out = NULL;
+    const qn_tensor *t = find_part(m, p, suffix);
+    if (t == NULL) {
+        return optional ? QUERN_OK : fail_missing(m, p, suffix, err);
+    }
+    QN_TRY(check_shape(m, t, 0, n, err));
+    if (t->dtype != QN_DTYPE_F32 && t->dtype != QN_DTYPE_F16 && t->dtype != QN_DTYPE_BF16) {
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s has type %s, expected F32, F16 or BF16", source_path(m), t->name, qn_dtype_get(t->dtype)->name);
+    }
+    float *v = qn_arena_alloc_aligned(&m->arena, (size_t)n * sizeof *v);
+    if (v == NULL) {
+        QN_FAIL_MEMORY(err, t->name, n * sizeof *v);
+    }
+    qn_decode_row(t->dtype, t->data, v, (size_t)n);
+    size_t bad = qn_find_non_finite(v, (size_t)n);
+    if (bad < n) {
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s holds a value that is not finite at index %zu", source_path(m), t->name, bad);
+    }
+    *out = v;
+done:
+    return status;
+}
+
+/* MLX: packed words with scales and biases beside them. */
+static quern_status bind_affine(quern_model *m, const place *p, const qn_tensor *t, uint64_t rows, uint64_t cols, qn_matrix *out, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_affine a = qn_config_affine_for(&m->config, p->hf);
+    if (a.bits == 0) {
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s is packed (U32), but config.json says %s is not quantized", source_path(m), t->name, p->hf);
+    }
+    if (cols % a.group != 0) {
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s: %" PRIu64 " columns are no multiple of the group size %u", source_path(m), t->name, cols, a.group);
+    }
+    QN_TRY(check_shape(m, t, rows, cols * a.bits / 32, err));
+    const qn_tensor *scales = find_part(m, p, "scales"), *biases = find_part(m, p, "biases");
+    if (scales == NULL || biases == NULL) {
+        QN_TRY(fail_missing(m, p, scales == NULL ? "scales" : "biases", err));
+    }
+    QN_TRY(check_shape(m, scales, rows, cols / a.group, err));
+    QN_TRY(check_shape(m, biases, rows, cols / a.group, err));
+    bool plain = scales->dtype == QN_DTYPE_F32 || scales->dtype == QN_DTYPE_F16 || scales->dtype == QN_DTYPE_BF16;
+    if (!plain || biases->dtype != scales->dtype) {
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s has type %s, expected F32, F16 or BF16, and biases of the same type", source_path(m), scales->name,
+                qn_dtype_get(scales->dtype)->name);
+    }
+    *out = (qn_matrix){.dtype = QN_DTYPE_MLX_AFFINE, .affine = a, .affine_dtype = scales->dtype, .data = t->data, .scales = scales->data,
+                       .biases = biases->data, .row_bytes = (size_t)(cols * a.bits / 8), .n_rows = (size_t)rows, .n_cols = (size_t)cols};
+done:
+    return status;
+}
+
+static quern_status bind_matrix(quern_model *m, const place *p, uint64_t rows, uint64_t cols, qn_matrix *out, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    const qn_tensor *t = find_part(m, p, "weight");
+    if (t == NULL) {
+        return fail_missing(m, p, "weight", err);
+    }
+    if (m->config.mlx && t->dtype == QN_DTYPE_U32) {
+        return bind_affine(m, p, t, rows, cols, out, err);
+    }
+    QN_TRY(check_shape(m, t, rows, cols, err));
+    size_t row_bytes;
+    if (!qn_matmul_supported(t->dtype, (qn_affine){0}) || !qn_dtype_row_bytes(t->dtype, cols, &row_bytes)) {
+        QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "%s: tensor %s has type %s, which this version cannot multiply with", source_path(m), t->name,
+                qn_dtype_get(t->dtype)->name);
+    }
+    *out = (qn_matrix){.dtype = t->dtype, .data = t->data, .row_bytes = row_bytes, .n_rows = (size_t)rows, .n_cols = (size_t)cols};
+done:
+    return status;
+}
+
+/* bias: -1 = as the file has it (GGUF), 0 = none expected, 1 = required */
+static quern_status bind_linear(quern_model *m, place p, uint64_t rows, uint64_t cols, int bias, qn_linear *out, quern_error *err)
+{
+    quern_status status = bind_matrix(m, &p, rows, cols, &out->w, err);
+    if (status == QUERN_OK && bias != 0) {
+        status = bind_vector(m, &p, "bias", rows, bias < 0, &out->bias, err);
+    } else if (status == QUERN_OK && find_part(m, &p, "bias") != NULL) {
+        status = qn_error_set(err, QUERN_ERROR_INVALID, "%s: tensor %s.bias is there, but the configuration says this architecture has none",
+                              source_path(m), shown_name(m, &p));
+    }
+    return status;
+}
+
+static quern_status bind_layer(quern_model *m, uint32_t i, qn_layer_weights *w, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    const qn_model_config *c = &m->config;
+    uint64_t hidden = c->hidden_size, q_rows = (uint64_t)c->n_heads * c->head_dim, kv_rows = (uint64_t)c->n_kv_heads * c->head_dim;
+    bool gguf = m->gguf != NULL;
+    int qkv_bias = gguf ? -1 : c->qkv_bias, o_bias = gguf ? -1 : c->o_bias, mlp_bias = gguf ? -1 : c->mlp_bias;
+    place p = layer_place(i, "attn_norm", "input_layernorm");
+    QN_TRY(bind_vector(m, &p, "weight", hidden, false, &w->attn_norm, err));
+    p = layer_place(i, "ffn_norm", "post_attention_layernorm");
+    QN_TRY(bind_vector(m, &p, "weight", hidden, false, &w->ffn_norm, err));
+    QN_TRY(bind_linear(m, layer_place(i, "attn_q", "self_attn.q_proj"), q_rows, hidden, qkv_bias, &w->q, err));
+    QN_TRY(bind_linear(m, layer_place(i, "attn_k", "self_attn.k_proj"), kv_rows, hidden, qkv_bias, &w->k, err));
+    QN_TRY(bind_linear(m, layer_place(i, "attn_v", "self_attn.v_proj"), kv_rows, hidden, qkv_bias, &w->v, err));
+    QN_TRY(bind_linear(m, layer_place(i, "attn_output", "self_attn.o_proj"), hidden, q_rows, o_bias, &w->o, err));
+    if (c->qk_norm) {
+        p = layer_place(i, "attn_q_norm", "self_attn.q_norm");
+        QN_TRY(bind_vector(m, &p, "weight", c->head_dim, false, &w->q_norm, err));
+        p = layer_place(i, "attn_k_norm", "self_attn.k_norm");
+        QN_TRY(bind_vector(m, &p, "weight", c->head_dim, false, &w->k_norm, err));
+    }
+    QN_TRY(bind_linear(m, layer_place(i, "ffn_gate", "mlp.gate_proj"), c->ffn_size, hidden, mlp_bias, &w->gate, err));
+    QN_TRY(bind_linear(m, layer_place(i, "ffn_up", "mlp.up_proj"), c->ffn_size, hidden, mlp_bias, &w->up, err));
+    QN_TRY(bind_linear(m, layer_place(i, "ffn_down", "mlp.down_proj"), hidden, c->ffn_size, mlp_bias, &w->down, err));
+done:
+    return status;
+}
+
+/* A layer count that the file's tensors contradict is found before anything is allocated for it. */
+static quern_status check_layer_count(const quern_model *m, quern_error *err)
+{
+    uint32_t last = m->config.n_layers - 1;
+    place p = layer_place(last, "attn_norm", "input_layernorm");
+    if (find_part(m, &p, "weight") == NULL) {
+        return qn_error_set(err, QUERN_ERROR_INVALID, "%s: the configuration says %" PRIu32 " layers, but tensor %s.weight is missing", source_path(m),
+                            m->config.n_layers, shown_name(m, &p));
+    }
+    return QUERN_OK;
+}
+
+static quern_status bind_embedding(quern_model *m, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_model_config *c = &m->config;
+    place p = top_place("token_embd", "model.embed_tokens");
+    const qn_tensor *t = find_part(m, &p, "weight");
+    if (t == NULL) {
+        QN_TRY(fail_missing(m, &p, "weight", err));
+    }
+    if (t->n_dims != 2 || t->shape[0] == 0 || t->shape[0] > QN_CONFIG_VOCAB_MAX) {
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s is no matrix of 1 to %u rows", source_path(m), t->name, QN_CONFIG_VOCAB_MAX);
+    }
+    if (c->n_vocab != 0 && c->n_vocab != t->shape[0]) {
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s has %" PRIu64 " rows, but the vocabulary size is %" PRIu32, source_path(m), t->name, t->shape[0], c->n_vocab);
+    }
+    c->n_vocab = (uint32_t)t->shape[0];
+    QN_TRY(bind_matrix(m, &p, c->n_vocab, c->hidden_size, &m->weights.embedding, err));
+done:
+    return status;
+}
+
+static quern_status bind_output(quern_model *m, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_model_config *c = &m->config;
+    place norm = top_place("output_norm", "model.norm"), head = top_place("output", "lm_head");
+    QN_TRY(bind_vector(m, &norm, "weight", c->hidden_size, false, &m->weights.output_norm, err));
+    bool has_head = find_part(m, &head, "weight") != NULL;
+    if (m->gguf != NULL) {
+        c->tied_embeddings = !has_head;
+    }
+    if (c->tied_embeddings) {
+        m->weights.output.w = m->weights.embedding; /* a stored copy of a tied head is the same matrix by definition */
+    } else {
+        QN_TRY(bind_linear(m, head, c->n_vocab, c->hidden_size, 0, &m->weights.output, err));
+    }
+    if (m->gguf != NULL && qn_gguf_find_tensor(m->gguf, "rope_freqs.weight") != NULL) {
+        place freqs = top_place("rope_freqs", "");
+        QN_TRY(bind_vector(m, &freqs, "weight", c->rope.n_rot / 2, false, &m->weights.rope_divisors, err));
+        for (uint32_t i = 0; i < c->rope.n_rot / 2; i++) {
+            if (m->weights.rope_divisors[i] <= 0) {
+                QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor rope_freqs.weight: divisor %u is %g, expected a positive number", source_path(m), i,
+                        (double)m->weights.rope_divisors[i]);
+            }
+        }
+    }
+done:
+    return status;
+}
+
+static quern_status check_supported(const quern_model *m, quern_error *err)
+{
+    const qn_model_config *c = &m->config;
+    if (c->n_experts > 0) {
+        return qn_error_set(err, QUERN_ERROR_UNSUPPORTED, "%s: architecture %s with experts is not supported by this version", source_path(m), c->architecture);
+    }
+    if (c->family == QN_FAMILY_GPT_OSS) {
+        return qn_error_set(err, QUERN_ERROR_UNSUPPORTED, "%s: architecture %s is not supported by this version", source_path(m), c->architecture);
+    }
+    if (c->quant_method != NULL) {
+        return qn_error_set(err, QUERN_ERROR_UNSUPPORTED, "%s: weights quantized by '%s' are not supported by this version", source_path(m), c->quant_method);
+    }
+    return QUERN_OK;
+}
+
+quern_status qn_model_bind_weights(quern_model *m, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    QN_TRY(check_supported(m, err));
+    QN_TRY(check_layer_count(m, err));
+    QN_TRY(bind_embedding(m, err));
+    QN_TRY(bind_output(m, err));
+    m->weights.layers = qn_arena_alloc_array(&m->arena, m->config.n_layers, sizeof *m->weights.layers);
+    if (m->weights.layers == NULL) {
+        QN_FAIL_MEMORY(err, "layer tables", m->config.n_layers * sizeof *m->weights.layers);
+    }
+    for (uint32_t i = 0; i < m->config.n_layers; i++) {
+        QN_TRY(bind_layer(m, i, &m->weights.layers[i], err));
+    }
+    m->has_weights = true;
+done:
+    return status;
+}

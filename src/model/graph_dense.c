@@ -1,0 +1,154 @@
+/* graph_dense.c - embedding, then per layer attention and a gated feed-forward block, then the output head. */
+#include "model/graph.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/alloc.h"
+
+/* ---- memory ---- */
+
+static uint32_t form_bit(const qn_linear *l, bool f32) { return 1u << qn_form_for(&l->w, f32); }
+
+typedef struct input_masks {
+    uint32_t attn_in, attn_out, ffn_in, ffn_out, head_in;
+} input_masks;
+
+static input_masks collect_masks(const qn_model_config *c, const qn_weights *w, bool f32)
+{
+    input_masks m = {.head_in = form_bit(&w->output, f32)};
+    for (uint32_t i = 0; i < c->n_layers; i++) {
+        const qn_layer_weights *l = &w->layers[i];
+        m.attn_in |= form_bit(&l->q, f32) | form_bit(&l->k, f32) | form_bit(&l->v, f32);
+        m.attn_out |= form_bit(&l->o, f32);
+        m.ffn_in |= form_bit(&l->gate, f32) | form_bit(&l->up, f32);
+        m.ffn_out |= form_bit(&l->down, f32);
+    }
+    return m;
+}
+
+/* Walks through the buffers: with memory NULL only counts. One function, so that the plan and the layout cannot differ. */
+typedef struct layout {
+    char *memory;
+    size_t used;
+} layout;
+
+static void *take(layout *l, size_t bytes)
+{
+    void *p = l->memory != NULL ? l->memory + l->used : NULL;
+    l->used += qn_align_up(bytes, 64);
+    return p;
+}
+
+static float *take_rows(layout *l, size_t rows, size_t cols) { return take(l, rows * cols * sizeof(float)); }
+
+static void take_input(layout *l, qn_input *input, uint32_t mask, size_t rows, size_t cols)
+{
+    void *p = take(l, qn_input_bytes(mask, rows, cols));
+    if (p != NULL) {
+        qn_input_bind(input, mask, rows, cols, p);
+    }
+}
+
+static size_t lay_out(qn_graph_buffers *b, const qn_model_config *c, const qn_weights *w, bool f32, size_t rows, size_t logit_rows, void *memory)
+{
+    layout l = {.memory = memory};
+    input_masks m = collect_masks(c, w, f32);
+    size_t q_cols = (size_t)c->n_heads * c->head_dim, kv_cols = (size_t)c->n_kv_heads * c->head_dim;
+    b->x = take_rows(&l, rows, c->hidden_size);
+    b->q = take_rows(&l, rows, q_cols);
+    b->k = take_rows(&l, rows, kv_cols);
+    b->v = take_rows(&l, rows, kv_cols);
+    b->gate = take_rows(&l, rows, c->ffn_size);
+    b->up = take_rows(&l, rows, c->ffn_size);
+    b->cos_sin = take_rows(&l, rows, c->rope.n_rot);
+    take_input(&l, &b->attn_in, m.attn_in, rows, c->hidden_size);
+    take_input(&l, &b->attn_out, m.attn_out, rows, q_cols);
+    take_input(&l, &b->ffn_in, m.ffn_in, rows, c->hidden_size);
+    take_input(&l, &b->ffn_out, m.ffn_out, rows, c->ffn_size);
+    take_input(&l, &b->head_in, m.head_in, logit_rows, c->hidden_size);
+    return l.used;
+}
+
+size_t qn_graph_bytes(const qn_model_config *c, const qn_weights *w, bool f32_activations, size_t cap_rows, size_t cap_logit_rows)
+{
+    qn_graph_buffers unused;
+    return lay_out(&unused, c, w, f32_activations, cap_rows, cap_logit_rows, NULL);
+}
+
+void qn_graph_bind(qn_graph_buffers *b, const qn_model_config *c, const qn_weights *w, bool f32_activations, size_t cap_rows, size_t cap_logit_rows, void *memory)
+{
+    (void)lay_out(b, c, w, f32_activations, cap_rows, cap_logit_rows, memory);
+}
+
+/* ---- the pass ---- */
+
+static qn_product product(const qn_linear *l, float *y, bool add)
+{
+    return (qn_product){.w = &l->w, .bias = l->bias, .y = y, .y_stride = l->w.n_rows, .add = add};
+}
+
+static void run_layer(const qn_graph *g, const qn_graph_step *s, uint32_t layer, qn_member m)
+{
+    const qn_model_config *c = g->config;
+    const qn_layer_weights *w = &g->weights->layers[layer];
+    const qn_layer_config *lc = &c->layers[layer];
+    qn_graph_buffers b = g->buffers;
+    qn_backend *be = g->backend;
+    float eps = (float)c->rms_eps;
+    const qn_heads heads = {.n_heads = c->n_heads, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim, .n_rot = c->rope.n_rot,
+                            .interleaved = c->rope.interleaved, .q_norm = w->q_norm, .k_norm = w->k_norm, .eps = eps, .window = lc->window,
+                            .scale = 1.0f / sqrtf((float)c->head_dim)};
+    const qn_step_rows rows = {.n_rows = s->n_rows, .position = s->position, .view = s->view[layer], .cos_sin = b.cos_sin};
+
+    be->norm_input(be, m, b.x, c->hidden_size, w->attn_norm, eps, s->n_rows, &b.attn_in);
+    const qn_product qkv[3] = {product(&w->q, b.q, false), product(&w->k, b.k, false), product(&w->v, b.v, false)};
+    be->multiply(be, m, &b.attn_in, s->n_rows, qkv, 3);
+    be->rope_store(be, m, &heads, &rows, lc->rope, b.q, b.k, b.v);
+    be->attend(be, m, &heads, &rows, b.q, &b.attn_out);
+    const bool keep = g->comm->rank == 0; /* one rank carries the residual into the sum over ranks */
+    const qn_product out = product(&w->o, b.x, keep);
+    be->multiply(be, m, &b.attn_out, s->n_rows, &out, 1);
+    g->comm->all_reduce_sum(g->comm, m, b.x, s->n_rows * c->hidden_size);
+
+    be->norm_input(be, m, b.x, c->hidden_size, w->ffn_norm, eps, s->n_rows, &b.ffn_in);
+    const qn_product gate_up[2] = {product(&w->gate, b.gate, false), product(&w->up, b.up, false)};
+    be->multiply(be, m, &b.ffn_in, s->n_rows, gate_up, 2);
+    be->gate_input(be, m, b.gate, b.up, s->n_rows, &b.ffn_out);
+    const qn_product down = product(&w->down, b.x, keep);
+    be->multiply(be, m, &b.ffn_out, s->n_rows, &down, 1);
+    g->comm->all_reduce_sum(g->comm, m, b.x, s->n_rows * c->hidden_size);
+}
+
+/* Logits of chosen rows, as many adjacent ones at a time as the head's input holds. */
+static void run_head(const qn_graph *g, const qn_graph_step *s, qn_member m)
+{
+    const qn_model_config *c = g->config;
+    qn_graph_buffers b = g->buffers;
+    qn_backend *be = g->backend;
+    for (size_t done = 0; done < s->n_logit_rows;) {
+        size_t most = b.head_in.cap_rows, n = 1;
+        const size_t *row = s->logit_rows + done;
+        while (done + n < s->n_logit_rows && n < most && row[n] == row[0] + n && s->logits[done + n] == s->logits[done] + n * c->n_vocab) {
+            n++;
+        }
+        be->norm_input(be, m, b.x + row[0] * c->hidden_size, c->hidden_size, g->weights->output_norm, (float)c->rms_eps, n, &b.head_in);
+        const qn_product head = product(&g->weights->output, s->logits[done], false);
+        be->multiply(be, m, &b.head_in, n, &head, 1);
+        done += n;
+    }
+}
+
+void qn_graph_run(const qn_graph *g, const qn_graph_step *s, qn_member m)
+{
+    size_t row0, row1;
+    qn_member_span(m, s->n_rows, 1, &row0, &row1);
+    for (size_t r = row0; r < row1; r++) {
+        qn_rope_fill(g->rope, s->position[r], g->buffers.cos_sin + r * g->rope->n_rot);
+    }
+    g->backend->embed(g->backend, m, &g->weights->embedding, s->ids, s->n_rows, g->buffers.x);
+    for (uint32_t layer = 0; layer < g->config->n_layers; layer++) {
+        run_layer(g, s, layer, m);
+    }
+    run_head(g, s, m);
+}

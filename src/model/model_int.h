@@ -1,0 +1,35 @@
+/* model_int.h - what a quern_model is made of; for src/model and src/engine only. */
+#ifndef QN_MODEL_MODEL_INT_H
+#define QN_MODEL_MODEL_INT_H
+
+#include "base/alloc.h"
+#include "formats/gguf_read.h"
+#include "formats/safetensors_read.h"
+#include "model/config.h"
+#include "model/weights.h"
+#include "quern/model.h"
+
+struct quern_model {
+    qn_arena arena;                 /* configuration, converted vectors, strings */
+    qn_gguf *gguf;                  /* one of these two is the source */
+    qn_safetensors *safetensors;
+    qn_model_config config;
+    qn_weights weights;
+    bool has_weights;
+    quern_tokenizer *tokenizer;
+    quern_template *chat_template;
+    char *template_source;          /* in the arena */
+    quern_model_info info;
+};
+
+/* Binds every tensor of the architecture, checking shapes and that vectors are finite. Sets config.n_vocab from the embedding if it was 0. */
+quern_status qn_model_bind_weights(quern_model *m, quern_error *err);
+/* The tokenizer out of GGUF metadata. */
+quern_status qn_model_read_gguf_tokenizer(quern_model *m, quern_error *err);
+/* The tokenizer and the chat template of a folder. */
+quern_status qn_model_read_dir_text(quern_model *m, const char *dir, bool want_tokenizer, quern_error *err);
+
+/* Reads one tensor by GGUF's and Hugging Face's name for it, whichever the model has. */
+const qn_tensor *qn_model_find_tensor(const quern_model *m, const char *gguf_name, const char *hf_name);
+
+#endif

@@ -45,7 +45,8 @@ typedef struct qn_attn_args {
 #define QN_ATTN_SCRATCH_BYTES(n_queries, head_dim) ((n_queries) * ((QN_ATTN_CHUNK) + (head_dim) + 64u) * sizeof(float) + 4096u)
 
 /* Attention, exactly: s_j = scale * (chain over dims in order: s = fmaf(q[d], k[j][d], s), from 0).
- * Per chunk c that has visible keys: m_c = max s_j (then + 0.0f, so that it is never -0); p_j = exp(s_j - m_c); l_c = 16-lane sum of p_j by (j mod 16), tree as in matmul.h;
+ * Per chunk c that has visible keys: m_c = max s_j (then + 0.0f, so that it is never -0); p_j = exp(s_j - m_c);
+ * l_c = 16-lane sum of p_j by (j mod 16), tree as in matmul.h;
  * o_c[d] = chain over visible j in order: fmaf(p_j, v[j][d], o), from 0. Invisible keys take no part.
  * Chunks in order: first one gives (m, l, o); then M = max(m, m_c), f = exp(m - M), g = exp(m_c - M),
  * l = fmaf(l, f, l_c * g), o[d] = fmaf(o[d], f, o_c[d] * g), m = M. At the end out[d] = o[d] / l. */

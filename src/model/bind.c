@@ -219,7 +219,8 @@ static quern_status bind_embedding(quern_model *m, quern_error *err)
         QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s is no matrix of 1 to %u rows", source_path(m), t->name, QN_CONFIG_VOCAB_MAX);
     }
     if (c->n_vocab != 0 && c->n_vocab != t->shape[0]) {
-        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s has %" PRIu64 " rows, but the vocabulary size is %" PRIu32, source_path(m), t->name, t->shape[0], c->n_vocab);
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s has %" PRIu64 " rows, but the vocabulary size is %" PRIu32,
+                source_path(m), t->name, t->shape[0], c->n_vocab);
     }
     c->n_vocab = (uint32_t)t->shape[0];
     QN_TRY(bind_matrix(m, &p, c->n_vocab, c->hidden_size, &m->weights.embedding, err));

@@ -45,7 +45,8 @@ typedef struct qn_graph_step {
 
 /* Bytes for cap_rows rows with logits for cap_logit_rows of them at a time; and laying them out in 64-byte aligned memory. */
 size_t qn_graph_bytes(const qn_model_config *c, const qn_weights *w, bool f32_activations, size_t cap_rows, size_t cap_logit_rows);
-void qn_graph_bind(qn_graph_buffers *b, const qn_model_config *c, const qn_weights *w, bool f32_activations, size_t cap_rows, size_t cap_logit_rows, void *memory);
+void qn_graph_bind(qn_graph_buffers *b, const qn_model_config *c, const qn_weights *w, bool f32_activations,
+                   size_t cap_rows, size_t cap_logit_rows, void *memory);
 
 /* Run by every member. n_logit_rows at most what was bound. */
 void qn_graph_run(const qn_graph *g, const qn_graph_step *s, qn_member m);

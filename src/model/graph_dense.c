@@ -76,7 +76,8 @@ size_t qn_graph_bytes(const qn_model_config *c, const qn_weights *w, bool f32_ac
     return lay_out(&unused, c, w, f32_activations, cap_rows, cap_logit_rows, NULL);
 }
 
-void qn_graph_bind(qn_graph_buffers *b, const qn_model_config *c, const qn_weights *w, bool f32_activations, size_t cap_rows, size_t cap_logit_rows, void *memory)
+void qn_graph_bind(qn_graph_buffers *b, const qn_model_config *c, const qn_weights *w, bool f32_activations,
+                   size_t cap_rows, size_t cap_logit_rows, void *memory)
 {
     (void)lay_out(b, c, w, f32_activations, cap_rows, cap_logit_rows, memory);
 }

@@ -36,7 +36,8 @@ static quern_status read_spans(quern_model *m, const char *key, qn_text_span **o
         return QUERN_OK;
     }
     if (v == NULL || v->type != QN_GGUF_ARRAY || v->element != QN_GGUF_STRING) {
-        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: key %s is %s, expected an array of strings", qn_gguf_path(m->gguf), key, v == NULL ? "missing" : "of another type");
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: key %s is %s, expected an array of strings",
+                qn_gguf_path(m->gguf), key, v == NULL ? "missing" : "of another type");
     }
     qn_text_span *spans = qn_malloc_array((size_t)v->n, sizeof *spans);
     if (spans == NULL) {

@@ -1,4 +1,4 @@
-/* cpu.c - the layer-level entries on threads: who computes what. All arithmetic is in the kernels.
+/* cpu_backend.c - the layer-level entries on threads: who computes what. All arithmetic is in the kernels.
  *
  * Work is cut into chunks that members claim from one atomic counter a phase, so a core that is slowed by other load does less.
  * Which member computes a chunk never changes its bits. Every entry is one or two phases, each closed by a barrier.
@@ -120,7 +120,8 @@ static void multiply_decoded(qn_cpu *c, qn_lane *lane, const qn_matrix *w, size_
         for (size_t i = 0; i < n; i++) {
             qn_cpu_decode_row(w, r + i, lane->decoded + i * w->n_cols);
         }
-        qn_matrix tile = {.dtype = QN_DTYPE_F32, .data = (const uint8_t *)lane->decoded, .row_bytes = w->n_cols * sizeof(float), .n_rows = n, .n_cols = w->n_cols};
+        qn_matrix tile = {.dtype = QN_DTYPE_F32, .data = (const uint8_t *)lane->decoded,
+                          .row_bytes = w->n_cols * sizeof(float), .n_rows = n, .n_cols = w->n_cols};
         qn_matmul(c->isa, &tile, 0, n, a, 0, n_rows, y + r, y_stride, lane->scratch);
     }
 }

@@ -42,7 +42,9 @@ typedef struct qn_attn_args {
     float scale;                 /* multiplies each score after its chain */
     void *scratch;               /* QN_ATTN_SCRATCH_BYTES(n_queries, head_dim), 64-byte aligned, private to the thread */
 } qn_attn_args;
-#define QN_ATTN_SCRATCH_BYTES(n_queries, head_dim) ((n_queries) * ((QN_ATTN_CHUNK) + (head_dim) + 64u) * sizeof(float) + 4096u)
+/* Scores, partial output and state of each query, and one page as float32. */
+#define QN_ATTN_SCRATCH_BYTES(n_queries, head_dim) \
+    (((n_queries) * ((QN_ATTN_CHUNK) + (head_dim) + 64u) + (QN_KV_PAGE) * (head_dim)) * sizeof(float) + 4096u)
 
 /* Attention, exactly: s_j = scale * (chain over dims in order: s = fmaf(q[d], k[j][d], s), from 0).
  * Per chunk c that has visible keys: m_c = max s_j (then + 0.0f, so that it is never -0); p_j = exp(s_j - m_c);

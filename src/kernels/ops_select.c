@@ -35,6 +35,18 @@ uint64_t qn_ops_calls(qn_isa isa)
 
 const qn_ops *qn_ops_get(qn_isa isa)
 {
+#if defined(__x86_64__)
+    if (isa >= QN_ISA_AVX512 && isa <= QN_ISA_AMX && qn_isa_available(QN_ISA_AVX512)) {
+        return &qn_ops_avx512;
+    }
+    if (isa >= QN_ISA_AVX2 && isa <= QN_ISA_AMX && qn_isa_available(QN_ISA_AVX2)) {
+        return &qn_ops_avx2;
+    }
+#elif defined(__aarch64__)
+    if (isa == QN_ISA_NEON && qn_isa_available(QN_ISA_NEON)) {
+        return &qn_ops_neon;
+    }
+#endif
     (void)isa;
     return &qn_ops_scalar;
 }

@@ -129,10 +129,359 @@ static void scalar_attention_is_softmax_attention(void **state)
     }
 }
 
+/* ---- every instruction set against scalar ---- */
+
+/* Same bits; any NaN equals any NaN (which operand's payload survives is the processor's affair). */
+static void assert_same(const float *got, const float *want, size_t n, const char *what, qn_isa isa)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (qn_f32_to_bits(got[i]) != qn_f32_to_bits(want[i]) && !(isnan(got[i]) && isnan(want[i]))) {
+            fail_msg("%s, %s: element %zu of %zu is %a, scalar has %a", what, qn_isa_name(isa), i, n, (double)got[i], (double)want[i]);
+        }
+    }
+}
+
+/* Runs `test` with the table of each level that has one of its own here. */
+static void for_each_level(void (*test)(const qn_ops *ops, const qn_ops *scalar))
+{
+    const qn_ops *scalar = qn_ops_get(QN_ISA_SCALAR), *last = scalar;
+    for (int isa = 0; isa < QN_ISA_COUNT; isa++) {
+        const qn_ops *ops = qn_ops_get((qn_isa)isa);
+        assert_non_null(ops);
+        if (qn_isa_available((qn_isa)isa) && ops != last && ops != scalar) {
+            assert_int_equal(ops->isa, isa);
+            test(ops, scalar);
+            last = ops;
+        }
+    }
+}
+
+/* A random value, now and then a special one. */
+static float any_float(void)
+{
+    static const float special[] = {0.0f, -0.0f, 1e-40f, -1e-42f, 3e38f, -3e38f, 1e-30f, 90.0f, -110.0f};
+    uint64_t r = random_bits();
+    return r % 64 == 0 ? special[r / 64 % (sizeof special / sizeof special[0])] : random_float() * 8.0f;
+}
+
+enum { N_MAX = 1040, GUARD = 32 };
+
+static void rows_of_one_level(const qn_ops *ops, const qn_ops *scalar)
+{
+    float x[N_MAX], w[N_MAX], got[N_MAX + GUARD], want[N_MAX + GUARD];
+    for (size_t n = 1; n <= 1000; n += n < 70 ? 1 : 93) {
+        for (size_t i = 0; i < N_MAX; i++) {
+            x[i] = any_float();
+            w[i] = any_float();
+        }
+        for (int in_place = 0; in_place < 2; in_place++) {
+            for (int weighted = 0; weighted < 2; weighted++) {
+                memcpy(got, x, sizeof x);
+                memcpy(want, x, sizeof x);
+                ops->rms_norm(got, in_place ? got : x, weighted ? w : NULL, n, 1e-6f);
+                scalar->rms_norm(want, in_place ? want : x, weighted ? w : NULL, n, 1e-6f);
+                assert_same(got, want, N_MAX, "rms_norm", ops->isa);
+            }
+        }
+        memcpy(got, w, sizeof w);
+        memcpy(want, w, sizeof w);
+        ops->add(got, x, n);
+        scalar->add(want, x, n);
+        assert_same(got, want, N_MAX, "add", ops->isa);
+        ops->silu_mul(got, x, w, n);
+        scalar->silu_mul(want, x, w, n);
+        assert_same(got, want, N_MAX, "silu_mul", ops->isa);
+        ops->silu_mul(x, x, w, n); /* in place */
+        assert_same(x, want, n, "silu_mul in place", ops->isa);
+    }
+}
+
+static void rope_of_one_level(const qn_ops *ops, const qn_ops *scalar)
+{
+    float got[512 + GUARD], want[512 + GUARD], cos_sin[512];
+    for (size_t n = 2; n <= 512; n += n < 140 ? 2 : 46) {
+        for (size_t i = 0; i < 512 + GUARD; i++) {
+            got[i] = want[i] = any_float();
+        }
+        for (size_t i = 0; i < 512; i++) {
+            cos_sin[i] = random_float();
+        }
+        ops->rope_half(got, cos_sin, n);
+        scalar->rope_half(want, cos_sin, n);
+        assert_same(got, want, 512 + GUARD, "rope_half", ops->isa);
+        ops->rope_interleaved(got, cos_sin, n);
+        scalar->rope_interleaved(want, cos_sin, n);
+        assert_same(got, want, 512 + GUARD, "rope_interleaved", ops->isa);
+    }
+}
+
+static void silu_over_all_floats(const qn_ops *ops, const qn_ops *scalar)
+{
+    enum { N = 4096 };
+    static float gate[N], one[N], got[N], want[N];
+    for (size_t i = 0; i < N; i++) {
+        one[i] = 1.0f;
+    }
+    uint32_t u = 0;
+    for (int round = 0; round < 2700; round++) { /* 2^32 / (2700 * 4096): a step that visits every exponent and both signs */
+        for (size_t i = 0; i < N; i++) {
+            gate[i] = qn_f32_from_bits(u);
+            u += 389;
+        }
+        ops->silu_mul(got, gate, one, N);
+        scalar->silu_mul(want, gate, one, N);
+        assert_same(got, want, N, "silu_mul over all floats", ops->isa);
+    }
+}
+
+/* With these arguments the merged o is exp(x). */
+static void merge_of_one_level(const qn_ops *ops, const qn_ops *scalar)
+{
+    for (uint32_t u = 0; u <= 0x7f800000u; u += 1021) {
+        float x = -qn_f32_from_bits(u), part[2] = {x, 1.0f}, got_ml[2] = {0.0f, 1.0f}, want_ml[2] = {0.0f, 1.0f}, got = 0.0f, want = 0.0f, one = 1.0f;
+        ops->attention_merge(got_ml, &got, part, &one, 1);
+        scalar->attention_merge(want_ml, &want, part, &one, 1);
+        assert_same(got_ml, want_ml, 2, "attention_merge m and l", ops->isa);
+        assert_same(&got, &want, 1, "attention_merge o", ops->isa);
+    }
+    for (size_t dim = 2; dim <= 130; dim += 2) {
+        float o[130], part[130], got[130], want[130];
+        for (size_t d = 0; d < 130; d++) {
+            o[d] = any_float();
+            part[d] = any_float();
+        }
+        for (int side = 0; side < 4; side++) { /* neither, one or the other side empty, both */
+            float a[2] = {side & 1 ? -INFINITY : random_float(), side & 1 ? 0.0f : 2.0f}, b[2] = {a[0], a[1]};
+            float p[2] = {side & 2 ? -INFINITY : random_float(), side & 2 ? 0.0f : 3.0f};
+            memcpy(got, o, sizeof o);
+            memcpy(want, o, sizeof o);
+            ops->attention_merge(a, got, p, part, dim);
+            scalar->attention_merge(b, want, p, part, dim);
+            assert_same(a, b, 2, "attention_merge m and l", ops->isa);
+            assert_same(got, want, 130, "attention_merge o", ops->isa);
+        }
+    }
+}
+
+static void argmax_of_one_level(const qn_ops *ops, const qn_ops *scalar)
+{
+    float x[N_MAX];
+    for (size_t n = 1; n <= 1000; n += n < 70 ? 1 : 93) {
+        for (int variant = 0; variant < 40; variant++) {
+            for (size_t i = 0; i < n; i++) {
+                x[i] = variant < 10 ? (float)(random_bits() % 4) : variant == 10 ? -INFINITY : variant == 11 ? 0.0f : any_float();
+            }
+            if (variant >= 30) { /* ties, zeros of both signs, infinities and NaN at random places */
+                static const float special[] = {NAN, INFINITY, 1e9f, -0.0f};
+                x[random_bits() % n] = special[variant % 4];
+                x[random_bits() % n] = special[variant % 4];
+            }
+            size_t want = 0;
+            for (size_t i = 0; i < n && !isnan(x[want]); i++) {
+                want = isnan(x[i]) || x[i] > x[want] ? i : want;
+            }
+            assert_int_equal(scalar->argmax(x, n), want);
+            assert_int_equal(ops->argmax(x, n), want);
+        }
+    }
+}
+
+static void kv_store_of_one_level(const qn_ops *ops, const qn_ops *scalar)
+{
+    static const size_t dims[] = {2, 30, 32, 64, 80, 96, 128, 256, 512};
+    for (size_t s = 0; s < sizeof dims / sizeof dims[0]; s++) {
+        size_t dim = dims[s];
+        for (int format = 0; format < 2; format++) {
+            size_t bytes = 2 * dim * QN_KV_PAGE * 4;
+            char *a = qn_calloc(4, bytes), *k1 = a, *v1 = a + bytes, *k2 = a + 2 * bytes, *v2 = a + 3 * bytes;
+            for (size_t slot = 0; slot < QN_KV_PAGE; slot++) {
+                float k[512], v[512];
+                for (size_t d = 0; d < dim; d++) {
+                    k[d] = any_float() * 1e4f; /* some beyond the float16 range, some below */
+                    v[d] = any_float() * (slot % 2 ? 1e-6f : 1.0f);
+                }
+                k[0] = slot == 0 ? INFINITY : slot == 1 ? 65519.996f : slot == 2 ? 65520.0f : slot == 3 ? -0x1.002p0f : slot == 4 ? 0x1.006p0f : NAN;
+                ops->kv_store((qn_kv_format)format, k1, v1, slot % 2, dim, slot, k, v);
+                scalar->kv_store((qn_kv_format)format, k2, v2, slot % 2, dim, slot, k, v);
+            }
+            assert_memory_equal(k1, k2, bytes);
+            assert_memory_equal(v1, v2, bytes);
+            qn_free(a);
+        }
+    }
+}
+
+/* ---- attention ---- */
+
+enum { QUERIES_MAX = 112 };
+
+typedef struct attention_case {
+    qn_attn_args args;
+    float *memory; /* q, then outputs of two runs */
+    const float *q[QUERIES_MAX];
+    float *out_got[QUERIES_MAX], *out_want[QUERIES_MAX];
+    size_t position[QUERIES_MAX], first[QUERIES_MAX];
+} attention_case;
+
+static void case_init(attention_case *t, const cache *c, size_t kv_head, size_t n)
+{
+    size_t dim = c->view.head_dim;
+    t->memory = qn_malloc_array(3 * n * (dim + GUARD), sizeof(float));
+    for (size_t i = 0; i < n; i++) {
+        float *q = t->memory + 3 * i * (dim + GUARD);
+        t->q[i] = q;
+        t->out_got[i] = q + dim + GUARD;
+        t->out_want[i] = q + 2 * (dim + GUARD);
+        for (size_t d = 0; d < 3 * (dim + GUARD); d++) {
+            q[d] = d < dim ? random_float() * 3.0f : 7.0f;
+        }
+    }
+    t->args = (qn_attn_args){&c->view, kv_head, n, t->q, t->out_got, t->position, t->first, 1.0f / sqrtf((float)dim), NULL};
+    t->args.scratch = qn_malloc_aligned(QN_ATTN_SCRATCH_BYTES(n, dim));
+}
+
+static void case_deinit(attention_case *t)
+{
+    qn_free(t->memory);
+    qn_free_aligned(t->args.scratch);
+}
+
+/* attention, and attention_partial merged chunk by chunk, of ops against attention of scalar. */
+static void case_compare(attention_case *t, const qn_ops *ops, const qn_ops *scalar)
+{
+    size_t dim = t->args.kv->head_dim, n = t->args.n_queries, n_chunks = 0;
+    t->args.out = t->out_want;
+    scalar->attention(&t->args);
+    t->args.out = t->out_got;
+    ops->attention(&t->args);
+    for (size_t i = 0; i < n; i++) {
+        assert_same(t->out_got[i], t->out_want[i], dim + GUARD, "attention", ops->isa);
+        n_chunks = t->position[i] / QN_ATTN_CHUNK + 1 > n_chunks ? t->position[i] / QN_ATTN_CHUNK + 1 : n_chunks;
+    }
+    float ml[QUERIES_MAX][2], ml_part[2 * QUERIES_MAX];
+    float *sum = qn_calloc(n * dim, sizeof *sum);
+    for (size_t i = 0; i < n; i++) {
+        ml[i][0] = -INFINITY;
+        ml[i][1] = 0.0f;
+    }
+    for (size_t c = 0; c < n_chunks; c++) {
+        ops->attention_partial(&t->args, c, c + 1, ml_part);
+        for (size_t i = 0; i < n; i++) {
+            if (c * QN_ATTN_CHUNK > t->position[i] || (c + 1) * QN_ATTN_CHUNK <= t->first[i]) {
+                assert_true(ml_part[2 * i] == -INFINITY && ml_part[2 * i + 1] == 0.0f && t->out_got[i][0] == 0.0f);
+            }
+            ops->attention_merge(ml[i], sum + i * dim, ml_part + 2 * i, t->out_got[i], dim);
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        for (size_t d = 0; d < dim; d++) {
+            sum[i * dim + d] /= ml[i][1];
+        }
+        assert_same(sum + i * dim, t->out_want[i], dim, "merged attention_partial", ops->isa);
+    }
+    qn_free(sum);
+}
+
+static const size_t border_positions[] = {0, 1, 15, 16, 17, 62, 63, 64, 65, 127, 254, 255, 256, 257, 300, 511, 512, 767, 999, 1000};
+enum { N_BORDERS = sizeof border_positions / sizeof border_positions[0] };
+
+static void attention_of_one_level(const qn_ops *ops, const qn_ops *scalar)
+{
+    static const size_t dims[] = {32, 64, 80, 96, 128, 256, 30, 72};
+    uint64_t calls = qn_ops_calls(ops->isa);
+    for (size_t s = 0; s < 2 * sizeof dims / sizeof dims[0]; s++) {
+        size_t dim = dims[s / 2];
+        cache c;
+        cache_init(&c, scalar, s % 2 ? QN_KV_FORMAT_F16 : QN_KV_FORMAT_F32, 2, dim, 1001);
+        attention_case t;
+        for (size_t n = 1; n <= 8; n++) { /* decode: heads of one token at each border, window or not */
+            case_init(&t, &c, n % 2, n);
+            for (size_t b = 0; b < N_BORDERS; b++) {
+                size_t position = border_positions[b], window = random_bits() % 2 ? position + 1 : random_bits() % (position + 1) + 1;
+                for (size_t i = 0; i < n; i++) {
+                    t.position[i] = position;
+                    t.first[i] = position + 1 - window;
+                }
+                case_compare(&t, ops, scalar);
+            }
+            case_deinit(&t);
+        }
+        static const size_t n_mixed[] = {2, 6, 7, 12, 13, 47, 48, 49, 112};
+        for (size_t m = 0; m < sizeof n_mixed / sizeof n_mixed[0]; m++) { /* prefill: three heads of consecutive tokens; then any positions at all */
+            case_init(&t, &c, m % 2, n_mixed[m]);
+            for (int mixed = 0; mixed < 3; mixed++) {
+                size_t start = border_positions[random_bits() % 15], window = mixed == 1 ? 100 : 2000;
+                for (size_t i = 0; i < n_mixed[m]; i++) {
+                    size_t position = mixed == 2 ? random_bits() % 1001 : start + i / 3;
+                    t.position[i] = position;
+                    t.first[i] = position + 1 > window ? position + 1 - window : 0;
+                    t.first[i] = mixed == 2 && i % 2 ? random_bits() % (position + 1) : t.first[i];
+                }
+                case_compare(&t, ops, scalar);
+            }
+            case_deinit(&t);
+        }
+        cache_deinit(&c);
+    }
+    assert_true(qn_ops_calls(ops->isa) > calls + 1000);
+}
+
+/* NaN and infinity among keys, values and queries reach the output as in scalar, and no query that does not see them. */
+static void attention_with_specials(const qn_ops *ops, const qn_ops *scalar)
+{
+    for (int format = 0; format < 2; format++) {
+        cache c;
+        cache_init(&c, scalar, (qn_kv_format)format, 1, 64, 600);
+        float k[64], v[64];
+        for (size_t d = 0; d < 64; d++) {
+            k[d] = random_float();
+            v[d] = random_float();
+        }
+        k[3] = NAN;
+        scalar->kv_store((qn_kv_format)format, c.k[2], c.v[2], 0, 64, 10, k, v); /* position 138 */
+        k[3] = INFINITY;
+        scalar->kv_store((qn_kv_format)format, c.k[4], c.v[4], 0, 64, 20, k, v); /* 276 */
+        k[3] = 0.0f;
+        v[5] = -INFINITY;
+        scalar->kv_store((qn_kv_format)format, c.k[6], c.v[6], 0, 64, 30, k, v); /* 414 */
+        attention_case t;
+        case_init(&t, &c, 0, 64);
+        for (size_t i = 0; i < 64; i++) {
+            t.position[i] = random_bits() % 600;
+            t.first[i] = random_bits() % (t.position[i] + 1);
+        }
+        case_compare(&t, ops, scalar);
+        for (size_t i = 0; i < 64; i++) {
+            if (t.first[i] > 414 || t.position[i] < 138) {
+                assert_true(!isnan(t.out_want[i][5]));
+            }
+        }
+        case_deinit(&t);
+        cache_deinit(&c);
+    }
+}
+
+static void rows_are_equal(void **state) { (void)state, for_each_level(rows_of_one_level); }
+static void rope_is_equal(void **state) { (void)state, for_each_level(rope_of_one_level); }
+static void silu_is_equal_over_all_floats(void **state) { (void)state, for_each_level(silu_over_all_floats); }
+static void merge_is_equal(void **state) { (void)state, for_each_level(merge_of_one_level); }
+static void argmax_is_equal(void **state) { (void)state, for_each_level(argmax_of_one_level); }
+static void kv_store_is_equal(void **state) { (void)state, for_each_level(kv_store_of_one_level); }
+static void attention_is_equal(void **state) { (void)state, for_each_level(attention_of_one_level); }
+static void attention_is_equal_with_specials(void **state) { (void)state, for_each_level(attention_with_specials); }
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(scalar_attention_is_softmax_attention),
+        cmocka_unit_test(rows_are_equal),
+        cmocka_unit_test(rope_is_equal),
+        cmocka_unit_test(silu_is_equal_over_all_floats),
+        cmocka_unit_test(merge_is_equal),
+        cmocka_unit_test(argmax_is_equal),
+        cmocka_unit_test(kv_store_is_equal),
+        cmocka_unit_test(attention_is_equal),
+        cmocka_unit_test(attention_is_equal_with_specials),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

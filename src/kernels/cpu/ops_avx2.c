@@ -1,0 +1,10 @@
+/* ops_avx2.c - qn_ops for AVX2: v16_avx2.h says what a vector is, the bodies say what is done. Owns nothing else. */
+#include <math.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "kernels/cpu/v16_avx2.h"
+#include "kernels/ops_int.h"
+
+#include "kernels/cpu/attention_body.inc"
+#include "kernels/cpu/ops_body.inc"

@@ -27,8 +27,8 @@ test: setup-test ## unit, command-line and structural tests, plain and under ASa
 test-long: setup-test ## second compiler, TSan, other machines under an emulator (needs clang; others if there)
 	@tests/run_long.sh $(JOBS)
 
-bench: all ## speed of this machine on real model shapes, as JSON in bench/results
-	@tools/bench.sh $(BUILD)/quern
+bench: setup-demo all ## speed on this machine: the built-in model, or MODELS="a.gguf b.gguf"
+	@python3 tools/bench.py $(BUILD)/quern $(MODELS)
 
 peers: all ## llama.cpp and mlx-lm read our files; their greedy tokens become goldens
 	@tools/peers/run.sh $(BUILD)/quern

@@ -52,5 +52,5 @@ clean: ## remove everything that was built
 help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
-setup-%:
+setup-build setup-demo setup-test: setup-%:
 	@tools/setup.sh $*

@@ -34,6 +34,9 @@ CASES = [  # path, content, a part of the expected finding (None: clean)
     ("docs/x.md", "TO" "DO later\n", "loose end"),
     ("docs/x.md", "see /wo" "rk/main/x\n", "path of one machine"),
     ("docs/x.md", "end", "no newline"),
+    ("docs/x.md", "see [that](y.md)\n", "link to y.md"),
+    ("docs/x.md", "see [this](x.md), `[a](b.c)` and [there](https://example.org)\n", None),
+    ("tests/data/x.bin", "0" * 20_000_001, "20000001 bytes"),
     ("docs/x.md", "a\r\n", "carriage"),
 ]
 

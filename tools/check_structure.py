@@ -23,6 +23,7 @@ BANNED_IN_LIBRARY = {"exit", "_exit", "_Exit", "quick_exit", "assert", "printf",
 ALLOCATION = {"malloc", "calloc", "realloc", "free", "strdup", "strndup", "aligned_alloc", "posix_memalign", "reallocarray",
               "asprintf", "vasprintf", "getline", "getdelim"}
 ALLOCATION_FILES = {"src/base/alloc.c": "is the allocator", "apps/cli/line_edit.c": "frees what libedit allocated"}
+MAX_DATA_BYTES = 20_000_000
 DATA = ("tests/data/", "models/", "fuzz/corpus/", "bench/results/")
 TEXT = (".c", ".h", ".inc", ".S", ".py", ".sh", ".md", ".cmake", ".txt", ".in", ".case", ".yml", ".svg", ".json")
 MACHINE_PATH = re.compile(r"(?<![\w.])/(work|farm|root|home/\w+|tmp/w)/")
@@ -163,6 +164,20 @@ def check_hygiene(path, text, out):
         out.add(path, text.count("\n") + 1, "no newline at the end")
 
 
+def check_links(path, text, root, out):
+    """Relative links of a page lead somewhere."""
+    for number, line in enumerate(re.sub(r"```.*?```", blank, text, flags=re.S).split("\n"), 1):
+        for target in re.findall(r"\]\(([^)#\s]+)", re.sub(r"`[^`]*`", "", line)):
+            if not re.match(r"[a-z]+:", target) and not os.path.exists(os.path.join(root, os.path.dirname(path), target)):
+                out.add(path, number, f"link to {target}, which is not there")
+
+
+def check_data_size(root, names, out):
+    size = sum(os.path.getsize(os.path.join(root, n)) for n in names if n.startswith("tests/data/"))
+    if size > MAX_DATA_BYTES:
+        out.add("tests/data", 1, f"{size} bytes; at most {MAX_DATA_BYTES}")
+
+
 def check_unique_names(names, out):
     seen = {}
     for path in names:
@@ -175,7 +190,9 @@ def check_unique_names(names, out):
 
 def check_tree(root):
     out = Findings()
-    names = [n for n in list_files(root) if not n.startswith(DATA)]
+    every = list_files(root)
+    names = [n for n in every if not n.startswith(DATA)]
+    check_data_size(root, every, out)
     check_unique_names(names, out)
     for path in names:
         if not path.endswith(TEXT) and os.path.basename(path) not in ("Makefile", ".clang-format") and path != ".ci/run":
@@ -185,6 +202,8 @@ def check_tree(root):
         if "\r" in text:
             out.add(path, 1, "carriage returns")
         check_hygiene(path, text, out)
+        if path.endswith(".md"):
+            check_links(path, text, root, out)
         if not path.endswith((".c", ".h", ".inc", ".S")):
             continue
         check_lengths(path, text, out)

@@ -82,10 +82,175 @@ static void scalar_is_the_product(void **state)
     }
 }
 
+/* Numbers with, now and then, zeros of both signs, subnormals, and large ones whose products overflow. */
+static float uneven_float(void)
+{
+    static const float special[] = {0.0f, -0.0f, 1e-40f, -1e-42f, 6e-8f, 65504.0f, -3e38f, 1e-30f};
+    uint64_t r = random_bits();
+    return r % 128 == 0 ? special[r / 128 % (sizeof special / sizeof special[0])] : random_float();
+}
+
+static float any_float(void)
+{
+    uint64_t r = random_bits();
+    return r % 700 == 0 ? NAN : r % 700 == 1 ? INFINITY : r % 700 == 2 ? -INFINITY : uneven_float();
+}
+
+/* Memory that faults one byte past its end and one page before its begin. */
+typedef struct guarded {
+    uint8_t *pages;
+    size_t page_bytes, n_bytes;
+} guarded;
+
+static void guarded_init(guarded *g, size_t bytes)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    g->n_bytes = (bytes + page - 1) / page * page;
+    g->page_bytes = page;
+    g->pages = mmap(NULL, g->n_bytes + 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(g->pages != MAP_FAILED);
+    assert_int_equal(mprotect(g->pages, page, PROT_NONE), 0);
+    assert_int_equal(mprotect(g->pages + page + g->n_bytes, page, PROT_NONE), 0);
+}
+
+static uint8_t *guarded_end(const guarded *g) { return g->pages + g->page_bytes + g->n_bytes; }
+static uint8_t *guarded_begin(const guarded *g) { return g->pages + g->page_bytes; }
+static void guarded_deinit(guarded *g) { (void)munmap(g->pages, g->n_bytes + 2 * g->page_bytes); }
+
+enum { ROWS_MAX = 37, TOKENS_MAX = 200, MARGIN = 5 };
+
+/* Same bits; any NaN equals any NaN (which operand's payload survives is the processor's affair). */
+static void assert_same(const float *got, const float *want, size_t n, const char *kernel, size_t n_rows, size_t n_cols, size_t n_tokens)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (qn_f32_to_bits(got[i]) != qn_f32_to_bits(want[i]) && !(isnan(got[i]) && isnan(want[i]))) {
+            fail_msg("%s, %zu rows of %zu, %zu tokens: element %zu is %a, scalar has %a", kernel, n_rows, n_cols, n_tokens, i, (double)got[i], (double)want[i]);
+        }
+    }
+}
+
+/* Multiplies rows [r0, n_rows) by tokens [t0, n_tokens) with scalar and with each vector kernel of the type, and compares all of y, which also
+ * shows writes outside. */
+static void compare_kernels(const qn_matrix *w, size_t r0, const qn_act *a, size_t t0, size_t n_tokens)
+{
+    static float got[TOKENS_MAX * (ROWS_MAX + MARGIN)], want[TOKENS_MAX * (ROWS_MAX + MARGIN)];
+    size_t stride = w->n_rows + MARGIN, n = n_tokens * stride;
+    void *scratch = qn_malloc_aligned(QN_MATMUL_SCRATCH_BYTES);
+    memset(want, 0x55, n * sizeof *want);
+    qn_matmul(QN_ISA_SCALAR, w, r0, w->n_rows, a, t0, n_tokens, want, stride, scratch);
+    for (size_t i = 0; i < qn_matmul_kernel_count(); i++) {
+        const qn_matmul_kernel *k = qn_matmul_kernel_at(i);
+        if (k->dtype == w->dtype && k->isa != QN_ISA_SCALAR && qn_isa_available(k->isa)) {
+            memset(got, 0x55, n * sizeof *got);
+            memset(scratch, 0xff, QN_MATMUL_SCRATCH_BYTES);
+            k->fn(w, r0, w->n_rows, a, t0, n_tokens, got, stride, scratch);
+            assert_same(got, want, n, k->name, w->n_rows - r0, w->n_cols, n_tokens - t0);
+        }
+    }
+    qn_free_aligned(scratch);
+}
+
+/* Weights lie against the unreadable page (every other time 2 bytes before it, so that F32 is unaligned too), or at the begin of the memory. */
+static void compare_shape(qn_dtype type, size_t n_rows, size_t n_cols, size_t n_tokens, float (*value)(void))
+{
+    size_t row_bytes = n_cols * element_bytes(type), bytes = n_rows * row_bytes;
+    guarded g;
+    guarded_init(&g, bytes + 2);
+    qn_act a;
+    void *memory;
+    act_fill(&a, &memory, n_tokens, n_cols, value);
+    for (size_t place = 0; place < 3; place++) {
+        uint8_t *data = place < 2 ? guarded_end(&g) - bytes - 2 * place : guarded_begin(&g);
+        for (size_t k = 0; k < n_rows * n_cols; k++) {
+            (void)put_weight(type, data, k, value());
+        }
+        qn_matrix w = {.dtype = type, .data = data, .row_bytes = row_bytes, .n_rows = n_rows, .n_cols = n_cols};
+        compare_kernels(&w, 0, &a, 0, n_tokens);
+        if (place == 0 && n_rows > 1 && n_tokens > 1) {
+            compare_kernels(&w, n_rows / 2, &a, n_tokens / 2, n_tokens);
+        }
+    }
+    qn_free_aligned(memory);
+    guarded_deinit(&g);
+}
+
+static void kernels_are_equal(void **state)
+{
+    (void)state;
+    static const size_t tokens[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 23, 64};
+    for (size_t i = 0; i < 3; i++) {
+        for (size_t n_cols = 1; n_cols <= 40; n_cols++) {
+            for (size_t t = n_cols % 2; t < sizeof tokens / sizeof tokens[0]; t += 2) {
+                compare_shape(types[i], 1 + random_bits() % ROWS_MAX, n_cols, tokens[t], uneven_float);
+            }
+        }
+        static const size_t columns[] = {100, 128, 1000};
+        for (size_t c = 0; c < 3; c++) {
+            for (size_t t = 0; t < sizeof tokens / sizeof tokens[0]; t++) {
+                compare_shape(types[i], 1 + random_bits() % (columns[c] < 1000 ? ROWS_MAX : 17), columns[c], tokens[t], uneven_float);
+            }
+        }
+    }
+}
+
+/* Sizes around the blocks of the form for many tokens: 1024 columns, 32 rows, 96 tokens. */
+static void kernels_are_equal_around_blocks(void **state)
+{
+    (void)state;
+    static const size_t columns[] = {1023, 1024, 1025, 1040, 2048, 2055};
+    for (size_t i = 0; i < 3; i++) {
+        for (size_t c = 0; c < sizeof columns / sizeof columns[0]; c++) {
+            compare_shape(types[i], 3 + c, columns[c], 8 + c, uneven_float);
+        }
+        compare_shape(types[i], 37, 1025, 23, uneven_float);
+        compare_shape(types[i], 37, 20, 95, uneven_float);
+        compare_shape(types[i], 32, 33, 96, uneven_float);
+        compare_shape(types[i], 33, 15, 97, uneven_float);
+        compare_shape(types[i], 5, 1040, 200, uneven_float);
+    }
+}
+
+static void specials_are_equal(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        for (size_t n_cols = 1; n_cols <= 300; n_cols += 23) {
+            compare_shape(types[i], 19, n_cols, 1, any_float);
+            compare_shape(types[i], 11, n_cols, 7, any_float);
+        }
+    }
+}
+
+/* Every float kernel that this machine can run is what qn_matmul chooses for some number of tokens, and is counted. */
+static void forced_kernels_ran(void **state)
+{
+    (void)state;
+    static uint8_t weights[16 * 32 * 4];
+    static float y[64 * 16];
+    void *memory, *scratch = qn_malloc_aligned(QN_MATMUL_SCRATCH_BYTES);
+    qn_act a;
+    act_fill(&a, &memory, 64, 32, random_float);
+    for (size_t i = 0; i < qn_matmul_kernel_count(); i++) {
+        const qn_matmul_kernel *k = qn_matmul_kernel_at(i);
+        if (qn_isa_available(k->isa) && (k->dtype == QN_DTYPE_F32 || k->dtype == QN_DTYPE_F16 || k->dtype == QN_DTYPE_BF16)) {
+            qn_matrix w = {.dtype = k->dtype, .data = weights, .row_bytes = 32 * element_bytes(k->dtype), .n_rows = 16, .n_cols = 32};
+            uint64_t before = qn_matmul_kernel_calls(i);
+            qn_matmul(k->isa, &w, 0, 16, &a, 0, k->min_tokens, y, 16, scratch);
+            assert_int_equal(qn_matmul_kernel_calls(i), before + 1);
+        }
+    }
+    qn_free_aligned(memory);
+    qn_free_aligned(scratch);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(scalar_is_the_product),
+        cmocka_unit_test(kernels_are_equal),
+        cmocka_unit_test(kernels_are_equal_around_blocks),
+        cmocka_unit_test(specials_are_equal),
+        cmocka_unit_test(forced_kernels_ran),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

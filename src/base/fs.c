@@ -71,9 +71,56 @@ done:
     return status;
 }
 
+/* Reads up to n bytes; *got is less if the file ends earlier (it shrank while being read). */
+static quern_status read_all(int fd, void *data, size_t n, size_t *got, const char *path, quern_error *err)
+{
+    *got = 0;
+    while (*got < n) {
+        ssize_t r = read(fd, (char *)data + *got, n - *got);
+        if (r < 0 && errno == EINTR) {
+            continue;
+        }
+        if (r < 0) {
+            return qn_error_set(err, QUERN_ERROR_IO, "%s: cannot read: %s", path, strerror(errno));
+        }
+        if (r == 0) {
+            break;
+        }
+        *got += (size_t)r;
+    }
+    return QUERN_OK;
+}
+
+quern_status qn_mapping_read(qn_mapping *out, const char *path, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    int fd = -1;
+    size_t size = 0;
+    uint8_t *data = NULL;
+    *out = (qn_mapping){0};
+    QN_TRY(open_regular(&fd, &size, path, err));
+    if (size > 0) {
+        data = qn_malloc_aligned(size);
+        if (data == NULL) {
+            QN_FAIL_MEMORY(err, path, size);
+        }
+        QN_TRY(read_all(fd, data, size, &size, path, err));
+        *out = (qn_mapping){.data = data, .size = size, .in_memory = true};
+        data = NULL;
+    }
+done:
+    qn_free_aligned(data);
+    if (fd >= 0) {
+        close(fd);
+    }
+    return status;
+}
+
 void qn_mapping_close(qn_mapping *m)
 {
-    if (m->data != NULL) {
+    if (m->in_memory) {
+        qn_free_aligned((void *)(uintptr_t)m->data);
+    } else if (m->data != NULL) {
         (void)munmap((void *)(uintptr_t)m->data, m->size);
     }
     *m = (qn_mapping){0};
@@ -95,19 +142,7 @@ quern_status qn_file_read(char **out, size_t *size, const char *path, size_t max
         QN_FAIL_MEMORY(err, path, n + 1);
     }
     size_t got = 0;
-    while (got < n) {
-        ssize_t r = read(fd, data + got, n - got);
-        if (r < 0 && errno == EINTR) {
-            continue;
-        }
-        if (r < 0) {
-            QN_FAIL(err, QUERN_ERROR_IO, "%s: cannot read: %s", path, strerror(errno));
-        }
-        if (r == 0) {
-            break; /* the file shrank while being read; what is there is what there is */
-        }
-        got += (size_t)r;
-    }
+    QN_TRY(read_all(fd, data, n, &got, path, err));
     data[got] = '\0';
     *out = data;
     data = NULL;

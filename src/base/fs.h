@@ -7,13 +7,16 @@
 #include <stdint.h>
 #include "base/error.h"
 
-/* A file mapped read-only (private). data is NULL for an empty file. */
+/* A file's bytes: mapped read-only (private), or read into memory. data is NULL for an empty file. */
 typedef struct qn_mapping {
     const uint8_t *data;
     size_t size;
+    bool in_memory; /* read, not mapped */
 } qn_mapping;
 
 quern_status qn_mapping_open(qn_mapping *out, const char *path, quern_error *err);
+/* The same into memory aligned to 64 bytes. Such a copy does not change when the file does. */
+quern_status qn_mapping_read(qn_mapping *out, const char *path, quern_error *err);
 void qn_mapping_close(qn_mapping *m);
 
 /* Reads a whole file of at most max_bytes; NUL-terminated, free with qn_free. */

@@ -10,7 +10,7 @@ typedef struct qn_gguf_writer qn_gguf_writer;
 quern_status qn_gguf_writer_create(qn_gguf_writer **out, const char *final_path, quern_error *err);
 void qn_gguf_writer_destroy(qn_gguf_writer *w); /* without commit: removes what was written */
 
-/* Keys; a key twice is QUERN_ERROR_INTERNAL. */
+/* Keys; a key or tensor twice is QUERN_ERROR_INTERNAL, found by begin_data. general.alignment (u32) rules the data if it is put. */
 quern_status qn_gguf_put_u32(qn_gguf_writer *w, const char *key, uint32_t v, quern_error *err);
 quern_status qn_gguf_put_u64(qn_gguf_writer *w, const char *key, uint64_t v, quern_error *err);
 quern_status qn_gguf_put_i32(qn_gguf_writer *w, const char *key, int32_t v, quern_error *err);

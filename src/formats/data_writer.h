@@ -1,0 +1,46 @@
+/* data_writer.h - the data part that GGUF and safetensors files have in common when written: a header, then the bytes of
+ * declared tensors at known places, written in any order and any pieces.
+ *
+ * Owns the output file and the account of what has been written. Invariant: a file gets its name only when every byte of
+ * every tensor has been written exactly once.
+ */
+#ifndef QN_FORMATS_DATA_WRITER_H
+#define QN_FORMATS_DATA_WRITER_H
+
+#include "base/fs.h"
+#include "formats/tensor.h"
+
+typedef struct qn_written_span {
+    uint64_t begin, end;
+} qn_written_span;
+
+typedef struct qn_data_slot {
+    char *name;
+    qn_tensor tensor;         /* dtype, shape, n_bytes; file_offset from begin_data on */
+    qn_written_span *written; /* disjoint, sorted, neighbours merged: one entry when written in order */
+    size_t n_written, cap_written;
+} qn_data_slot;
+
+typedef struct qn_data_writer {
+    qn_out_file *file;
+    char *path;
+    qn_data_slot *slots;
+    size_t n_slots, cap_slots;
+    uint64_t total_bytes; /* of the finished file, from begin on */
+    bool began, committed;
+} qn_data_writer;
+
+quern_status qn_data_writer_init(qn_data_writer *w, const char *final_path, quern_error *err);
+void qn_data_writer_deinit(qn_data_writer *w); /* without commit: removes what was written */
+
+/* Adds a tensor; its place follows at begin. */
+quern_status qn_data_writer_declare(qn_data_writer *w, const char *name, qn_dtype t, const uint64_t *shape, uint32_t n_dims, quern_error *err);
+/* Gives every tensor its offset behind a header of header_bytes, each tensor and the end at a multiple of `alignment`
+ * (a power of two). Nothing is written yet. */
+quern_status qn_data_writer_place(qn_data_writer *w, uint64_t header_bytes, uint64_t alignment, quern_error *err);
+/* Writes the header, exactly as long as announced. */
+quern_status qn_data_writer_begin(qn_data_writer *w, const void *header, size_t size, quern_error *err);
+quern_status qn_data_writer_write(qn_data_writer *w, size_t index, uint64_t offset, const void *data, size_t size, quern_error *err);
+quern_status qn_data_writer_commit(qn_data_writer *w, quern_error *err);
+
+#endif

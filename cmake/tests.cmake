@@ -1,5 +1,13 @@
 # Everything ctest runs. Exit 77 is a skip; tests/run.py counts cases and compares skips with tests/allowed_skips.txt.
 
+# Seconds a test may take; the sanitizers make them slower.
+set(QUERN_TEST_TIMEOUT 300)
+if(QUERN_SANITIZE STREQUAL "address")
+  set(QUERN_TEST_TIMEOUT 600)
+elseif(QUERN_SANITIZE STREQUAL "thread")
+  set(QUERN_TEST_TIMEOUT 2400)
+endif()
+
 # ---- unit tests: each tests/unit/test_*.c is a program of its own ----
 if(CMOCKA_FOUND)
   file(GLOB QUERN_UNIT_TESTS CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/unit/test_*.c)
@@ -10,7 +18,7 @@ if(CMOCKA_FOUND)
     target_compile_definitions(${name} PRIVATE _GNU_SOURCE QUERN_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
     target_link_libraries(${name} PRIVATE quern_static PkgConfig::CMOCKA)
     add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-    set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300 LABELS unit)
+    set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT ${QUERN_TEST_TIMEOUT} LABELS unit)
   endforeach()
 endif()
 
@@ -20,7 +28,7 @@ if(TARGET quern)
   foreach(file IN LISTS QUERN_CLI_CASES)
     get_filename_component(name ${file} NAME_WE)
     add_test(NAME cli_${name} COMMAND ${CMAKE_SOURCE_DIR}/tests/cli/run_case.py $<TARGET_FILE:quern> ${file})
-    set_tests_properties(cli_${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300 LABELS cli)
+    set_tests_properties(cli_${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT ${QUERN_TEST_TIMEOUT} LABELS cli)
   endforeach()
 endif()
 

@@ -44,6 +44,9 @@ quern_status qn_json_parse(qn_json **out, const char *data, size_t size, int fla
     if (!nesting_within(data, size, QN_JSON_DEPTH_MAX)) {
         QN_FAIL(err, QUERN_ERROR_INVALID, "%s: JSON is nested deeper than %d", what, QN_JSON_DEPTH_MAX);
     }
+    if (size > 0 && memchr(data, '\0', size) != NULL) { /* never valid, but Jansson loses one that follows a number */
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: invalid JSON: a NUL byte at byte %zu", what, (size_t)((const char *)memchr(data, '\0', size) - data));
+    }
     size_t options = JSON_DECODE_ANY;
     options |= (flags & QN_JSON_REJECT_DUPLICATES) != 0 ? JSON_REJECT_DUPLICATES : 0u;
     options |= (flags & QN_JSON_ALLOW_NUL) != 0 ? JSON_ALLOW_NUL : 0u;

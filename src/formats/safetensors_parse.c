@@ -250,7 +250,9 @@ static quern_status place_tensors(const reader *r, qn_tensor *tensors, size_t n,
     quern_status status = QUERN_OK;
     uint64_t at = 0;
     uint64_t data_begin = r->json_begin + r->scan.size;
-    qsort(tensors, n, sizeof *tensors, compare_places);
+    if (n > 0) {
+        qsort(tensors, n, sizeof *tensors, compare_places);
+    }
     for (size_t i = 0; i < n; i++) {
         qn_tensor *t = &tensors[i];
         if (t->file_offset != at) {

@@ -1,12 +1,16 @@
 # fuzz/fuzz_NAME.c is one target; its corpus is fuzz/corpus/NAME.
 # With QUERN_FUZZ (clang): libFuzzer programs, the whole library instrumented. Otherwise: replay programs, run by ctest.
 file(GLOB QUERN_FUZZ_TARGETS CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/fuzz/fuzz_*.c)
+if(QUERN_FUZZ)
+  add_custom_target(fuzzers)
+endif()
 foreach(file IN LISTS QUERN_FUZZ_TARGETS)
   get_filename_component(name ${file} NAME_WE)
   string(REPLACE "fuzz_" "" corpus ${name})
   if(QUERN_FUZZ)
     add_executable(${name} ${file})
     target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+    add_dependencies(fuzzers ${name})
   elseif(QUERN_TESTS)
     add_executable(${name} ${file} ${CMAKE_SOURCE_DIR}/fuzz/replay_main.c)
     add_test(NAME ${name}_replay COMMAND ${name} ${CMAKE_SOURCE_DIR}/fuzz/corpus/${corpus})

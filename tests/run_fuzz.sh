@@ -11,12 +11,13 @@ if ! command -v clang >/dev/null 2>&1; then
 fi
 cmake -S . -B build-fuzz --log-level=WARNING -DCMAKE_C_COMPILER=clang -DQUERN_SANITIZE=address -DQUERN_FUZZ=ON \
     -DQUERN_TESTS=OFF -DQUERN_WERROR=OFF >/dev/null
-cmake --build build-fuzz --parallel "$jobs"
+cmake --build build-fuzz --parallel "$jobs" --target fuzzers
 mkdir -p build-fuzz/findings build-fuzz/log
 failed=0
 summary=build-fuzz/summary.txt
 printf '%-24s %10s %10s %8s %8s  %s\n' target executions per_second cover corpus result >"$summary"
 for source in fuzz/fuzz_*.c; do
+    [ -f "$source" ] || continue
     name=$(basename "$source" .c)
     corpus=${name#fuzz_}
     if [ $# -gt 0 ]; then

@@ -11,27 +11,9 @@
 #include "kernels/matmul.h"
 #include "qn_test.h"
 #include "quant/codec.h"
+#include "random_weights.h"
 
-/* ---- random numbers, guarded memory ---- */
-
-static uint64_t random_state = 0x9e3779b97f4a7c15u;
-
-static uint32_t random_u32(void)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (uint32_t)(random_state >> 32);
-}
-
-static float random_unit(void) { return (float)((double)random_u32() / 2147483648.0 - 1.0); } /* [-1, 1) */
-
-static void random_bytes(uint8_t *p, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        p[i] = (uint8_t)random_u32();
-    }
-}
+/* ---- guarded memory ---- */
 
 /* Memory whose last byte is followed by a page that may not be touched. */
 typedef struct guarded {
@@ -56,89 +38,10 @@ static void guarded_destroy(guarded *g) { assert_int_equal(munmap(g->map, g->map
 
 /* ---- weights ---- */
 
-typedef enum scale_mode { SCALES_USUAL, SCALES_EXTREME, SCALES_WITH_NAN } scale_mode;
-
-/* A float16 scale: usual sizes; or any finite pattern with many zeros, subnormals and largest values; or now and then NaN or infinity. */
-static uint16_t random_f16(scale_mode mode)
-{
-    static const uint16_t odd[] = {0x0000, 0x8000, 0x0001, 0x8001, 0x03ff, 0x0400, 0x7bff, 0xfbff, 0x3c00};
-    if (mode == SCALES_USUAL) {
-        return qn_f16_from_f32(0.02f * random_unit());
-    }
-    if (mode == SCALES_WITH_NAN && random_u32() % 6 == 0) {
-        return random_u32() % 2 == 0 ? 0x7e01 : 0xfc00;
-    }
-    if (random_u32() % 2 == 0) {
-        return odd[random_u32() % (sizeof odd / sizeof odd[0])];
-    }
-    uint16_t h = (uint16_t)random_u32();
-    return (h & 0x7c00u) == 0x7c00u ? (uint16_t)(h & 0x83ffu) : h;
-}
-
-/* Where float16 fields stand in a block; -1: none. */
-typedef struct f16_fields {
-    int first, second;
-} f16_fields;
-
-static f16_fields fields_of(qn_dtype t)
-{
-    switch (t) {
-    case QN_DTYPE_Q4_1:
-    case QN_DTYPE_Q5_1:
-    case QN_DTYPE_Q4_K:
-    case QN_DTYPE_Q5_K:
-        return (f16_fields){0, 2};
-    case QN_DTYPE_Q2_K:
-        return (f16_fields){80, 82};
-    case QN_DTYPE_Q3_K:
-        return (f16_fields){108, -1};
-    case QN_DTYPE_Q6_K:
-        return (f16_fields){208, -1};
-    case QN_DTYPE_TQ1_0:
-        return (f16_fields){52, -1};
-    case QN_DTYPE_TQ2_0:
-        return (f16_fields){64, -1};
-    case QN_DTYPE_MXFP4:
-        return (f16_fields){-1, -1};
-    default:
-        return (f16_fields){0, -1};
-    }
-}
-
-static void put_f16(uint8_t *p, uint16_t h) { memcpy(p, &h, sizeof h); }
-
 typedef struct test_weights {
     qn_matrix m;
     guarded data, scales, biases;
 } test_weights;
-
-static void fill_plain(uint8_t *p, qn_dtype t, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        float v = random_unit();
-        uint16_t h = t == QN_DTYPE_F16 ? qn_f16_from_f32(v) : qn_bf16_from_f32(v);
-        if (t == QN_DTYPE_F32) {
-            memcpy(p + 4 * i, &v, 4);
-        } else {
-            memcpy(p + 2 * i, &h, 2);
-        }
-    }
-}
-
-static void fill_affine_floats(uint8_t *p, qn_dtype t, size_t n, scale_mode mode)
-{
-    for (size_t i = 0; i < n; i++) {
-        float v = qn_f32_from_f16(random_f16(mode));
-        uint16_t h = t == QN_DTYPE_F16 ? qn_f16_from_f32(v) : qn_bf16_from_f32(v);
-        if (t == QN_DTYPE_F32) {
-            memcpy(p + 4 * i, &v, 4);
-        } else {
-            memcpy(p + 2 * i, &h, 2);
-        }
-    }
-}
-
-static bool is_plain(qn_dtype t) { return t == QN_DTYPE_F32 || t == QN_DTYPE_F16 || t == QN_DTYPE_BF16; }
 
 static test_weights weights_create(qn_dtype t, qn_affine affine, qn_dtype affine_dtype, size_t n_rows, size_t n_cols, scale_mode mode)
 {
@@ -151,8 +54,8 @@ static test_weights weights_create(qn_dtype t, qn_affine affine, qn_dtype affine
         size_t item = affine_dtype == QN_DTYPE_F32 ? 4 : 2;
         w.scales = guarded_create(n_groups * item);
         w.biases = guarded_create(n_groups * item);
-        fill_affine_floats(w.scales.data, affine_dtype, n_groups, mode);
-        fill_affine_floats(w.biases.data, affine_dtype, n_groups, mode);
+        random_floats(w.scales.data, affine_dtype, n_groups, &mode);
+        random_floats(w.biases.data, affine_dtype, n_groups, &mode);
         w.m.scales = w.scales.data;
         w.m.biases = w.biases.data;
     } else {
@@ -161,25 +64,10 @@ static test_weights weights_create(qn_dtype t, qn_affine affine, qn_dtype affine
     size_t bytes = n_rows * w.m.row_bytes;
     w.data = guarded_create(bytes);
     w.m.data = w.data.data;
-    if (is_plain(t)) {
-        fill_plain(w.data.data, t, n_rows * n_cols);
-        return w;
-    }
-    random_bytes(w.data.data, bytes);
     if (t == QN_DTYPE_MLX_AFFINE) {
-        return w;
-    }
-    size_t block_bytes = qn_dtype_get(t)->block_bytes;
-    f16_fields f = fields_of(t);
-    for (uint8_t *p = w.data.data; p < w.data.data + bytes; p += block_bytes) {
-        if (f.first >= 0) {
-            put_f16(p + f.first, random_f16(mode));
-        } else if (mode == SCALES_USUAL) {
-            *p = (uint8_t)(110 + *p % 20);
-        }
-        if (f.second >= 0) {
-            put_f16(p + f.second, random_f16(mode));
-        }
+        random_bytes(w.data.data, bytes);
+    } else {
+        random_blocks(w.data.data, t, bytes, mode);
     }
     return w;
 }
@@ -377,7 +265,7 @@ static void check_type(qn_dtype t, qn_affine affine, qn_dtype affine_dtype, size
     for (size_t i = 0; i < N_OF(multiples); i++) {
         check_shape(t, affine, affine_dtype, 53, unit * multiples[i], 64, (scale_mode)(i % 3), parts, N_OF(parts));
     }
-    if (is_plain(t)) {
+    if (is_plain_float(t)) {
         check_shape(t, affine, affine_dtype, 53, 77, 64, SCALES_USUAL, parts, N_OF(parts));
     }
     check_shape(t, affine, affine_dtype, 53, 1280, 64, SCALES_EXTREME, parts, N_OF(parts));

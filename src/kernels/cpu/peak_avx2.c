@@ -1,0 +1,43 @@
+/* peak_avx2.c - bandwidth and multiply-add loops. Invariant: enough independent chains that latency never shows. */
+#include <immintrin.h>
+#include <math.h>
+
+#include "kernels/peak.h"
+
+uint64_t qn_peak_read_avx2(const void *p, size_t bytes)
+{
+    const char *at = p;
+    __m256i a = _mm256_setzero_si256(), b = a, c = a, d = a;
+    for (size_t i = 0; i < bytes; i += 4 * sizeof a) {
+        a = _mm256_xor_si256(a, _mm256_load_si256((const void *)(at + i)));
+        b = _mm256_xor_si256(b, _mm256_load_si256((const void *)(at + i + sizeof a)));
+        c = _mm256_xor_si256(c, _mm256_load_si256((const void *)(at + i + 2 * sizeof a)));
+        d = _mm256_xor_si256(d, _mm256_load_si256((const void *)(at + i + 3 * sizeof a)));
+    }
+    __m256i all = _mm256_xor_si256(_mm256_xor_si256(a, b), _mm256_xor_si256(c, d));
+    uint64_t parts[4];
+    _mm256_storeu_si256((__m256i *)(void *)parts, all);
+    return parts[0] ^ parts[1] ^ parts[2] ^ parts[3];
+}
+
+uint64_t qn_peak_fma_f32_avx2(uint64_t rounds)
+{
+    enum { CHAINS = 10 };
+    __m256 acc[CHAINS];
+    for (int j = 0; j < CHAINS; j++) {
+        acc[j] = _mm256_set1_ps((float)j);
+    }
+    const __m256 factor = _mm256_set1_ps(0.999f), addend = _mm256_set1_ps(0.5f);
+    for (uint64_t i = 0; i < rounds; i++) {
+        for (int j = 0; j < CHAINS; j++) {
+            acc[j] = _mm256_fmadd_ps(acc[j], factor, addend);
+        }
+    }
+    for (int j = 1; j < CHAINS; j++) {
+        acc[0] = _mm256_add_ps(acc[0], acc[j]);
+    }
+    float parts[8];
+    _mm256_storeu_ps(parts, acc[0]);
+    float total = parts[0];
+    return isnan(total) ? 0 : rounds * CHAINS * 8 * 2; /* never NaN; the use keeps the loop */
+}

@@ -1,0 +1,41 @@
+/* peak.c - chooses the peak loops of an instruction set. Invariant: a level without a loop of its own uses the next weaker one's. */
+#include "kernels/peak.h"
+
+#if defined(__x86_64__)
+uint64_t qn_peak_read(qn_isa isa, const void *p, size_t bytes)
+{
+    if (isa >= QN_ISA_AVX512) {
+        return qn_peak_read_avx512(p, bytes);
+    }
+    return isa >= QN_ISA_AVX2 ? qn_peak_read_avx2(p, bytes) : qn_peak_read_scalar(p, bytes);
+}
+
+uint64_t qn_peak_fma_f32(qn_isa isa, uint64_t rounds)
+{
+    if (isa >= QN_ISA_AVX512) {
+        return qn_peak_fma_f32_avx512(rounds);
+    }
+    return isa >= QN_ISA_AVX2 ? qn_peak_fma_f32_avx2(rounds) : qn_peak_fma_f32_scalar(rounds);
+}
+
+uint64_t qn_peak_int8(qn_isa isa, uint64_t rounds) { return isa >= QN_ISA_AVX512VNNI ? qn_peak_int8_avx512vnni(rounds) : 0; }
+#else
+uint64_t qn_peak_read(qn_isa isa, const void *p, size_t bytes)
+{
+    (void)isa;
+    return qn_peak_read_scalar(p, bytes);
+}
+
+uint64_t qn_peak_fma_f32(qn_isa isa, uint64_t rounds)
+{
+    (void)isa;
+    return qn_peak_fma_f32_scalar(rounds);
+}
+
+uint64_t qn_peak_int8(qn_isa isa, uint64_t rounds)
+{
+    (void)isa;
+    (void)rounds;
+    return 0;
+}
+#endif

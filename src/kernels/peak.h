@@ -1,0 +1,30 @@
+/* peak.h - loops that do nothing but use one resource of the machine to the full: the yardsticks that speeds are given as shares of.
+ *
+ * They own no threads and no clock: the caller runs one on every thread and divides by its own time.
+ */
+#ifndef QN_KERNELS_PEAK_H
+#define QN_KERNELS_PEAK_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include "base/cpu.h"
+
+/* Reads bytes [0, bytes) of p once, front to back (p 64-byte aligned, bytes a multiple of 256). The result only keeps the loads alive. */
+uint64_t qn_peak_read(qn_isa isa, const void *p, size_t bytes);
+
+/* Runs `rounds` rounds of independent float32 multiply-adds and returns how many operations that were (a multiply-add is two). */
+uint64_t qn_peak_fma_f32(qn_isa isa, uint64_t rounds);
+
+/* The same with 8-bit integer dot products (VPDPBUSD); 0 operations below QN_ISA_AVX512VNNI. */
+uint64_t qn_peak_int8(qn_isa isa, uint64_t rounds);
+
+/* The loops of each instruction set, for peak.c. */
+uint64_t qn_peak_read_scalar(const void *p, size_t bytes);
+uint64_t qn_peak_read_avx2(const void *p, size_t bytes);
+uint64_t qn_peak_read_avx512(const void *p, size_t bytes);
+uint64_t qn_peak_fma_f32_scalar(uint64_t rounds);
+uint64_t qn_peak_fma_f32_avx2(uint64_t rounds);
+uint64_t qn_peak_fma_f32_avx512(uint64_t rounds);
+uint64_t qn_peak_int8_avx512vnni(uint64_t rounds);
+
+#endif

@@ -11,9 +11,9 @@
 #include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <string.h>
 
 #include "base/half.h"
+#include "kernels/vmath_exp64.h"
 
 /* ---- single precision exp ---- */
 
@@ -42,50 +42,15 @@ float qn_expf(float x) { return expf_scalar(x); }
 
 /* ---- double precision ---- */
 
-static double from_bits(uint64_t u)
-{
-    double d;
-    memcpy(&d, &u, sizeof d);
-    return d;
-}
-
-static uint64_t to_bits(double d)
-{
-    uint64_t u;
-    memcpy(&u, &d, sizeof u);
-    return u;
-}
-
 /* 2^n for -1022 <= n <= 1023. */
-static double power_of_two(int n) { return from_bits((uint64_t)(n + 1023) << 52); }
+static double power_of_two(int n) { return qn_f64_from_bits((uint64_t)(n + 1023) << 52); }
 
-/* ln 2: 42 bits, so that products with exponents are exact, and the next 53. */
-#define LN2_HIGH 0x1.62e42fefa38p-1
-#define LN2_LOW 0x1.ef35793c7673p-45
-
-/* exp(high + low), |low| far below high; high within [-746, 710]. No fma here: this is the form that runs over whole vocabularies, also on
- * machines where fma is a library call. */
+/* exp(high + low), |low| far below high; high within [-746, 710]. */
 static double exp_of_sum(double high, double low)
 {
-    double t = high * 0x1.71547652b82fep+0 + 0x1.8p52; /* rounds to an integer */
-    double n = t - 0x1.8p52;
-    double r_high = high - n * LN2_HIGH; /* exact */
-    double r_low = low - n * LN2_LOW;
-    double r = r_high + r_low;
-    double c = (r_high - r) + r_low; /* what r lost */
-    double q = 0x1.ad7f3bff5e838p-26;
-    q = q * r + 0x1.28ad9b8acd18fp-22;
-    q = q * r + 0x1.71df25b4ce703p-19;
-    q = q * r + 0x1.a01999e25d2b6p-16;
-    q = q * r + 0x1.a01a012a0e777p-13;
-    q = q * r + 0x1.6c16c18438b2cp-10;
-    q = q * r + 0x1.1111111127d1p-7;
-    q = q * r + 0x1.555555555083ep-5;
-    q = q * r + 0x1.55555555554f9p-3;
-    q = q * r + 0x1.000000000000ap-1;
-    double p = 1.0 + (r + (r * r * q + (c + c * r)));
-    int exponent = (int)n, half = exponent / 2;
-    return p * power_of_two(half) * power_of_two(exponent - half);
+    double t, p = qn_exp_core(high, low, &t);
+    int exponent = (int)(t - QN_EXP_MAGIC), half = exponent / 2;
+    return p * power_of_two(half) * power_of_two(exponent - half); /* in two steps, so that a subnormal result is rounded once */
 }
 
 double qn_exp(double x)
@@ -108,15 +73,15 @@ static void add_exactly(double a, double b, double *sum, double *error)
  * x = 2^k m, m in [sqrt 1/2, sqrt 2); ln m = 2 atanh(s), s = (m - 1) / (m + 1); atanh(s) = s + s z (1/3 + z Q(z)), z = s^2. */
 static void log_as_sum(double x, double *high, double *low)
 {
-    uint64_t u = to_bits(x);
+    uint64_t u = qn_f64_to_bits(x);
     int k = 0;
     if (u < 0x0010000000000000u) { /* subnormal */
-        u = to_bits(x * 0x1p54);
+        u = qn_f64_to_bits(x * 0x1p54);
         k = -54;
     }
     uint64_t from_root = u - 0x3fe6a09e667f3bcdu; /* sqrt(1/2): the exponent field of the difference is k */
     k += (int)((int64_t)from_root >> 52);
-    double m = from_bits((from_root & 0x000fffffffffffffu) + 0x3fe6a09e667f3bcdu);
+    double m = qn_f64_from_bits((from_root & 0x000fffffffffffffu) + 0x3fe6a09e667f3bcdu);
 
     double f = m - 1.0, d, d_low;
     add_exactly(1.0, m, &d, &d_low);
@@ -143,8 +108,8 @@ static void log_as_sum(double x, double *high, double *low)
     double a_low = ((s - a) + v) + (s_low + v_low);
 
     double sum, error;
-    add_exactly((double)k * LN2_HIGH, 2.0 * a, &sum, &error);
-    error += 2.0 * a_low + (double)k * LN2_LOW;
+    add_exactly((double)k * QN_LN2_HIGH, 2.0 * a, &sum, &error);
+    error += 2.0 * a_low + (double)k * QN_LN2_LOW;
     *high = sum + error;
     *low = (sum - *high) + error;
 }

@@ -286,6 +286,26 @@ static void argmax_of_one_level(const qn_ops *ops, const qn_ops *scalar)
     }
 }
 
+static void exp_sum_of_one_level(const qn_ops *ops, const qn_ops *scalar)
+{
+    static float x[20000];
+    for (size_t n = 1; n <= 20000; n += n < 70 ? 1 : 1993) {
+        double want = 0.0, slow = 0.0;
+        float max = -INFINITY;
+        for (size_t i = 0; i < n; i++) {
+            x[i] = i % 50 == 49 ? -INFINITY : i % 50 == 48 ? -3e38f : random_float() * (n % 2 ? 20.0f : 800.0f);
+            max = x[i] > max ? x[i] : max;
+        }
+        for (size_t i = 0; i < n; i++) {
+            slow += exp((double)x[i] - (double)max);
+        }
+        want = scalar->exp_sum(x, n, max);
+        double got = ops->exp_sum(x, n, max);
+        assert_memory_equal(&got, &want, sizeof got);
+        assert_true(fabs(got / slow - 1.0) < 1e-13);
+    }
+}
+
 static void kv_store_of_one_level(const qn_ops *ops, const qn_ops *scalar)
 {
     static const size_t dims[] = {2, 30, 32, 64, 80, 96, 128, 256, 512};
@@ -461,11 +481,26 @@ static void attention_with_specials(const qn_ops *ops, const qn_ops *scalar)
     }
 }
 
+/* Says what the equality tests below compare; the tables that a level gets are never above it. */
+static void levels_have_tables(void **state)
+{
+    (void)state;
+    for (int isa = 0; isa < QN_ISA_COUNT; isa++) {
+        qn_isa served = qn_ops_get((qn_isa)isa)->isa;
+        assert_true((int)served <= isa && qn_isa_available(served));
+        if (qn_isa_available((qn_isa)isa)) {
+            print_message("%s is served by %s\n", qn_isa_name((qn_isa)isa), qn_isa_name(served));
+            assert_true(isa == QN_ISA_SCALAR || served != QN_ISA_SCALAR);
+        }
+    }
+}
+
 static void rows_are_equal(void **state) { (void)state, for_each_level(rows_of_one_level); }
 static void rope_is_equal(void **state) { (void)state, for_each_level(rope_of_one_level); }
 static void silu_is_equal_over_all_floats(void **state) { (void)state, for_each_level(silu_over_all_floats); }
 static void merge_is_equal(void **state) { (void)state, for_each_level(merge_of_one_level); }
 static void argmax_is_equal(void **state) { (void)state, for_each_level(argmax_of_one_level); }
+static void exp_sum_is_equal(void **state) { (void)state, for_each_level(exp_sum_of_one_level); }
 static void kv_store_is_equal(void **state) { (void)state, for_each_level(kv_store_of_one_level); }
 static void attention_is_equal(void **state) { (void)state, for_each_level(attention_of_one_level); }
 static void attention_is_equal_with_specials(void **state) { (void)state, for_each_level(attention_with_specials); }
@@ -474,11 +509,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(scalar_attention_is_softmax_attention),
+        cmocka_unit_test(levels_have_tables),
         cmocka_unit_test(rows_are_equal),
         cmocka_unit_test(rope_is_equal),
         cmocka_unit_test(silu_is_equal_over_all_floats),
         cmocka_unit_test(merge_is_equal),
         cmocka_unit_test(argmax_is_equal),
+        cmocka_unit_test(exp_sum_is_equal),
         cmocka_unit_test(kv_store_is_equal),
         cmocka_unit_test(attention_is_equal),
         cmocka_unit_test(attention_is_equal_with_specials),

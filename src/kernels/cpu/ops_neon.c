@@ -5,6 +5,7 @@
 
 #include "kernels/cpu/v16_neon.h"
 #include "kernels/ops_int.h"
+#include "kernels/vmath_exp64.h"
 
 #include "kernels/cpu/attention_body.inc"
 #include "kernels/cpu/ops_body.inc"

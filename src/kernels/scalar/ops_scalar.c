@@ -7,6 +7,7 @@
 #include "base/half.h"
 #include "kernels/ops_int.h"
 #include "kernels/vmath.h"
+#include "kernels/vmath_exp64.h"
 
 /* The tree of matmul.h over 16 lanes. */
 static float sum_lanes(const float lane[16])
@@ -187,6 +188,15 @@ static void attention_partial(const qn_attn_args *args, size_t c0, size_t c1, fl
     }
 }
 
+static double exp_sum(const float *x, size_t n, float max)
+{
+    double lane[8] = {0};
+    for (size_t i = 0; i < n; i++) {
+        lane[i % 8] += qn_exp_term((double)x[i] - (double)max);
+    }
+    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+}
+
 static size_t argmax(const float *x, size_t n)
 {
     size_t best = 0;
@@ -210,5 +220,6 @@ const qn_ops qn_ops_scalar = {
     .attention = attention,
     .attention_partial = attention_partial,
     .attention_merge = attention_merge,
+    .exp_sum = exp_sum,
     .argmax = argmax,
 };

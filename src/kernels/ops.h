@@ -74,9 +74,10 @@ typedef struct qn_ops {
     /* Appends one chunk's partial result (ml_part, o_part) to what stands before it (ml, o) by the rule above; a side with l = 0 (no visible keys)
      * takes no part. attention_partial for single chunks, merged in order, then o[d] / l: the bits of attention. */
     void (*attention_merge)(float ml[2], float *o, const float ml_part[2], const float *o_part, size_t head_dim);
-    /* Sum of exp(x[i] - max) in double, max the largest element: 8 lanes, lane l takes elements i mod 8 in order, then the tree s4[l] = lane[l] + lane[l+4],
-     * s2[l] = s4[l] + s4[l+2], s2[0] + s2[1]. Differences below -700 count as -700 (their terms vanish beside the exp(0) of the largest). */
-    double (*exp_sum)(const float *x, size_t n, float max);
+    /* Sum of exp((x[i] - max) * factor) in double, max the largest element, factor > 0: 8 lanes, lane l takes elements i mod 8 in order, then the tree
+     * s4[l] = lane[l] + lane[l+4], s2[l] = s4[l] + s4[l+2], s2[0] + s2[1]. Exponents below -700 count as -700 (such terms vanish beside the
+     * exp(0) of the largest). */
+    double (*exp_sum)(const float *x, size_t n, float max, double factor);
     /* The largest element's lowest index; NaN counts as larger than everything and is returned. */
     size_t (*argmax)(const float *x, size_t n);
 } qn_ops;

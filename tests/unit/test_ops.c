@@ -290,17 +290,17 @@ static void exp_sum_of_one_level(const qn_ops *ops, const qn_ops *scalar)
 {
     static float x[20000];
     for (size_t n = 1; n <= 20000; n += n < 70 ? 1 : 1993) {
-        double want = 0.0, slow = 0.0;
+        double want = 0.0, slow = 0.0, factor = n % 3 == 0 ? 1.0 : n % 3 == 1 ? 0.37 : 3.1;
         float max = -INFINITY;
         for (size_t i = 0; i < n; i++) {
             x[i] = i % 50 == 49 ? -INFINITY : i % 50 == 48 ? -3e38f : random_float() * (n % 2 ? 20.0f : 800.0f);
             max = x[i] > max ? x[i] : max;
         }
         for (size_t i = 0; i < n; i++) {
-            slow += exp((double)x[i] - (double)max);
+            slow += exp(((double)x[i] - (double)max) * factor);
         }
-        want = scalar->exp_sum(x, n, max);
-        double got = ops->exp_sum(x, n, max);
+        want = scalar->exp_sum(x, n, max, factor);
+        double got = ops->exp_sum(x, n, max, factor);
         assert_memory_equal(&got, &want, sizeof got);
         assert_true(fabs(got / slow - 1.0) < 1e-13);
     }

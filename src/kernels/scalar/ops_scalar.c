@@ -188,11 +188,11 @@ static void attention_partial(const qn_attn_args *args, size_t c0, size_t c1, fl
     }
 }
 
-static double exp_sum(const float *x, size_t n, float max)
+static double exp_sum(const float *x, size_t n, float max, double factor)
 {
     double lane[8] = {0};
     for (size_t i = 0; i < n; i++) {
-        lane[i % 8] += qn_exp_term((double)x[i] - (double)max);
+        lane[i % 8] += qn_exp_term(((double)x[i] - (double)max) * factor);
     }
     return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
 }

@@ -1,6 +1,6 @@
 #!/bin/sh
 # run_fuzz.sh SECONDS JOBS [NAME...]: every fuzz target (or those named) under libFuzzer for SECONDS each.
-# Crashing inputs stay in build-fuzz/findings; inputs that reach new code are kept in build-fuzz/corpus for the next run.
+# build-fuzz/history.txt adds up what was run. Crashing inputs stay in build-fuzz/findings; inputs that reach new code are kept in build-fuzz/corpus for the next run.
 set -eu
 cd "$(dirname "$0")/.."
 seconds=$1 jobs=$2
@@ -40,6 +40,7 @@ for source in fuzz/fuzz_*.c; do
     cover=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$log" | tail -n 1)
     kept=$(find "build-fuzz/corpus/$corpus" -type f | wc -l)
     printf '%-24s %10s %10s %8s %8s  %s\n' "$name" "${executions:--}" "${rate:--}" "${cover:--}" "$kept" "$result" >>"$summary"
+    echo "$(date -u +%Y-%m-%dT%H:%M:%SZ) $name ${seconds}s ${executions:-0} executions: $result" >>build-fuzz/history.txt
 done
 cat "$summary"
 exit $failed

@@ -1,6 +1,7 @@
 /* bench_matmul.c - the speed of every matrix kernel as a share of what the machine can do in the same minute.
  *
- * usage: bench_matmul [--type Q4_K|MLX4] [--isa NAME] [--threads N] [--tokens 1,4,512] [--cols N] [--time SECONDS] [--clock cpu] [--kib WEIGHTS] [--json FILE --date YYYY-MM-DD]
+ * usage: bench_matmul [--type Q4_K|MLX4] [--isa NAME] [--threads N] [--tokens 1,4,512] [--cols N] [--time SECONDS] [--clock cpu]
+ *        [--kib WEIGHTS] [--json FILE --date YYYY-MM-DD]
  *
  * Few tokens (up to 16) are bound by memory: weights of at least 4 x last-level cache (at most 1.5 GiB) are read, and the share is of the read
  * bandwidth that the same threads reach on a buffer of that size. More tokens are bound by arithmetic: the share is of the VPDPBUSD peak.

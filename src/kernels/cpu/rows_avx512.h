@@ -1,0 +1,62 @@
+/* rows_avx512.h - one dword of each of 16 rows in a register: the vocabulary of tile_unpack.inc, for AVX-512. (rows_avx2.h: the same words.)
+ * Needs F, BW, VL and DQ only.
+ */
+#ifndef QN_KERNELS_ROWS_AVX512_H
+#define QN_KERNELS_ROWS_AVX512_H
+
+#include <immintrin.h>
+#include <stdint.h>
+#include <string.h>
+
+#define ROWS_INLINE static inline __attribute__((always_inline))
+
+typedef __m512i rows;
+
+ROWS_INLINE rows rows_set(uint32_t v) { return _mm512_set1_epi32((int)v); }
+ROWS_INLINE rows rows_and(rows a, rows b) { return _mm512_and_si512(a, b); }
+ROWS_INLINE rows rows_or(rows a, rows b) { return _mm512_or_si512(a, b); }
+ROWS_INLINE rows rows_xor(rows a, rows b) { return _mm512_xor_si512(a, b); }
+ROWS_INLINE rows rows_add8(rows a, rows b) { return _mm512_add_epi8(a, b); }
+ROWS_INLINE rows rows_sub32(rows a, rows b) { return _mm512_sub_epi32(a, b); }
+ROWS_INLINE rows rows_mul32(rows a, rows b) { return _mm512_mullo_epi32(a, b); }
+ROWS_INLINE rows rows_srl(rows a, unsigned n) { return _mm512_srl_epi32(a, _mm_cvtsi32_si128((int)n)); }
+ROWS_INLINE rows rows_sll(rows a, unsigned n) { return _mm512_sll_epi32(a, _mm_cvtsi32_si128((int)n)); }
+ROWS_INLINE rows rows_sra(rows a, unsigned n) { return _mm512_sra_epi32(a, _mm_cvtsi32_si128((int)n)); }
+/* 1 in each byte of a that is at least `least` (unsigned), else 0. */
+ROWS_INLINE rows rows_at_least8(rows a, uint8_t least)
+{
+    return _mm512_maskz_mov_epi8(_mm512_cmpge_epu8_mask(a, _mm512_set1_epi8((char)least)), _mm512_set1_epi8(1));
+}
+/* table[byte] for bytes below 16. */
+ROWS_INLINE rows rows_lookup(const int8_t table[16], rows index)
+{
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)table)), index);
+}
+ROWS_INLINE void rows_store(void *p, rows a) { _mm512_store_si512(p, a); }
+ROWS_INLINE rows rows_load(const void *p) { return _mm512_load_si512(p); }
+
+/* Four consecutive dwords of each row: out[i] = dword i. */
+ROWS_INLINE void rows_load4(const uint8_t *const row[16], size_t offset, rows out[4])
+{
+    rows v[4];
+    for (int i = 0; i < 4; i++) {
+        __m512i x = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)(const void *)(row[i] + offset)));
+        x = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(const void *)(row[i + 4] + offset)), 1);
+        x = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(const void *)(row[i + 8] + offset)), 2);
+        v[i] = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(const void *)(row[i + 12] + offset)), 3);
+    }
+    rows a = _mm512_unpacklo_epi32(v[0], v[1]), b = _mm512_unpackhi_epi32(v[0], v[1]);
+    rows c = _mm512_unpacklo_epi32(v[2], v[3]), d = _mm512_unpackhi_epi32(v[2], v[3]);
+    out[0] = _mm512_unpacklo_epi64(a, c);
+    out[1] = _mm512_unpackhi_epi64(a, c);
+    out[2] = _mm512_unpacklo_epi64(b, d);
+    out[3] = _mm512_unpackhi_epi64(b, d);
+}
+
+/* float16 bits in the low halves of the dwords, as floats. */
+ROWS_INLINE void rows_store_halves(float *out, rows a) { _mm512_store_ps(out, _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a))); }
+
+/* An integer sub-block scale as the multiplier of this instruction set wants it: 32 bits for VPMULLD. */
+ROWS_INLINE rows rows_scale(rows a) { return a; }
+
+#endif

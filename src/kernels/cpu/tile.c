@@ -1,0 +1,149 @@
+/* tile.c - drives the many-token kernels: which rows, panels and tokens meet when. Runs no arithmetic of its own.
+ *
+ * Order: two tiles of 16 rows, then panels of 256 columns (unpacked into the first-level cache), then all tokens in groups; the chains of the
+ * 32 rows for all tokens wait in scratch between panels. Invariant: panels of a row are visited in index order.
+ */
+#include <assert.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "kernels/cpu/tile.h"
+#include "quant/blocks.h"
+
+enum { TILES = 2 };
+
+typedef struct tile_scratch {
+    qn_tile tiles[TILES];
+    float acc[TILE_TOKENS * TILES * TILE_ROWS]; /* [token][tile][row] */
+} tile_scratch;
+static_assert(sizeof(tile_scratch) <= QN_MATMUL_SCRATCH_BYTES, "the tile kernels must fit the scratch");
+
+typedef struct tile_traits {
+    qn_tile_type type;
+    qn_tile_kind kind;
+    int offset; /* flat offset types: what the unpacker adds to codes */
+} tile_traits;
+
+static const tile_traits block_types[QN_DTYPE_COUNT] = {
+    [QN_DTYPE_Q4_0] = {QN_TILE_Q4_0, QN_TILE_FLAT_OFFSET, 8},     [QN_DTYPE_Q4_1] = {QN_TILE_Q4_1, QN_TILE_FLAT_MIN, 0},
+    [QN_DTYPE_Q5_0] = {QN_TILE_Q5_0, QN_TILE_FLAT_OFFSET, 16},    [QN_DTYPE_Q5_1] = {QN_TILE_Q5_1, QN_TILE_FLAT_MIN, 0},
+    [QN_DTYPE_Q8_0] = {QN_TILE_Q8_0, QN_TILE_FLAT_OFFSET, 128},   [QN_DTYPE_IQ4_NL] = {QN_TILE_IQ4_NL, QN_TILE_FLAT_OFFSET, 128},
+    [QN_DTYPE_MXFP4] = {QN_TILE_MXFP4, QN_TILE_FLAT_OFFSET, 12},  [QN_DTYPE_Q2_K] = {QN_TILE_Q2_K, QN_TILE_SUPER16_MIN, 0},
+    [QN_DTYPE_Q3_K] = {QN_TILE_Q3_K, QN_TILE_SUPER16_OFFSET, 0},  [QN_DTYPE_Q4_K] = {QN_TILE_Q4_K, QN_TILE_SUPER32_MIN, 0},
+    [QN_DTYPE_Q5_K] = {QN_TILE_Q5_K, QN_TILE_SUPER32_MIN, 0},     [QN_DTYPE_Q6_K] = {QN_TILE_Q6_K, QN_TILE_SUPER16_OFFSET, 0},
+    [QN_DTYPE_IQ4_XS] = {QN_TILE_IQ4_XS, QN_TILE_SUPER32_OFFSET, 0}, [QN_DTYPE_TQ1_0] = {QN_TILE_TQ1_0, QN_TILE_FLAT_OFFSET, 1},
+    [QN_DTYPE_TQ2_0] = {QN_TILE_TQ2_0, QN_TILE_FLAT_OFFSET, 1},
+};
+
+static tile_traits traits_of(const qn_matrix *w)
+{
+    static const qn_tile_type by_bits[9] = {[1] = QN_TILE_MLX1, [2] = QN_TILE_MLX2, [3] = QN_TILE_MLX3, [4] = QN_TILE_MLX4,
+                                            [5] = QN_TILE_MLX5, [6] = QN_TILE_MLX6, [8] = QN_TILE_MLX8};
+    if (w->dtype == QN_DTYPE_MLX_AFFINE) {
+        return (tile_traits){by_bits[w->affine.bits], QN_TILE_FLAT_MIN, 0};
+    }
+    return block_types[w->dtype];
+}
+
+/* What stays the same over the whole product. */
+typedef struct tile_job {
+    const qn_tile_engine *engine;
+    const qn_matrix *w;
+    const qn_act *a;
+    tile_traits traits;
+    size_t block, block_bytes; /* block_bytes of MLX: of a group */
+    tile_scratch *s;
+} tile_job;
+
+/* Points at panel columns [column, ...) of 16 rows from row0 on; rows past r1 repeat the last. */
+static void locate(const tile_job *j, size_t row0, size_t r1, size_t column, qn_tile_source *out)
+{
+    const qn_matrix *w = j->w;
+    size_t block = column / j->block;
+    size_t left = (w->n_cols - column) / j->block, most = TILE_COLUMNS / j->block;
+    out->n_blocks = left < most ? left : most;
+    out->affine_dtype = w->affine_dtype;
+    out->bits = w->affine.bits;
+    out->group = w->affine.group;
+    size_t item = w->affine_dtype == QN_DTYPE_F32 ? 4 : 2;
+    for (size_t i = 0; i < TILE_ROWS; i++) {
+        size_t row = row0 + i < r1 ? row0 + i : r1 - 1;
+        out->row[i] = w->data + row * w->row_bytes + block * j->block_bytes;
+        if (w->dtype == QN_DTYPE_MLX_AFFINE) {
+            size_t at = (row * (w->n_cols / j->block) + block) * item;
+            out->scale[i] = w->scales + at;
+            out->bias[i] = w->biases + at;
+        }
+    }
+}
+
+/* Asks for a share of the next tiles' bytes, in memory order, while this panel is worked on. */
+static void prefetch_ahead(const tile_job *j, size_t row, size_t n_rows, size_t column)
+{
+    size_t total = n_rows * j->w->row_bytes;
+    size_t begin = total * column / j->w->n_cols / 64 * 64;
+    size_t next = column + TILE_COLUMNS < j->w->n_cols ? column + TILE_COLUMNS : j->w->n_cols;
+    size_t end = total * next / j->w->n_cols;
+    uintptr_t base = (uintptr_t)j->w->data + (row + n_rows) * j->w->row_bytes;
+    for (size_t i = begin; i < end; i += 64) {
+        __builtin_prefetch((const void *)(base + i), 0, 2);
+    }
+}
+
+static void multiply_panel(const tile_job *j, size_t n_tiles, size_t n_blocks, size_t column, size_t t0, size_t n_tokens)
+{
+    const qn_act *a = j->a;
+    size_t n_groups = (n_tokens + j->engine->max_group - 1) / j->engine->max_group;
+    for (size_t g = 0, t = 0; g < n_groups; g++) { /* groups of equal size, or one less */
+        size_t n = (n_tokens - t + n_groups - g - 1) / (n_groups - g);
+        qn_tile_args args = {
+            .tiles = j->s->tiles,
+            .q = a->q + (t0 + t) * a->q_stride + column,
+            .sum16 = a->sum16 + (t0 + t) * a->s_stride + column / 16,
+            .d = a->d + (t0 + t) * a->d_stride + column / j->block,
+            .q_stride = a->q_stride,
+            .s_stride = a->s_stride,
+            .d_stride = a->d_stride,
+            .acc = j->s->acc + t * n_tiles * TILE_ROWS,
+            .n_blocks = n_blocks,
+            .block = j->block,
+            .offset = j->traits.offset,
+        };
+        j->engine->multiply[j->traits.kind][n_tiles - 1][n - 1](&args);
+        t += n;
+    }
+}
+
+/* All tokens [t0, t0 + n_tokens) of the rows [row0, r1), at most 32. */
+static void multiply_rows(const tile_job *j, size_t row0, size_t r1, size_t t0, size_t n_tokens, float *y, size_t y_stride)
+{
+    size_t n_rows = r1 - row0;
+    size_t n_tiles = n_rows > TILE_ROWS ? 2 : 1;
+    memset(j->s->acc, 0, n_tokens * n_tiles * TILE_ROWS * sizeof(float));
+    for (size_t column = 0; column < j->w->n_cols; column += TILE_COLUMNS) {
+        qn_tile_source source;
+        for (size_t i = 0; i < n_tiles; i++) {
+            locate(j, row0 + i * TILE_ROWS, r1, column, &source);
+            j->engine->unpack[j->traits.type](&source, &j->s->tiles[i]);
+        }
+        prefetch_ahead(j, row0, n_rows, column);
+        multiply_panel(j, n_tiles, source.n_blocks, column, t0, n_tokens);
+    }
+    for (size_t t = 0; t < n_tokens; t++) {
+        memcpy(y + (t0 + t) * y_stride + row0, j->s->acc + t * n_tiles * TILE_ROWS, n_rows * sizeof(float));
+    }
+}
+
+void qn_tile_matmul(const qn_tile_engine *e, const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y,
+                    size_t y_stride, void *scratch)
+{
+    tile_job j = {.engine = e, .w = w, .a = a, .traits = traits_of(w), .block = a->block, .s = scratch};
+    j.block_bytes = w->dtype == QN_DTYPE_MLX_AFFINE ? a->block / 8 * w->affine.bits : qn_dtype_get(w->dtype)->block_bytes;
+    for (size_t t = t0; t < t1; t += TILE_TOKENS) {
+        size_t n_tokens = t1 - t < TILE_TOKENS ? t1 - t : TILE_TOKENS;
+        for (size_t r = r0; r < r1; r += TILES * TILE_ROWS) {
+            size_t end = r + TILES * TILE_ROWS < r1 ? r + TILES * TILE_ROWS : r1;
+            multiply_rows(&j, r, end, t, n_tokens, y, y_stride);
+        }
+    }
+}

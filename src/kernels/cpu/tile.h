@@ -1,0 +1,93 @@
+/* tile.h - the many-token (prefill) kernels: a tile of 16 rows is unpacked once into a normal form and multiplied with many tokens.
+ *
+ * Three parts that meet here: one unpacker a weight type (tile_unpack.inc, compiled for AVX2 and for AVX-512), a few multipliers an instruction set
+ * (tile_multiply_*.c), and one driver (tile.c). A new type needs an unpacker and a row in the table of tile.c, nothing else.
+ *
+ * The normal form covers a panel of at most 256 columns. Codes are unsigned; a type with signed codes says how much was added. Layout:
+ *
+ *   code[k / 4][row][k % 4]   one register of 16 rows takes four columns a lane, as VPDPBUSD and VPMADDUBSW want them
+ *   super types (a float scale per 256 columns, integer scales per sub-block of 16 or 32):
+ *     scale[sub][row]   pair[i][row]: two 16-bit factors for the activation sums 2i and 2i + 1 of 16 columns each:
+ *                       the mins, or minus offset times scale
+ *   flat types (a float scale per block of 32, 64, 128 or 256):  d[block][row], m[block][row]
+ *
+ * Invariant: isum = sum scale * code * q + [offset types] sum pair * sum16, msum = [min types] sum pair * sum16, exactly.
+ */
+#ifndef QN_KERNELS_TILE_H
+#define QN_KERNELS_TILE_H
+
+#include "kernels/matmul_kernels.h"
+
+enum {
+    TILE_ROWS = 16,
+    TILE_COLUMNS = 256,    /* of a panel */
+    TILE_GROUP = 6,        /* most tokens of one multiplier call */
+    TILE_TOKENS = 512,     /* tokens that one unpacking serves */
+    TILE_KINDS = 6
+};
+
+typedef struct qn_tile {
+    uint8_t code[TILE_COLUMNS / 4][TILE_ROWS][4];
+    int32_t scale[TILE_COLUMNS / 16][TILE_ROWS];
+    int32_t pair[TILE_COLUMNS / 32][TILE_ROWS];
+    float d[TILE_COLUMNS / 32][TILE_ROWS];
+    float m[TILE_COLUMNS / 32][TILE_ROWS];
+} qn_tile;
+
+/* How a type's tiles are multiplied. */
+typedef enum qn_tile_kind {
+    QN_TILE_SUPER16_MIN,    /* Q2_K */
+    QN_TILE_SUPER16_OFFSET, /* Q3_K Q6_K */
+    QN_TILE_SUPER32_MIN,    /* Q4_K Q5_K */
+    QN_TILE_SUPER32_OFFSET, /* IQ4_XS */
+    QN_TILE_FLAT_MIN,       /* Q4_1 Q5_1 MLX */
+    QN_TILE_FLAT_OFFSET     /* Q4_0 Q5_0 Q8_0 IQ4_NL MXFP4 TQ1_0 TQ2_0 */
+} qn_tile_kind;
+
+/* 16 rows at the first byte of a panel. Rows past the end repeat the last one. */
+typedef struct qn_tile_source {
+    const uint8_t *row[TILE_ROWS];
+    const uint8_t *scale[TILE_ROWS], *bias[TILE_ROWS]; /* MLX: of the panel's first group */
+    qn_dtype affine_dtype;
+    uint32_t bits, group; /* MLX */
+    size_t n_blocks;      /* of the panel */
+} qn_tile_source;
+
+typedef void (*qn_tile_unpack_fn)(const qn_tile_source *s, qn_tile *out);
+
+/* One panel times one group of tokens. Pointers are at the panel's first column and the group's first token. */
+typedef struct qn_tile_args {
+    const qn_tile *tiles; /* one or two */
+    const int8_t *q;
+    const int16_t *sum16;
+    const float *d; /* activation scales */
+    size_t q_stride, s_stride, d_stride;
+    float *acc; /* [token][tile][row], 64-byte aligned */
+    size_t n_blocks, block;
+    int offset; /* flat offset types: what was added to codes */
+} qn_tile_args;
+
+typedef void (*qn_tile_multiply_fn)(const qn_tile_args *a);
+
+/* An instruction set's parts. multiply[kind][number of tiles - 1][number of tokens - 1]; no entry beyond max_group tokens. */
+typedef struct qn_tile_engine {
+    const qn_tile_unpack_fn *unpack; /* by qn_tile_type_index */
+    qn_tile_multiply_fn multiply[TILE_KINDS][2][TILE_GROUP];
+    size_t max_group;
+} qn_tile_engine;
+
+/* Types that have an unpacker, in the order of the unpacker tables. */
+typedef enum qn_tile_type {
+    QN_TILE_Q4_0, QN_TILE_Q4_1, QN_TILE_Q5_0, QN_TILE_Q5_1, QN_TILE_Q8_0, QN_TILE_IQ4_NL, QN_TILE_MXFP4, QN_TILE_Q2_K, QN_TILE_Q3_K,
+    QN_TILE_Q4_K, QN_TILE_Q5_K, QN_TILE_Q6_K, QN_TILE_IQ4_XS, QN_TILE_TQ1_0, QN_TILE_TQ2_0, QN_TILE_MLX1, QN_TILE_MLX2, QN_TILE_MLX3,
+    QN_TILE_MLX4, QN_TILE_MLX5, QN_TILE_MLX6, QN_TILE_MLX8, QN_TILE_TYPE_COUNT
+} qn_tile_type;
+
+extern const qn_tile_unpack_fn qn_tile_unpack_avx2[QN_TILE_TYPE_COUNT];
+extern const qn_tile_unpack_fn qn_tile_unpack_avx512[QN_TILE_TYPE_COUNT];
+
+/* The product, with an engine's parts. */
+void qn_tile_matmul(const qn_tile_engine *e, const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y,
+                    size_t y_stride, void *scratch);
+
+#endif

@@ -1,0 +1,191 @@
+/* tile_multiply_avx512vnni.c - the multipliers of the normal form (tile.h) with VPDPBUSD: codes are the unsigned operand, four activations are
+ * broadcast as the signed one.
+ *
+ * One body for super types and one for flat types; every number of tiles and tokens is compiled from it, so that all sums stay in registers
+ * (two tiles times six tokens use 24 for sums). Invariant: the order of the float steps of matmul.h.
+ */
+#include <immintrin.h>
+#include <string.h>
+
+#include "kernels/cpu/tile.h"
+
+#define TILE_INLINE static inline __attribute__((always_inline))
+
+/* Four activations, or the sums of two times 16, in every lane. */
+TILE_INLINE __m512i broadcast4(const void *p)
+{
+    int32_t v;
+    memcpy(&v, p, sizeof v);
+    return _mm512_set1_epi32(v);
+}
+
+/* sum[t][i] += codes of columns [column, column + width) times activations. */
+TILE_INLINE void add_products(const qn_tile_args *a, size_t column, size_t width, const size_t n_tiles, const size_t n_tokens,
+                              __m512i sum[TILE_GROUP][2])
+{
+    for (size_t k = column / 4; k < (column + width) / 4; k++) {
+        __m512i code[2];
+        for (size_t i = 0; i < n_tiles; i++) {
+            code[i] = _mm512_load_si512(a->tiles[i].code[k]);
+        }
+        for (size_t t = 0; t < n_tokens; t++) {
+            __m512i x = broadcast4(a->q + t * a->q_stride + 4 * k);
+            for (size_t i = 0; i < n_tiles; i++) {
+                sum[t][i] = _mm512_dpbusd_epi32(sum[t][i], code[i], x);
+            }
+        }
+    }
+}
+
+/* Sum of pair * sum16 over the panel. */
+TILE_INLINE __m512i pair_sum(const qn_tile_args *a, size_t tile, size_t token)
+{
+    __m512i sum = _mm512_setzero_si512();
+    for (size_t i = 0; i < TILE_COLUMNS / 32; i++) {
+        sum = _mm512_dpwssd_epi32(sum, _mm512_load_si512(a->tiles[tile].pair[i]), broadcast4(a->sum16 + token * a->s_stride + 2 * i));
+    }
+    return sum;
+}
+
+TILE_INLINE __m512 step(__m512 acc, const float *scale, float activation_scale, __m512 sum)
+{
+    return _mm512_fmadd_ps(_mm512_mul_ps(_mm512_load_ps(scale), _mm512_set1_ps(activation_scale)), sum, acc);
+}
+
+/* One super-block: integer scales per `sub` columns. */
+TILE_INLINE void multiply_super(const qn_tile_args *a, const size_t sub, const bool has_min, const size_t n_tiles, const size_t n_tokens)
+{
+    __m512i isum[TILE_GROUP][2];
+    for (size_t t = 0; t < n_tokens; t++) {
+        for (size_t i = 0; i < n_tiles; i++) {
+            isum[t][i] = has_min ? _mm512_setzero_si512() : pair_sum(a, i, t);
+        }
+    }
+    for (size_t s = 0; s < TILE_COLUMNS / sub; s++) {
+        __m512i sum[TILE_GROUP][2];
+        for (size_t t = 0; t < n_tokens; t++) {
+            for (size_t i = 0; i < n_tiles; i++) {
+                sum[t][i] = _mm512_setzero_si512();
+            }
+        }
+        add_products(a, s * sub, sub, n_tiles, n_tokens, sum);
+        for (size_t i = 0; i < n_tiles; i++) {
+            __m512i scale = _mm512_load_si512(a->tiles[i].scale[s]);
+            for (size_t t = 0; t < n_tokens; t++) {
+                isum[t][i] = _mm512_add_epi32(isum[t][i], _mm512_mullo_epi32(sum[t][i], scale));
+            }
+        }
+    }
+    for (size_t t = 0; t < n_tokens; t++) {
+        float activation_scale = a->d[t * a->d_stride];
+        for (size_t i = 0; i < n_tiles; i++) {
+            float *out = a->acc + (t * n_tiles + i) * TILE_ROWS;
+            __m512 acc = step(_mm512_load_ps(out), a->tiles[i].d[0], activation_scale, _mm512_cvtepi32_ps(isum[t][i]));
+            if (has_min) {
+                acc = step(acc, a->tiles[i].m[0], activation_scale, _mm512_cvtepi32_ps(pair_sum(a, i, t)));
+            }
+            _mm512_store_ps(out, acc);
+        }
+    }
+}
+
+/* Sum of a token's activations over block b, times `factor`, in every lane. */
+TILE_INLINE __m512i block_sum(const qn_tile_args *a, size_t b, size_t token, int factor)
+{
+    const int16_t *sum16 = a->sum16 + token * a->s_stride + b * a->block / 16;
+    __m512i sum = _mm512_setzero_si512();
+    for (size_t i = 0; i < a->block / 16; i += 2) {
+        sum = _mm512_dpwssd_epi32(sum, _mm512_set1_epi16((short)factor), broadcast4(sum16 + i));
+    }
+    return sum;
+}
+
+/* The blocks of a panel, a float scale each. */
+TILE_INLINE void multiply_flat(const qn_tile_args *a, const bool has_min, const size_t n_tiles, const size_t n_tokens)
+{
+    __m512 acc[TILE_GROUP][2];
+    for (size_t t = 0; t < n_tokens; t++) {
+        for (size_t i = 0; i < n_tiles; i++) {
+            acc[t][i] = _mm512_load_ps(a->acc + (t * n_tiles + i) * TILE_ROWS);
+        }
+    }
+    for (size_t b = 0; b < a->n_blocks; b++) {
+        __m512i sum[TILE_GROUP][2];
+        for (size_t t = 0; t < n_tokens; t++) {
+            __m512i first = has_min ? _mm512_setzero_si512() : block_sum(a, b, t, -a->offset);
+            for (size_t i = 0; i < n_tiles; i++) {
+                sum[t][i] = first;
+            }
+        }
+        for (size_t column = b * a->block; column < (b + 1) * a->block; column += 32) {
+            add_products(a, column, 32, n_tiles, n_tokens, sum);
+        }
+        for (size_t t = 0; t < n_tokens; t++) {
+            float activation_scale = a->d[t * a->d_stride + b];
+            __m512 min_sum = has_min ? _mm512_cvtepi32_ps(block_sum(a, b, t, 1)) : _mm512_setzero_ps();
+            for (size_t i = 0; i < n_tiles; i++) {
+                acc[t][i] = step(acc[t][i], a->tiles[i].d[b], activation_scale, _mm512_cvtepi32_ps(sum[t][i]));
+                if (has_min) {
+                    acc[t][i] = step(acc[t][i], a->tiles[i].m[b], activation_scale, min_sum);
+                }
+            }
+        }
+    }
+    for (size_t t = 0; t < n_tokens; t++) {
+        for (size_t i = 0; i < n_tiles; i++) {
+            _mm512_store_ps(a->acc + (t * n_tiles + i) * TILE_ROWS, acc[t][i]);
+        }
+    }
+}
+
+/* All numbers of tiles and tokens of one kind: functions NAME_<tiles>_<tokens>, then their table entry. */
+#define INSTANCES(name, body)                                          \
+    static void name##_1_1(const qn_tile_args *a) { body(a, 1, 1); }   \
+    static void name##_1_2(const qn_tile_args *a) { body(a, 1, 2); }   \
+    static void name##_1_3(const qn_tile_args *a) { body(a, 1, 3); }   \
+    static void name##_1_4(const qn_tile_args *a) { body(a, 1, 4); }   \
+    static void name##_1_5(const qn_tile_args *a) { body(a, 1, 5); }   \
+    static void name##_1_6(const qn_tile_args *a) { body(a, 1, 6); }   \
+    static void name##_2_1(const qn_tile_args *a) { body(a, 2, 1); }   \
+    static void name##_2_2(const qn_tile_args *a) { body(a, 2, 2); }   \
+    static void name##_2_3(const qn_tile_args *a) { body(a, 2, 3); }   \
+    static void name##_2_4(const qn_tile_args *a) { body(a, 2, 4); }   \
+    static void name##_2_5(const qn_tile_args *a) { body(a, 2, 5); }   \
+    static void name##_2_6(const qn_tile_args *a) { body(a, 2, 6); }
+#define ENTRIES(name)                                                              \
+    {                                                                              \
+        {name##_1_1, name##_1_2, name##_1_3, name##_1_4, name##_1_5, name##_1_6}, \
+            {name##_2_1, name##_2_2, name##_2_3, name##_2_4, name##_2_5, name##_2_6} \
+    }
+
+#define SUPER16_MIN(a, tiles, tokens) multiply_super(a, 16, true, tiles, tokens)
+#define SUPER16_OFFSET(a, tiles, tokens) multiply_super(a, 16, false, tiles, tokens)
+#define SUPER32_MIN(a, tiles, tokens) multiply_super(a, 32, true, tiles, tokens)
+#define SUPER32_OFFSET(a, tiles, tokens) multiply_super(a, 32, false, tiles, tokens)
+#define FLAT_MIN(a, tiles, tokens) multiply_flat(a, true, tiles, tokens)
+#define FLAT_OFFSET(a, tiles, tokens) multiply_flat(a, false, tiles, tokens)
+INSTANCES(super16_min, SUPER16_MIN)
+INSTANCES(super16_offset, SUPER16_OFFSET)
+INSTANCES(super32_min, SUPER32_MIN)
+INSTANCES(super32_offset, SUPER32_OFFSET)
+INSTANCES(flat_min, FLAT_MIN)
+INSTANCES(flat_offset, FLAT_OFFSET)
+
+static const qn_tile_engine engine = {
+    .unpack = qn_tile_unpack_avx512,
+    .multiply = {
+        [QN_TILE_SUPER16_MIN] = ENTRIES(super16_min),
+        [QN_TILE_SUPER16_OFFSET] = ENTRIES(super16_offset),
+        [QN_TILE_SUPER32_MIN] = ENTRIES(super32_min),
+        [QN_TILE_SUPER32_OFFSET] = ENTRIES(super32_offset),
+        [QN_TILE_FLAT_MIN] = ENTRIES(flat_min),
+        [QN_TILE_FLAT_OFFSET] = ENTRIES(flat_offset),
+    },
+    .max_group = TILE_GROUP,
+};
+
+void qn_matmul_tile_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, size_t y_stride,
+                               void *scratch)
+{
+    qn_tile_matmul(&engine, w, r0, r1, a, t0, t1, y, y_stride, scratch);
+}

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/json.h"
-#include "base/json_scan.h"
+#include "base/json_tokens.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -28,10 +28,10 @@ static qn_json *parse(const char *text, size_t size)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const char *text = (const char *)data;
-    qn_json_scan scan;
-    qn_json_scan_init(&scan, text, size);
-    (void)qn_json_scan_next(&scan);
-    int well_formed = qn_json_scan_skip(&scan) && qn_json_scan_next(&scan) == QN_JSON_TOKEN_END;
+    qn_json_tokens scan;
+    qn_json_tokens_init(&scan, text, size);
+    (void)qn_json_tokens_next(&scan);
+    int well_formed = qn_json_tokens_skip(&scan) && qn_json_tokens_next(&scan) == QN_JSON_TOKEN_END;
     qn_json *v = parse(text, size);
     if (v == NULL) {
         return 0; /* the tree refuses more: numbers that do not fit */

@@ -7,11 +7,11 @@
 
 #include "base/bytes.h"
 #include "base/fs.h"
-#include "base/json_scan.h"
+#include "base/json_tokens.h"
 
 typedef struct reader {
     const char *path;
-    qn_json_scan scan;
+    qn_json_tokens scan;
     size_t json_begin; /* place of the JSON in its file, for messages */
     qn_arena *arena;
     quern_error *err;
@@ -25,7 +25,7 @@ static quern_status fail_token(const reader *r, const char *where, const char *e
 
 static quern_status expect(reader *r, qn_json_token token, const char *where)
 {
-    return qn_json_scan_next(&r->scan) == token ? QUERN_OK : fail_token(r, where, qn_json_token_text(token));
+    return qn_json_tokens_next(&r->scan) == token ? QUERN_OK : fail_token(r, where, qn_json_token_text(token));
 }
 
 /* The string token as NUL-terminated text from the arena; strings with a NUL inside are refused. */
@@ -37,7 +37,7 @@ static quern_status take_string(const reader *r, const char **out, const char *w
     if (text == NULL) {
         QN_FAIL_MEMORY(r->err, "the names of a safetensors file", room + 1);
     }
-    size_t len = qn_json_scan_string(&r->scan, text);
+    size_t len = qn_json_tokens_string(&r->scan, text);
     if (memchr(text, '\0', len) != NULL) {
         QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: JSON at byte %zu, %s: a string with a NUL in it (expected plain text)", r->path,
                 r->json_begin + r->scan.begin, where);
@@ -72,13 +72,13 @@ static bool grow(void **items, size_t *cap, size_t n, size_t item_bytes)
 /* Steps to the next item of an array or object that ends with `closer`; at its end *more is false. `first` begins as true. */
 static quern_status next_item(reader *r, qn_json_token closer, bool *first, bool *more, const char *where)
 {
-    (void)qn_json_scan_next(&r->scan);
+    (void)qn_json_tokens_next(&r->scan);
     *more = r->scan.token != closer;
     if (*more && !*first) {
         if (r->scan.token != QN_JSON_TOKEN_COMMA) {
             return fail_token(r, where, closer == QN_JSON_TOKEN_OBJECT_END ? "',' or '}'" : "',' or ']'");
         }
-        (void)qn_json_scan_next(&r->scan);
+        (void)qn_json_tokens_next(&r->scan);
     }
     *first = false;
     if (*more && closer == QN_JSON_TOKEN_OBJECT_END && r->scan.token != QN_JSON_TOKEN_STRING) {
@@ -134,7 +134,7 @@ static quern_status read_numbers(reader *r, uint64_t *out, uint32_t max, uint32_
             QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: JSON at byte %zu, %s: more than %" PRIu32 " numbers", r->path, r->json_begin + r->scan.begin,
                     where, max);
         }
-        if (!qn_json_scan_u64(&r->scan, &out[*n])) {
+        if (!qn_json_tokens_u64(&r->scan, &out[*n])) {
             return fail_token(r, where, "an integer from 0 to 2^64 - 1");
         }
         (*n)++;
@@ -150,7 +150,7 @@ static quern_status read_dtype(reader *r, qn_tensor *t)
     QN_TRY(expect(r, QN_JSON_TOKEN_STRING, "the dtype of a tensor"));
     size_t len = r->scan.end - r->scan.begin;
     if (len < sizeof name) {
-        name[qn_json_scan_string(&r->scan, name)] = '\0';
+        name[qn_json_tokens_string(&r->scan, name)] = '\0';
     }
     if (!qn_dtype_from_safetensors(name, &t->dtype)) {
         QN_FAIL(r->err, QUERN_ERROR_UNSUPPORTED, "%s: JSON at byte %zu: tensor '%.*s' has dtype '%.*s', which is not read (expected F64 F32 F16 BF16"
@@ -304,7 +304,7 @@ quern_status qn_safetensors_parse_file(const uint8_t *data, size_t size, const c
     bool more;
     QN_TRY(read_start(data, size, path, &json_bytes, err));
     uint64_t data_bytes = size - 8 - json_bytes;
-    qn_json_scan_init(&r.scan, (const char *)data + 8, json_bytes);
+    qn_json_tokens_init(&r.scan, (const char *)data + 8, json_bytes);
     QN_TRY(expect(&r, QN_JSON_TOKEN_OBJECT, "the header"));
     for (;;) {
         QN_TRY(next_item(&r, QN_JSON_TOKEN_OBJECT_END, &first, &more, "the list of tensors"));
@@ -352,7 +352,7 @@ quern_status qn_safetensors_parse_index(const char *json, size_t size, const cha
     bool has_map = false;
     bool first = true;
     bool more;
-    qn_json_scan_init(&r.scan, json, size);
+    qn_json_tokens_init(&r.scan, json, size);
     QN_TRY(expect(&r, QN_JSON_TOKEN_OBJECT, "the index"));
     for (;;) {
         QN_TRY(next_item(&r, QN_JSON_TOKEN_OBJECT_END, &first, &more, "the index"));
@@ -368,8 +368,8 @@ quern_status qn_safetensors_parse_index(const char *json, size_t size, const cha
             has_map = true;
             QN_TRY(read_string_pairs(&r, map, "weight_map"));
         } else {
-            (void)qn_json_scan_next(&r.scan);
-            if (!qn_json_scan_skip(&r.scan)) {
+            (void)qn_json_tokens_next(&r.scan);
+            if (!qn_json_tokens_skip(&r.scan)) {
                 QN_FAIL(err, QUERN_ERROR_INVALID, "%s: JSON at byte %zu: not well formed, or nested deeper than 512", path, r.scan.begin);
             }
         }

@@ -5,7 +5,7 @@
 #include <dirent.h>
 
 #include "base/alloc.h"
-#include "base/json_scan.h"
+#include "base/json_tokens.h"
 #include "formats/safetensors_read.h"
 #include "formats/safetensors_write.h"
 
@@ -276,24 +276,24 @@ static void json_values_are_skipped_whole(void **state)
         {"\"\\x\"", false}, {"tru", false}, {"{\"a\":]}", false}, {"[:]", false}, {"", false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        qn_json_scan s;
-        qn_json_scan_init(&s, cases[i].text, strlen(cases[i].text));
-        (void)qn_json_scan_next(&s);
-        bool good = qn_json_scan_skip(&s);
+        qn_json_tokens s;
+        qn_json_tokens_init(&s, cases[i].text, strlen(cases[i].text));
+        (void)qn_json_tokens_next(&s);
+        bool good = qn_json_tokens_skip(&s);
         if (good != cases[i].good) {
             print_error("'%s' is %s\n", cases[i].text, good ? "skipped" : "refused");
         }
         assert_int_equal(good, cases[i].good);
-        assert_true(!good || qn_json_scan_next(&s) == QN_JSON_TOKEN_END);
+        assert_true(!good || qn_json_tokens_next(&s) == QN_JSON_TOKEN_END);
     }
     char deep[1200];
     for (size_t depth = 511; depth <= 513; depth++) {
         memset(deep, '[', depth);
         memset(deep + depth, ']', depth);
-        qn_json_scan s;
-        qn_json_scan_init(&s, deep, 2 * depth);
-        (void)qn_json_scan_next(&s);
-        assert_int_equal(qn_json_scan_skip(&s), depth <= 512);
+        qn_json_tokens s;
+        qn_json_tokens_init(&s, deep, 2 * depth);
+        (void)qn_json_tokens_next(&s);
+        assert_int_equal(qn_json_tokens_skip(&s), depth <= 512);
     }
 }
 

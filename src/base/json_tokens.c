@@ -1,11 +1,11 @@
-/* json_scan.c - the tokens of RFC 8259. */
-#include "base/json_scan.h"
+/* json_tokens.c - the tokens of RFC 8259. */
+#include "base/json_tokens.h"
 
 #include <string.h>
 
 #include "base/utf8.h"
 
-void qn_json_scan_init(qn_json_scan *s, const char *data, size_t size) { *s = (qn_json_scan){.data = data, .size = size}; }
+void qn_json_tokens_init(qn_json_tokens *s, const char *data, size_t size) { *s = (qn_json_tokens){.data = data, .size = size}; }
 
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
@@ -64,7 +64,7 @@ static size_t read_escape(const char *p, size_t left, uint32_t *cp)
 }
 
 /* s->next stands after the opening quote. */
-static qn_json_token scan_string(qn_json_scan *s)
+static qn_json_token scan_string(qn_json_tokens *s)
 {
     size_t at = s->next;
     s->begin = at;
@@ -91,7 +91,7 @@ static qn_json_token scan_string(qn_json_scan *s)
 }
 
 /* Skips digits from *at; false if there is none. */
-static bool skip_digits(const qn_json_scan *s, size_t *at)
+static bool skip_digits(const qn_json_tokens *s, size_t *at)
 {
     size_t from = *at;
     while (*at < s->size && is_digit(s->data[*at])) {
@@ -100,7 +100,7 @@ static bool skip_digits(const qn_json_scan *s, size_t *at)
     return *at > from;
 }
 
-static qn_json_token scan_number(qn_json_scan *s)
+static qn_json_token scan_number(qn_json_tokens *s)
 {
     qn_json_token token = QN_JSON_TOKEN_INT;
     size_t at = s->begin + (s->data[s->begin] == '-' ? 1u : 0u);
@@ -130,7 +130,7 @@ static qn_json_token scan_number(qn_json_scan *s)
     return token;
 }
 
-static qn_json_token scan_word(qn_json_scan *s)
+static qn_json_token scan_word(qn_json_tokens *s)
 {
     static const struct {
         const char *text;
@@ -147,7 +147,7 @@ static qn_json_token scan_word(qn_json_scan *s)
     return QN_JSON_TOKEN_BAD;
 }
 
-static qn_json_token scan_token(qn_json_scan *s)
+static qn_json_token scan_token(qn_json_tokens *s)
 {
     while (s->next < s->size && (s->data[s->next] == ' ' || s->data[s->next] == '\n' || s->data[s->next] == '\r' || s->data[s->next] == '\t')) {
         s->next++;
@@ -178,19 +178,19 @@ static qn_json_token scan_token(qn_json_scan *s)
     }
 }
 
-qn_json_token qn_json_scan_next(qn_json_scan *s)
+qn_json_token qn_json_tokens_next(qn_json_tokens *s)
 {
     s->token = scan_token(s);
     return s->token;
 }
 
 /* A key and its colon, the key being the last token; then the first token of the value. */
-static bool skip_key(qn_json_scan *s)
+static bool skip_key(qn_json_tokens *s)
 {
-    return s->token == QN_JSON_TOKEN_STRING && qn_json_scan_next(s) == QN_JSON_TOKEN_COLON && qn_json_scan_next(s) != QN_JSON_TOKEN_END;
+    return s->token == QN_JSON_TOKEN_STRING && qn_json_tokens_next(s) == QN_JSON_TOKEN_COLON && qn_json_tokens_next(s) != QN_JSON_TOKEN_END;
 }
 
-static bool skip_value(qn_json_scan *s)
+static bool skip_value(qn_json_tokens *s)
 {
     enum { DEPTH_MAX = 512 };
     qn_json_token closers[DEPTH_MAX]; /* what ends each open value */
@@ -203,7 +203,7 @@ static bool skip_value(qn_json_scan *s)
                 return false;
             }
             closers[depth++] = s->token == QN_JSON_TOKEN_OBJECT ? QN_JSON_TOKEN_OBJECT_END : QN_JSON_TOKEN_ARRAY_END;
-            (void)qn_json_scan_next(s);
+            (void)qn_json_tokens_next(s);
         } else if (s->token < QN_JSON_TOKEN_STRING) {
             return false;
         }
@@ -216,7 +216,7 @@ static bool skip_value(qn_json_scan *s)
         }
         depth -= empty ? 1u : 0u;
         /* a value has ended; so may those around it */
-        while (depth > 0 && qn_json_scan_next(s) == closers[depth - 1]) {
+        while (depth > 0 && qn_json_tokens_next(s) == closers[depth - 1]) {
             depth--;
         }
         if (depth == 0) {
@@ -225,14 +225,14 @@ static bool skip_value(qn_json_scan *s)
         if (s->token != QN_JSON_TOKEN_COMMA) {
             return false;
         }
-        (void)qn_json_scan_next(s);
+        (void)qn_json_tokens_next(s);
         if (closers[depth - 1] == QN_JSON_TOKEN_OBJECT_END && !skip_key(s)) {
             return false;
         }
     }
 }
 
-bool qn_json_scan_skip(qn_json_scan *s)
+bool qn_json_tokens_skip(qn_json_tokens *s)
 {
     bool whole = skip_value(s);
     if (!whole) {
@@ -241,7 +241,7 @@ bool qn_json_scan_skip(qn_json_scan *s)
     return whole;
 }
 
-size_t qn_json_scan_string(const qn_json_scan *s, char *out)
+size_t qn_json_tokens_string(const qn_json_tokens *s, char *out)
 {
     size_t n = 0;
     for (size_t at = s->begin; at < s->end;) {
@@ -256,7 +256,7 @@ size_t qn_json_scan_string(const qn_json_scan *s, char *out)
     return n;
 }
 
-bool qn_json_scan_u64(const qn_json_scan *s, uint64_t *out)
+bool qn_json_tokens_u64(const qn_json_tokens *s, uint64_t *out)
 {
     uint64_t v = 0;
     for (size_t at = s->begin; at < s->end; at++) {

@@ -24,8 +24,11 @@ void qn_unpack_affine(uint32_t bits, const uint32_t *packed, size_t first, size_
  * Rows must be finite: qn_find_non_finite first. */
 bool qn_encode_supported(qn_dtype t);
 void qn_encode_row(qn_dtype t, const float *src, void *dst, size_t n, const float *importance);
-/* MLX affine; writes packed words, and scales and biases as type sb. */
+/* MLX affine; writes packed words, and scales and biases as type sb (F32, F16, BF16). The first is mlx's own choice from the least and
+ * greatest value, reproduced exactly; the second searches for the least error of what is stored and never does worse. */
 void qn_encode_affine_row(qn_affine a, const float *src, uint32_t *packed, void *scales, void *biases, qn_dtype sb, size_t n);
+void qn_encode_affine_row_fitted(qn_affine a, const float *src, uint32_t *packed, void *scales, void *biases, qn_dtype sb, size_t n,
+                                 const float *importance);
 
 /* Index of the first NaN or infinity, or n if there is none. */
 size_t qn_find_non_finite(const float *v, size_t n);

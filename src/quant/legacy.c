@@ -8,6 +8,7 @@
 #include "base/half.h"
 #include "quant/blocks.h"
 #include "quant/codec_int.h"
+#include "quant/columns.h"
 
 enum { BLOCK = 32, HALF = 16 };
 
@@ -91,4 +92,181 @@ void qn_decode_q5_1(const uint8_t *src, float *dst, size_t n)
             dst[i + HALF + j] = (float)high_code * d + m;
         }
     }
+}
+
+/* One block's results: codes are the stored ones (never negative), except those of Q8_0. */
+typedef struct flat_block {
+    uint16_t d, m;
+    int codes[BLOCK];
+} flat_block;
+
+static void store_high_bits(const int codes[BLOCK], uint8_t qh[4])
+{
+    for (size_t j = 0; j < BLOCK; j++) {
+        qh[j / 8] |= (uint8_t)((codes[j] >> 4) << (j % 8));
+    }
+}
+
+static void store_low_nibbles(const int codes[BLOCK], uint8_t qs[HALF])
+{
+    for (size_t j = 0; j < HALF; j++) {
+        qs[j] = (uint8_t)((codes[j] & 15) | (codes[j + HALF] & 15) << 4);
+    }
+}
+
+static void pack_q8_0(const flat_block *f, uint8_t *dst)
+{
+    qn_block_q8_0 b = {.d = f->d};
+    for (size_t j = 0; j < BLOCK; j++) {
+        b.qs[j] = (int8_t)f->codes[j];
+    }
+    memcpy(dst, &b, sizeof b);
+}
+
+static void pack_q4_0(const flat_block *f, uint8_t *dst)
+{
+    qn_block_q4_0 b = {.d = f->d};
+    store_low_nibbles(f->codes, b.qs);
+    memcpy(dst, &b, sizeof b);
+}
+
+static void pack_q5_0(const flat_block *f, uint8_t *dst)
+{
+    qn_block_q5_0 b = {.d = f->d};
+    store_low_nibbles(f->codes, b.qs);
+    store_high_bits(f->codes, b.qh);
+    memcpy(dst, &b, sizeof b);
+}
+
+static void pack_q4_1(const flat_block *f, uint8_t *dst)
+{
+    qn_block_q4_1 b = {.d = f->d, .m = f->m};
+    store_low_nibbles(f->codes, b.qs);
+    memcpy(dst, &b, sizeof b);
+}
+
+static void pack_q5_1(const flat_block *f, uint8_t *dst)
+{
+    qn_block_q5_1 b = {.d = f->d, .m = f->m};
+    store_low_nibbles(f->codes, b.qs);
+    store_high_bits(f->codes, b.qh);
+    memcpy(dst, &b, sizeof b);
+}
+
+typedef void (*pack_fn)(const flat_block *f, uint8_t *dst);
+
+/* Types with a scale only. offset: stored code minus level. */
+static void encode_scaled(const qn_search *s, const qn_level_set *set, const float *targets, size_t n_targets, int offset,
+                          const float *src, uint8_t *dst, size_t block_bytes, size_t n, const float *importance, pack_fn pack)
+{
+    qn_columns cols;
+    flat_block block;
+    alignas(64) float scale[QN_COLUMNS];
+    alignas(64) float levels[BLOCK * QN_COLUMNS];
+    for (size_t i = 0; i < n; i += BLOCK * QN_COLUMNS) {
+        size_t n_blocks = (n - i) / BLOCK < QN_COLUMNS ? (n - i) / BLOCK : QN_COLUMNS;
+        qn_columns_load(&cols, src + i, importance != NULL ? importance + i : NULL, BLOCK, n_blocks, 1, 0.0f);
+        qn_fit_half_scale(s, &cols, set, targets, n_targets, scale);
+        s->scale_levels(cols.x, BLOCK, set, scale, levels);
+        for (size_t c = 0; c < n_blocks; c++) {
+            block.d = qn_half_bits(scale[c], cols.unit[c]);
+            block.m = 0;
+            for (size_t j = 0; j < BLOCK; j++) {
+                block.codes[j] = (int)levels[QN_COLUMNS * j + c] + offset;
+            }
+            pack(&block, dst);
+            dst += block_bytes;
+        }
+    }
+}
+
+/* scale and min in units, rounded to float16: the best of the nearest pair and its float16 neighbours. */
+static void fit_half_pair(const qn_search *s, const qn_columns *cols, float q_max, const qn_clip_grid *grid, float scale[QN_COLUMNS],
+                          float min[QN_COLUMNS])
+{
+    alignas(64) float fitted[2][QN_COLUMNS];
+    alignas(64) float tried[2][QN_COLUMNS];
+    alignas(64) float error[QN_COLUMNS];
+    float least[QN_COLUMNS] = {0};
+    s->fit_affine(cols->x, cols->w, BLOCK, q_max, grid, 1, true, fitted[0], fitted[1]);
+    for (int k = 0; k < 9; k++) {
+        for (size_t j = 0; j < QN_COLUMNS; j++) {
+            for (int part = 0; part < 2; part++) {
+                int step = part == 0 ? k % 3 : k / 3;
+                float rounded = qn_round_to_half(fitted[part][j], cols->unit[j]);
+                tried[part][j] = step == 0 ? rounded : qn_half_neighbour(rounded, cols->unit[j], 2 * step - 3);
+            }
+        }
+        s->affine_error(cols->x, cols->w, BLOCK, q_max, tried[0], tried[1], error);
+        for (size_t j = 0; j < QN_COLUMNS; j++) {
+            if (k == 0 || error[j] < least[j]) {
+                least[j] = error[j];
+                scale[j] = tried[0][j];
+                min[j] = tried[1][j];
+            }
+        }
+    }
+}
+
+/* Types with scale and offset; the file holds m = -min. */
+static void encode_offset(const qn_search *s, float q_max, const qn_clip_grid *grid, const float *src, uint8_t *dst, size_t block_bytes,
+                          size_t n, const float *importance, pack_fn pack)
+{
+    qn_columns cols;
+    flat_block block;
+    alignas(64) float scale[QN_COLUMNS];
+    alignas(64) float min[QN_COLUMNS];
+    alignas(64) float codes[BLOCK * QN_COLUMNS];
+    for (size_t i = 0; i < n; i += BLOCK * QN_COLUMNS) {
+        size_t n_blocks = (n - i) / BLOCK < QN_COLUMNS ? (n - i) / BLOCK : QN_COLUMNS;
+        qn_columns_load(&cols, src + i, importance != NULL ? importance + i : NULL, BLOCK, n_blocks, 1, 0.0f);
+        fit_half_pair(s, &cols, q_max, grid, scale, min);
+        s->affine_codes(cols.x, BLOCK, q_max, scale, min, codes);
+        for (size_t c = 0; c < n_blocks; c++) {
+            block.d = qn_half_bits(scale[c], cols.unit[c]);
+            block.m = qn_half_bits(-min[c], cols.unit[c]);
+            for (size_t j = 0; j < BLOCK; j++) {
+                block.codes[j] = (int)codes[QN_COLUMNS * j + c];
+            }
+            pack(&block, dst);
+            dst += block_bytes;
+        }
+    }
+}
+
+static const float clips[] = {-0.3f, 0.0f, 0.3f, 0.6f};
+static const qn_clip_grid grid = {clips, sizeof clips / sizeof clips[0]};
+
+void qn_encode_q8_0(const qn_search *s, const float *src, uint8_t *dst, size_t n, const float *importance)
+{
+    static const qn_level_set set = {QN_LEVELS_INTEGER, -127.0f, 127.0f};
+    static const float targets[] = {127.0f, 127.4f, 126.6f, 126.2f, 125.7f, 125.2f, 124.6f, 124.0f,
+                                    123.3f, 122.6f, 121.8f, 121.0f, 120.1f, 119.2f, 118.2f, 117.2f};
+    encode_scaled(s, &set, targets, sizeof targets / sizeof targets[0], 0, src, dst, sizeof(qn_block_q8_0), n, importance, pack_q8_0);
+}
+
+void qn_encode_q4_0(const qn_search *s, const float *src, uint8_t *dst, size_t n, const float *importance)
+{
+    static const qn_level_set set = {QN_LEVELS_INTEGER, -8.0f, 7.0f};
+    static const float targets[] = {-8.0f, -9.0f, -8.7f, -8.4f, -8.2f, -7.8f, -7.6f, -7.3f, -7.0f, -6.7f,
+                                    6.2f,  6.5f,  6.7f,  6.9f,  7.1f,  7.3f,  7.6f};
+    encode_scaled(s, &set, targets, sizeof targets / sizeof targets[0], 8, src, dst, sizeof(qn_block_q4_0), n, importance, pack_q4_0);
+}
+
+void qn_encode_q5_0(const qn_search *s, const float *src, uint8_t *dst, size_t n, const float *importance)
+{
+    static const qn_level_set set = {QN_LEVELS_INTEGER, -16.0f, 15.0f};
+    static const float targets[] = {-16.0f, -17.0f, -16.7f, -16.4f, -16.2f, -15.8f, -15.6f, -15.4f, -15.1f, -14.8f,
+                                    -14.4f, 14.0f,  14.4f,  14.7f,  15.0f,  15.3f,  15.7f};
+    encode_scaled(s, &set, targets, sizeof targets / sizeof targets[0], 16, src, dst, sizeof(qn_block_q5_0), n, importance, pack_q5_0);
+}
+
+void qn_encode_q4_1(const qn_search *s, const float *src, uint8_t *dst, size_t n, const float *importance)
+{
+    encode_offset(s, 15.0f, &grid, src, dst, sizeof(qn_block_q4_1), n, importance, pack_q4_1);
+}
+
+void qn_encode_q5_1(const qn_search *s, const float *src, uint8_t *dst, size_t n, const float *importance)
+{
+    encode_offset(s, 31.0f, &grid, src, dst, sizeof(qn_block_q5_1), n, importance, pack_q5_1);
 }

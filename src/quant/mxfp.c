@@ -8,10 +8,18 @@
 #include "base/half.h"
 #include "quant/blocks.h"
 #include "quant/codec_int.h"
+#include "quant/columns.h"
+#include "quant/mxfp.h"
 
 const int8_t qn_fp4_doubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
 float qn_e8m0_half(uint8_t e) { return qn_f32_from_bits(e < 2 ? 0x00200000u << e : (uint32_t)(e - 1) << 23); }
+
+/* The e8m0 code of the power of two `scale` * unit; below 0 where there is none. */
+static int exponent_code(float scale, float unit)
+{
+    return (int)(qn_f32_to_bits(scale) >> 23) + (int)(qn_f32_to_bits(unit) >> 23) - 127;
+}
 
 void qn_decode_mxfp4(const uint8_t *src, float *dst, size_t n)
 {
@@ -23,6 +31,77 @@ void qn_decode_mxfp4(const uint8_t *src, float *dst, size_t n)
         for (size_t j = 0; j < 16; j++) {
             dst[i + j] = (float)qn_fp4_doubled[b.qs[j] & 15] * d;
             dst[i + 16 + j] = (float)qn_fp4_doubled[b.qs[j] >> 4] * d;
+        }
+    }
+}
+
+/* The code (0..15) of a doubled fp4 value. */
+static uint8_t fp4_code(int doubled)
+{
+    int magnitude = doubled < 0 ? -doubled : doubled;
+    uint8_t code = 0;
+    for (uint8_t k = 1; k < 8; k++) {
+        code = magnitude >= qn_fp4_doubled[k] ? k : code;
+    }
+    return (uint8_t)(doubled < 0 ? code | 8u : code);
+}
+
+void qn_encode_mxfp4_codes(const qn_search *s, const float *src, size_t n, const float *importance, uint8_t *exponents, uint8_t *codes)
+{
+    enum { E_MAX = 252 }; /* 6 * 2^(252 - 127) is finite, 4 * 2^(253 - 127) is not */
+    static const qn_level_set set = {QN_LEVELS_FP4, -12.0f, 12.0f};
+    qn_columns cols;
+    alignas(64) float scale[QN_COLUMNS];
+    alignas(64) float best[QN_COLUMNS];
+    alignas(64) float error[QN_COLUMNS];
+    alignas(64) float levels[32 * QN_COLUMNS];
+    float least[QN_COLUMNS] = {0};
+    for (size_t i = 0; i < n; i += (size_t)32 * QN_COLUMNS) {
+        size_t n_blocks = (n - i) / 32 < QN_COLUMNS ? (n - i) / 32 : QN_COLUMNS;
+        qn_columns_load(&cols, src + i, importance != NULL ? importance + i : NULL, 32, n_blocks, 1, 0.0f);
+        /* The greatest magnitude lies in [1, 2) units. Its doubled level is then in [8, 16) for a scale of 1/8 unit, where 12 is the
+         * greatest there is; in [4, 8) and [16, 32) for the scales on either side. */
+        for (int k = 0; k < 3; k++) {
+            for (size_t c = 0; c < QN_COLUMNS; c++) {
+                scale[c] = k == 0 ? 0.125f : k == 1 ? 0.25f : 0.0625f;
+                int e = exponent_code(scale[c] * 2.0f, cols.unit[c]);
+                if (e < 0 || e > E_MAX) {
+                    scale[c] = 0.125f;
+                }
+            }
+            s->scale_error(cols.x, cols.w, 32, &set, scale, error);
+            for (size_t c = 0; c < QN_COLUMNS; c++) {
+                if (k == 0 || error[c] < least[c]) {
+                    least[c] = error[c];
+                    best[c] = scale[c];
+                }
+            }
+        }
+        s->scale_levels(cols.x, 32, &set, best, levels);
+        for (size_t c = 0; c < n_blocks; c++) {
+            int e = exponent_code(best[c] * 2.0f, cols.unit[c]);
+            exponents[i / 32 + c] = (uint8_t)(e < 0 ? 0 : e);
+            for (size_t j = 0; j < 32; j++) {
+                codes[i + 32 * c + j] = fp4_code((int)levels[QN_COLUMNS * j + c]);
+            }
+        }
+    }
+}
+
+void qn_encode_mxfp4(const qn_search *s, const float *src, uint8_t *dst, size_t n, const float *importance)
+{
+    uint8_t codes[32 * QN_COLUMNS];
+    uint8_t exponents[QN_COLUMNS];
+    for (size_t i = 0; i < n; i += sizeof codes) {
+        size_t here = n - i < sizeof codes ? n - i : sizeof codes;
+        qn_encode_mxfp4_codes(s, src + i, here, importance != NULL ? importance + i : NULL, exponents, codes);
+        for (size_t c = 0; c < here / 32; c++) {
+            qn_block_mxfp4 b = {.e = exponents[c]};
+            for (size_t j = 0; j < 16; j++) {
+                b.qs[j] = (uint8_t)(codes[32 * c + j] | codes[32 * c + 16 + j] << 4);
+            }
+            memcpy(dst, &b, sizeof b);
+            dst += sizeof b;
         }
     }
 }

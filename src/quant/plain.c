@@ -81,3 +81,33 @@ void qn_decode_e5m2(const uint8_t *src, float *dst, size_t n)
         dst[i] = qn_f32_from_e5m2(src[i]);
     }
 }
+
+void qn_encode_f32(const qn_search *s, const float *src, uint8_t *dst, size_t n, const float *importance)
+{
+    (void)s;
+    (void)importance;
+    memcpy(dst, src, n * sizeof *src);
+}
+
+/* Values beyond the range become the greatest finite one. */
+void qn_encode_f16(const qn_search *s, const float *src, uint8_t *dst, size_t n, const float *importance)
+{
+    (void)s;
+    (void)importance;
+    for (size_t i = 0; i < n; i++) {
+        uint16_t h = qn_f16_from_f32(src[i]);
+        h = (uint16_t)(h - ((h & 0x7fffu) == 0x7c00u));
+        memcpy(dst + 2 * i, &h, sizeof h);
+    }
+}
+
+void qn_encode_bf16(const qn_search *s, const float *src, uint8_t *dst, size_t n, const float *importance)
+{
+    (void)s;
+    (void)importance;
+    for (size_t i = 0; i < n; i++) {
+        uint16_t h = qn_bf16_from_f32(src[i]);
+        h = (uint16_t)(h - ((h & 0x7fffu) == 0x7f80u));
+        memcpy(dst + 2 * i, &h, sizeof h);
+    }
+}

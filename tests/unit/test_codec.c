@@ -2,60 +2,12 @@
 #include <math.h>
 
 #include "qn_test.h"
+#include "tensor_file.h"
 
-#include "base/alloc.h"
-#include "base/fs.h"
 #include "base/half.h"
-#include "base/json.h"
-#include "quant/blocks.h"
 #include "quant/codec.h"
 
 enum { N_ROWS = 8, N_COLUMNS = 512 };
-
-/* Just enough of safetensors to find a tensor's bytes in a trusted test file. */
-typedef struct tensor_file {
-    char *bytes;
-    size_t size;
-    qn_json *header;
-    const uint8_t *data;
-} tensor_file;
-
-static bool tensor_file_open(tensor_file *f, const char *golden)
-{
-    quern_error err = {0};
-    const char *path = qn_test_golden(golden);
-    if (path == NULL) {
-        print_message("SKIP: %s: reference file is absent\n", golden);
-        return false;
-    }
-    assert_ok(qn_file_read(&f->bytes, &f->size, path, (size_t)64 << 20, &err));
-    uint64_t header_bytes;
-    memcpy(&header_bytes, f->bytes, sizeof header_bytes);
-    assert_true(header_bytes + 8 <= f->size);
-    assert_ok(qn_json_parse(&f->header, f->bytes + 8, (size_t)header_bytes, 0, golden, &err));
-    f->data = (const uint8_t *)f->bytes + 8 + header_bytes;
-    return true;
-}
-
-static const void *tensor_file_find(const tensor_file *f, const char *name, size_t *n_bytes)
-{
-    const qn_json *offsets = qn_json_get(qn_json_get(f->header, name), "data_offsets");
-    int64_t begin;
-    int64_t end;
-    if (offsets == NULL || !qn_json_int(qn_json_at(offsets, 0), &begin) || !qn_json_int(qn_json_at(offsets, 1), &end)) {
-        return NULL;
-    }
-    if (n_bytes != NULL) {
-        *n_bytes = (size_t)(end - begin);
-    }
-    return f->data + begin;
-}
-
-static void tensor_file_close(tensor_file *f)
-{
-    qn_json_free(f->header);
-    qn_free(f->bytes);
-}
 
 static const struct { qn_dtype t; const char *name; } row_types[] = {
     {QN_DTYPE_F16, "f16"},       {QN_DTYPE_BF16, "bf16"},          {QN_DTYPE_Q8_0, "q8_0"},          {QN_DTYPE_Q4_0, "q4_0"},

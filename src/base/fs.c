@@ -4,8 +4,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -196,6 +198,49 @@ bool qn_path_is_plain_name(const char *name, size_t len)
         return false;
     }
     return !(len == 1 && name[0] == '.') && !(len == 2 && name[0] == '.' && name[1] == '.');
+}
+
+static bool has_plain_components(const char *relative)
+{
+    for (const char *at = relative;; at++) {
+        size_t len = strcspn(at, "/");
+        if (!qn_path_is_plain_name(at, len)) {
+            return false;
+        }
+        at += len;
+        if (*at == '\0') {
+            return true;
+        }
+    }
+}
+
+quern_status qn_path_join_inside(char **out, const char *dir, const char *relative, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    char real_dir[PATH_MAX];
+    char real_path[PATH_MAX];
+    char *path = NULL;
+    *out = NULL;
+    if (!has_plain_components(relative)) {
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: path '%.200s' leaves its folder (expected plain names, relative to it)", dir, relative);
+    }
+    path = qn_path_join(dir, relative);
+    if (path == NULL) {
+        QN_FAIL_MEMORY(err, dir, strlen(dir) + strlen(relative) + 2);
+    }
+    if (realpath(dir, real_dir) == NULL || realpath(path, real_path) == NULL) {
+        QN_FAIL(err, status_of_errno(errno), "%s: cannot find: %s", path, strerror(errno));
+    }
+    size_t len = strlen(real_dir);
+    len -= len == 1 ? 1u : 0u; /* "/" ends in its own separator */
+    if (strncmp(real_path, real_dir, len) != 0 || real_path[len] != '/') {
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: is a link that leads out of its folder", path);
+    }
+    *out = path;
+    path = NULL;
+done:
+    qn_free(path);
+    return status;
 }
 
 quern_status qn_dir_create(const char *path, quern_error *err)

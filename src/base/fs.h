@@ -30,6 +30,9 @@ char *qn_path_join(const char *dir, const char *name);
 const char *qn_path_base(const char *path);
 /* True if `name` is one plain component: not empty, no '/', no NUL, not "." or "..", at most 255 bytes. */
 bool qn_path_is_plain_name(const char *name, size_t len);
+/* "dir/relative" in new memory (free with qn_free) for a path that an untrusted file names: only plain components, and what it
+ * leads to, links followed, must exist and lie inside dir. */
+quern_status qn_path_join_inside(char **out, const char *dir, const char *relative, quern_error *err);
 /* Creates the folder and its parents. */
 quern_status qn_dir_create(const char *path, quern_error *err);
 /* Bytes free for this user on the file system that holds `path`. */

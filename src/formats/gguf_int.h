@@ -26,8 +26,6 @@
 
 /* Bytes of a value of fixed size; 0 for strings, arrays and unknown numbers. */
 size_t qn_gguf_type_bytes(uint32_t type);
-/* "u32", "string", ...; "unknown" for other numbers. */
-const char *qn_gguf_type_name(uint32_t type);
 
 typedef struct qn_gguf_keys {
     qn_gguf_value *items;

@@ -57,6 +57,8 @@ quern_status qn_gguf_get_u64(const qn_gguf *g, const char *key, uint64_t *out, b
 quern_status qn_gguf_get_f64(const qn_gguf *g, const char *key, double *out, bool *found, quern_error *err);
 quern_status qn_gguf_get_bool(const qn_gguf *g, const char *key, bool *out, bool *found, quern_error *err);
 quern_status qn_gguf_get_string(const qn_gguf *g, const char *key, qn_span *out, bool *found, quern_error *err);
+/* "u32", "string", ...; "unknown" for numbers that are no type. */
+const char *qn_gguf_type_name(uint32_t type);
 /* Element i of an array (0 for a scalar): false if the type does not fit. */
 bool qn_gguf_element_i64(const qn_gguf_value *v, uint64_t i, int64_t *out);
 bool qn_gguf_element_f64(const qn_gguf_value *v, uint64_t i, double *out);

@@ -264,3 +264,11 @@ const char *qn_safetensors_metadata(const qn_safetensors *s, const char *key)
     }
     return NULL;
 }
+
+size_t qn_safetensors_n_metadata(const qn_safetensors *s) { return s->metadata.n; }
+
+const char *qn_safetensors_metadata_at(const qn_safetensors *s, size_t i, const char **value)
+{
+    *value = i < s->metadata.n ? s->metadata.items[i].value : NULL;
+    return i < s->metadata.n ? s->metadata.items[i].name : NULL;
+}

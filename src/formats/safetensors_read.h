@@ -27,5 +27,8 @@ const qn_tensor *qn_safetensors_tensor_at(const qn_safetensors *s, size_t i); /*
 const qn_tensor *qn_safetensors_find(const qn_safetensors *s, const char *name);
 /* A string of the __metadata__ object, NULL if absent. */
 const char *qn_safetensors_metadata(const qn_safetensors *s, const char *key);
+/* The same by number: the key, and *value. */
+size_t qn_safetensors_n_metadata(const qn_safetensors *s);
+const char *qn_safetensors_metadata_at(const qn_safetensors *s, size_t i, const char **value);
 
 #endif

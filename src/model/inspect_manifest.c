@@ -1,0 +1,134 @@
+/* inspect_manifest.c - a Quern manifest (schema quern.manifest/1): every file of every output is read and its size and SHA-256 compared.
+ *
+ * The source's files are described, not verified: the source is often elsewhere. Paths are untrusted (base/fs.h qn_path_join_inside). */
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/fs.h"
+#include "base/sha256.h"
+#include "model/inspect_int.h"
+
+typedef struct manifest {
+    const char *path;
+    char *dir;
+    quern_error *err;
+} manifest;
+
+static quern_status fail_member(const manifest *m, const char *where, size_t number, const char *key, const char *expected)
+{
+    return qn_error_set(m->err, QUERN_ERROR_INVALID, "%s: key '%s' of %s number %zu: expected %s", m->path, key, where, number, expected);
+}
+
+static bool is_sha256(const char *hex, size_t len) { return hex != NULL && len == 64 && strspn(hex, "0123456789abcdef") == 64; }
+
+/* One {"path","bytes","sha256"}. */
+static quern_status verify_file(const manifest *m, const qn_json *file, size_t number)
+{
+    quern_status status = QUERN_OK;
+    char *path = NULL;
+    char actual[65];
+    qn_mapping bytes = {0};
+    int64_t expected_bytes = -1;
+    size_t hex_len = 0;
+    const char *relative = qn_json_string(qn_json_get(file, "path"), NULL);
+    const char *hex = qn_json_string(qn_json_get(file, "sha256"), &hex_len);
+    if (relative == NULL) {
+        QN_TRY(fail_member(m, "file", number, "path", "a string"));
+    }
+    if (!qn_json_int(qn_json_get(file, "bytes"), &expected_bytes) || expected_bytes < 0) {
+        QN_TRY(fail_member(m, "file", number, "bytes", "a size in bytes"));
+    }
+    if (!is_sha256(hex, hex_len)) {
+        QN_TRY(fail_member(m, "file", number, "sha256", "64 lower-case hexadecimal digits"));
+    }
+    status = qn_path_join_inside(&path, m->dir, relative, m->err);
+    if (status != QUERN_OK) {
+        qn_error_prefix(m->err, "%s: outputs", m->path);
+        goto done;
+    }
+    QN_TRY(qn_mapping_open(&bytes, path, m->err));
+    if (bytes.size != (uint64_t)expected_bytes) {
+        QN_FAIL(m->err, QUERN_ERROR_INVALID, "%s: has %zu bytes, but %s says %" PRId64, path, bytes.size, m->path, expected_bytes);
+    }
+    QN_TRY(qn_sha256_file(path, actual, m->err));
+    if (strcmp(actual, hex) != 0) {
+        QN_FAIL(m->err, QUERN_ERROR_INVALID, "%s: has SHA-256 %s, but %s says %s: the file is not the one that was written", path, actual, m->path, hex);
+    }
+done:
+    qn_mapping_close(&bytes);
+    qn_free(path);
+    return status;
+}
+
+/* Copies a member as it is, null where it is absent. */
+static void copy_member(qn_doc *d, qn_json *to, const char *name, const qn_json *from, const char *key)
+{
+    const qn_json *v = qn_json_get(from, key);
+    qn_doc_put(d, to, name, v != NULL ? qn_json_clone(v) : qn_json_new_null());
+}
+
+static quern_status read_output(qn_doc *d, const manifest *m, qn_json *outputs, const qn_json *output, size_t number, uint64_t *n_verified)
+{
+    quern_status status = QUERN_OK;
+    const qn_json *files = qn_json_get(output, "files");
+    if (qn_json_get_kind(output) != QN_JSON_OBJECT || qn_json_get_kind(files) != QN_JSON_ARRAY || qn_json_length(files) == 0) {
+        QN_TRY(fail_member(m, "output", number, "files", "an array of at least one file"));
+    }
+    for (size_t i = 0; i < qn_json_length(files); i++) {
+        QN_TRY(verify_file(m, qn_json_at(files, i), i));
+        ++*n_verified;
+    }
+    qn_json *row = qn_json_new_object();
+    copy_member(d, row, "format", output, "format");
+    copy_member(d, row, "type", output, "type");
+    copy_member(d, row, "path", output, "path");
+    copy_member(d, row, "bytes", output, "bytes");
+    copy_member(d, row, "bits_per_weight", output, "bits_per_weight");
+    copy_member(d, row, "gate", qn_json_get(output, "gate"), "verdict");
+    copy_member(d, row, "ppl_ratio", qn_json_get(output, "quality"), "ppl_ratio");
+    copy_member(d, row, "kld_mean", qn_json_get(output, "quality"), "kld_mean");
+    qn_doc_append(d, outputs, row);
+done:
+    return status;
+}
+
+quern_status qn_inspect_manifest(qn_doc *d, const char *path, const char *text, size_t len, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    manifest m = {.path = path, .err = err};
+    qn_json *root = NULL;
+    const char *base = qn_path_base(path);
+    uint64_t n_verified = 0;
+    m.dir = base == path ? qn_strdup(".") : qn_strndup(path, (size_t)(base - path));
+    if (m.dir == NULL) {
+        QN_FAIL_MEMORY(err, path, strlen(path) + 1);
+    }
+    QN_TRY(qn_json_parse(&root, text, len, QN_JSON_REJECT_DUPLICATES, path, err));
+    const char *schema = qn_json_string(qn_json_get(root, "schema"), NULL);
+    if (schema == NULL || strcmp(schema, "quern.manifest/1") != 0) {
+        QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "%s: key 'schema' is '%.60s', expected quern.manifest/1", path, schema != NULL ? schema : "missing");
+    }
+    const qn_json *list = qn_json_get(root, "outputs");
+    if (qn_json_get_kind(list) != QN_JSON_ARRAY) {
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: key 'outputs' is missing, expected an array", path);
+    }
+    qn_doc_put(d, d->root, "format", qn_json_new_string("json"));
+    copy_member(d, d->root, "created", root, "created");
+    copy_member(d, d->root, "quern_version", root, "quern_version");
+    const qn_json *source = qn_json_get(root, "source");
+    qn_json *source_out = qn_doc_put_object(d, d->root, "source");
+    copy_member(d, source_out, "name", source, "name");
+    copy_member(d, source_out, "format", source, "format");
+    copy_member(d, source_out, "architecture", source, "architecture");
+    copy_member(d, source_out, "parameters", source, "parameters");
+    qn_json *outputs = qn_doc_put_array(d, d->root, "outputs");
+    for (size_t i = 0; i < qn_json_length(list); i++) {
+        QN_TRY(read_output(d, &m, outputs, qn_json_at(list, i), i, &n_verified));
+    }
+    qn_doc_put(d, d->root, "files_verified", qn_doc_u64(n_verified));
+done:
+    qn_json_free(root);
+    qn_free(m.dir);
+    return status;
+}

@@ -125,6 +125,7 @@ static quern_status put_partial_gguf(qn_doc *d, qn_gguf **g, const quern_inspect
     qn_doc_put(d, d->root, "format", qn_json_new_string("gguf"));
     qn_doc_put(d, d->root, "architecture", found ? qn_json_new_string_n(name.data, name.len) : qn_json_new_null());
     qn_doc_put(d, d->root, "runnable", qn_json_new_bool(false));
+    qn_doc_put(d, d->root, "unsupported", qn_json_new_string("this file holds an importance matrix or a vocabulary, not the weights of a model"));
     put_sizes(d, &source, NULL);
     if (qn_gguf_find(m->gguf, "tokenizer.ggml.tokens") != NULL) {
         QN_TRY(qn_model_read_gguf_tokenizer(m, err));

@@ -7,6 +7,8 @@
 #include "quant/codec.h"
 
 enum { NONFINITE_LISTED_MAX = 100, CHUNK_ELEMENTS = 1 << 16 }; /* a whole number of blocks of every type */
+/* Weights that are checked without being asked for: reading so few takes less time than loading a tokenizer. */
+#define ALWAYS_CHECKED_BYTES ((uint64_t)64 << 20)
 
 static size_t n_tensors(const qn_tensor_source *s)
 {
@@ -155,5 +157,8 @@ quern_status qn_inspect_tensors(qn_doc *d, const qn_tensor_source *source, const
     if (opt->tensors) {
         put_list(d, source);
     }
-    return opt->check_values ? put_check(d, source, err) : QUERN_OK;
+    uint64_t n_elements;
+    uint64_t n_bytes;
+    qn_inspect_sums(source, &n_elements, &n_bytes);
+    return opt->check_values || n_bytes <= ALWAYS_CHECKED_BYTES ? put_check(d, source, err) : QUERN_OK;
 }

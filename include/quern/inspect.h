@@ -19,7 +19,8 @@
  *               "safetensors":{...}}. Safetensors: its __metadata__.
  *   tensors     (option) [{"name","type","shape" (row-major),"bytes","file","offset"}]
  *   check       (option check_values, and always up to 64 MiB of weights) {"ok","tensors","elements","nonfinite":[{"tensor","index","n"}]}:
- *               index is the first value that is no finite float32 in row-major order, n how many there are. The call itself still succeeds; at most 100 tensors are listed.
+ *               index is the first value that is no finite float32 in row-major order, n how many there are. The call itself still succeeds;
+ *               at most 100 tensors are listed.
  *   A manifest instead has: created, quern_version, source {...}, files_verified, outputs [{"format","type","path","bytes","bits_per_weight",
  *   "gate","ppl_ratio","kld_mean"}]. Every file of every output is read: one that is missing, or whose bytes or SHA-256 differ, is an error.
  */

@@ -25,10 +25,10 @@ typedef struct tile_traits {
 } tile_traits;
 
 static const tile_traits block_types[QN_DTYPE_COUNT] = {
-    [QN_DTYPE_Q4_0] = {QN_TILE_Q4_0, QN_TILE_FLAT_OFFSET, 8},     [QN_DTYPE_Q4_1] = {QN_TILE_Q4_1, QN_TILE_FLAT_MIN, 0},
-    [QN_DTYPE_Q5_0] = {QN_TILE_Q5_0, QN_TILE_FLAT_OFFSET, 16},    [QN_DTYPE_Q5_1] = {QN_TILE_Q5_1, QN_TILE_FLAT_MIN, 0},
-    [QN_DTYPE_Q8_0] = {QN_TILE_Q8_0, QN_TILE_FLAT_OFFSET, 128},   [QN_DTYPE_IQ4_NL] = {QN_TILE_IQ4_NL, QN_TILE_FLAT_OFFSET, 128},
-    [QN_DTYPE_MXFP4] = {QN_TILE_MXFP4, QN_TILE_FLAT_OFFSET, 12},  [QN_DTYPE_Q2_K] = {QN_TILE_Q2_K, QN_TILE_SUPER16_MIN, 0},
+    [QN_DTYPE_Q4_0] = {QN_TILE_Q4_0, QN_TILE_FLAT32_OFFSET, 8},     [QN_DTYPE_Q4_1] = {QN_TILE_Q4_1, QN_TILE_FLAT32_MIN, 0},
+    [QN_DTYPE_Q5_0] = {QN_TILE_Q5_0, QN_TILE_FLAT32_OFFSET, 16},    [QN_DTYPE_Q5_1] = {QN_TILE_Q5_1, QN_TILE_FLAT32_MIN, 0},
+    [QN_DTYPE_Q8_0] = {QN_TILE_Q8_0, QN_TILE_FLAT32_OFFSET, 128},   [QN_DTYPE_IQ4_NL] = {QN_TILE_IQ4_NL, QN_TILE_FLAT32_OFFSET, 128},
+    [QN_DTYPE_MXFP4] = {QN_TILE_MXFP4, QN_TILE_FLAT32_OFFSET, 12},  [QN_DTYPE_Q2_K] = {QN_TILE_Q2_K, QN_TILE_SUPER16_MIN, 0},
     [QN_DTYPE_Q3_K] = {QN_TILE_Q3_K, QN_TILE_SUPER16_OFFSET, 0},  [QN_DTYPE_Q4_K] = {QN_TILE_Q4_K, QN_TILE_SUPER32_MIN, 0},
     [QN_DTYPE_Q5_K] = {QN_TILE_Q5_K, QN_TILE_SUPER32_MIN, 0},     [QN_DTYPE_Q6_K] = {QN_TILE_Q6_K, QN_TILE_SUPER16_OFFSET, 0},
     [QN_DTYPE_IQ4_XS] = {QN_TILE_IQ4_XS, QN_TILE_SUPER32_OFFSET, 0}, [QN_DTYPE_TQ1_0] = {QN_TILE_TQ1_0, QN_TILE_FLAT_OFFSET, 1},
@@ -40,7 +40,7 @@ static tile_traits traits_of(const qn_matrix *w)
     static const qn_tile_type by_bits[9] = {[1] = QN_TILE_MLX1, [2] = QN_TILE_MLX2, [3] = QN_TILE_MLX3, [4] = QN_TILE_MLX4,
                                             [5] = QN_TILE_MLX5, [6] = QN_TILE_MLX6, [8] = QN_TILE_MLX8};
     if (w->dtype == QN_DTYPE_MLX_AFFINE) {
-        return (tile_traits){by_bits[w->affine.bits], QN_TILE_FLAT_MIN, 0};
+        return (tile_traits){by_bits[w->affine.bits], w->affine.group == 32 ? QN_TILE_FLAT32_MIN : QN_TILE_FLAT_MIN, 0};
     }
     return block_types[w->dtype];
 }
@@ -77,25 +77,29 @@ static void locate(const tile_job *j, size_t row0, size_t r1, size_t column, qn_
     }
 }
 
-/* Asks for a share of the next tiles' bytes, in memory order, while this panel is worked on. */
-static void prefetch_ahead(const tile_job *j, size_t row, size_t n_rows, size_t column)
+/* The part of the next tiles' bytes, in memory order, that is to be asked for while this panel is worked on. */
+typedef struct ahead {
+    uintptr_t base;
+    size_t n_lines;
+} ahead;
+
+static ahead ahead_of(const tile_job *j, size_t row, size_t n_rows, size_t column)
 {
     size_t total = n_rows * j->w->row_bytes;
-    size_t begin = total * column / j->w->n_cols / 64 * 64;
     size_t next = column + TILE_COLUMNS < j->w->n_cols ? column + TILE_COLUMNS : j->w->n_cols;
-    size_t end = total * next / j->w->n_cols;
-    uintptr_t base = (uintptr_t)j->w->data + (row + n_rows) * j->w->row_bytes;
-    for (size_t i = begin; i < end; i += 64) {
-        __builtin_prefetch((const void *)(base + i), 0, 2);
-    }
+    size_t begin = total * column / j->w->n_cols / 64, end = total * next / j->w->n_cols / 64;
+    return (ahead){(uintptr_t)j->w->data + (row + n_rows) * j->w->row_bytes + begin * 64, end - begin};
 }
 
-static void multiply_panel(const tile_job *j, size_t n_tiles, size_t n_blocks, size_t column, size_t t0, size_t n_tokens)
+static void multiply_panel(const tile_job *j, size_t n_tiles, size_t n_blocks, size_t column, size_t t0, size_t n_tokens, ahead next)
 {
     const qn_act *a = j->a;
-    size_t n_groups = (n_tokens + j->engine->max_group - 1) / j->engine->max_group;
+    size_t most = j->engine->max_group[j->traits.kind];
+    size_t n_groups = (n_tokens + most - 1) / most;
+    size_t line = 0;
     for (size_t g = 0, t = 0; g < n_groups; g++) { /* groups of equal size, or one less */
         size_t n = (n_tokens - t + n_groups - g - 1) / (n_groups - g);
+        size_t n_lines = (next.n_lines - line + n_groups - g - 1) / (n_groups - g);
         qn_tile_args args = {
             .tiles = j->s->tiles,
             .q = a->q + (t0 + t) * a->q_stride + column,
@@ -108,9 +112,12 @@ static void multiply_panel(const tile_job *j, size_t n_tiles, size_t n_blocks, s
             .n_blocks = n_blocks,
             .block = j->block,
             .offset = j->traits.offset,
+            .ahead = next.base + line * 64,
+            .n_ahead = n_lines,
         };
         j->engine->multiply[j->traits.kind][n_tiles - 1][n - 1](&args);
         t += n;
+        line += n_lines;
     }
 }
 
@@ -126,8 +133,7 @@ static void multiply_rows(const tile_job *j, size_t row0, size_t r1, size_t t0, 
             locate(j, row0 + i * TILE_ROWS, r1, column, &source);
             j->engine->unpack[j->traits.type](&source, &j->s->tiles[i]);
         }
-        prefetch_ahead(j, row0, n_rows, column);
-        multiply_panel(j, n_tiles, source.n_blocks, column, t0, n_tokens);
+        multiply_panel(j, n_tiles, source.n_blocks, column, t0, n_tokens, ahead_of(j, row0, n_rows, column));
     }
     for (size_t t = 0; t < n_tokens; t++) {
         memcpy(y + (t0 + t) * y_stride + row0, j->s->acc + t * n_tiles * TILE_ROWS, n_rows * sizeof(float));

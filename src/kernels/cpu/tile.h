@@ -7,11 +7,11 @@
  *
  *   code[k / 4][row][k % 4]   one register of 16 rows takes four columns a lane, as VPDPBUSD and VPMADDUBSW want them
  *   super types (a float scale per 256 columns, integer scales per sub-block of 16 or 32):
- *     scale[sub][row]   pair[i][row]: two 16-bit factors for the activation sums 2i and 2i + 1 of 16 columns each:
+ *     scale[sub][row]   pair[i][row]: two 16-bit factors for the activation sums of sub-blocks 2i and 2i + 1:
  *                       the mins, or minus offset times scale
  *   flat types (a float scale per block of 32, 64, 128 or 256):  d[block][row], m[block][row]
  *
- * Invariant: isum = sum scale * code * q + [offset types] sum pair * sum16, msum = [min types] sum pair * sum16, exactly.
+ * Invariant: isum = sum scale * code * q + [offset types] sum pair * sum(q), msum = [min types] sum pair * sum(q), exactly.
  */
 #ifndef QN_KERNELS_TILE_H
 #define QN_KERNELS_TILE_H
@@ -23,7 +23,7 @@ enum {
     TILE_COLUMNS = 256,    /* of a panel */
     TILE_GROUP = 6,        /* most tokens of one multiplier call */
     TILE_TOKENS = 512,     /* tokens that one unpacking serves */
-    TILE_KINDS = 6
+    TILE_KINDS = 8
 };
 
 typedef struct qn_tile {
@@ -40,8 +40,10 @@ typedef enum qn_tile_kind {
     QN_TILE_SUPER16_OFFSET, /* Q3_K Q6_K */
     QN_TILE_SUPER32_MIN,    /* Q4_K Q5_K */
     QN_TILE_SUPER32_OFFSET, /* IQ4_XS */
-    QN_TILE_FLAT_MIN,       /* Q4_1 Q5_1 MLX */
-    QN_TILE_FLAT_OFFSET     /* Q4_0 Q5_0 Q8_0 IQ4_NL MXFP4 TQ1_0 TQ2_0 */
+    QN_TILE_FLAT32_MIN,     /* Q4_1 Q5_1 MLX with groups of 32 */
+    QN_TILE_FLAT32_OFFSET,  /* Q4_0 Q5_0 Q8_0 IQ4_NL MXFP4 */
+    QN_TILE_FLAT_MIN,       /* MLX with groups of 64 and 128 */
+    QN_TILE_FLAT_OFFSET     /* TQ1_0 TQ2_0 */
 } qn_tile_kind;
 
 /* 16 rows at the first byte of a panel. Rows past the end repeat the last one. */
@@ -64,16 +66,18 @@ typedef struct qn_tile_args {
     size_t q_stride, s_stride, d_stride;
     float *acc; /* [token][tile][row], 64-byte aligned */
     size_t n_blocks, block;
-    int offset; /* flat offset types: what was added to codes */
+    int offset;        /* flat offset types: what was added to codes */
+    uintptr_t ahead;   /* cache lines to ask for meanwhile, spread over the work: a burst would make other loads wait */
+    size_t n_ahead;
 } qn_tile_args;
 
 typedef void (*qn_tile_multiply_fn)(const qn_tile_args *a);
 
-/* An instruction set's parts. multiply[kind][number of tiles - 1][number of tokens - 1]; no entry beyond max_group tokens. */
+/* An instruction set's parts. multiply[kind][number of tiles - 1][number of tokens - 1]; no entry beyond max_group[kind] tokens. */
 typedef struct qn_tile_engine {
     const qn_tile_unpack_fn *unpack; /* by qn_tile_type_index */
     qn_tile_multiply_fn multiply[TILE_KINDS][2][TILE_GROUP];
-    size_t max_group;
+    size_t max_group[TILE_KINDS]; /* tokens of a call that make this kind fastest */
 } qn_tile_engine;
 
 /* Types that have an unpacker, in the order of the unpacker tables. */

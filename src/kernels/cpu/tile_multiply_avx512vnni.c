@@ -19,32 +19,43 @@ TILE_INLINE __m512i broadcast4(const void *p)
     return _mm512_set1_epi32(v);
 }
 
-/* sum[t][i] += codes of columns [column, column + width) times activations. */
-TILE_INLINE void add_products(const qn_tile_args *a, size_t column, size_t width, const size_t n_tiles, const size_t n_tokens,
-                              __m512i sum[TILE_GROUP][2])
+/* Part `i` of `n` of the lines to ask for. */
+TILE_INLINE void prefetch_part(const qn_tile_args *a, size_t i, size_t n)
 {
-    for (size_t k = column / 4; k < (column + width) / 4; k++) {
-        __m512i code[2];
+    for (; i < a->n_ahead; i += n) {
+        _mm_prefetch((const char *)(a->ahead + 64 * i), _MM_HINT_T1);
+    }
+}
+
+/* sum[t][i] += codes of columns 4k .. 4k + 3 times activations. */
+TILE_INLINE void add_four(const qn_tile_args *a, size_t k, const size_t n_tiles, const size_t n_tokens, __m512i sum[TILE_GROUP][2])
+{
+    __m512i code[2];
+    for (size_t i = 0; i < n_tiles; i++) {
+        code[i] = _mm512_load_si512(a->tiles[i].code[k]);
+    }
+    for (size_t t = 0; t < n_tokens; t++) {
+        __m512i x = broadcast4(a->q + t * a->q_stride + 4 * k);
         for (size_t i = 0; i < n_tiles; i++) {
-            code[i] = _mm512_load_si512(a->tiles[i].code[k]);
-        }
-        for (size_t t = 0; t < n_tokens; t++) {
-            __m512i x = broadcast4(a->q + t * a->q_stride + 4 * k);
-            for (size_t i = 0; i < n_tiles; i++) {
-                sum[t][i] = _mm512_dpbusd_epi32(sum[t][i], code[i], x);
-            }
+            sum[t][i] = _mm512_dpbusd_epi32(sum[t][i], code[i], x);
         }
     }
 }
 
-/* Sum of pair * sum16 over the panel. */
-TILE_INLINE __m512i pair_sum(const qn_tile_args *a, size_t tile, size_t token)
+/* The same for 16 and 32 columns. Written out: in a loop over k compilers move every sum between two registers each time round. */
+TILE_INLINE void add_16(const qn_tile_args *a, size_t column, const size_t n_tiles, const size_t n_tokens, __m512i sum[TILE_GROUP][2])
 {
-    __m512i sum = _mm512_setzero_si512();
-    for (size_t i = 0; i < TILE_COLUMNS / 32; i++) {
-        sum = _mm512_dpwssd_epi32(sum, _mm512_load_si512(a->tiles[tile].pair[i]), broadcast4(a->sum16 + token * a->s_stride + 2 * i));
-    }
-    return sum;
+    size_t k = column / 4;
+    add_four(a, k, n_tiles, n_tokens, sum);
+    add_four(a, k + 1, n_tiles, n_tokens, sum);
+    add_four(a, k + 2, n_tiles, n_tokens, sum);
+    add_four(a, k + 3, n_tiles, n_tokens, sum);
+}
+
+TILE_INLINE void add_32(const qn_tile_args *a, size_t column, const size_t n_tiles, const size_t n_tokens, __m512i sum[TILE_GROUP][2])
+{
+    add_16(a, column, n_tiles, n_tokens, sum);
+    add_16(a, column + 16, n_tiles, n_tokens, sum);
 }
 
 TILE_INLINE __m512 step(__m512 acc, const float *scale, float activation_scale, __m512 sum)
@@ -52,23 +63,56 @@ TILE_INLINE __m512 step(__m512 acc, const float *scale, float activation_scale, 
     return _mm512_fmadd_ps(_mm512_mul_ps(_mm512_load_ps(scale), _mm512_set1_ps(activation_scale)), sum, acc);
 }
 
+/* The panel's sums of activations that `pair` multiplies, two a dword: of 16 columns as they are, of 32 added up. */
+typedef struct pair_sums {
+    _Alignas(16) int16_t of[TILE_GROUP][16];
+} pair_sums;
+
+TILE_INLINE void take_pair_sums(const qn_tile_args *a, const size_t sub, const size_t n_tokens, pair_sums *out)
+{
+    for (size_t t = 0; t < n_tokens; t++) {
+        __m256i sum16 = _mm256_loadu_si256((const __m256i *)(const void *)(a->sum16 + t * a->s_stride));
+        if (sub == 16) {
+            _mm256_storeu_si256((__m256i *)(void *)out->of[t], sum16);
+        } else {
+            _mm_store_si128((__m128i *)(void *)out->of[t], _mm256_cvtepi32_epi16(_mm256_madd_epi16(sum16, _mm256_set1_epi16(1))));
+        }
+    }
+}
+
+TILE_INLINE __m512i pair_sum(const qn_tile_args *a, const pair_sums *sums, const size_t sub, size_t tile, size_t token)
+{
+    __m512i sum = _mm512_setzero_si512();
+    for (size_t i = 0; i < TILE_COLUMNS / sub / 2; i++) {
+        sum = _mm512_dpwssd_epi32(sum, _mm512_load_si512(a->tiles[tile].pair[i]), broadcast4(&sums->of[token][2 * i]));
+    }
+    return sum;
+}
+
 /* One super-block: integer scales per `sub` columns. */
 TILE_INLINE void multiply_super(const qn_tile_args *a, const size_t sub, const bool has_min, const size_t n_tiles, const size_t n_tokens)
 {
+    pair_sums sums;
+    take_pair_sums(a, sub, n_tokens, &sums);
     __m512i isum[TILE_GROUP][2];
     for (size_t t = 0; t < n_tokens; t++) {
         for (size_t i = 0; i < n_tiles; i++) {
-            isum[t][i] = has_min ? _mm512_setzero_si512() : pair_sum(a, i, t);
+            isum[t][i] = has_min ? _mm512_setzero_si512() : pair_sum(a, &sums, sub, i, t);
         }
     }
     for (size_t s = 0; s < TILE_COLUMNS / sub; s++) {
+        prefetch_part(a, s, TILE_COLUMNS / sub);
         __m512i sum[TILE_GROUP][2];
         for (size_t t = 0; t < n_tokens; t++) {
             for (size_t i = 0; i < n_tiles; i++) {
                 sum[t][i] = _mm512_setzero_si512();
             }
         }
-        add_products(a, s * sub, sub, n_tiles, n_tokens, sum);
+        if (sub == 16) {
+            add_16(a, s * sub, n_tiles, n_tokens, sum);
+        } else {
+            add_32(a, s * sub, n_tiles, n_tokens, sum);
+        }
         for (size_t i = 0; i < n_tiles; i++) {
             __m512i scale = _mm512_load_si512(a->tiles[i].scale[s]);
             for (size_t t = 0; t < n_tokens; t++) {
@@ -82,27 +126,52 @@ TILE_INLINE void multiply_super(const qn_tile_args *a, const size_t sub, const b
             float *out = a->acc + (t * n_tiles + i) * TILE_ROWS;
             __m512 acc = step(_mm512_load_ps(out), a->tiles[i].d[0], activation_scale, _mm512_cvtepi32_ps(isum[t][i]));
             if (has_min) {
-                acc = step(acc, a->tiles[i].m[0], activation_scale, _mm512_cvtepi32_ps(pair_sum(a, i, t)));
+                acc = step(acc, a->tiles[i].m[0], activation_scale, _mm512_cvtepi32_ps(pair_sum(a, &sums, sub, i, t)));
             }
             _mm512_store_ps(out, acc);
         }
     }
 }
 
-/* Sum of a token's activations over block b, times `factor`, in every lane. */
-TILE_INLINE __m512i block_sum(const qn_tile_args *a, size_t b, size_t token, int factor)
+/* Sums of a token's activations over the panel's blocks, times `factor`. */
+typedef struct block_sums {
+    _Alignas(32) int32_t of[TILE_GROUP][TILE_COLUMNS / 32];
+} block_sums;
+
+TILE_INLINE void take_block_sums(const qn_tile_args *a, int factor, const size_t n_tokens, block_sums *out)
 {
-    const int16_t *sum16 = a->sum16 + token * a->s_stride + b * a->block / 16;
-    __m512i sum = _mm512_setzero_si512();
-    for (size_t i = 0; i < a->block / 16; i += 2) {
-        sum = _mm512_dpwssd_epi32(sum, _mm512_set1_epi16((short)factor), broadcast4(sum16 + i));
+    for (size_t t = 0; t < n_tokens; t++) {
+        __m256i sum16 = _mm256_loadu_si256((const __m256i *)(const void *)(a->sum16 + t * a->s_stride));
+        _mm256_store_si256((__m256i *)(void *)out->of[t], _mm256_madd_epi16(sum16, _mm256_set1_epi16((short)factor)));
     }
-    return sum;
+    for (size_t width = 32; width < a->block; width *= 2) { /* neighbours meet until a sum covers a block */
+        for (size_t t = 0; t < n_tokens; t++) {
+            for (size_t i = 0; i < TILE_COLUMNS / width / 2; i++) {
+                out->of[t][i] = out->of[t][2 * i] + out->of[t][2 * i + 1];
+            }
+        }
+    }
 }
 
-/* The blocks of a panel, a float scale each. */
-TILE_INLINE void multiply_flat(const qn_tile_args *a, const bool has_min, const size_t n_tiles, const size_t n_tokens)
+/* The float step of block b. */
+TILE_INLINE void finish_block(const qn_tile_args *a, const block_sums *sums, size_t b, const bool has_min, const size_t n_tiles,
+                              const size_t n_tokens, __m512i sum[TILE_GROUP][2], __m512 acc[TILE_GROUP][2])
 {
+    for (size_t i = 0; i < n_tiles; i++) {
+        for (size_t t = 0; t < n_tokens; t++) {
+            acc[t][i] = step(acc[t][i], a->tiles[i].d[b], a->d[t * a->d_stride + b], _mm512_cvtepi32_ps(sum[t][i]));
+            if (has_min) {
+                acc[t][i] = step(acc[t][i], a->tiles[i].m[b], a->d[t * a->d_stride + b], _mm512_set1_ps((float)sums->of[t][b]));
+            }
+        }
+    }
+}
+
+/* The blocks of a panel, a float scale each. `narrow`: blocks of 32; else wider ones. */
+TILE_INLINE void multiply_flat(const qn_tile_args *a, const bool has_min, const bool narrow, const size_t n_tiles, const size_t n_tokens)
+{
+    block_sums sums;
+    take_block_sums(a, has_min ? 1 : -a->offset, n_tokens, &sums);
     __m512 acc[TILE_GROUP][2];
     for (size_t t = 0; t < n_tokens; t++) {
         for (size_t i = 0; i < n_tiles; i++) {
@@ -110,26 +179,22 @@ TILE_INLINE void multiply_flat(const qn_tile_args *a, const bool has_min, const 
         }
     }
     for (size_t b = 0; b < a->n_blocks; b++) {
+        prefetch_part(a, b, a->n_blocks);
         __m512i sum[TILE_GROUP][2];
         for (size_t t = 0; t < n_tokens; t++) {
-            __m512i first = has_min ? _mm512_setzero_si512() : block_sum(a, b, t, -a->offset);
+            __m512i first = has_min ? _mm512_setzero_si512() : _mm512_set1_epi32(sums.of[t][b]);
             for (size_t i = 0; i < n_tiles; i++) {
                 sum[t][i] = first;
             }
         }
-        for (size_t column = b * a->block; column < (b + 1) * a->block; column += 32) {
-            add_products(a, column, 32, n_tiles, n_tokens, sum);
-        }
-        for (size_t t = 0; t < n_tokens; t++) {
-            float activation_scale = a->d[t * a->d_stride + b];
-            __m512 min_sum = has_min ? _mm512_cvtepi32_ps(block_sum(a, b, t, 1)) : _mm512_setzero_ps();
-            for (size_t i = 0; i < n_tiles; i++) {
-                acc[t][i] = step(acc[t][i], a->tiles[i].d[b], activation_scale, _mm512_cvtepi32_ps(sum[t][i]));
-                if (has_min) {
-                    acc[t][i] = step(acc[t][i], a->tiles[i].m[b], activation_scale, min_sum);
-                }
+        if (narrow) {
+            add_32(a, b * 32, n_tiles, n_tokens, sum);
+        } else {
+            for (size_t column = b * a->block; column < (b + 1) * a->block; column += 32) {
+                add_32(a, column, n_tiles, n_tokens, sum);
             }
         }
+        finish_block(a, &sums, b, has_min, n_tiles, n_tokens, sum, acc);
     }
     for (size_t t = 0; t < n_tokens; t++) {
         for (size_t i = 0; i < n_tiles; i++) {
@@ -162,12 +227,16 @@ TILE_INLINE void multiply_flat(const qn_tile_args *a, const bool has_min, const 
 #define SUPER16_OFFSET(a, tiles, tokens) multiply_super(a, 16, false, tiles, tokens)
 #define SUPER32_MIN(a, tiles, tokens) multiply_super(a, 32, true, tiles, tokens)
 #define SUPER32_OFFSET(a, tiles, tokens) multiply_super(a, 32, false, tiles, tokens)
-#define FLAT_MIN(a, tiles, tokens) multiply_flat(a, true, tiles, tokens)
-#define FLAT_OFFSET(a, tiles, tokens) multiply_flat(a, false, tiles, tokens)
+#define FLAT32_MIN(a, tiles, tokens) multiply_flat(a, true, true, tiles, tokens)
+#define FLAT32_OFFSET(a, tiles, tokens) multiply_flat(a, false, true, tiles, tokens)
+#define FLAT_MIN(a, tiles, tokens) multiply_flat(a, true, false, tiles, tokens)
+#define FLAT_OFFSET(a, tiles, tokens) multiply_flat(a, false, false, tiles, tokens)
 INSTANCES(super16_min, SUPER16_MIN)
 INSTANCES(super16_offset, SUPER16_OFFSET)
 INSTANCES(super32_min, SUPER32_MIN)
 INSTANCES(super32_offset, SUPER32_OFFSET)
+INSTANCES(flat32_min, FLAT32_MIN)
+INSTANCES(flat32_offset, FLAT32_OFFSET)
 INSTANCES(flat_min, FLAT_MIN)
 INSTANCES(flat_offset, FLAT_OFFSET)
 
@@ -178,10 +247,13 @@ static const qn_tile_engine engine = {
         [QN_TILE_SUPER16_OFFSET] = ENTRIES(super16_offset),
         [QN_TILE_SUPER32_MIN] = ENTRIES(super32_min),
         [QN_TILE_SUPER32_OFFSET] = ENTRIES(super32_offset),
+        [QN_TILE_FLAT32_MIN] = ENTRIES(flat32_min),
+        [QN_TILE_FLAT32_OFFSET] = ENTRIES(flat32_offset),
         [QN_TILE_FLAT_MIN] = ENTRIES(flat_min),
         [QN_TILE_FLAT_OFFSET] = ENTRIES(flat_offset),
     },
-    .max_group = TILE_GROUP,
+    /* flat types keep float sums in registers too: more than four tokens would spill */
+    .max_group = {6, 6, 6, 6, 4, 4, 4, 4},
 };
 
 void qn_matmul_tile_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, size_t y_stride,

@@ -114,6 +114,8 @@ static void multiply_panel(const tile_job *j, size_t n_tiles, size_t n_blocks, s
             .offset = j->traits.offset,
             .ahead = next.base + line * 64,
             .n_ahead = n_lines,
+            .next = a->q + (t0 + t + n) * a->q_stride + column,
+            .n_next = g + 1 < n_groups ? n : 0,
         };
         j->engine->multiply[j->traits.kind][n_tiles - 1][n - 1](&args);
         t += n;

@@ -69,6 +69,8 @@ typedef struct qn_tile_args {
     int offset;        /* flat offset types: what was added to codes */
     uintptr_t ahead;   /* cache lines to ask for meanwhile, spread over the work: a burst would make other loads wait */
     size_t n_ahead;
+    const int8_t *next; /* activations of the next group, to be asked for likewise */
+    size_t n_next;
 } qn_tile_args;
 
 typedef void (*qn_tile_multiply_fn)(const qn_tile_args *a);

@@ -22,8 +22,13 @@ TILE_INLINE __m512i broadcast4(const void *p)
 /* Part `i` of `n` of the lines to ask for. */
 TILE_INLINE void prefetch_part(const qn_tile_args *a, size_t i, size_t n)
 {
-    for (; i < a->n_ahead; i += n) {
-        _mm_prefetch((const char *)(a->ahead + 64 * i), _MM_HINT_T1);
+    for (size_t j = i; j < a->n_ahead; j += n) {
+        _mm_prefetch((const char *)(a->ahead + 64 * j), _MM_HINT_T1);
+    }
+    for (size_t j = i; j < a->n_next; j += n) {
+        for (size_t k = 0; k < TILE_COLUMNS; k += 64) {
+            _mm_prefetch((const char *)(a->next + j * a->q_stride + k), _MM_HINT_T0);
+        }
     }
 }
 

@@ -330,7 +330,8 @@ quern_status qn_safetensors_parse_file(const uint8_t *data, size_t size, const c
     }
     QN_TRY(expect(&r, QN_JSON_TOKEN_END, "behind the header"));
     if (tensors->n > first_tensor || data_bytes > 0) {
-        QN_TRY(place_tensors(&r, tensors->items + first_tensor, tensors->n - first_tensor, data, data_bytes, file_index));
+        qn_tensor *own = tensors->items != NULL ? tensors->items + first_tensor : NULL; /* no tensor at all, but data */
+        QN_TRY(place_tensors(&r, own, tensors->n - first_tensor, data, data_bytes, file_index));
     }
 done:
     return status;

@@ -37,10 +37,38 @@ static bool nesting_within(const char *s, size_t n, size_t limit)
     return true;
 }
 
+/* A copy of JSON text in which integers of 19 digits and more are written as reals: published files have 1000000000000000019884624838656
+ * where they mean infinity, and Jansson refuses what does not fit 64 bits. False when out of memory. */
+static bool widen_integers(const char *s, size_t n, qn_buf *out)
+{
+    bool in_string = false;
+    for (size_t i = 0; i < n;) {
+        size_t end = i + 1;
+        bool number = !in_string && s[i] >= '0' && s[i] <= '9';
+        if (number) {
+            while (end < n && ((s[end] >= '0' && s[end] <= '9') || s[end] == '.' || s[end] == 'e' || s[end] == 'E' || s[end] == '+' || s[end] == '-')) {
+                end++;
+            }
+        } else if (in_string && s[i] == '\\') {
+            end = i + 2 <= n ? i + 2 : n;
+        } else if (s[i] == '"') {
+            in_string = !in_string;
+        }
+        (void)qn_buf_append(out, s + i, end - i);
+        if (number && end - i >= 19 && memchr(s + i, '.', end - i) == NULL && memchr(s + i, 'e', end - i) == NULL && memchr(s + i, 'E', end - i) == NULL) {
+            (void)qn_buf_append_str(out, ".0");
+        }
+        i = end;
+    }
+    return !out->failed;
+}
+
 quern_status qn_json_parse(qn_json **out, const char *data, size_t size, int flags, const char *what, quern_error *err)
 {
     quern_status status = QUERN_OK;
+    qn_buf wide;
     *out = NULL;
+    qn_buf_init(&wide, SIZE_MAX / 2);
     if (!nesting_within(data, size, QN_JSON_DEPTH_MAX)) {
         QN_FAIL(err, QUERN_ERROR_INVALID, "%s: JSON is nested deeper than %d", what, QN_JSON_DEPTH_MAX);
     }
@@ -52,6 +80,9 @@ quern_status qn_json_parse(qn_json **out, const char *data, size_t size, int fla
     options |= (flags & QN_JSON_ALLOW_NUL) != 0 ? JSON_ALLOW_NUL : 0u;
     json_error_t e;
     json_t *v = json_loadb(data != NULL ? data : "", size, options, &e);
+    if (v == NULL && json_error_code(&e) == json_error_numeric_overflow && widen_integers(data, size, &wide)) {
+        v = json_loadb(wide.data, wide.len, options, &e);
+    }
     if (v == NULL) {
         if (json_error_code(&e) == json_error_out_of_memory) {
             QN_FAIL(err, QUERN_ERROR_MEMORY, "%s: out of memory while reading JSON of %zu bytes", what, size);
@@ -60,6 +91,7 @@ quern_status qn_json_parse(qn_json **out, const char *data, size_t size, int fla
     }
     *out = wrap(v);
 done:
+    qn_buf_deinit(&wide);
     return status;
 }
 

@@ -1,7 +1,7 @@
 /* json.h - JSON in and out; json.c is the only file that knows the library behind it (Jansson).
  *
  * Parsing takes (data, size), limits depth (JSON nested deeper than 512 is refused), refuses duplicate
- * keys when asked, invalid UTF-8, trailing matter and numbers that do not fit.
+ * keys when asked, invalid UTF-8, trailing matter and reals that do not fit. An integer that does not fit 64 bits becomes a real.
  * Objects keep their order. A `const qn_json *` from get/at/iteration is borrowed: valid until the root is freed.
  */
 #ifndef QN_BASE_JSON_H

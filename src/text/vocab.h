@@ -32,9 +32,10 @@ quern_status qn_tokenizer_create_from_spec(quern_tokenizer **out, const qn_vocab
 
 /* The inverse, for writing GGUF: what tokenizer.ggml.* keys should say so that the same ids come out. Memory belongs to the
  * export and is freed by qn_vocab_export_deinit. `pre` is GGUF's name of the scanner. Ids between n_tokens and `n_vocab` are filled with
- * "[PADn]" of type unused. */
+ * "[PADn]" of type unused. QUERN_ERROR_UNSUPPORTED where GGUF has no words for the tokenizer. */
 typedef struct qn_vocab_export {
     qn_vocab_spec spec;
+    const char *note; /* NULL, or a sentence for the user on what GGUF cannot say; static */
     void *owned;
 } qn_vocab_export;
 quern_status qn_tokenizer_export(const quern_tokenizer *t, size_t n_vocab, qn_vocab_export *out, quern_error *err);

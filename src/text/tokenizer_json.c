@@ -1,0 +1,400 @@
+/* tokenizer_json.c - a tokenizer from tokenizer.json and tokenizer_config.json.
+ *
+ * The vocabulary and the merges are read in place (json_scan.h), everything else through base/json.h. tokenizer_config.json names the
+ * beginning and end tokens and may describe further added tokens; where both describe a token, tokenizer.json counts.
+ */
+#include <string.h>
+
+#include "base/json.h"
+#include "text/json_scan.h"
+#include "text/tokenizer_pipeline.h"
+#include "text/vocab_build.h"
+
+static const char WHAT[] = "tokenizer.json", WHAT_CONFIG[] = "tokenizer_config.json";
+
+typedef struct span {
+    const char *data; /* NULL = absent */
+    size_t len;
+} span;
+
+/* The small parts of the file, parsed, and where the large ones are. */
+typedef enum part { ADDED_TOKENS, NORMALIZER, PRE_TOKENIZER, POST_PROCESSOR, DECODER, N_PARTS } part;
+static const char *const part_names[N_PARTS] = {"added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder"};
+typedef enum field { TYPE, DROPOUT, UNK_TOKEN, SUBWORD_PREFIX, WORD_SUFFIX, FUSE_UNK, BYTE_FALLBACK, IGNORE_MERGES, N_FIELDS } field;
+static const char *const field_names[N_FIELDS] = {"type",     "dropout",       "unk_token",    "continuing_subword_prefix", "end_of_word_suffix",
+                                                  "fuse_unk", "byte_fallback", "ignore_merges"};
+
+typedef struct reading {
+    qn_vocab_builder b;
+    quern_error *err;
+    span model, vocab, merges;
+    qn_json *parts[N_PARTS], *fields[N_FIELDS], *config;
+} reading;
+
+static bool same(const char *text, size_t len, const char *name) { return strlen(name) == len && memcmp(text, name, len) == 0; }
+
+/* Reads the members of an object: those named become JSON values, those in `spans` are only located; a name may come once. */
+static quern_status read_members(reading *r, qn_json_scan *s, const char *const *names, size_t n_names, qn_json **values,
+                                 const char *const *span_names, size_t n_spans, span **spans)
+{
+    quern_status status = QUERN_OK;
+    bool more = false;
+    QN_TRY(qn_json_scan_expect(s, '{'));
+    for (bool first = true;; first = false) {
+        QN_TRY(qn_json_scan_more(s, '}', first, &more));
+        if (!more) {
+            break;
+        }
+        const char *key, *value;
+        size_t key_len, value_len, k = 0, m = 0;
+        QN_TRY(qn_json_scan_key(s, &key, &key_len));
+        while (k < n_names && !same(key, key_len, names[k])) {
+            k++;
+        }
+        while (m < n_spans && !same(key, key_len, span_names[m])) {
+            m++;
+        }
+        if ((k < n_names && values[k] != NULL) || (m < n_spans && spans[m]->data != NULL)) {
+            QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: \"%s\" is there twice", WHAT, k < n_names ? names[k] : span_names[m]);
+        }
+        QN_TRY(qn_json_scan_skip(s, &value, &value_len));
+        if (m < n_spans) {
+            *spans[m] = (span){.data = value, .len = value_len};
+            continue;
+        }
+        qn_json *v = NULL;
+        QN_TRY(qn_json_parse(&v, value, value_len, QN_JSON_ALLOW_NUL, WHAT, r->err));
+        if (k < n_names) {
+            values[k] = v;
+        } else {
+            qn_json_free(v); /* parsed only to be sure that it is JSON */
+        }
+    }
+done:
+    return status;
+}
+
+static quern_status read_top(reading *r, const char *json, size_t json_len)
+{
+    static const char *const model_name[] = {"model"};
+    static const char *const large_names[] = {"vocab", "merges"};
+    quern_status status = QUERN_OK;
+    qn_json_scan s;
+    span *model[] = {&r->model}, *large[] = {&r->vocab, &r->merges};
+    qn_json_scan_init(&s, json, json_len, WHAT, r->err);
+    QN_TRY(read_members(r, &s, part_names, N_PARTS, r->parts, model_name, 1, model));
+    QN_TRY(qn_json_scan_end(&s));
+    if (r->model.data == NULL) {
+        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: there is no \"model\"", WHAT);
+    }
+    qn_json_scan_deinit(&s);
+    qn_json_scan_init(&s, json, (size_t)(r->model.data - json) + r->model.len, WHAT, r->err);
+    s.at = (size_t)(r->model.data - json);
+    QN_TRY(read_members(r, &s, field_names, N_FIELDS, r->fields, large_names, 2, large));
+done:
+    qn_json_scan_deinit(&s);
+    return status;
+}
+
+static quern_status check_empty(reading *r, field f)
+{
+    quern_status status = QUERN_OK;
+    const qn_json *v = r->fields[f];
+    if (qn_json_get_kind(v) != QN_JSON_NULL && (qn_json_get_kind(v) != QN_JSON_STRING || qn_json_length(v) > 0)) {
+        QN_FAIL(r->err, QUERN_ERROR_UNSUPPORTED, "%s: model with %s is not supported", WHAT, field_names[f]);
+    }
+done:
+    return status;
+}
+
+static quern_status check_model(reading *r)
+{
+    quern_status status = QUERN_OK;
+    const char *type = qn_json_string(r->fields[TYPE], NULL);
+    double dropout = 0;
+    if (r->fields[TYPE] != NULL && type == NULL) {
+        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: the model's type is no string", WHAT);
+    }
+    if (type != NULL && strcmp(type, "BPE") != 0) {
+        QN_FAIL(r->err, QUERN_ERROR_UNSUPPORTED, "%s: model of type %s is not supported (BPE is)", WHAT, type);
+    }
+    if (r->vocab.data == NULL || r->merges.data == NULL) { /* old files have no type; a BPE model has both */
+        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: the model has no %s", WHAT, r->vocab.data == NULL ? "vocab" : "merges");
+    }
+    if (qn_json_get_kind(r->fields[DROPOUT]) != QN_JSON_NULL && (!qn_json_number(r->fields[DROPOUT], &dropout) || dropout > 0 || dropout < 0)) {
+        QN_FAIL(r->err, QUERN_ERROR_UNSUPPORTED, "%s: model with dropout is not supported", WHAT);
+    }
+    QN_TRY(check_empty(r, SUBWORD_PREFIX));
+    QN_TRY(check_empty(r, WORD_SUFFIX));
+    r->b.t->fuse_unknown = qn_json_bool(r->fields[FUSE_UNK], false);
+    r->b.t->ignore_merges = qn_json_bool(r->fields[IGNORE_MERGES], false);
+done:
+    return status;
+}
+
+/* ---- vocabulary ---- */
+
+static void scan_span(reading *r, qn_json_scan *s, const char *json, span where)
+{
+    qn_json_scan_init(s, json, (size_t)(where.data - json) + where.len, WHAT, r->err);
+    s->at = (size_t)(where.data - json);
+}
+
+static quern_status read_vocab(reading *r, const char *json)
+{
+    quern_status status = QUERN_OK;
+    qn_json_scan s;
+    bool more = false;
+    scan_span(r, &s, json, r->vocab);
+    QN_TRY(qn_json_scan_expect(&s, '{'));
+    for (bool first = true;; first = false) {
+        QN_TRY(qn_json_scan_more(&s, '}', first, &more));
+        if (!more) {
+            break;
+        }
+        const char *text;
+        size_t len;
+        int64_t id;
+        QN_TRY(qn_json_scan_key(&s, &text, &len));
+        QN_TRY(qn_json_scan_int(&s, &id));
+        QN_TRY(qn_builder_add(&r->b, id, text, len, QUERN_TOKEN_NORMAL, 0));
+    }
+done:
+    qn_json_scan_deinit(&s);
+    return status;
+}
+
+static quern_status read_added(reading *r, const qn_json *item, int64_t id, const char *what)
+{
+    quern_status status = QUERN_OK;
+    size_t len;
+    const char *text = qn_json_string(qn_json_get(item, "content"), &len);
+    if (text == NULL) {
+        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: added token %lld has no content", what, (long long)id);
+    }
+    bool special = qn_json_bool(qn_json_get(item, "special"), false);
+    qn_added_entry like = {.single_word = qn_json_bool(qn_json_get(item, "single_word"), false),
+                           .left_strip = qn_json_bool(qn_json_get(item, "lstrip"), false),
+                           .right_strip = qn_json_bool(qn_json_get(item, "rstrip"), false),
+                           .normalized = qn_json_bool(qn_json_get(item, "normalized"), !special),
+                           .special = special};
+    QN_TRY(qn_builder_add_added(&r->b, id, text, len, like));
+done:
+    return status;
+}
+
+static quern_status read_added_tokens(reading *r)
+{
+    quern_status status = QUERN_OK;
+    const qn_json *list = r->parts[ADDED_TOKENS];
+    for (size_t i = 0; i < qn_json_length(list); i++) {
+        const qn_json *item = qn_json_at(list, i);
+        int64_t id;
+        if (!qn_json_int(qn_json_get(item, "id"), &id)) {
+            QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: added token %zu has no id", WHAT, i);
+        }
+        QN_TRY(read_added(r, item, id, WHAT));
+    }
+    const qn_json *more = qn_json_get(r->config, "added_tokens_decoder");
+    for (qn_json_iterator *it = qn_json_iter(more); it != NULL; it = qn_json_next(more, it)) {
+        size_t len;
+        const char *key = qn_json_iter_key(it, &len);
+        int64_t id = 0;
+        for (size_t i = 0; i < len; i++) {
+            if (key[i] < '0' || key[i] > '9' || len > 9) {
+                QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: added_tokens_decoder: \"%s\" is no token id", WHAT_CONFIG, key);
+            }
+            id = id * 10 + (key[i] - '0');
+        }
+        QN_TRY(read_added(r, qn_json_iter_value(it), id, WHAT_CONFIG));
+    }
+done:
+    return status;
+}
+
+/* ---- merges ---- */
+
+/* "left right" or ["left", "right"]; old files begin with a line "#version". */
+static quern_status read_merge(reading *r, qn_json_scan *s, qn_buf *left, size_t *rank)
+{
+    quern_status status = QUERN_OK;
+    const char *text, *right;
+    size_t len, right_len;
+    if (qn_json_scan_peek(s) == '[') {
+        QN_TRY(qn_json_scan_expect(s, '['));
+        QN_TRY(qn_json_scan_string(s, &text, &len));
+        qn_buf_reset(left);
+        if (len > 0 && !qn_buf_append(left, text, len)) {
+            QN_FAIL_MEMORY(r->err, "a merge", len);
+        }
+        QN_TRY(qn_json_scan_expect(s, ','));
+        QN_TRY(qn_json_scan_string(s, &right, &right_len));
+        QN_TRY(qn_json_scan_expect(s, ']'));
+        QN_TRY(qn_builder_merge(&r->b, (*rank)++, qn_buf_text(left), len, right, right_len, true));
+        return QUERN_OK;
+    }
+    QN_TRY(qn_json_scan_string(s, &text, &len));
+    if (len >= 8 && memcmp(text, "#version", 8) == 0) {
+        return QUERN_OK;
+    }
+    const char *space = memchr(text, ' ', len);
+    if (space == NULL || memchr(space + 1, ' ', len - (size_t)(space + 1 - text)) != NULL) {
+        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: merge %zu \"%.*s\": expected two tokens and one blank between them", WHAT, *rank,
+                (int)(len < 100 ? len : 100), text);
+    }
+    size_t left_len = (size_t)(space - text);
+    QN_TRY(qn_builder_merge(&r->b, (*rank)++, text, left_len, space + 1, len - left_len - 1, true));
+done:
+    return status;
+}
+
+/* How many elements an array has at most: its commas outside strings and its one beginning. */
+static size_t count_merges(span merges)
+{
+    size_t n = 1;
+    bool in_string = false;
+    unsigned depth = 0;
+    for (size_t i = 0; i < merges.len; i++) {
+        char c = merges.data[i];
+        if (in_string) {
+            i += c == '\\' ? 1 : 0;
+            in_string = c != '"';
+        } else if (c == '"') {
+            in_string = true;
+        } else if (c == '[' || c == '{') {
+            depth++;
+        } else if (c == ']' || c == '}') {
+            depth--;
+        } else if (c == ',' && depth == 1) {
+            n++;
+        }
+    }
+    return n;
+}
+
+static quern_status read_merges(reading *r, const char *json)
+{
+    quern_status status = QUERN_OK;
+    qn_json_scan s;
+    qn_buf left;
+    bool more = false;
+    size_t rank = 0;
+    qn_buf_init(&left, r->merges.len);
+    scan_span(r, &s, json, r->merges);
+    QN_TRY(qn_builder_merges_begin(&r->b, count_merges(r->merges)));
+    QN_TRY(qn_json_scan_expect(&s, '['));
+    for (bool first = true;; first = false) {
+        QN_TRY(qn_json_scan_more(&s, ']', first, &more));
+        if (!more) {
+            break;
+        }
+        QN_TRY(read_merge(r, &s, &left, &rank));
+    }
+done:
+    qn_buf_deinit(&left);
+    qn_json_scan_deinit(&s);
+    return status;
+}
+
+/* ---- the tokens with a role ---- */
+
+/* tokenizer_config.json's "bos_token" and the like: a string or {"content": string}; -1 where absent or not in the vocabulary. */
+static int32_t named_token(const reading *r, const char *name)
+{
+    const qn_json *v = qn_json_get(r->config, name);
+    size_t len;
+    const char *text = qn_json_string(qn_json_get_kind(v) == QN_JSON_OBJECT ? qn_json_get(v, "content") : v, &len);
+    uint32_t id = text != NULL ? qn_vocab_find_any(r->b.t, text, len) : QN_NO_TOKEN;
+    return id == QN_NO_TOKEN ? -1 : (int32_t)id;
+}
+
+/* Whether a token is put before or behind each text, and which: tokenizer_config.json's flag, else the post-processor. */
+static quern_status read_addition(reading *r, const char *flag, const char *text, size_t len, bool *add, int32_t *id)
+{
+    quern_status status = QUERN_OK;
+    const qn_json *v = qn_json_get(r->config, flag);
+    *add = qn_json_bool(v, text != NULL);
+    if (qn_json_get_kind(v) != QN_JSON_BOOL && text != NULL) {
+        uint32_t found = qn_vocab_find_any(r->b.t, text, len);
+        *id = found == QN_NO_TOKEN ? -1 : (int32_t)found;
+    }
+    if (*add && *id < 0) {
+        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: %s asks for a token that the vocabulary does not have", v != NULL ? WHAT_CONFIG : WHAT,
+                v != NULL ? flag : "the post_processor");
+    }
+done:
+    return status;
+}
+
+static quern_status read_roles(reading *r)
+{
+    quern_status status = QUERN_OK;
+    quern_tokenizer_info *info = &r->b.t->info;
+    qn_surroundings around = {0};
+    size_t len;
+    const char *unknown = qn_json_string(r->fields[UNK_TOKEN], &len);
+    info->bos_id = named_token(r, "bos_token");
+    info->eos_id = named_token(r, "eos_token");
+    info->pad_id = named_token(r, "pad_token");
+    info->unk_id = named_token(r, "unk_token");
+    if (unknown != NULL) {
+        uint32_t id = qn_vocab_find_any(r->b.t, unknown, len);
+        if (id == QN_NO_TOKEN) {
+            QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: unk_token \"%.*s\" is not in the vocabulary", WHAT, (int)(len < 100 ? len : 100), unknown);
+        }
+        qn_builder_mark_unknown(&r->b, id);
+        info->unk_id = (int32_t)id;
+    }
+    QN_TRY(qn_pipeline_read_postprocessor(&around, r->parts[POST_PROCESSOR], r->err));
+    QN_TRY(read_addition(r, "add_bos_token", around.before, around.before_len, &info->add_bos, &info->bos_id));
+    QN_TRY(read_addition(r, "add_eos_token", around.after, around.after_len, &info->add_eos, &info->eos_id));
+done:
+    return status;
+}
+
+static quern_status read_all(reading *r, const char *json, size_t json_len, const char *config, size_t config_len)
+{
+    quern_status status = QUERN_OK;
+    quern_tokenizer *t = r->b.t;
+    QN_TRY(read_top(r, json, json_len));
+    if (config != NULL) {
+        QN_TRY(qn_json_parse(&r->config, config, config_len, QN_JSON_ALLOW_NUL, WHAT_CONFIG, r->err));
+    }
+    QN_TRY(check_model(r));
+    QN_TRY(qn_pipeline_read_normalizer(&t->normalizer, r->parts[NORMALIZER], r->err));
+    QN_TRY(qn_pipeline_read_pretokenizer(&t->pretokenizer, &t->byte_level, r->parts[PRE_TOKENIZER], r->err));
+    QN_TRY(read_vocab(r, json));
+    QN_TRY(read_added_tokens(r));
+    QN_TRY(qn_builder_place(&r->b));
+    QN_TRY(read_roles(r));
+    if (!t->byte_level && qn_json_bool(r->fields[BYTE_FALLBACK], false)) {
+        qn_builder_mark_bytes(&r->b);
+    }
+    QN_TRY(read_merges(r, json));
+    QN_TRY(qn_pipeline_read_decoder(t, r->parts[DECODER], r->err));
+    QN_TRY(qn_builder_finish(&r->b));
+    qn_pipeline_name(t);
+done:
+    return status;
+}
+
+quern_status quern_tokenizer_create_from_json(quern_tokenizer **out, const char *json, size_t json_len, const char *config, size_t config_len,
+                                              quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    reading r = {.err = err};
+    *out = NULL;
+    QN_TRY(qn_builder_init(&r.b, WHAT, err));
+    QN_TRY(read_all(&r, json_len > 0 ? json : "", json_len, config, config_len));
+    *out = qn_builder_take(&r.b);
+done:
+    for (size_t i = 0; i < N_PARTS; i++) {
+        qn_json_free(r.parts[i]);
+    }
+    for (size_t i = 0; i < N_FIELDS; i++) {
+        qn_json_free(r.fields[i]);
+    }
+    qn_json_free(r.config);
+    qn_builder_deinit(&r.b);
+    return status;
+}

@@ -92,6 +92,10 @@ size_t qn_utf8_encode(uint32_t cp, char out[4])
 bool qn_utf8_valid(const char *s, size_t n)
 {
     for (size_t i = 0; i < n;) {
+        if ((unsigned char)s[i] < 0x80) {
+            i++;
+            continue;
+        }
         uint32_t cp;
         i += qn_utf8_decode(s + i, n - i, &cp);
         if (cp == QN_UTF8_INVALID) {

@@ -1,20 +1,20 @@
 /* tokenizer_json.c - a tokenizer from tokenizer.json and tokenizer_config.json.
  *
- * The vocabulary and the merges are read in place (json_scan.h), everything else through base/json.h. tokenizer_config.json names the
+ * The vocabulary and the merges are read token by token: as a tree of values, 150,000 entries cost half a second and 60 MB. Everything else
+ * goes through base/json.h. tokenizer_config.json names the
  * beginning and end tokens and may describe further added tokens; where both describe a token, tokenizer.json counts.
  */
 #include <string.h>
 
 #include "base/json.h"
-#include "text/json_scan.h"
+#include "base/json_tokens.h"
 #include "text/tokenizer_pipeline.h"
 #include "text/vocab_build.h"
 
 static const char WHAT[] = "tokenizer.json", WHAT_CONFIG[] = "tokenizer_config.json";
 
 typedef struct span {
-    const char *data; /* NULL = absent */
-    size_t len;
+    size_t begin, end; /* in the file; equal = absent */
 } span;
 
 /* The small parts of the file, parsed, and where the large ones are. */
@@ -23,76 +23,137 @@ static const char *const part_names[N_PARTS] = {"added_tokens", "normalizer", "p
 typedef enum field { TYPE, DROPOUT, UNK_TOKEN, SUBWORD_PREFIX, WORD_SUFFIX, FUSE_UNK, BYTE_FALLBACK, IGNORE_MERGES, N_FIELDS } field;
 static const char *const field_names[N_FIELDS] = {"type",     "dropout",       "unk_token",    "continuing_subword_prefix", "end_of_word_suffix",
                                                   "fuse_unk", "byte_fallback", "ignore_merges"};
+typedef enum large { MODEL, VOCAB, MERGES, N_LARGE } large;
+static const char *const large_names[N_LARGE] = {"model", "vocab", "merges"};
 
 typedef struct reading {
     qn_vocab_builder b;
     quern_error *err;
-    span model, vocab, merges;
+    const char *json;
+    size_t json_len;
+    span large[N_LARGE];
     qn_json *parts[N_PARTS], *fields[N_FIELDS], *config;
+    qn_buf strings[2]; /* decoded strings: of the left and the right part of a merge, or of anything else */
 } reading;
 
 static bool same(const char *text, size_t len, const char *name) { return strlen(name) == len && memcmp(text, name, len) == 0; }
 
-/* Reads the members of an object: those named become JSON values, those in `spans` are only located; a name may come once. */
-static quern_status read_members(reading *r, qn_json_scan *s, const char *const *names, size_t n_names, qn_json **values,
-                                 const char *const *span_names, size_t n_spans, span **spans)
+static quern_status fail_at(const reading *r, const qn_json_tokens *s, const char *expected)
+{
+    size_t line = 1, line_begin = 0;
+    for (size_t i = 0; i < s->begin && i < s->size; i++) {
+        if (s->data[i] == '\n') {
+            line++;
+            line_begin = i + 1;
+        }
+    }
+    return qn_error_set(r->err, QUERN_ERROR_INVALID, "%s: line %zu, column %zu: expected %s", WHAT, line, s->begin - line_begin + 1, expected);
+}
+
+static quern_status expect(const reading *r, qn_json_tokens *s, qn_json_token token)
+{
+    return qn_json_tokens_next(s) == token ? QUERN_OK : fail_at(r, s, qn_json_token_text(token));
+}
+
+/* The string that is the last token, decoded; valid until the same buffer is used again. */
+static quern_status get_string(reading *r, const qn_json_tokens *s, int buffer, const char **text, size_t *len)
+{
+    quern_status status = QUERN_OK;
+    qn_buf *b = &r->strings[buffer];
+    *text = s->data + s->begin;
+    *len = s->end - s->begin;
+    if (memchr(*text, '\\', *len) != NULL) {
+        qn_buf_reset(b);
+        if (!qn_buf_reserve(b, *len)) {
+            QN_FAIL_MEMORY(r->err, "a string", *len);
+        }
+        *len = qn_json_tokens_string(s, b->data);
+        *text = b->data;
+    }
+done:
+    return status;
+}
+
+/* Goes to the next element of an object or array; *more false at its end. */
+static quern_status next_element(const reading *r, qn_json_tokens *s, qn_json_token close, bool first, bool *more)
+{
+    qn_json_token token = qn_json_tokens_next(s);
+    *more = token != close;
+    if (*more && !first) {
+        if (token != QN_JSON_TOKEN_COMMA) {
+            return fail_at(r, s, "',' or the closing bracket");
+        }
+        (void)qn_json_tokens_next(s);
+    }
+    return QUERN_OK;
+}
+
+/* Reads the members of an object: those named become JSON values, the large ones are only located; a name may come once. */
+static quern_status read_members(reading *r, qn_json_tokens *s, const char *const *names, size_t n_names, qn_json **values)
 {
     quern_status status = QUERN_OK;
     bool more = false;
-    QN_TRY(qn_json_scan_expect(s, '{'));
+    QN_TRY(expect(r, s, QN_JSON_TOKEN_OBJECT));
     for (bool first = true;; first = false) {
-        QN_TRY(qn_json_scan_more(s, '}', first, &more));
+        QN_TRY(next_element(r, s, QN_JSON_TOKEN_OBJECT_END, first, &more));
         if (!more) {
             break;
         }
-        const char *key, *value;
-        size_t key_len, value_len, k = 0, m = 0;
-        QN_TRY(qn_json_scan_key(s, &key, &key_len));
+        const char *key;
+        size_t key_len, k = 0, m = n_names == N_PARTS ? MODEL : VOCAB;
+        size_t m_end = n_names == N_PARTS ? VOCAB : N_LARGE;
+        if (s->token != QN_JSON_TOKEN_STRING) {
+            QN_TRY(fail_at(r, s, "a name"));
+        }
+        QN_TRY(get_string(r, s, 0, &key, &key_len));
         while (k < n_names && !same(key, key_len, names[k])) {
             k++;
         }
-        while (m < n_spans && !same(key, key_len, span_names[m])) {
+        while (m < m_end && !same(key, key_len, large_names[m])) {
             m++;
         }
-        if ((k < n_names && values[k] != NULL) || (m < n_spans && spans[m]->data != NULL)) {
-            QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: \"%s\" is there twice", WHAT, k < n_names ? names[k] : span_names[m]);
+        if ((k < n_names && values[k] != NULL) || (m < m_end && r->large[m].end > 0)) {
+            QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: \"%s\" is there twice", WHAT, k < n_names ? names[k] : large_names[m]);
         }
-        QN_TRY(qn_json_scan_skip(s, &value, &value_len));
-        if (m < n_spans) {
-            *spans[m] = (span){.data = value, .len = value_len};
-            continue;
+        QN_TRY(expect(r, s, QN_JSON_TOKEN_COLON));
+        (void)qn_json_tokens_next(s);
+        size_t begin = s->token == QN_JSON_TOKEN_STRING ? s->begin - 1 : s->begin;
+        if (!qn_json_tokens_skip(s)) {
+            QN_TRY(fail_at(r, s, "a JSON value"));
         }
-        qn_json *v = NULL;
-        QN_TRY(qn_json_parse(&v, value, value_len, QN_JSON_ALLOW_NUL, WHAT, r->err));
-        if (k < n_names) {
-            values[k] = v;
-        } else {
-            qn_json_free(v); /* parsed only to be sure that it is JSON */
+        size_t end = s->next;
+        if (m < m_end) {
+            r->large[m] = (span){.begin = begin, .end = end};
+        } else if (k < n_names) {
+            QN_TRY(qn_json_parse(&values[k], s->data + begin, end - begin, QN_JSON_ALLOW_NUL, WHAT, r->err));
         }
     }
 done:
     return status;
 }
 
-static quern_status read_top(reading *r, const char *json, size_t json_len)
+/* Begins reading at a large part. */
+static qn_json_tokens tokens_of(const reading *r, large part_index)
 {
-    static const char *const model_name[] = {"model"};
-    static const char *const large_names[] = {"vocab", "merges"};
+    qn_json_tokens s;
+    qn_json_tokens_init(&s, r->json, r->large[part_index].end);
+    s.next = r->large[part_index].begin;
+    return s;
+}
+
+static quern_status read_top(reading *r)
+{
     quern_status status = QUERN_OK;
-    qn_json_scan s;
-    span *model[] = {&r->model}, *large[] = {&r->vocab, &r->merges};
-    qn_json_scan_init(&s, json, json_len, WHAT, r->err);
-    QN_TRY(read_members(r, &s, part_names, N_PARTS, r->parts, model_name, 1, model));
-    QN_TRY(qn_json_scan_end(&s));
-    if (r->model.data == NULL) {
+    qn_json_tokens s;
+    qn_json_tokens_init(&s, r->json, r->json_len);
+    QN_TRY(read_members(r, &s, part_names, N_PARTS, r->parts));
+    QN_TRY(expect(r, &s, QN_JSON_TOKEN_END));
+    if (r->large[MODEL].end == 0) {
         QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: there is no \"model\"", WHAT);
     }
-    qn_json_scan_deinit(&s);
-    qn_json_scan_init(&s, json, (size_t)(r->model.data - json) + r->model.len, WHAT, r->err);
-    s.at = (size_t)(r->model.data - json);
-    QN_TRY(read_members(r, &s, field_names, N_FIELDS, r->fields, large_names, 2, large));
+    s = tokens_of(r, MODEL);
+    QN_TRY(read_members(r, &s, field_names, N_FIELDS, r->fields));
 done:
-    qn_json_scan_deinit(&s);
     return status;
 }
 
@@ -118,8 +179,8 @@ static quern_status check_model(reading *r)
     if (type != NULL && strcmp(type, "BPE") != 0) {
         QN_FAIL(r->err, QUERN_ERROR_UNSUPPORTED, "%s: model of type %s is not supported (BPE is)", WHAT, type);
     }
-    if (r->vocab.data == NULL || r->merges.data == NULL) { /* old files have no type; a BPE model has both */
-        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: the model has no %s", WHAT, r->vocab.data == NULL ? "vocab" : "merges");
+    if (r->large[VOCAB].end == 0 || r->large[MERGES].end == 0) { /* old files have no type; a BPE model has both */
+        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: the model has no %s", WHAT, r->large[VOCAB].end == 0 ? "vocab" : "merges");
     }
     if (qn_json_get_kind(r->fields[DROPOUT]) != QN_JSON_NULL && (!qn_json_number(r->fields[DROPOUT], &dropout) || dropout > 0 || dropout < 0)) {
         QN_FAIL(r->err, QUERN_ERROR_UNSUPPORTED, "%s: model with dropout is not supported", WHAT);
@@ -134,33 +195,28 @@ done:
 
 /* ---- vocabulary ---- */
 
-static void scan_span(reading *r, qn_json_scan *s, const char *json, span where)
-{
-    qn_json_scan_init(s, json, (size_t)(where.data - json) + where.len, WHAT, r->err);
-    s->at = (size_t)(where.data - json);
-}
-
-static quern_status read_vocab(reading *r, const char *json)
+static quern_status read_vocab(reading *r)
 {
     quern_status status = QUERN_OK;
-    qn_json_scan s;
+    qn_json_tokens s = tokens_of(r, VOCAB);
     bool more = false;
-    scan_span(r, &s, json, r->vocab);
-    QN_TRY(qn_json_scan_expect(&s, '{'));
+    QN_TRY(expect(r, &s, QN_JSON_TOKEN_OBJECT));
     for (bool first = true;; first = false) {
-        QN_TRY(qn_json_scan_more(&s, '}', first, &more));
+        QN_TRY(next_element(r, &s, QN_JSON_TOKEN_OBJECT_END, first, &more));
         if (!more) {
             break;
         }
         const char *text;
         size_t len;
-        int64_t id;
-        QN_TRY(qn_json_scan_key(&s, &text, &len));
-        QN_TRY(qn_json_scan_int(&s, &id));
-        QN_TRY(qn_builder_add(&r->b, id, text, len, QUERN_TOKEN_NORMAL, 0));
+        uint64_t id;
+        QN_TRY(get_string(r, &s, 0, &text, &len));
+        QN_TRY(expect(r, &s, QN_JSON_TOKEN_COLON));
+        if (qn_json_tokens_next(&s) != QN_JSON_TOKEN_INT || !qn_json_tokens_u64(&s, &id) || id > INT64_MAX) {
+            QN_TRY(fail_at(r, &s, "a token id"));
+        }
+        QN_TRY(qn_builder_add(&r->b, (int64_t)id, text, len, QUERN_TOKEN_NORMAL, 0));
     }
 done:
-    qn_json_scan_deinit(&s);
     return status;
 }
 
@@ -214,26 +270,26 @@ done:
 
 /* ---- merges ---- */
 
-/* "left right" or ["left", "right"]; old files begin with a line "#version". */
-static quern_status read_merge(reading *r, qn_json_scan *s, qn_buf *left, size_t *rank)
+/* "left right" or ["left", "right"], the last token being its first; old files begin with a line "#version". */
+static quern_status read_merge(reading *r, qn_json_tokens *s, size_t *rank)
 {
     quern_status status = QUERN_OK;
     const char *text, *right;
     size_t len, right_len;
-    if (qn_json_scan_peek(s) == '[') {
-        QN_TRY(qn_json_scan_expect(s, '['));
-        QN_TRY(qn_json_scan_string(s, &text, &len));
-        qn_buf_reset(left);
-        if (len > 0 && !qn_buf_append(left, text, len)) {
-            QN_FAIL_MEMORY(r->err, "a merge", len);
-        }
-        QN_TRY(qn_json_scan_expect(s, ','));
-        QN_TRY(qn_json_scan_string(s, &right, &right_len));
-        QN_TRY(qn_json_scan_expect(s, ']'));
-        QN_TRY(qn_builder_merge(&r->b, (*rank)++, qn_buf_text(left), len, right, right_len, true));
+    if (s->token == QN_JSON_TOKEN_ARRAY) {
+        QN_TRY(expect(r, s, QN_JSON_TOKEN_STRING));
+        QN_TRY(get_string(r, s, 0, &text, &len));
+        QN_TRY(expect(r, s, QN_JSON_TOKEN_COMMA));
+        QN_TRY(expect(r, s, QN_JSON_TOKEN_STRING));
+        QN_TRY(get_string(r, s, 1, &right, &right_len));
+        QN_TRY(expect(r, s, QN_JSON_TOKEN_ARRAY_END));
+        QN_TRY(qn_builder_merge(&r->b, (*rank)++, text, len, right, right_len, true));
         return QUERN_OK;
     }
-    QN_TRY(qn_json_scan_string(s, &text, &len));
+    if (s->token != QN_JSON_TOKEN_STRING) {
+        QN_TRY(fail_at(r, s, "a merge: \"left right\" or [\"left\", \"right\"]"));
+    }
+    QN_TRY(get_string(r, s, 0, &text, &len));
     if (len >= 8 && memcmp(text, "#version", 8) == 0) {
         return QUERN_OK;
     }
@@ -248,51 +304,37 @@ done:
     return status;
 }
 
-/* How many elements an array has at most: its commas outside strings and its one beginning. */
-static size_t count_merges(span merges)
+/* How many elements the array of merges has. */
+static size_t count_merges(const reading *r)
 {
-    size_t n = 1;
-    bool in_string = false;
-    unsigned depth = 0;
-    for (size_t i = 0; i < merges.len; i++) {
-        char c = merges.data[i];
-        if (in_string) {
-            i += c == '\\' ? 1 : 0;
-            in_string = c != '"';
-        } else if (c == '"') {
-            in_string = true;
-        } else if (c == '[' || c == '{') {
-            depth++;
-        } else if (c == ']' || c == '}') {
-            depth--;
-        } else if (c == ',' && depth == 1) {
-            n++;
-        }
+    qn_json_tokens s = tokens_of(r, MERGES);
+    size_t n = 0, depth = 0;
+    while (qn_json_tokens_next(&s) != QN_JSON_TOKEN_END && s.token != QN_JSON_TOKEN_BAD) {
+        bool opens = s.token == QN_JSON_TOKEN_ARRAY || s.token == QN_JSON_TOKEN_OBJECT;
+        bool closes = s.token == QN_JSON_TOKEN_ARRAY_END || s.token == QN_JSON_TOKEN_OBJECT_END;
+        n += depth == 1 && !closes && s.token != QN_JSON_TOKEN_COMMA ? 1 : 0;
+        depth += opens ? 1 : 0;
+        depth -= closes && depth > 0 ? 1 : 0;
     }
     return n;
 }
 
-static quern_status read_merges(reading *r, const char *json)
+static quern_status read_merges(reading *r)
 {
     quern_status status = QUERN_OK;
-    qn_json_scan s;
-    qn_buf left;
+    qn_json_tokens s = tokens_of(r, MERGES);
     bool more = false;
     size_t rank = 0;
-    qn_buf_init(&left, r->merges.len);
-    scan_span(r, &s, json, r->merges);
-    QN_TRY(qn_builder_merges_begin(&r->b, count_merges(r->merges)));
-    QN_TRY(qn_json_scan_expect(&s, '['));
+    QN_TRY(qn_builder_merges_begin(&r->b, count_merges(r)));
+    QN_TRY(expect(r, &s, QN_JSON_TOKEN_ARRAY));
     for (bool first = true;; first = false) {
-        QN_TRY(qn_json_scan_more(&s, ']', first, &more));
+        QN_TRY(next_element(r, &s, QN_JSON_TOKEN_ARRAY_END, first, &more));
         if (!more) {
             break;
         }
-        QN_TRY(read_merge(r, &s, &left, &rank));
+        QN_TRY(read_merge(r, &s, &rank));
     }
 done:
-    qn_buf_deinit(&left);
-    qn_json_scan_deinit(&s);
     return status;
 }
 
@@ -352,25 +394,25 @@ done:
     return status;
 }
 
-static quern_status read_all(reading *r, const char *json, size_t json_len, const char *config, size_t config_len)
+static quern_status read_all(reading *r, const char *config, size_t config_len)
 {
     quern_status status = QUERN_OK;
     quern_tokenizer *t = r->b.t;
-    QN_TRY(read_top(r, json, json_len));
+    QN_TRY(read_top(r));
     if (config != NULL) {
         QN_TRY(qn_json_parse(&r->config, config, config_len, QN_JSON_ALLOW_NUL, WHAT_CONFIG, r->err));
     }
     QN_TRY(check_model(r));
     QN_TRY(qn_pipeline_read_normalizer(&t->normalizer, r->parts[NORMALIZER], r->err));
     QN_TRY(qn_pipeline_read_pretokenizer(&t->pretokenizer, &t->byte_level, r->parts[PRE_TOKENIZER], r->err));
-    QN_TRY(read_vocab(r, json));
+    QN_TRY(read_vocab(r));
     QN_TRY(read_added_tokens(r));
     QN_TRY(qn_builder_place(&r->b));
     QN_TRY(read_roles(r));
     if (!t->byte_level && qn_json_bool(r->fields[BYTE_FALLBACK], false)) {
         qn_builder_mark_bytes(&r->b);
     }
-    QN_TRY(read_merges(r, json));
+    QN_TRY(read_merges(r));
     QN_TRY(qn_pipeline_read_decoder(t, r->parts[DECODER], r->err));
     QN_TRY(qn_builder_finish(&r->b));
     qn_pipeline_name(t);
@@ -382,10 +424,12 @@ quern_status quern_tokenizer_create_from_json(quern_tokenizer **out, const char 
                                               quern_error *err)
 {
     quern_status status = QUERN_OK;
-    reading r = {.err = err};
+    reading r = {.err = err, .json = json_len > 0 ? json : "", .json_len = json_len};
     *out = NULL;
+    qn_buf_init(&r.strings[0], json_len);
+    qn_buf_init(&r.strings[1], json_len);
     QN_TRY(qn_builder_init(&r.b, WHAT, err));
-    QN_TRY(read_all(&r, json_len > 0 ? json : "", json_len, config, config_len));
+    QN_TRY(read_all(&r, config, config_len));
     *out = qn_builder_take(&r.b);
 done:
     for (size_t i = 0; i < N_PARTS; i++) {
@@ -395,6 +439,8 @@ done:
         qn_json_free(r.fields[i]);
     }
     qn_json_free(r.config);
+    qn_buf_deinit(&r.strings[0]);
+    qn_buf_deinit(&r.strings[1]);
     qn_builder_deinit(&r.b);
     return status;
 }

@@ -37,25 +37,35 @@ static bool nesting_within(const char *s, size_t n, size_t limit)
     return true;
 }
 
-/* A copy of JSON text in which integers of 19 digits and more are written as reals: published files have 1000000000000000019884624838656
- * where they mean infinity, and Jansson refuses what does not fit 64 bits. False when out of memory. */
+/* True for the digits of an integer above 2^63 - 1. */
+static bool is_too_big(const char *digits, size_t n)
+{
+    static const char most[] = "9223372036854775807";
+    return n > sizeof most - 1 || (n == sizeof most - 1 && memcmp(digits, most, n) > 0);
+}
+
+/* A copy of JSON text in which integers that do not fit 64 bits are written as reals: published files have
+ * 1000000000000000019884624838656 where they mean infinity, and Jansson refuses it. False when out of memory. */
 static bool widen_integers(const char *s, size_t n, qn_buf *out)
 {
     bool in_string = false;
     for (size_t i = 0; i < n;) {
-        size_t end = i + 1;
-        bool number = !in_string && s[i] >= '0' && s[i] <= '9';
-        if (number) {
-            while (end < n && ((s[end] >= '0' && s[end] <= '9') || s[end] == '.' || s[end] == 'e' || s[end] == 'E' || s[end] == '+' || s[end] == '-')) {
-                end++;
-            }
-        } else if (in_string && s[i] == '\\') {
+        size_t end = i + 1, digits = 0;
+        if (in_string && s[i] == '\\') {
             end = i + 2 <= n ? i + 2 : n;
         } else if (s[i] == '"') {
             in_string = !in_string;
+        } else if (!in_string && s[i] >= '0' && s[i] <= '9') {
+            while (end < n && s[end] >= '0' && s[end] <= '9') {
+                end++;
+            }
+            digits = end - i;
+            while (end < n && s[end] != '\0' && strchr("0123456789.eE+-", s[end]) != NULL) {
+                end++;
+            }
         }
         (void)qn_buf_append(out, s + i, end - i);
-        if (number && end - i >= 19 && memchr(s + i, '.', end - i) == NULL && memchr(s + i, 'e', end - i) == NULL && memchr(s + i, 'E', end - i) == NULL) {
+        if (digits == end - i && is_too_big(s + i, digits)) {
             (void)qn_buf_append_str(out, ".0");
         }
         i = end;
@@ -80,7 +90,7 @@ quern_status qn_json_parse(qn_json **out, const char *data, size_t size, int fla
     options |= (flags & QN_JSON_ALLOW_NUL) != 0 ? JSON_ALLOW_NUL : 0u;
     json_error_t e;
     json_t *v = json_loadb(data != NULL ? data : "", size, options, &e);
-    if (v == NULL && json_error_code(&e) == json_error_numeric_overflow && widen_integers(data, size, &wide)) {
+    if (v == NULL && (flags & QN_JSON_WIDE_INTEGERS) != 0 && json_error_code(&e) == json_error_numeric_overflow && widen_integers(data, size, &wide)) {
         v = json_loadb(wide.data, wide.len, options, &e);
     }
     if (v == NULL) {

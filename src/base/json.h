@@ -1,7 +1,7 @@
 /* json.h - JSON in and out; json.c is the only file that knows the library behind it (Jansson).
  *
  * Parsing takes (data, size), limits depth (JSON nested deeper than 512 is refused), refuses duplicate
- * keys when asked, invalid UTF-8, trailing matter and reals that do not fit. An integer that does not fit 64 bits becomes a real.
+ * keys when asked, invalid UTF-8, trailing matter and numbers that do not fit.
  * Objects keep their order. A `const qn_json *` from get/at/iteration is borrowed: valid until the root is freed.
  */
 #ifndef QN_BASE_JSON_H
@@ -19,7 +19,8 @@ typedef enum qn_json_kind {
     QN_JSON_NULL, QN_JSON_BOOL, QN_JSON_INT, QN_JSON_REAL, QN_JSON_STRING, QN_JSON_ARRAY, QN_JSON_OBJECT
 } qn_json_kind;
 
-enum { QN_JSON_REJECT_DUPLICATES = 1, QN_JSON_ALLOW_NUL = 2 };
+/* WIDE_INTEGERS: an integer that does not fit 64 bits becomes a real (tokenizer_config.json has such numbers for "no limit"). */
+enum { QN_JSON_REJECT_DUPLICATES = 1, QN_JSON_ALLOW_NUL = 2, QN_JSON_WIDE_INTEGERS = 4 };
 #define QN_JSON_DEPTH_MAX 512
 
 /* Parses exactly one value. `what` names the source in messages ("config.json"). Free the root with qn_json_free. */

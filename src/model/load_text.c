@@ -218,7 +218,7 @@ static quern_status template_from_config(quern_model *m, const char *config, siz
 {
     quern_status status = QUERN_OK;
     qn_json *root = NULL;
-    QN_TRY(qn_json_parse(&root, config, len, 0, "tokenizer_config.json", err));
+    QN_TRY(qn_json_parse(&root, config, len, QN_JSON_WIDE_INTEGERS, "tokenizer_config.json", err));
     const qn_json *t = qn_json_get(root, "chat_template");
     if (qn_json_get_kind(t) == QN_JSON_ARRAY) {
         const qn_json *chosen = qn_json_get(qn_json_at(t, 0), "template");

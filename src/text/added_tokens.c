@@ -37,7 +37,8 @@ quern_status qn_added_matcher_init(qn_added_matcher *m, qn_added_spec *specs, si
         bytes += specs[i].token.len; /* at most QN_ADDED_BYTES_MAX each */
     }
     if (n > QN_TOKENS_MAX || bytes > UINT32_MAX) {
-        QN_FAIL(err, QUERN_ERROR_LIMIT, "%zu added tokens of %zu bytes in all: at most %d tokens and %u bytes", n, bytes, QN_TOKENS_MAX, UINT32_MAX);
+        QN_FAIL(err, QUERN_ERROR_LIMIT, "%zu added tokens of %zu bytes in all: at most %d tokens and %u bytes", n, bytes, QN_TOKENS_MAX,
+                UINT32_MAX);
     }
     qsort(specs, n, sizeof *specs, compare_specs);
     m->items = qn_malloc_array(n, sizeof *m->items);

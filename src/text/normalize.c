@@ -42,23 +42,27 @@ const uint16_t qn_ascii_class[128] = {
 
 static bool is_white_space(uint32_t cp)
 {
-    return cp == 0x20 || (cp >= 9 && cp <= 13) || cp == 0x85 || cp == 0xa0 || cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200a) || cp == 0x2028 ||
-           cp == 0x2029 || cp == 0x202f || cp == 0x205f || cp == 0x3000;
+    return cp == 0x20 || (cp >= 9 && cp <= 13) || cp == 0x85 || cp == 0xa0 || cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200a) ||
+           cp == 0x2028 || cp == 0x2029 || cp == 0x202f || cp == 0x205f || cp == 0x3000;
 }
 
 uint32_t qn_unicode_class(uint32_t cp)
 {
-    static const uint16_t of_category[32] = {
-        [UTF8PROC_CATEGORY_LU] = UPPER_LETTER, [UTF8PROC_CATEGORY_LT] = UPPER_LETTER, [UTF8PROC_CATEGORY_LL] = LOWER_LETTER,
-        [UTF8PROC_CATEGORY_LM] = BOTH_LETTER,  [UTF8PROC_CATEGORY_LO] = BOTH_LETTER,  [UTF8PROC_CATEGORY_MN] = MARK,
-        [UTF8PROC_CATEGORY_MC] = MARK,         [UTF8PROC_CATEGORY_ME] = MARK,         [UTF8PROC_CATEGORY_ND] = NUMBER,
-        [UTF8PROC_CATEGORY_NL] = NUMBER,       [UTF8PROC_CATEGORY_NO] = QN_CLASS_N,       [UTF8PROC_CATEGORY_PC] = OTHER_PUNCT | QN_CLASS_WORD,
-        [UTF8PROC_CATEGORY_PD] = OTHER_PUNCT,  [UTF8PROC_CATEGORY_PS] = OTHER_PUNCT,  [UTF8PROC_CATEGORY_PE] = OTHER_PUNCT,
-        [UTF8PROC_CATEGORY_PI] = OTHER_PUNCT,  [UTF8PROC_CATEGORY_PF] = OTHER_PUNCT,  [UTF8PROC_CATEGORY_PO] = OTHER_PUNCT,
-        [UTF8PROC_CATEGORY_SM] = OTHER_SYMBOL, [UTF8PROC_CATEGORY_SC] = OTHER_SYMBOL, [UTF8PROC_CATEGORY_SK] = OTHER_SYMBOL,
-        [UTF8PROC_CATEGORY_SO] = OTHER_SYMBOL, [UTF8PROC_CATEGORY_CN] = QN_CLASS_OTHER, [UTF8PROC_CATEGORY_CC] = QN_CLASS_OTHER,
-        [UTF8PROC_CATEGORY_CF] = QN_CLASS_OTHER, [UTF8PROC_CATEGORY_CS] = QN_CLASS_OTHER, [UTF8PROC_CATEGORY_CO] = QN_CLASS_OTHER,
-        [UTF8PROC_CATEGORY_ZS] = QN_CLASS_OTHER, [UTF8PROC_CATEGORY_ZL] = QN_CLASS_OTHER, [UTF8PROC_CATEGORY_ZP] = QN_CLASS_OTHER};
+    static const uint16_t of_category[32] = {[UTF8PROC_CATEGORY_LU] = UPPER_LETTER,   [UTF8PROC_CATEGORY_LT] = UPPER_LETTER,
+                                             [UTF8PROC_CATEGORY_LL] = LOWER_LETTER,   [UTF8PROC_CATEGORY_LM] = BOTH_LETTER,
+                                             [UTF8PROC_CATEGORY_LO] = BOTH_LETTER,    [UTF8PROC_CATEGORY_MN] = MARK,
+                                             [UTF8PROC_CATEGORY_MC] = MARK,           [UTF8PROC_CATEGORY_ME] = MARK,
+                                             [UTF8PROC_CATEGORY_ND] = NUMBER,         [UTF8PROC_CATEGORY_NL] = NUMBER,
+                                             [UTF8PROC_CATEGORY_NO] = QN_CLASS_N,     [UTF8PROC_CATEGORY_PC] = OTHER_PUNCT | QN_CLASS_WORD,
+                                             [UTF8PROC_CATEGORY_PD] = OTHER_PUNCT,    [UTF8PROC_CATEGORY_PS] = OTHER_PUNCT,
+                                             [UTF8PROC_CATEGORY_PE] = OTHER_PUNCT,    [UTF8PROC_CATEGORY_PI] = OTHER_PUNCT,
+                                             [UTF8PROC_CATEGORY_PF] = OTHER_PUNCT,    [UTF8PROC_CATEGORY_PO] = OTHER_PUNCT,
+                                             [UTF8PROC_CATEGORY_SM] = OTHER_SYMBOL,   [UTF8PROC_CATEGORY_SC] = OTHER_SYMBOL,
+                                             [UTF8PROC_CATEGORY_SK] = OTHER_SYMBOL,   [UTF8PROC_CATEGORY_SO] = OTHER_SYMBOL,
+                                             [UTF8PROC_CATEGORY_CN] = QN_CLASS_OTHER, [UTF8PROC_CATEGORY_CC] = QN_CLASS_OTHER,
+                                             [UTF8PROC_CATEGORY_CF] = QN_CLASS_OTHER, [UTF8PROC_CATEGORY_CS] = QN_CLASS_OTHER,
+                                             [UTF8PROC_CATEGORY_CO] = QN_CLASS_OTHER, [UTF8PROC_CATEGORY_ZS] = QN_CLASS_OTHER,
+                                             [UTF8PROC_CATEGORY_ZL] = QN_CLASS_OTHER, [UTF8PROC_CATEGORY_ZP] = QN_CLASS_OTHER};
     if (cp < 128) {
         return qn_ascii_class[cp];
     }
@@ -89,10 +93,10 @@ static bool is_plain_nfc(uint32_t cp)
     static const struct {
         uint32_t first, last;
     } plain[] = {
-        {0, 0x2ff},         {0x3a3, 0x482},     {0x48a, 0x52f},     {0x1e00, 0x1eff},   {0x2010, 0x2027},   {0x2030, 0x205e},
-        {0x2070, 0x2071},   {0x2074, 0x208e},   {0x20a0, 0x20c0},   {0x2190, 0x2328},   {0x232b, 0x23ff},   {0x2500, 0x2adb},
-        {0x3001, 0x3029},   {0x3041, 0x3096},   {0x309b, 0x30ff},   {0x3400, 0x4dbf},   {0x4e00, 0x9fff},   {0xac00, 0xd7a3},
-        {0xff01, 0xff9d},   {0x1f300, 0x1f64f}, {0x1f680, 0x1f6d7}, {0x1f900, 0x1f9ff},
+        {0, 0x2ff},       {0x3a3, 0x482},     {0x48a, 0x52f},     {0x1e00, 0x1eff},   {0x2010, 0x2027}, {0x2030, 0x205e},
+        {0x2070, 0x2071}, {0x2074, 0x208e},   {0x20a0, 0x20c0},   {0x2190, 0x2328},   {0x232b, 0x23ff}, {0x2500, 0x2adb},
+        {0x3001, 0x3029}, {0x3041, 0x3096},   {0x309b, 0x30ff},   {0x3400, 0x4dbf},   {0x4e00, 0x9fff}, {0xac00, 0xd7a3},
+        {0xff01, 0xff9d}, {0x1f300, 0x1f64f}, {0x1f680, 0x1f6d7}, {0x1f900, 0x1f9ff},
     };
     size_t low = 0, high = sizeof plain / sizeof plain[0];
     while (low < high) {
@@ -197,8 +201,8 @@ static bool normalize_stretch(stretch *z, qn_normal_op op, const char *s, size_t
     }
     order_all_marks(z);
     if (compose) {
-        utf8proc_ssize_t left =
-            utf8proc_normalize_utf32(z->cps, (utf8proc_ssize_t)z->n, (utf8proc_option_t)(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+        utf8proc_ssize_t left = utf8proc_normalize_utf32(z->cps, (utf8proc_ssize_t)z->n,
+                                                         (utf8proc_option_t)(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
         z->n = left > 0 ? (size_t)left : 0;
     }
     for (size_t i = 0; i < z->n; i++) {
@@ -335,8 +339,9 @@ static bool run_replace(const qn_normal_step *step, const char *s, size_t n, con
 static bool run_prepend(const qn_normal_step *step, const char *s, size_t n, const char *trust, qn_marked_text *out, bool *changed)
 {
     *changed = n > 0 && step->to_len > 0;
-    return !*changed || (put(out, step->to, step->to_len) && put_trust_value(out, out->text.len - step->to_len, trust == NULL || trust[0] != 0) &&
-                         put(out, s, n) && put_trust(out, trust, n));
+    return !*changed ||
+           (put(out, step->to, step->to_len) && put_trust_value(out, out->text.len - step->to_len, trust == NULL || trust[0] != 0) &&
+            put(out, s, n) && put_trust(out, trust, n));
 }
 
 size_t qn_normal_len_max(size_t n)

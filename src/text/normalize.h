@@ -13,15 +13,15 @@
 
 /* Classes of a character, as bits. The letters are those of \p{..} in regular expressions. */
 enum {
-    QN_CLASS_L = 1,      /* \p{L} */
-    QN_CLASS_N = 2,      /* \p{N} */
-    QN_CLASS_SPACE = 4,  /* \s: the property White_Space */
-    QN_CLASS_M = 8,      /* \p{M} */
-    QN_CLASS_P = 16,     /* \p{P} */
-    QN_CLASS_S = 32,     /* \p{S} */
-    QN_CLASS_UPPER = 64, /* Lu Lt Lm Lo M */
-    QN_CLASS_LOWER = 128,/* Ll Lm Lo M */
-    QN_CLASS_WORD = 256, /* \w: L, M, Nd, Nl, Pc */
+    QN_CLASS_L = 1,         /* \p{L} */
+    QN_CLASS_N = 2,         /* \p{N} */
+    QN_CLASS_SPACE = 4,     /* \s: the property White_Space */
+    QN_CLASS_M = 8,         /* \p{M} */
+    QN_CLASS_P = 16,        /* \p{P} */
+    QN_CLASS_S = 32,        /* \p{S} */
+    QN_CLASS_UPPER = 64,    /* Lu Lt Lm Lo M */
+    QN_CLASS_LOWER = 128,   /* Ll Lm Lo M */
+    QN_CLASS_WORD = 256,    /* \w: L, M, Nd, Nl, Pc */
     QN_CLASS_NEWLINE = 512, /* CR and LF */
     QN_CLASS_OTHER = 1024   /* none of L N SPACE */
 };
@@ -33,7 +33,14 @@ extern const uint16_t qn_ascii_class[128];
 /* Classes of the character at s[i], i < n; *next is where the following one begins. */
 uint32_t qn_class_at(const char *s, size_t n, size_t i, size_t *next);
 
-typedef enum qn_normal_op { QN_NORMAL_NFC, QN_NORMAL_NFD, QN_NORMAL_NFKC, QN_NORMAL_NFKD, QN_NORMAL_PREPEND, QN_NORMAL_REPLACE } qn_normal_op;
+typedef enum qn_normal_op {
+    QN_NORMAL_NFC,
+    QN_NORMAL_NFD,
+    QN_NORMAL_NFKC,
+    QN_NORMAL_NFKD,
+    QN_NORMAL_PREPEND,
+    QN_NORMAL_REPLACE
+} qn_normal_op;
 
 enum { QN_NORMAL_STEPS_MAX = 16, QN_NORMAL_TEXT_MAX = 64 };
 
@@ -59,7 +66,7 @@ typedef struct qn_marked_text {
 size_t qn_normal_len_max(size_t n);
 /* Applies all steps to s[0..n) (trust: NULL or one byte a byte). On success *out and *out_trust are either the input itself, if no step
  * changed it, or point into one of the two work texts. A normalized character is trusted if all it was made of is. */
-quern_status qn_normalize(const qn_normalizer *z, const char *s, size_t n, const char *trust, qn_marked_text work[2],
-                          const char **out, size_t *out_len, const char **out_trust, quern_error *err);
+quern_status qn_normalize(const qn_normalizer *z, const char *s, size_t n, const char *trust, qn_marked_text work[2], const char **out,
+                          size_t *out_len, const char **out_trust, quern_error *err);
 
 #endif

@@ -235,7 +235,8 @@ static quern_status run_step(const run *r, size_t step, const char *s, size_t n,
     case QN_STEP_REGEX: break;
     }
     const qn_step *last = &r->p->steps[step];
-    if (step + 1 == r->p->n_steps && last->kind == QN_STEP_SCANNER && last->behavior == QN_SPLIT_ISOLATED && qn_scanner_is_total(last->scanner)) {
+    if (step + 1 == r->p->n_steps && last->kind == QN_STEP_SCANNER && last->behavior == QN_SPLIT_ISOLATED &&
+        qn_scanner_is_total(last->scanner)) {
         return cut_simply(r, last->scanner, s, n);
     }
     return cut(r, step, s, n, at_start);

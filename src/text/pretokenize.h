@@ -16,14 +16,20 @@
 #include "text/scanners.h"
 
 typedef enum qn_step_kind {
-    QN_STEP_SCANNER, QN_STEP_LITERAL, QN_STEP_REGEX, /* these cut */
-    QN_STEP_PREFIX_SPACE,                            /* a blank in front of every piece that does not begin with one */
-    QN_STEP_BLANKS                                   /* Metaspace: ' ' becomes U+2581 */
+    QN_STEP_SCANNER,
+    QN_STEP_LITERAL,
+    QN_STEP_REGEX,        /* these cut */
+    QN_STEP_PREFIX_SPACE, /* a blank in front of every piece that does not begin with one */
+    QN_STEP_BLANKS        /* Metaspace: ' ' becomes U+2581 */
 } qn_step_kind;
 
 /* What becomes of a match; the names are those of tokenizer.json. */
 typedef enum qn_split_behavior {
-    QN_SPLIT_REMOVED, QN_SPLIT_ISOLATED, QN_SPLIT_MERGED_WITH_PREVIOUS, QN_SPLIT_MERGED_WITH_NEXT, QN_SPLIT_CONTIGUOUS
+    QN_SPLIT_REMOVED,
+    QN_SPLIT_ISOLATED,
+    QN_SPLIT_MERGED_WITH_PREVIOUS,
+    QN_SPLIT_MERGED_WITH_NEXT,
+    QN_SPLIT_CONTIGUOUS
 } qn_split_behavior;
 
 typedef enum qn_prepend { QN_PREPEND_NEVER, QN_PREPEND_FIRST, QN_PREPEND_ALWAYS } qn_prepend;

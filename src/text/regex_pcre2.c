@@ -1,8 +1,8 @@
 /* regex_pcre2.c - regular expressions through PCRE2: translation from Oniguruma's dialect, and searching under limits.
  *
  * Limits: PCRE2 counts the backtracking points of a call and stops at a limit. A search starts with a small limit, free of charge, and is
- * repeated with four times as much until it succeeds; each repetition is charged to a budget that is linear in the text. So a text of n bytes
- * costs O(n) steps, or ends in QUERN_ERROR_LIMIT, whatever the expression. Automatic possessification is off, because it would hide
+ * repeated with four times as much until it succeeds; each repetition is charged to a budget that is linear in the text. So a text of n
+ * bytes costs O(n) steps, or ends in QUERN_ERROR_LIMIT, whatever the expression. Automatic possessification is off, because it would hide
  * backtracking from the count; the just-in-time compiler is not used, because it counts differently.
  */
 #define PCRE2_CODE_UNIT_WIDTH 8
@@ -19,9 +19,9 @@
 enum {
     PATTERN_BYTES_MAX = 65536,
     NESTING_MAX = 100,
-    FREE_STEPS = 256,          /* of every search */
-    HEAP_KIB_MAX = 65536,      /* backtracking memory of one search */
-    BUDGET_BASE = 10000000     /* steps beyond the free ones, plus BUDGET_PER_BYTE for each byte */
+    FREE_STEPS = 256,      /* of every search */
+    HEAP_KIB_MAX = 65536,  /* backtracking memory of one search */
+    BUDGET_BASE = 10000000 /* steps beyond the free ones, plus BUDGET_PER_BYTE for each byte */
 };
 #define BUDGET_PER_BYTE 64u
 
@@ -175,7 +175,8 @@ static quern_status copy_class(translation *t)
 /* What may follow "(?": look-around, groups, atomic groups, and (?i: or (?i) */
 static quern_status copy_group(translation *t)
 {
-    static const char *const allowed[] = {"(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>", "(?i:", "(?i)"}; /* the last one at the very beginning */
+    static const char *const allowed[] = {
+        "(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>", "(?i:", "(?i)"}; /* the last one at the very beginning */
     if (t->i + 1 >= t->n || t->p[t->i + 1] != '?') {
         if (t->i + 1 < t->n && t->p[t->i + 1] == '*') {
             return refuse(t, "(*", t->i);
@@ -416,4 +417,3 @@ quern_status qn_regex_search_next(qn_regex_search *f, bool *found, size_t *begin
 done:
     return status;
 }
-

@@ -370,8 +370,10 @@ static bool find_run(const qn_scanner *c, const char *s, size_t n, size_t from, 
 #define PUNCTUATION_SLASH "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*"
 #define GPT2_HEAD "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)"
 
+/* clang-format off */
 #define WORDS .find = find_words, .total = true
-static const qn_scanner gpt2 = {.find = find_gpt2, .total = true, .pattern = GPT2_HEAD "|\\s+", .pattern_2 = "'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"};
+static const qn_scanner gpt2 = {.find = find_gpt2, .total = true, .pattern = GPT2_HEAD "|\\s+",
+    .pattern_2 = "'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"};
 static const qn_scanner qwen2 = {WORDS, .letters = L, .max_digits = 1, .contractions = true, .tail = "\r\n",
     .pattern = CONTRACTIONS "|" PREFIX "\\p{L}+|\\p{N}" PUNCTUATION WHITE};
 static const qn_scanner llama3 = {WORDS, .letters = L, .max_digits = 3, .contractions = true, .tail = "\r\n",
@@ -385,11 +387,13 @@ static const qn_scanner seed_coder = {WORDS, .letters = L, .max_digits = 1, .con
 static const qn_scanner no_contractions = {WORDS, .letters = L, .max_digits = 1, .tail = "\r\n",
     .pattern = PREFIX "\\p{L}+|\\p{N}" PUNCTUATION WHITE};
 static const qn_scanner gpt4o = {.find = find_case, .total = true, .max_digits = 3, .contractions = true,
-    .pattern = PREFIX UPPER "*" LOWER "+" CONTRACTIONS "?|" PREFIX UPPER "+" LOWER "*" CONTRACTIONS "?|\\p{N}{1,3}" PUNCTUATION_SLASH WHITE};
+    .pattern = PREFIX UPPER "*" LOWER "+" CONTRACTIONS "?|" PREFIX UPPER "+" LOWER "*" CONTRACTIONS "?|\\p{N}{1,3}"
+               PUNCTUATION_SLASH WHITE};
 static const qn_scanner tekken = {.find = find_case, .total = true, .max_digits = 1,
     .pattern = PREFIX UPPER "*" LOWER "+|" PREFIX UPPER "+" LOWER "*|\\p{N}" PUNCTUATION_SLASH WHITE};
 static const qn_scanner deepseek3 = {.find = find_deepseek3,
-    .pattern = "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*" WHITE};
+    .pattern = "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+"
+               "|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*" WHITE};
 
 static const range cjk_kana[] = {{0x3040, 0x30ff}, {0x4e00, 0x9fa5}};
 static const range cjk_hangul[] = {{0x800, 0x9fa5}, {0xac00, 0xd7ff}};
@@ -409,8 +413,10 @@ static const qn_scanner exactly_three = {.find = find_run, .min_len = 3, .max_le
 static const qn_scanner lines = {RUN, .classes = NEWLINE, .max_len = 1, .pattern = "[\\r\\n]"};
 static const qn_scanner space_letters = {RUN, .classes = L, .space_before = true, .pattern = "\\s?\\p{L}+"};
 static const qn_scanner space_marks = {RUN, .classes = P, .space_before = true, .pattern = "\\s?\\p{P}+"};
-static const qn_scanner hangul = {RUN, RANGES(cjk_hangul), .pattern = "[\xe4\xb8\x80-\xe9\xbe\xa5\xe0\xa0\x80-\xe4\xb8\x80\xea\xb0\x80-\xed\x9f\xbf]+"};
-static const qn_scanner kana = {RUN, RANGES(cjk_kana), .pattern = "[\xe4\xb8\x80-\xe9\xbe\xa5\xe3\x81\x80-\xe3\x82\x9f\xe3\x82\xa0-\xe3\x83\xbf]+"};
+static const qn_scanner hangul = {RUN, RANGES(cjk_hangul),
+    .pattern = "[\xe4\xb8\x80-\xe9\xbe\xa5\xe0\xa0\x80-\xe4\xb8\x80\xea\xb0\x80-\xed\x9f\xbf]+"};
+static const qn_scanner kana = {RUN, RANGES(cjk_kana),
+    .pattern = "[\xe4\xb8\x80-\xe9\xbe\xa5\xe3\x81\x80-\xe3\x82\x9f\xe3\x82\xa0-\xe3\x83\xbf]+"};
 static const qn_scanner deepseek_words = {RUN, RANGES(deepseek_letters), .space_before = true, .pattern = DEEPSEEK_LETTERS_PATTERN};
 static const qn_scanner deepseek_marks = {RUN, RANGES(wide_marks), .space_before = true,
     .pattern = "\\s?[!-/:-~\xef\xbc\x81-\xef\xbc\x8f\xef\xbc\x9a-\xef\xbd\x9e\xe2\x80\x98-\xe2\x80\x9f\xe3\x80\x80-\xe3\x80\x82]+"};
@@ -418,9 +424,32 @@ static const qn_scanner space_at_end = {RUN, .classes = SPACE, .to_end = true, .
 static const qn_scanner default_punctuation = {RUN, .classes = P, RANGES(default_marks), .pattern = "[\\p{P}\\$\\+<=>\\^~\\|]+"};
 static const qn_scanner falcon_punctuation = {RUN, .classes = P, RANGES(falcon_marks), .pattern = "[\\p{P}\\$\\+<=>\\^~\\|`]+"};
 
-static const qn_scanner *const all[] = {&gpt2, &qwen2, &llama3, &any_digits, &qwen35, &seed_coder, &no_contractions, &gpt4o, &tekken,
-    &deepseek3, &digit, &digits, &three_digits, &exactly_three, &lines, &space_letters, &space_marks, &hangul, &kana, &deepseek_words,
-    &deepseek_marks, &space_at_end, &default_punctuation, &falcon_punctuation};
+/* clang-format on */
+
+static const qn_scanner *const all[] = {&gpt2,
+                                        &qwen2,
+                                        &llama3,
+                                        &any_digits,
+                                        &qwen35,
+                                        &seed_coder,
+                                        &no_contractions,
+                                        &gpt4o,
+                                        &tekken,
+                                        &deepseek3,
+                                        &digit,
+                                        &digits,
+                                        &three_digits,
+                                        &exactly_three,
+                                        &lines,
+                                        &space_letters,
+                                        &space_marks,
+                                        &hangul,
+                                        &kana,
+                                        &deepseek_words,
+                                        &deepseek_marks,
+                                        &space_at_end,
+                                        &default_punctuation,
+                                        &falcon_punctuation};
 
 bool qn_scanner_find(const qn_scanner *c, const char *s, size_t n, size_t from, size_t *begin, size_t *end)
 {
@@ -466,6 +495,7 @@ const qn_scanner *qn_scanner_find_by_pattern(const char *pattern, size_t len, bo
 
 /* The first name of each list of scanners is the one written on export. deepseek-llm stands twice: GGUF readers take runs of digits where
  * the published tokenizer.json takes single ones; its vocabulary has no token of two digits, so the ids are the same. */
+/* clang-format off */
 static const qn_pre pres[] = {
     {"gpt-2", "gpt2", {&gpt2}, false, false, false},
     {"qwen2", "qwen2", {&qwen2}, true, false, false},
@@ -520,6 +550,7 @@ static const qn_pre pres[] = {
     {"falcon", "falcon", {&falcon_punctuation, &gpt2, &exactly_three}, false, false, false},
     {"default", "default", {&default_punctuation, &gpt2, &digits, &exactly_three}, false, false, false},
 };
+/* clang-format on */
 
 static size_t n_scanners(const qn_pre *p)
 {

@@ -29,14 +29,15 @@ bool qn_scanner_isolates_lines(const qn_scanner *c);
 enum { QN_PRE_SCANNERS_MAX = 6 };
 typedef struct qn_pre {
     const char *name;
-    const char *family;       /* the name under which Quern shows it */
+    const char *family;                              /* the name under which Quern shows it */
     const qn_scanner *scanners[QN_PRE_SCANNERS_MAX]; /* NULL-terminated unless full; all isolate their matches */
     bool nfc, ignore_merges, add_bos;
 } qn_pre;
 
 /* NULL if the name is not known. */
 const qn_pre *qn_pre_find(const char *name);
-/* The first entry that cuts by exactly these scanners and agrees in normalizer and ignore_merges (any_flags: need not agree). NULL if none. */
+/* The first entry that cuts by exactly these scanners and agrees in normalizer and ignore_merges (any_flags: need not agree).
+ * NULL if none. */
 const qn_pre *qn_pre_find_by_scanners(const qn_scanner *const *scanners, size_t n, bool nfc, bool ignore_merges, bool any_flags);
 
 #endif

@@ -7,8 +7,8 @@
 /* What decoding remembers between two tokens. */
 typedef struct decode_state {
     bool with_special;
-    bool begun;           /* a token has been written */
-    uint32_t to_strip;    /* blanks that may still be removed from the front */
+    bool begun;        /* a token has been written */
+    uint32_t to_strip; /* blanks that may still be removed from the front */
 } decode_state;
 
 static decode_state begin_decoding(const quern_tokenizer *t, bool with_special)
@@ -137,7 +137,8 @@ void quern_decoder_reset(quern_decoder *d)
     qn_buf_reset(&d->ready);
 }
 
-/* Bytes of the ill-formed sequence at s that one U+FFFD replaces: the longest beginning of a character, else one byte (Unicode, section 3.9). */
+/* Bytes of the ill-formed sequence at s that one U+FFFD replaces: the longest beginning of a character, else one byte
+ * (Unicode, section 3.9). */
 static size_t broken_len(const char *s, size_t n)
 {
     for (size_t len = n < 3 ? n : 3; len > 1; len--) {

@@ -24,10 +24,10 @@
 #define QN_NO_TOKEN UINT32_MAX
 
 enum {
-    QN_TOKENS_MAX = 4 << 20,       /* ids, four times the largest vocabulary published */
-    QN_TOKENS_SPARE = 65536,       /* how far ids may lie beyond the number of entries: published vocabularies have gaps */
-    QN_ADDED_BYTES_MAX = 1024,     /* of one added token: bounds the work of matching at one place */
-    QN_SPM_PIECE_BYTES_MAX = 256   /* of one SentencePiece token: bounds the work of finding its splits */
+    QN_TOKENS_MAX = 4 << 20,     /* ids, four times the largest vocabulary published */
+    QN_TOKENS_SPARE = 65536,     /* how far ids may lie beyond the number of entries: published vocabularies have gaps */
+    QN_ADDED_BYTES_MAX = 1024,   /* of one added token: bounds the work of matching at one place */
+    QN_SPM_PIECE_BYTES_MAX = 256 /* of one SentencePiece token: bounds the work of finding its splits */
 };
 
 /* U+2581, which stands for the blank in SentencePiece vocabularies. */
@@ -35,10 +35,10 @@ enum {
 #define QN_BLANK_LEN 3u
 
 enum {
-    QN_TOKEN_ADDED = 1,    /* an added token: matched in trusted text, never made by merging */
-    QN_TOKEN_SPECIAL = 2,  /* left out when decoding without special tokens */
-    QN_TOKEN_LITERAL = 4,  /* byte-level BPE: the text is not in the printable alphabet and is written as it is */
-    QN_TOKEN_PRESENT = 8,  /* the id has an entry */
+    QN_TOKEN_ADDED = 1,      /* an added token: matched in trusted text, never made by merging */
+    QN_TOKEN_SPECIAL = 2,    /* left out when decoding without special tokens */
+    QN_TOKEN_LITERAL = 4,    /* byte-level BPE: the text is not in the printable alphabet and is written as it is */
+    QN_TOKEN_PRESENT = 8,    /* the id has an entry */
     QN_TOKEN_BYTE_VALUE = 16 /* SentencePiece byte token: `byte` holds its value */
 };
 
@@ -61,7 +61,7 @@ typedef struct qn_text_index {
 
 /* Two adjacent symbols that may become one: open addressing on (left, right). Lower rank first, then leftmost. */
 typedef struct qn_merge {
-    uint64_t pair;       /* left << 32 | right; QN_MERGE_FREE in a free slot */
+    uint64_t pair; /* left << 32 | right; QN_MERGE_FREE in a free slot */
     uint32_t rank, result;
 } qn_merge;
 #define QN_MERGE_FREE UINT64_MAX
@@ -93,34 +93,34 @@ typedef enum qn_decode_mode { QN_DECODE_BYTES, QN_DECODE_BLANKS } qn_decode_mode
 struct quern_tokenizer {
     quern_tokenizer_info info;
     char *pool;
-    qn_token *tokens;            /* info.n_tokens */
+    qn_token *tokens; /* info.n_tokens */
     qn_text_index index;
-    uint64_t seed;               /* of all hashes: differs from run to run, results never depend on it */
+    uint64_t seed; /* of all hashes: differs from run to run, results never depend on it */
 
-    bool byte_level;             /* symbols are bytes; else characters */
-    bool ignore_merges;          /* a piece that is a token becomes it without merging */
-    bool fuse_unknown;           /* neighbouring unknown characters give one unknown token */
-    bool cut_at_blanks;          /* character BPE: no merge crosses into a U+2581 that follows another character */
-    uint32_t unknown;            /* or QN_NO_TOKEN: what has no symbol is left out */
-    uint32_t byte_symbol[256];   /* byte-level: the byte's token; character BPE: its fallback token; or QN_NO_TOKEN */
-    uint32_t ascii_symbol[128];  /* character BPE: symbol of a one-byte character, or QN_NO_TOKEN */
+    bool byte_level;            /* symbols are bytes; else characters */
+    bool ignore_merges;         /* a piece that is a token becomes it without merging */
+    bool fuse_unknown;          /* neighbouring unknown characters give one unknown token */
+    bool cut_at_blanks;         /* character BPE: no merge crosses into a U+2581 that follows another character */
+    uint32_t unknown;           /* or QN_NO_TOKEN: what has no symbol is left out */
+    uint32_t byte_symbol[256];  /* byte-level: the byte's token; character BPE: its fallback token; or QN_NO_TOKEN */
+    uint32_t ascii_symbol[128]; /* character BPE: symbol of a one-byte character, or QN_NO_TOKEN */
     qn_merge_table merges;
-    uint32_t n_extra;            /* symbols n_tokens .. n_tokens + n_extra - 1: characters that are no token but part of merges */
-    uint32_t *extra_chars;       /* sorted code points of the extra symbols */
+    uint32_t n_extra;      /* symbols n_tokens .. n_tokens + n_extra - 1: characters that are no token but part of merges */
+    uint32_t *extra_chars; /* sorted code points of the extra symbols */
 
-    float *scores;               /* SentencePiece vocabulary as it was given, for export; NULL if it came with merges */
+    float *scores; /* SentencePiece vocabulary as it was given, for export; NULL if it came with merges */
 
     qn_normalizer normalizer;
     qn_pretokenizer pretokenizer;
     qn_added_matcher added_raw, added_normalized;
 
     qn_decode_mode decode_mode;
-    uint32_t strip_leading;      /* blanks removed from the front of a decoded text */
-    bool strip_first_token;      /* instead: all blanks of its first token */
-    const char *pre_name;        /* static: the name GGUF has for this pipeline, or NULL */
-    const char *pre_name_merging;/* static: GGUF's name if ignore_merges did not matter, or NULL */
-    int add_space_prefix;        /* SentencePiece: 0 or 1; -1 where GGUF has nothing like the pipeline */
-    bool prefix_differs;         /* GGUF puts the blank in front of more texts than the pipeline does */
+    uint32_t strip_leading;       /* blanks removed from the front of a decoded text */
+    bool strip_first_token;       /* instead: all blanks of its first token */
+    const char *pre_name;         /* static: the name GGUF has for this pipeline, or NULL */
+    const char *pre_name_merging; /* static: GGUF's name if ignore_merges did not matter, or NULL */
+    int add_space_prefix;         /* SentencePiece: 0 or 1; -1 where GGUF has nothing like the pipeline */
+    bool prefix_differs;          /* GGUF puts the blank in front of more texts than the pipeline does */
 };
 
 /* ---- vocab.c ---- */
@@ -209,7 +209,7 @@ typedef struct qn_encoding {
     const quern_tokenizer *t;
     quern_ids *ids;
     quern_error *err;
-    qn_word *words;      /* direct-mapped cache of this call */
+    qn_word *words; /* direct-mapped cache of this call */
     size_t word_mask;
     qn_merge_work work;
     qn_pretokenize_buffers buffers;

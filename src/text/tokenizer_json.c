@@ -21,8 +21,8 @@ typedef struct span {
 typedef enum part { ADDED_TOKENS, NORMALIZER, PRE_TOKENIZER, POST_PROCESSOR, DECODER, N_PARTS } part;
 static const char *const part_names[N_PARTS] = {"added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder"};
 typedef enum field { TYPE, DROPOUT, UNK_TOKEN, SUBWORD_PREFIX, WORD_SUFFIX, FUSE_UNK, BYTE_FALLBACK, IGNORE_MERGES, N_FIELDS } field;
-static const char *const field_names[N_FIELDS] = {"type",     "dropout",       "unk_token",    "continuing_subword_prefix", "end_of_word_suffix",
-                                                  "fuse_unk", "byte_fallback", "ignore_merges"};
+static const char *const field_names[N_FIELDS] = {
+    "type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback", "ignore_merges"};
 typedef enum large { MODEL, VOCAB, MERGES, N_LARGE } large;
 static const char *const large_names[N_LARGE] = {"model", "vocab", "merges"};
 
@@ -47,7 +47,8 @@ static quern_status fail_at(const reading *r, const qn_json_tokens *s, const cha
             line_begin = i + 1;
         }
     }
-    return qn_error_set(r->err, QUERN_ERROR_INVALID, "%s: line %zu, column %zu: expected %s", WHAT, line, s->begin - line_begin + 1, expected);
+    return qn_error_set(r->err, QUERN_ERROR_INVALID, "%s: line %zu, column %zu: expected %s", WHAT, line, s->begin - line_begin + 1,
+                        expected);
 }
 
 static quern_status expect(const reading *r, qn_json_tokens *s, qn_json_token token)
@@ -182,7 +183,8 @@ static quern_status check_model(reading *r)
     if (r->large[VOCAB].end == 0 || r->large[MERGES].end == 0) { /* old files have no type; a BPE model has both */
         QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: the model has no %s", WHAT, r->large[VOCAB].end == 0 ? "vocab" : "merges");
     }
-    if (qn_json_get_kind(r->fields[DROPOUT]) != QN_JSON_NULL && (!qn_json_number(r->fields[DROPOUT], &dropout) || dropout > 0 || dropout < 0)) {
+    if (qn_json_get_kind(r->fields[DROPOUT]) != QN_JSON_NULL &&
+        (!qn_json_number(r->fields[DROPOUT], &dropout) || dropout > 0 || dropout < 0)) {
         QN_FAIL(r->err, QUERN_ERROR_UNSUPPORTED, "%s: model with dropout is not supported", WHAT);
     }
     QN_TRY(check_empty(r, SUBWORD_PREFIX));
@@ -382,7 +384,8 @@ static quern_status read_roles(reading *r)
     if (unknown != NULL) {
         uint32_t id = qn_vocab_find_any(r->b.t, unknown, len);
         if (id == QN_NO_TOKEN) {
-            QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: unk_token \"%.*s\" is not in the vocabulary", WHAT, (int)(len < 100 ? len : 100), unknown);
+            QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: unk_token \"%.*s\" is not in the vocabulary", WHAT, (int)(len < 100 ? len : 100),
+                    unknown);
         }
         qn_builder_mark_unknown(&r->b, id);
         info->unk_id = (int32_t)id;
@@ -400,7 +403,7 @@ static quern_status read_all(reading *r, const char *config, size_t config_len)
     quern_tokenizer *t = r->b.t;
     QN_TRY(read_top(r));
     if (config != NULL) {
-        QN_TRY(qn_json_parse(&r->config, config, config_len, QN_JSON_ALLOW_NUL, WHAT_CONFIG, r->err));
+        QN_TRY(qn_json_parse(&r->config, config, config_len, QN_JSON_ALLOW_NUL | QN_JSON_WIDE_INTEGERS, WHAT_CONFIG, r->err));
     }
     QN_TRY(check_model(r));
     QN_TRY(qn_pipeline_read_normalizer(&t->normalizer, r->parts[NORMALIZER], r->err));
@@ -420,8 +423,8 @@ done:
     return status;
 }
 
-quern_status quern_tokenizer_create_from_json(quern_tokenizer **out, const char *json, size_t json_len, const char *config, size_t config_len,
-                                              quern_error *err)
+quern_status quern_tokenizer_create_from_json(quern_tokenizer **out, const char *json, size_t json_len, const char *config,
+                                              size_t config_len, quern_error *err)
 {
     quern_status status = QUERN_OK;
     reading r = {.err = err, .json = json_len > 0 ? json : "", .json_len = json_len};

@@ -31,12 +31,13 @@ static quern_status read_replace(qn_normal_step *step, const qn_json *j, quern_e
     size_t from_len, to_len;
     const char *from = qn_json_string(qn_json_get(qn_json_get(j, "pattern"), "String"), &from_len), *to;
     if (from == NULL) {
-        QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "tokenizer.json: normalizer Replace with something else than a String pattern is not supported");
+        QN_FAIL(err, QUERN_ERROR_UNSUPPORTED,
+                "tokenizer.json: normalizer Replace with something else than a String pattern is not supported");
     }
     QN_TRY(get_text(j, "normalizer", "content", &to, &to_len, err));
     if (from_len == 0 || from_len > QN_NORMAL_TEXT_MAX || to_len > QN_NORMAL_TEXT_MAX) {
-        QN_FAIL(err, QUERN_ERROR_INVALID, "tokenizer.json: normalizer Replace of %zu by %zu bytes: expected 1 to %d by at most %d", from_len,
-                to_len, QN_NORMAL_TEXT_MAX, QN_NORMAL_TEXT_MAX);
+        QN_FAIL(err, QUERN_ERROR_INVALID, "tokenizer.json: normalizer Replace of %zu by %zu bytes: expected 1 to %d by at most %d",
+                from_len, to_len, QN_NORMAL_TEXT_MAX, QN_NORMAL_TEXT_MAX);
     }
     memcpy(step->from, from, from_len);
     memcpy(step->to, to, to_len);
@@ -116,9 +117,11 @@ done:
 
 static quern_status read_behavior(qn_step *step, const qn_json *j, quern_error *err)
 {
-    static const char *const names[] = {
-        [QN_SPLIT_REMOVED] = "Removed", [QN_SPLIT_ISOLATED] = "Isolated", [QN_SPLIT_MERGED_WITH_PREVIOUS] = "MergedWithPrevious",
-        [QN_SPLIT_MERGED_WITH_NEXT] = "MergedWithNext", [QN_SPLIT_CONTIGUOUS] = "Contiguous"};
+    static const char *const names[] = {[QN_SPLIT_REMOVED] = "Removed",
+                                        [QN_SPLIT_ISOLATED] = "Isolated",
+                                        [QN_SPLIT_MERGED_WITH_PREVIOUS] = "MergedWithPrevious",
+                                        [QN_SPLIT_MERGED_WITH_NEXT] = "MergedWithNext",
+                                        [QN_SPLIT_CONTIGUOUS] = "Contiguous"};
     quern_status status = QUERN_OK;
     const char *name;
     size_t len, k = 0;
@@ -138,7 +141,8 @@ done:
 static bool lines_are_isolated(const qn_pretokenizer *p)
 {
     for (size_t i = 0; i < p->n_steps; i++) {
-        if (p->steps[i].kind == QN_STEP_SCANNER && qn_scanner_isolates_lines(p->steps[i].scanner) && p->steps[i].behavior == QN_SPLIT_ISOLATED) {
+        if (p->steps[i].kind == QN_STEP_SCANNER && qn_scanner_isolates_lines(p->steps[i].scanner) &&
+            p->steps[i].behavior == QN_SPLIT_ISOLATED) {
             return true;
         }
     }
@@ -190,14 +194,16 @@ static quern_status read_metaspace(qn_pretokenizer *out, const qn_json *j, quern
     size_t len;
     QN_TRY(get_text(j, "pre_tokenizer", "replacement", &replacement, &len, err));
     if (strcmp(replacement, QN_BLANK) != 0) {
-        QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "tokenizer.json: pre_tokenizer Metaspace with another replacement than U+2581 is not supported");
+        QN_FAIL(err, QUERN_ERROR_UNSUPPORTED,
+                "tokenizer.json: pre_tokenizer Metaspace with another replacement than U+2581 is not supported");
     }
     if (scheme != NULL && strcmp(scheme, "first") == 0) {
         step.prepend = QN_PREPEND_FIRST;
     } else if ((scheme != NULL && strcmp(scheme, "never") == 0) || !qn_json_bool(qn_json_get(j, "add_prefix_space"), true)) {
         step.prepend = QN_PREPEND_NEVER;
     } else if (scheme != NULL && strcmp(scheme, "always") != 0) {
-        QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "tokenizer.json: pre_tokenizer Metaspace with prepend_scheme \"%s\" is not supported", scheme);
+        QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "tokenizer.json: pre_tokenizer Metaspace with prepend_scheme \"%s\" is not supported",
+                scheme);
     }
     QN_TRY(add_step(out, step, err));
     if (qn_json_bool(qn_json_get(j, "split"), true)) {
@@ -205,8 +211,9 @@ static quern_status read_metaspace(qn_pretokenizer *out, const qn_json *j, quern
         if (literal == NULL) {
             QN_FAIL_MEMORY(err, "a pre-tokenizer", QN_BLANK_LEN);
         }
-        status = add_step(out, (qn_step){.kind = QN_STEP_LITERAL, .literal = literal, .literal_len = QN_BLANK_LEN, .behavior = QN_SPLIT_MERGED_WITH_NEXT},
-                          err);
+        status = add_step(
+            out, (qn_step){.kind = QN_STEP_LITERAL, .literal = literal, .literal_len = QN_BLANK_LEN, .behavior = QN_SPLIT_MERGED_WITH_NEXT},
+            err);
         if (status != QUERN_OK) {
             qn_free(literal);
         }
@@ -301,7 +308,8 @@ static quern_status read_one_decoder(decoders *d, const qn_json *j, quern_error 
         const char *content = qn_json_string(qn_json_get(j, "content"), NULL);
         bool numbers = qn_json_int(qn_json_get(j, "start"), &start) && qn_json_int(qn_json_get(j, "stop"), &stop);
         if (!numbers || content == NULL || strcmp(content, " ") != 0 || start < 0 || start > 1000 || stop != 0 || !d->fused) {
-            QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "tokenizer.json: decoder Strip of anything but blanks at the front of the fused text is not supported");
+            QN_FAIL(err, QUERN_ERROR_UNSUPPORTED,
+                    "tokenizer.json: decoder Strip of anything but blanks at the front of the fused text is not supported");
         }
         d->strip = (uint32_t)start;
     } else {
@@ -347,10 +355,12 @@ static quern_status read_template(qn_surroundings *out, const qn_json *j, quern_
         const char *id = qn_json_string(qn_json_get(qn_json_get(item, "SpecialToken"), "id"), &len);
         const char **text = behind ? &out->after : &out->before;
         if (id == NULL) {
-            QN_FAIL(err, QUERN_ERROR_INVALID, "tokenizer.json: post_processor TemplateProcessing: piece %zu is neither SpecialToken nor Sequence", i);
+            QN_FAIL(err, QUERN_ERROR_INVALID,
+                    "tokenizer.json: post_processor TemplateProcessing: piece %zu is neither SpecialToken nor Sequence", i);
         }
         if (*text != NULL) {
-            QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "tokenizer.json: post_processor TemplateProcessing puts more than one token %s the text", behind ? "behind" : "before");
+            QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "tokenizer.json: post_processor TemplateProcessing puts more than one token %s the text",
+                    behind ? "behind" : "before");
         }
         *text = id;
         *(behind ? &out->after_len : &out->before_len) = len;
@@ -411,7 +421,8 @@ static void name_chars(quern_tokenizer *t)
         t->add_space_prefix = 1;
     } else if (p->n_steps == 0 && z->n_steps == 1 && is_show_blanks(&z->steps[0])) {
         t->add_space_prefix = 0;
-    } else if (z->n_steps == 0 && p->n_steps > 0 && p->steps[0].kind == QN_STEP_BLANKS && (p->n_steps == 1 || (p->n_steps == 2 && cuts_words(t)))) {
+    } else if (z->n_steps == 0 && p->n_steps > 0 && p->steps[0].kind == QN_STEP_BLANKS &&
+               (p->n_steps == 1 || (p->n_steps == 2 && cuts_words(t)))) {
         t->add_space_prefix = p->steps[0].prepend != QN_PREPEND_NEVER ? 1 : 0;
         t->prefix_differs = t->add_space_prefix == 1;
     }

@@ -18,7 +18,8 @@ static quern_status index_token(quern_tokenizer *t, uint32_t id, quern_error *er
     for (; t->index.slots[i].id_plus_1 != 0; i = (i + 1) & t->index.mask) {
         qn_text_slot slot = t->index.slots[i];
         const qn_token *other = &t->tokens[slot.id_plus_1 - 1];
-        if (slot.hash != (uint32_t)(hash >> 32) || !has_text(t, other, text, k->len) || qn_token_reachable(other) != qn_token_reachable(k)) {
+        if (slot.hash != (uint32_t)(hash >> 32) || !has_text(t, other, text, k->len) ||
+            qn_token_reachable(other) != qn_token_reachable(k)) {
             continue;
         }
         if (!qn_token_reachable(k)) {

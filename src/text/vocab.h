@@ -15,14 +15,14 @@ typedef struct qn_text_span {
 
 /* Everything is borrowed for the duration of the call. */
 typedef struct qn_vocab_spec {
-    const char *what;             /* names the source in messages */
-    const char *model;            /* "gpt2" (byte-level BPE) or "llama" (SentencePiece BPE), as tokenizer.ggml.model */
-    const char *pre;              /* tokenizer.ggml.pre; NULL where absent (byte-level BPE then fails: never a guess; SPM ignores it) */
+    const char *what;  /* names the source in messages */
+    const char *model; /* "gpt2" (byte-level BPE) or "llama" (SentencePiece BPE), as tokenizer.ggml.model */
+    const char *pre;   /* tokenizer.ggml.pre; NULL where absent (byte-level BPE then fails: never a guess; SPM ignores it) */
     const qn_text_span *tokens;
     size_t n_tokens;
-    const float *scores;          /* SPM; NULL otherwise */
-    const int32_t *types;         /* GGUF token types 1..6, NULL = all normal */
-    const qn_text_span *merges;   /* "left right" */
+    const float *scores;        /* SPM; NULL otherwise */
+    const int32_t *types;       /* GGUF token types 1..6, NULL = all normal */
+    const qn_text_span *merges; /* "left right" */
     size_t n_merges;
     int64_t bos_id, eos_id, unk_id, pad_id; /* -1 = none */
     int add_bos, add_eos, add_space_prefix; /* -1 = not said */

@@ -195,8 +195,8 @@ quern_status qn_builder_place(qn_vocab_builder *b)
         const qn_entry *e = &b->entries[i];
         qn_token *k = &t->tokens[e->id];
         if ((k->flags & QN_TOKEN_PRESENT) != 0) {
-            QN_FAIL(b->err, QUERN_ERROR_INVALID, "%s: tokens \"%.*s\" and \"%.*s\" share id %u", b->what, shown(k->len), b->pool.data + k->begin,
-                    shown(e->len), b->pool.data + e->begin, e->id);
+            QN_FAIL(b->err, QUERN_ERROR_INVALID, "%s: tokens \"%.*s\" and \"%.*s\" share id %u", b->what, shown(k->len),
+                    b->pool.data + k->begin, shown(e->len), b->pool.data + e->begin, e->id);
         }
         *k = (qn_token){.begin = e->begin, .len = e->len, .kind = e->kind, .flags = (uint8_t)(e->flags | QN_TOKEN_PRESENT)};
     }
@@ -266,7 +266,8 @@ done:
     return status;
 }
 
-quern_status qn_builder_merge(qn_vocab_builder *b, size_t rank, const char *left, size_t left_len, const char *right, size_t right_len, bool replace)
+quern_status qn_builder_merge(qn_vocab_builder *b, size_t rank, const char *left, size_t left_len, const char *right, size_t right_len,
+                              bool replace)
 {
     quern_status status = QUERN_OK;
     quern_tokenizer *t = b->t;
@@ -282,8 +283,8 @@ quern_status qn_builder_merge(qn_vocab_builder *b, size_t rank, const char *left
     }
     uint32_t result = qn_vocab_find_any(t, b->pool.data, b->pool.len);
     if (result == QN_NO_TOKEN) {
-        QN_FAIL(b->err, QUERN_ERROR_INVALID, "%s: merge %zu: its result \"%.*s\" is not in the vocabulary", b->what, rank, shown(b->pool.len),
-                b->pool.data);
+        QN_FAIL(b->err, QUERN_ERROR_INVALID, "%s: merge %zu: its result \"%.*s\" is not in the vocabulary", b->what, rank,
+                shown(b->pool.len), b->pool.data);
     }
     if (qn_token_reachable(&t->tokens[l]) && qn_token_reachable(&t->tokens[r]) && qn_token_reachable(&t->tokens[result])) {
         (void)qn_merge_table_add(&t->merges, l, r, (uint32_t)rank, result, replace);
@@ -321,7 +322,10 @@ static int compare_chars(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static bool is_one_char(const char *s, size_t n, uint32_t *cp) { return n > 0 && n <= 4 && qn_utf8_decode(s, n, cp) == n && *cp != QN_UTF8_INVALID; }
+static bool is_one_char(const char *s, size_t n, uint32_t *cp)
+{
+    return n > 0 && n <= 4 && qn_utf8_decode(s, n, cp) == n && *cp != QN_UTF8_INVALID;
+}
 
 uint32_t qn_vocab_part_symbol(const quern_tokenizer *t, const char *s, size_t n)
 {
@@ -334,7 +338,8 @@ uint32_t qn_vocab_part_symbol(const quern_tokenizer *t, const char *s, size_t n)
 }
 
 /* Calls `visit` for every cut of every reachable token between two characters. */
-static quern_status each_cut(qn_vocab_builder *b, quern_status (*visit)(qn_vocab_builder *b, void *user, uint32_t id, size_t cut), void *user)
+static quern_status each_cut(qn_vocab_builder *b, quern_status (*visit)(qn_vocab_builder *b, void *user, uint32_t id, size_t cut),
+                             void *user)
 {
     quern_status status = QUERN_OK;
     const quern_tokenizer *t = b->t;
@@ -347,8 +352,8 @@ static quern_status each_cut(qn_vocab_builder *b, quern_status (*visit)(qn_vocab
         uint32_t cp;
         for (size_t i = qn_utf8_decode(s, k->len, &cp); i < k->len; i += qn_utf8_decode(s + i, k->len - i, &cp)) {
             if (k->len > QN_SPM_PIECE_BYTES_MAX) {
-                QN_FAIL(b->err, QUERN_ERROR_UNSUPPORTED, "%s: token %u is %u bytes long, at most %d in a SentencePiece vocabulary", b->what, id,
-                        k->len, QN_SPM_PIECE_BYTES_MAX);
+                QN_FAIL(b->err, QUERN_ERROR_UNSUPPORTED, "%s: token %u is %u bytes long, at most %d in a SentencePiece vocabulary", b->what,
+                        id, k->len, QN_SPM_PIECE_BYTES_MAX);
             }
             QN_TRY(visit(b, user, id, i));
         }
@@ -390,7 +395,8 @@ static quern_status add_score_merge(qn_vocab_builder *b, void *user, uint32_t id
     const quern_tokenizer *t = b->t;
     const qn_token *k = &t->tokens[id];
     const char *s = t->pool + k->begin;
-    uint32_t left = qn_vocab_part_symbol(t, s, cut), right = left != QN_NO_TOKEN ? qn_vocab_part_symbol(t, s + cut, k->len - cut) : QN_NO_TOKEN;
+    uint32_t left = qn_vocab_part_symbol(t, s, cut),
+             right = left != QN_NO_TOKEN ? qn_vocab_part_symbol(t, s + cut, k->len - cut) : QN_NO_TOKEN;
     if (right == QN_NO_TOKEN) {
         return QUERN_OK;
     }
@@ -531,7 +537,8 @@ static void finish_chars(qn_vocab_builder *b)
 }
 
 /* The text by which an added token is found: normalized as the text will be, if it asks for that. */
-static quern_status normalized_text(qn_vocab_builder *b, const qn_added_entry *a, qn_marked_text work[2], qn_buf *out, size_t *begin, size_t *len)
+static quern_status normalized_text(qn_vocab_builder *b, const qn_added_entry *a, qn_marked_text work[2], qn_buf *out, size_t *begin,
+                                    size_t *len)
 {
     quern_status status = QUERN_OK;
     quern_tokenizer *t = b->t;
@@ -574,10 +581,13 @@ static quern_status finish_added(qn_vocab_builder *b)
         if (len == 0) {
             continue; /* cannot be seen in a text */
         }
-        specs[a->normalized][counts[a->normalized]++] = (qn_added_spec){
-            .token = {.id = a->id, .begin = (uint32_t)begin, .len = (uint32_t)len, .single_word = a->single_word, .left_strip = a->left_strip,
-                      .right_strip = a->right_strip},
-            .text = a->normalized ? NULL : t->pool + a->begin};
+        specs[a->normalized][counts[a->normalized]++] = (qn_added_spec){.token = {.id = a->id,
+                                                                                  .begin = (uint32_t)begin,
+                                                                                  .len = (uint32_t)len,
+                                                                                  .single_word = a->single_word,
+                                                                                  .left_strip = a->left_strip,
+                                                                                  .right_strip = a->right_strip},
+                                                                        .text = a->normalized ? NULL : t->pool + a->begin};
     }
     for (size_t i = 0; i < counts[1]; i++) { /* now that the buffer no longer moves */
         specs[1][i].text = texts.data + specs[1][i].token.begin;

@@ -19,8 +19,8 @@ typedef struct qn_added_entry {
 } qn_added_entry;
 
 typedef struct qn_vocab_builder {
-    quern_tokenizer *t;  /* owned until qn_builder_take */
-    const char *what;    /* names the source in messages */
+    quern_tokenizer *t; /* owned until qn_builder_take */
+    const char *what;   /* names the source in messages */
     quern_error *err;
     qn_buf pool;
     qn_entry *entries;
@@ -38,15 +38,18 @@ quern_tokenizer *qn_builder_take(qn_vocab_builder *b);
 quern_status qn_builder_check_id(const qn_vocab_builder *b, int64_t id, const char *text, size_t len);
 quern_status qn_builder_add(qn_vocab_builder *b, int64_t id, const char *text, size_t len, quern_token_kind kind, int flags);
 quern_status qn_builder_add_added(qn_vocab_builder *b, int64_t id, const char *text, size_t len, qn_added_entry like);
-/* Gives every id its entry; ids must not lie far beyond the number of entries, and no two entries share one. Texts are indexed as spelled. */
+/* Gives every id its entry; ids must not lie far beyond the number of entries, and no two entries share one. Texts are indexed as
+ * spelled. */
 quern_status qn_builder_place(qn_vocab_builder *b);
 /* Makes a placed token the unknown token. */
 void qn_builder_mark_unknown(qn_vocab_builder *b, uint32_t id);
 /* Marks the byte tokens <0x00> to <0xFF> among the normal ones. */
 void qn_builder_mark_bytes(qn_vocab_builder *b);
-/* Rule number `rank` of `n`: left + right. Both and their concatenation must be tokens; a rule that makes an unreachable token is left out. */
+/* Rule number `rank` of `n`: left + right. Both and their concatenation must be tokens; a rule that makes an unreachable token is
+ * left out. */
 quern_status qn_builder_merges_begin(qn_vocab_builder *b, size_t n);
-quern_status qn_builder_merge(qn_vocab_builder *b, size_t rank, const char *left, size_t left_len, const char *right, size_t right_len, bool replace);
+quern_status qn_builder_merge(qn_vocab_builder *b, size_t rank, const char *left, size_t left_len, const char *right, size_t right_len,
+                              bool replace);
 /* SentencePiece: every way to cut a token into two symbols is a merge, ranked by the token's score. */
 quern_status qn_builder_merges_from_scores(qn_vocab_builder *b, const float *scores);
 /* Turns texts into what they stand for, finds the symbols of bytes and characters, and makes the matchers of added tokens. */

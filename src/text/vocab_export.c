@@ -1,7 +1,7 @@
 /* vocab_export.c - a tokenizer as the arrays of GGUF metadata, such that reading them gives the same ids.
  *
- * Byte-level: merges in the order of their ranks. SentencePiece: GGUF has scores and merges whatever makes a token; so merges that came from
- * tokenizer.json are turned into scores only if they are all of those there can be, and ordered by their results.
+ * Byte-level: merges in the order of their ranks. SentencePiece: GGUF has scores and merges whatever makes a token; so merges that came
+ * from tokenizer.json are turned into scores only if they are all of those there can be, and ordered by their results.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -167,15 +167,17 @@ static quern_status scores_from_merges(const quern_tokenizer *t, size_t n_vocab,
     for (size_t i = 0; i < t->merges.n; i++) {
         uint32_t result = list[i].result;
         if (n_rules[result]++ > 0 && list[i - 1].result != result) {
-            QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "GGUF cannot say this order of merges: those that make token %u are not together", result);
+            QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "GGUF cannot say this order of merges: those that make token %u are not together",
+                    result);
         }
         o->scores[result] = n_rules[result] == 1 ? -(float)i : o->scores[result];
     }
     for (uint32_t id = 0; id < t->info.n_tokens; id++) {
         bool stray = false;
         if (qn_token_reachable(&t->tokens[id]) && (count_cuts(t, id, &stray) != n_rules[id] || stray)) {
-            QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "GGUF would merge what this tokenizer does not: token %u has %u merges of %zu possible ones", id,
-                    n_rules[id], count_cuts(t, id, &stray));
+            QN_FAIL(err, QUERN_ERROR_UNSUPPORTED,
+                    "GGUF would merge what this tokenizer does not: token %u has %u merges of %zu possible ones", id, n_rules[id],
+                    count_cuts(t, id, &stray));
         }
     }
 done:
@@ -247,11 +249,13 @@ static quern_status find_pre(const quern_tokenizer *t, const char **name, quern_
         *name = exception == QN_NO_TOKEN ? t->pre_name_merging : NULL;
     }
     if (exception != QN_NO_TOKEN) {
-        QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "GGUF cannot say ignore_merges for pre-tokenizer %s, and token %u is not what merging makes of its text",
+        QN_FAIL(err, QUERN_ERROR_UNSUPPORTED,
+                "GGUF cannot say ignore_merges for pre-tokenizer %s, and token %u is not what merging makes of its text",
                 t->pre_name_merging, exception);
     }
     if (*name == NULL) {
-        QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "GGUF has no name for this tokenizer's normalizer and pre_tokenizer (%s)", t->info.pre_tokenizer);
+        QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "GGUF has no name for this tokenizer's normalizer and pre_tokenizer (%s)",
+                t->info.pre_tokenizer);
     }
 done:
     return status;
@@ -260,7 +264,8 @@ done:
 static const char *note_of(const quern_tokenizer *t)
 {
     if (t->prefix_differs) {
-        return "GGUF readers put a blank in front of every text between two special tokens; this tokenizer does so only in front of the first, "
+        return "GGUF readers put a blank in front of every text between two special tokens; this tokenizer does so only in front of the "
+               "first, "
                "or where there is none";
     }
     for (size_t i = 0; i < t->added_raw.n; i++) {
@@ -269,7 +274,8 @@ static const char *note_of(const quern_tokenizer *t)
             return "GGUF cannot say that added tokens strip white space or match whole words only";
         }
     }
-    return t->added_normalized.n > 0 && t->normalizer.n_steps > 0 ? "GGUF cannot say that added tokens are looked for in normalized text" : NULL;
+    return t->added_normalized.n > 0 && t->normalizer.n_steps > 0 ? "GGUF cannot say that added tokens are looked for in normalized text"
+                                                                  : NULL;
 }
 
 static void point_spans(qn_text_span *spans, size_t n, const char **text)
@@ -295,9 +301,16 @@ quern_status qn_tokenizer_export(const quern_tokenizer *t, size_t n_vocab, qn_vo
     out->owned = o;
     qn_buf_init(&o->text, SIZE_MAX / 2);
     qn_vocab_spec *s = &out->spec;
-    *s = (qn_vocab_spec){.what = "tokenizer", .model = t->byte_level ? "gpt2" : "llama", .n_tokens = n_vocab, .bos_id = info->bos_id,
-                         .eos_id = info->eos_id, .unk_id = info->unk_id, .pad_id = info->pad_id, .add_bos = info->add_bos ? 1 : 0,
-                         .add_eos = info->add_eos ? 1 : 0, .add_space_prefix = t->byte_level ? -1 : t->add_space_prefix};
+    *s = (qn_vocab_spec){.what = "tokenizer",
+                         .model = t->byte_level ? "gpt2" : "llama",
+                         .n_tokens = n_vocab,
+                         .bos_id = info->bos_id,
+                         .eos_id = info->eos_id,
+                         .unk_id = info->unk_id,
+                         .pad_id = info->pad_id,
+                         .add_bos = info->add_bos ? 1 : 0,
+                         .add_eos = info->add_eos ? 1 : 0,
+                         .add_space_prefix = t->byte_level ? -1 : t->add_space_prefix};
     QN_TRY(write_tokens(t, n_vocab, o, err));
     if (t->byte_level) {
         QN_TRY(find_pre(t, &s->pre, err));

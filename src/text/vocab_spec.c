@@ -83,7 +83,8 @@ static quern_status add_merges(qn_vocab_builder *b, const qn_vocab_spec *s)
     QN_TRY(qn_builder_merges_begin(b, s->n_merges));
     for (size_t i = 0; i < s->n_merges; i++) {
         const qn_text_span *m = &s->merges[i];
-        const char *space = m->len > 1 ? memchr(m->data + 1, ' ', m->len - 1) : NULL; /* the alphabet has no blank, a left part is never empty */
+        const char *space = m->len > 1 ? memchr(m->data + 1, ' ', m->len - 1)
+                                       : NULL; /* the alphabet has no blank, a left part is never empty */
         if (space == NULL) {
             QN_FAIL(b->err, QUERN_ERROR_INVALID, "%s: merge %zu \"%.*s\": expected two tokens and a blank between them", s->what, i,
                     (int)(m->len < 100 ? m->len : 100), m->data);
@@ -114,8 +115,8 @@ static void set_bytes_pipeline(quern_tokenizer *t, const qn_pre *pre)
         set_normal_step(t, QN_NORMAL_NFC, "", "");
     }
     for (size_t i = 0; i < QN_PRE_SCANNERS_MAX && pre->scanners[i] != NULL; i++) {
-        t->pretokenizer.steps[t->pretokenizer.n_steps++] =
-            (qn_step){.kind = QN_STEP_SCANNER, .scanner = pre->scanners[i], .behavior = QN_SPLIT_ISOLATED};
+        t->pretokenizer.steps[t->pretokenizer.n_steps++] = (qn_step){
+            .kind = QN_STEP_SCANNER, .scanner = pre->scanners[i], .behavior = QN_SPLIT_ISOLATED};
     }
 }
 

@@ -63,6 +63,24 @@ static void json_round_trip(void **state)
     qn_buf_deinit(&b);
 }
 
+/* On request an integer beyond 64 bits becomes a real; its neighbours, and digits in strings, stay what they are. */
+static void json_wide_integers(void **state)
+{
+    (void)state;
+    static const char text[] = "[9223372036854775807,9223372036854775808,-1000000000000000019884624838656,\"99999999999999999999\\\"9\",1e2]";
+    qn_json *v;
+    quern_error err;
+    int64_t integer;
+    double real;
+    assert_int_equal(qn_json_parse(&v, text, sizeof text - 1, QN_JSON_WIDE_INTEGERS, "t", &err), QUERN_OK);
+    assert_true(qn_json_int(qn_json_at(v, 0), &integer) && integer == INT64_MAX);
+    assert_false(qn_json_int(qn_json_at(v, 1), &integer));
+    assert_true(qn_json_number(qn_json_at(v, 1), &real) && real > 9.2e18 && real < 9.3e18);
+    assert_true(qn_json_number(qn_json_at(v, 2), &real) && real < -9.9e29 && real > -1.1e30);
+    assert_string_equal(qn_json_string(qn_json_at(v, 3), NULL), "99999999999999999999\"9");
+    qn_json_free(v);
+}
+
 static void json_refuses(void **state)
 {
     (void)state;
@@ -225,6 +243,7 @@ int main(void)
         cmocka_unit_test(arena_aligns_and_respects_its_ceiling),
         cmocka_unit_test(json_round_trip),
         cmocka_unit_test(json_refuses),
+        cmocka_unit_test(json_wide_integers),
         cmocka_unit_test(utf8_strictness),
         cmocka_unit_test(half_round_trip),
         cmocka_unit_test(out_file_appears_only_when_committed),

@@ -1,11 +1,11 @@
 /* bench_ops.c - the speed of attention, of the row operations and of the sampler, as a share of what the machine can do in the same minute.
  *
- * usage: bench_ops [--isa NAME] [--threads N] [--dim 128] [--kv-heads 8] [--group 2] [--time SECONDS] [--clock cpu] [--only attention|rows|sampler]
- *                  [--json FILE --date YYYY-MM-DD]
+ * usage: bench_ops [--isa NAME] [--threads N] [--dim 128] [--kv-heads 8] [--group 2] [--time SECONDS] [--clock cpu]
+ *                  [--only attention|rows|sampler] [--json FILE --date YYYY-MM-DD]
  *
- * Attention of one token at depth reads each key and value once: the share is of the read bandwidth, the cache being several layers of at least
- * 4 x last-level cache together. Attention of 64 query rows (as the backend cuts a prefill) is arithmetic: the share is of the multiply-add peak.
- * (Float matrix products are in bench_matmul.) --clock cpu as in bench_matmul. */
+ * Attention of one token at depth reads each key and value once: the share is of the read bandwidth, the cache being several layers of
+ * at least 4 x last-level cache together. Attention of 64 query rows (as the backend cuts a prefill) is arithmetic: the share is of the
+ * multiply-add peak. (Float matrix products are in bench_matmul.) --clock cpu as in bench_matmul. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -150,8 +150,8 @@ static void take_yardsticks(bench *b, const void *memory, size_t bytes)
         ops += (double)y.sink[i];
     }
     b->peak_fma = ops / seconds;
-    printf("# %s, %zu threads: read %.1f GB/s over %zu MiB, f32 peak %.1f GFLOP/s\n", qn_isa_name(b->isa), b->o.n_threads, b->bandwidth * 1e-9, bytes >> 20,
-           b->peak_fma * 1e-9);
+    printf("# %s, %zu threads: read %.1f GB/s over %zu MiB, f32 peak %.1f GFLOP/s\n", qn_isa_name(b->isa), b->o.n_threads,
+           b->bandwidth * 1e-9, bytes >> 20, b->peak_fma * 1e-9);
 }
 
 static void report(bench *b, const char *what, const char *shape, double seconds, double rate, const char *unit, double limit)
@@ -276,8 +276,8 @@ typedef struct row_work {
     double sink;
 } row_work;
 
-static const char *const row_names[] = {"rms_norm 4096", "rms_norm 128", "add 4096", "silu_mul 4096", "rope_half 128", "rope_interleaved 128",
-                                        "kv_store f16 128", "argmax 152064", "exp_sum 152064"};
+static const char *const row_names[] = {"rms_norm 4096",        "rms_norm 128",     "add 4096",      "silu_mul 4096", "rope_half 128",
+                                        "rope_interleaved 128", "kv_store f16 128", "argmax 152064", "exp_sum 152064"};
 enum { N_ROW_NAMES = sizeof row_names / sizeof row_names[0], REPEATS = 100 };
 
 static void row_part(void *arg, qn_member m)
@@ -297,7 +297,7 @@ static void row_part(void *arg, qn_member m)
         case 5: ops->rope_interleaved(w->y, w->w, 128); break;
         case 6: ops->kv_store(QN_KV_FORMAT_F16, w->y, w->y + 4096, 0, 128, i % 64, w->x, w->w); break;
         case 7: w->sink += (double)ops->argmax(w->x, VOCAB); break;
-        default: w->sink += ops->exp_sum(w->x, VOCAB, 10.0f, 1.0); break;
+        default: w->sink += ops->exp_sum(NULL, w->x, VOCAB, 10.0f, 1.0); break;
         }
     }
 }
@@ -350,13 +350,17 @@ static void bench_sampler(bench *b)
         float top_p, typical_p;
         bool logprob;
     } settings[] = {
-        {"greedy", 0.0f, 0, 1.0f, 1.0f, false},           {"top-k 20, top-p 0.8", 0.7f, 20, 0.8f, 1.0f, false},
-        {"the same, logprob", 0.7f, 20, 0.8f, 1.0f, true}, {"top-k 5000", 1.0f, 5000, 1.0f, 1.0f, false},
-        {"top-p 0.95", 1.0f, 0, 0.95f, 1.0f, false},       {"temperature alone", 1.0f, 0, 1.0f, 1.0f, false},
+        {"greedy", 0.0f, 0, 1.0f, 1.0f, false},
+        {"top-k 20, top-p 0.8", 0.7f, 20, 0.8f, 1.0f, false},
+        {"the same, logprob", 0.7f, 20, 0.8f, 1.0f, true},
+        {"top-k 5000", 1.0f, 5000, 1.0f, 1.0f, false},
+        {"top-p 0.95", 1.0f, 0, 0.95f, 1.0f, false},
+        {"temperature alone", 1.0f, 0, 1.0f, 1.0f, false},
         {"typical 0.95", 1.0f, 0, 1.0f, 0.95f, false},
     };
     sampler_work w = {.logits = allocate(VOCAB * sizeof(float))};
-    for (size_t i = 0; i < VOCAB; i++) { /* about as a model's: a bell of width 3, the best around 13 above the middle */
+    for (size_t i = 0; i < VOCAB;
+         i++) { /* a bell of width 3, the best about 13 above the middle: flatter than a model's, so slower than usual */
         w.logits[i] = 3.0f * (random_float() + random_float() + random_float() + random_float() + random_float() + random_float()) / 1.4f;
     }
     for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
@@ -393,8 +397,9 @@ static void write_json(const bench *b)
     (void)qn_json_set(root, "date", qn_json_new_string(b->o.date));
     (void)qn_json_set(root, "machine", machine);
     (void)qn_json_set(root, "version", qn_json_new_string("quern"));
-    (void)qn_json_set(root, "what", qn_json_new_string("Operations alone, random data; shares are of the read bandwidth (one token) and of the float32 "
-                                                       "multiply-add peak (64 query rows) measured in the same run."));
+    (void)qn_json_set(root, "what",
+                      qn_json_new_string("Operations alone, random data; shares are of the read bandwidth (one token) and of the float32 "
+                                         "multiply-add peak (64 query rows) measured in the same run."));
     (void)qn_json_set(root, "command", qn_json_new_string("build/bench_ops --json FILE --date YYYY-MM-DD"));
     (void)qn_json_set(root, "rows", qn_json_clone(b->rows));
     (void)qn_json_set(root, "notes", qn_json_new_array());

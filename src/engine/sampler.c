@@ -8,20 +8,20 @@
  *   frequency
  *   bias       logit + bias, in the order of the list
  *   greedy     temperature 0 ends here: the first token of the order
- *   weights    w = exp((logit - largest) * (1 / temperature)), in double; every later stage sees the probabilities of what is left, made to sum to 1
+ *   weights    w = exp((logit - largest) * (1 / temperature)), in double, 0 below e^-700; every later stage sees the probabilities p of
+ *              what is left, made to sum to 1
  *   top-k      the first k of the order
  *   typical    tokens by |-ln p - entropy|, smaller first, then in the order: the fewest whose p sum to typical_p or more, at least one
  *   top-p      the fewest first ones of the order whose p sum to top_p or more, at least one
  *   min-p      those with w >= min_p * (the largest w that is left)
- *   draw       u uniform in [0, 1) from 53 random bits, one a token whatever is left: the first token at which the running sum of p exceeds u;
- *              tokens in the order where top-k, typical or top-p is on, else by id
+ *   draw       u uniform in [0, 1) from 53 random bits, one a token whatever is left: the first token at which the running sum of p
+ *              exceeds u; tokens in the order where top-k, typical or top-p is on, else by id
  * The logarithm of probability that is reported comes from the logits as they came.
  *
  * Invariant: a call that fails leaves the random state and the counts as they were.
  */
 #include "quern/sampling.h"
 
-#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -29,6 +29,7 @@
 #include "base/error.h"
 #include "kernels/ops.h"
 #include "kernels/vmath.h"
+#include "kernels/vmath_exp64.h"
 
 /* How often each token occurred, and which did. `ids` may hold tokens whose count fell back to zero; `listed` says what is in it. */
 typedef struct token_counts {
@@ -52,11 +53,17 @@ struct quern_sampler {
     token_counts window, answer; /* count is NULL where the penalty is off */
     int32_t *recent;             /* ring of penalty_window tokens, NULL if all count */
     size_t n_recent, recent_at;
-    float *unmodified;           /* (n_vocab) logits as they came, if penalties or bias change them */
-    candidate *candidates, *spare; /* (cap) each */
-    double *weights;             /* (cap), of candidates */
+    float *unmodified;     /* (n_vocab) logits as they came, if penalties or bias change them */
+    candidate *candidates; /* (cap) */
+    double *weights;       /* (cap), of candidates */
+    union {
+        candidate *candidates; /* for sorting */
+        double *terms;         /* weights by id */
+    } scratch;                 /* (cap) */
     size_t cap;
 };
+
+_Static_assert(sizeof(candidate) <= sizeof(double), "scratch holds either");
 
 /* Up to this k the best are kept in a heap while the logits are read once; above, radix selection reads them three times whatever k is. */
 enum { HEAP_MAX = 1024, WINDOW_MAX = 1 << 20 };
@@ -65,7 +72,8 @@ enum { HEAP_MAX = 1024, WINDOW_MAX = 1 << 20 };
 
 quern_sampling quern_sampling_default(void)
 {
-    return (quern_sampling){.temperature = 0.0f, .top_k = 0, .top_p = 1.0f, .min_p = 0.0f, .typical_p = 1.0f, .repeat_penalty = 1.0f, .penalty_window = -1};
+    return (quern_sampling){
+        .temperature = 0.0f, .top_k = 0, .top_p = 1.0f, .min_p = 0.0f, .typical_p = 1.0f, .repeat_penalty = 1.0f, .penalty_window = -1};
 }
 
 static bool is_fraction(float x) { return x >= 0.0f && x <= 1.0f; }
@@ -109,7 +117,8 @@ quern_status quern_sampling_check(const quern_sampling *s, size_t n_vocab, quern
             QN_FAIL(err, QUERN_ERROR_USAGE, "logit_bias names token %d; the vocabulary has ids 0 to %zu", b->id, n_vocab - 1);
         }
         if (!(b->bias <= 1e6f && (b->bias >= -1e6f || b->bias == -INFINITY))) {
-            QN_FAIL(err, QUERN_ERROR_USAGE, "logit_bias of token %d must be between -1e6 and 1e6 or -infinity, not %g", b->id, (double)b->bias);
+            QN_FAIL(err, QUERN_ERROR_USAGE, "logit_bias of token %d must be between -1e6 and 1e6 or -infinity, not %g", b->id,
+                    (double)b->bias);
         }
     }
 done:
@@ -231,9 +240,9 @@ quern_status quern_sampler_create(quern_sampler **out, const quern_sampling *set
         s->factor = 1.0 / (double)settings->temperature;
         s->cap = settings->top_k > 0 && (size_t)settings->top_k < n_vocab ? (size_t)settings->top_k : n_vocab;
         s->candidates = qn_malloc_array(s->cap, sizeof *s->candidates);
-        s->spare = qn_malloc_array(s->cap, sizeof *s->spare);
+        s->scratch.terms = qn_malloc_array(s->cap, sizeof *s->scratch.terms);
         s->weights = qn_malloc_array(s->cap, sizeof *s->weights);
-        ok = ok && s->candidates != NULL && s->spare != NULL && s->weights != NULL;
+        ok = ok && s->candidates != NULL && s->scratch.terms != NULL && s->weights != NULL;
     }
     if (!ok) {
         QN_FAIL(err, QUERN_ERROR_MEMORY, "out of memory: a sampler for %zu tokens", n_vocab);
@@ -255,7 +264,7 @@ void quern_sampler_destroy(quern_sampler *s)
     qn_free(s->recent);
     qn_free(s->unmodified);
     qn_free(s->candidates);
-    qn_free(s->spare);
+    qn_free(s->scratch.terms);
     qn_free(s->weights);
     qn_free(s);
 }
@@ -506,51 +515,84 @@ static int32_t draw(quern_sampler *s, size_t n)
     return s->candidates[i].id;
 }
 
-/* Fills candidates and weights for the later stages; returns how many. */
-static size_t gather(quern_sampler *s, const float *logits, float top)
+static double weight_of(const quern_sampler *s, float logit, float top) { return qn_exp_term(((double)logit - (double)top) * s->factor); }
+
+static size_t gather_top_k(quern_sampler *s, const float *logits, float top)
 {
-    const quern_sampling *p = &s->settings;
-    size_t n = s->n_vocab, kept = 0;
-    if (s->cap < n) {
-        if (s->cap <= HEAP_MAX) {
-            select_by_heap(s->candidates, s->cap, logits, n);
-        } else {
-            select_by_radix(s->candidates, s->spare, s->cap, logits, n);
-        }
-        kept = s->cap;
+    if (s->cap <= HEAP_MAX) {
+        select_by_heap(s->candidates, s->cap, logits, s->n_vocab);
     } else {
-        float least = -FLT_MAX;
-        if (p->typical_p >= 1.0f && p->top_p < 1.0f) {
-            /* Of n tokens whose weights sum to Z >= 1, those below (1 - top_p) / (2 n) sum to less than half of (1 - top_p) Z: top-p is reached before
-             * any of them, and the other half is far more than what rounding moves. They need no place in the order. */
-            double z = qn_log((1.0 - (double)p->top_p) / (2.0 * (double)n)) / s->factor;
-            least = (float)((double)top + z);
-        }
-        for (size_t i = 0; i < n; i++) {
-            if (logits[i] >= least) {
-                s->candidates[kept++] = (candidate){logits[i], (int32_t)i};
-            }
-        }
-        if (p->typical_p < 1.0f || p->top_p < 1.0f) {
-            sort_candidates(s->candidates, s->spare, kept);
+        select_by_radix(s->candidates, s->scratch.candidates, s->cap, logits, s->n_vocab);
+    }
+    for (size_t i = 0; i < s->cap; i++) {
+        s->weights[i] = weight_of(s, s->candidates[i].logit, top);
+    }
+    return s->cap;
+}
+
+/* All tokens; in order if `ordered`, else by id. */
+static size_t gather_all(quern_sampler *s, const float *logits, float top, bool ordered)
+{
+    for (size_t i = 0; i < s->n_vocab; i++) {
+        s->candidates[i] = (candidate){logits[i], (int32_t)i};
+    }
+    if (!ordered) {
+        (void)s->ops->exp_sum(s->weights, logits, s->n_vocab, top, s->factor);
+        return s->n_vocab;
+    }
+    sort_candidates(s->candidates, s->scratch.candidates, s->n_vocab);
+    (void)s->ops->exp_sum(s->scratch.terms, logits, s->n_vocab, top, s->factor);
+    for (size_t i = 0; i < s->n_vocab; i++) {
+        s->weights[i] = s->scratch.terms[s->candidates[i].id];
+    }
+    return s->n_vocab;
+}
+
+/* The tokens among which top-p will find its share, in order; *total is the sum of all tokens' weights. Tokens are put into bins by the
+ * first digit of their key; bins are taken until their weights surely reach the share, so that only a nucleus is sorted and not the
+ * vocabulary. */
+static size_t gather_nucleus(quern_sampler *s, const float *logits, float top, double *total)
+{
+    double bin[RADIX_SIZE] = {0}, sum = 0.0;
+    *total = s->ops->exp_sum(s->scratch.terms, logits, s->n_vocab, top, s->factor);
+    for (size_t i = 0; i < s->n_vocab; i++) {
+        bin[digit(descending_key(logits[i]), RADIX_PASSES - 1)] += s->scratch.terms[i];
+    }
+    uint32_t last = 0;
+    double enough = (double)s->settings.top_p * *total * (1.0 + 1e-9); /* far more than sums in another order differ by */
+    while (last + 1 < RADIX_SIZE && (sum += bin[last]) < enough) {
+        last++;
+    }
+    size_t n = 0;
+    for (size_t i = 0; i < s->n_vocab; i++) {
+        if (digit(descending_key(logits[i]), RADIX_PASSES - 1) <= last) {
+            s->candidates[n++] = (candidate){logits[i], (int32_t)i};
         }
     }
-    for (size_t i = 0; i < kept; i++) {
-        s->weights[i] = qn_exp(((double)s->candidates[i].logit - (double)top) * s->factor);
+    sort_candidates(s->candidates, s->scratch.candidates, n);
+    for (size_t i = 0; i < n; i++) {
+        s->weights[i] = weight_of(s, s->candidates[i].logit, top);
     }
-    return kept;
+    return n;
 }
 
 static int32_t choose(quern_sampler *s, const float *logits, float top)
 {
     const quern_sampling *p = &s->settings;
-    size_t n = gather(s, logits, top);
-    bool all = s->cap == s->n_vocab && p->typical_p >= 1.0f;
+    size_t n;
+    double total = -1.0; /* of the weights that top_p is a share of, where it is not the sum of what is left */
+    if (s->cap < s->n_vocab) {
+        n = gather_top_k(s, logits, top);
+    } else if (p->top_p < 1.0f && p->typical_p >= 1.0f) {
+        n = gather_nucleus(s, logits, top, &total);
+    } else {
+        n = gather_all(s, logits, top, p->typical_p < 1.0f);
+    }
     if (p->typical_p < 1.0f) {
         n = keep_typical(s, n, top);
     }
     if (p->top_p < 1.0f) {
-        n = keep_top_p(s, n, all ? s->ops->exp_sum(logits, s->n_vocab, top, s->factor) : sum_of(s->weights, n));
+        n = keep_top_p(s, n, total >= 0.0 ? total : sum_of(s->weights, n));
     }
     if (p->min_p > 0.0f) {
         n = keep_min_p(s, n);
@@ -592,7 +634,7 @@ quern_status quern_sampler_sample(quern_sampler *s, float *logits, int32_t *id, 
     *id = s->settings.temperature > 0.0f ? choose(s, logits, logits[largest]) : (int32_t)largest;
     if (logprob != NULL) {
         float top = unmodified[largest_unmodified];
-        *logprob = (float)((double)unmodified[*id] - (double)top - qn_log(s->ops->exp_sum(unmodified, s->n_vocab, top, 1.0)));
+        *logprob = (float)((double)unmodified[*id] - (double)top - qn_log(s->ops->exp_sum(NULL, unmodified, s->n_vocab, top, 1.0)));
     }
     window_add(s, *id);
     if (s->answer.count != NULL) {

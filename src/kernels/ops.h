@@ -1,7 +1,7 @@
 /* ops.h - the contract of everything that is no matrix product: norms, rope, attention, activation functions, copies.
  *
- * All of these give the same bits on every instruction set. Sums over a row use the 16-lane order and tree of matmul.h. Elementary functions are
- * the project's own (vmath.h): the same float operations in scalar and vector form.
+ * All of these give the same bits on every instruction set. Sums over a row use the 16-lane order and tree of matmul.h. Elementary
+ * functions are the project's own (vmath.h): the same float operations in scalar and vector form.
  */
 #ifndef QN_KERNELS_OPS_H
 #define QN_KERNELS_OPS_H
@@ -54,8 +54,8 @@ typedef struct qn_attn_args {
  * l = fmaf(l, f, l_c * g), o[d] = fmaf(o[d], f, o_c[d] * g), m = M. At the end out[d] = o[d] / l. */
 typedef struct qn_ops {
     qn_isa isa;
-    /* y[i] = x[i] * r * w[i] with r = 1 / sqrtf(sum(x^2)/n + eps): two products in this order, sum in 16 lanes by fmaf. w may be NULL (all ones).
-     * In place allowed. */
+    /* y[i] = x[i] * r * w[i] with r = 1 / sqrtf(sum(x^2)/n + eps): two products in this order, sum in 16 lanes by fmaf. w may be NULL
+     * (all ones). In place allowed. */
     void (*rms_norm)(float *y, const float *x, const float *w, size_t n, float eps);
     /* y[i] += x[i] */
     void (*add)(float *y, const float *x, size_t n);
@@ -66,18 +66,19 @@ typedef struct qn_ops {
     void (*rope_half)(float *head, const float *cos_sin, size_t n_rot);
     void (*rope_interleaved)(float *head, const float *cos_sin, size_t n_rot);
     /* Stores one position's K and V of one kv head into the layer's page parts (k_page/v_page as in qn_kv_view), slot 0..63. */
-    void (*kv_store)(qn_kv_format format, void *k_page, void *v_page, size_t kv_head, size_t head_dim, size_t slot, const float *k, const float *v);
+    void (*kv_store)(qn_kv_format format, void *k_page, void *v_page, size_t kv_head, size_t head_dim, size_t slot, const float *k,
+                     const float *v);
     void (*attention)(const qn_attn_args *args);
     /* Partial form for splitting over chunks: computes chunks [c0, c1) only; ml (n_queries, 2) receives m and l, out the unnormalised o.
      * A query without visible keys in the range gets m = -INFINITY, l = 0, o = 0. */
     void (*attention_partial)(const qn_attn_args *args, size_t c0, size_t c1, float *ml);
-    /* Appends one chunk's partial result (ml_part, o_part) to what stands before it (ml, o) by the rule above; a side with l = 0 (no visible keys)
-     * takes no part. attention_partial for single chunks, merged in order, then o[d] / l: the bits of attention. */
+    /* Appends one chunk's partial result (ml_part, o_part) to what stands before it (ml, o) by the rule above; a side with l = 0 (no
+     * visible keys) takes no part. attention_partial for single chunks, merged in order, then o[d] / l: the bits of attention. */
     void (*attention_merge)(float ml[2], float *o, const float ml_part[2], const float *o_part, size_t head_dim);
-    /* Sum of exp((x[i] - max) * factor) in double, max the largest element, factor > 0: 8 lanes, lane l takes elements i mod 8 in order, then the tree
-     * s4[l] = lane[l] + lane[l+4], s2[l] = s4[l] + s4[l+2], s2[0] + s2[1]. Exponents below -700 count as -700 (such terms vanish beside the
-     * exp(0) of the largest). */
-    double (*exp_sum)(const float *x, size_t n, float max, double factor);
+    /* terms[i] = exp((x[i] - max) * factor) in double, 0 where the exponent is below -700, and their sum: 8 lanes, lane l takes elements
+     * i mod 8 in order, then the tree s4[l] = lane[l] + lane[l+4], s2[l] = s4[l] + s4[l+2], s2[0] + s2[1]. max is the largest element,
+     * factor > 0; terms may be NULL. */
+    double (*exp_sum)(double *terms, const float *x, size_t n, float max, double factor);
     /* The largest element's lowest index; NaN counts as larger than everything and is returned. */
     size_t (*argmax)(const float *x, size_t n);
 } qn_ops;

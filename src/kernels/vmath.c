@@ -1,7 +1,7 @@
 /* vmath.c - scalar exp, log, pow, sin and cos.
  *
- * Owns the double precision functions and the scalar form of qn_expf; the vector forms come from vmath_exp.inc in each instruction set's file.
- * Uses nothing of the C library but fma, fmaf, rint and sqrt, which are correctly rounded everywhere. Polynomial coefficients are
+ * Owns the double precision functions and the scalar form of qn_expf; the vector forms come from vmath_exp.inc in each instruction set's
+ * file. Uses nothing of the C library but fma, fmaf, rint and sqrt, which are correctly rounded everywhere. Polynomial coefficients are
  * minimax fits made for this file (Remez exchange at 220 bits), rounded to the working precision.
  *
  * Invariant: no result depends on the C library, the compiler's contraction or the instruction set.
@@ -48,7 +48,8 @@ static double power_of_two(int n) { return qn_f64_from_bits((uint64_t)(n + 1023)
 /* exp(high + low), |low| far below high; high within [-746, 710]. */
 static double exp_of_sum(double high, double low)
 {
-    double t, p = qn_exp_core(high, low, &t);
+    double t, p;
+    QN_EXP_CORE(double, high, low, p, t);
     int exponent = (int)(t - QN_EXP_MAGIC), half = exponent / 2;
     return p * power_of_two(half) * power_of_two(exponent - half); /* in two steps, so that a subnormal result is rounded once */
 }
@@ -155,9 +156,9 @@ void qn_sincos(double x, double *sine, double *cosine)
         *sine = *cosine = (double)NAN;
         return;
     }
-    /* r = x - n pi/2 with pi/2 in three parts of 53 bits. The first step is exact: x (unless n is 0) and n * part are multiples of 2^-53 and
-     * the difference is below 1. Of all doubles up to 2^31 none lies nearer than about 2^-60 to a multiple of pi/2, and what is dropped is
-     * below 2^-130. */
+    /* r = x - n pi/2 with pi/2 in three parts of 53 bits. The first step is exact: x (unless n is 0) and n * part are multiples of 2^-53
+     * and the difference is below 1. Of all doubles up to 2^31 none lies nearer than about 2^-60 to a multiple of pi/2, and what is
+     * dropped is below 2^-130. */
     double n = rint(x * 0x1.45f306dc9c883p-1);
     double a = fma(-n, 0x1.921fb54442d18p+0, x);
     double b = -n * 0x1.1a62633145c07p-54;

@@ -1,5 +1,6 @@
-/* vmath_exp64.h - the heart of double precision exp, stated once for vmath.c and for the loops over whole vocabularies, which compilers turn into
- * vector code. No fma in it, so that it is as fast where fma is a library call; with contraction off, scalar and vector form give the same bits.
+/* vmath_exp64.h - the heart of double precision exp, stated once for vmath.c and for the loops over whole vocabularies in the files of each
+ * instruction set. No fma in it, so that it is as fast where fma is a library call; with contraction off, scalar and vector form give
+ * the same bits.
  */
 #ifndef QN_KERNELS_VMATH_EXP64_H
 #define QN_KERNELS_VMATH_EXP64_H
@@ -26,36 +27,36 @@ static inline uint64_t qn_f64_to_bits(double d)
     return u;
 }
 
-/* Returns p, and t = n + QN_EXP_MAGIC, such that exp(high + low) = p * 2^n. high within [-746, 710], |low| far below. */
-static inline double qn_exp_core(double high, double low, double *t_out)
-{
-    double t = high * 0x1.71547652b82fep+0 + QN_EXP_MAGIC; /* rounds to an integer */
-    double n = t - QN_EXP_MAGIC;
-    double r_high = high - n * QN_LN2_HIGH; /* exact */
-    double r_low = low - n * QN_LN2_LOW;
-    double r = r_high + r_low;
-    double c = (r_high - r) + r_low; /* what r lost */
-    double q = 0x1.ad7f3bff5e838p-26;
-    q = q * r + 0x1.28ad9b8acd18fp-22;
-    q = q * r + 0x1.71df25b4ce703p-19;
-    q = q * r + 0x1.a01999e25d2b6p-16;
-    q = q * r + 0x1.a01a012a0e777p-13;
-    q = q * r + 0x1.6c16c18438b2cp-10;
-    q = q * r + 0x1.1111111127d1p-7;
-    q = q * r + 0x1.555555555083ep-5;
-    q = q * r + 0x1.55555555554f9p-3;
-    q = q * r + 0x1.000000000000ap-1;
-    *t_out = t;
-    return 1.0 + (r + (r * r * q + (c + c * r)));
-}
+/* p and t such that exp(high + low) = p * 2^n and t = n + QN_EXP_MAGIC; high within [-746, 710], |low| far below. V is double or a
+ * vector of doubles (the attribute vector_size), high and low are names. */
+#define QN_EXP_CORE(V, high, low, p, t) \
+    do { \
+        (t) = (high)*0x1.71547652b82fep+0 + QN_EXP_MAGIC; /* rounds to an integer */ \
+        V core_n = (t)-QN_EXP_MAGIC; \
+        V core_high = (high)-core_n * QN_LN2_HIGH; /* exact */ \
+        V core_low = (low)-core_n * QN_LN2_LOW; \
+        V core_r = core_high + core_low; \
+        V core_c = (core_high - core_r) + core_low; /* what r lost */ \
+        V core_q = core_r * 0x1.ad7f3bff5e838p-26 + 0x1.28ad9b8acd18fp-22; \
+        core_q = core_q * core_r + 0x1.71df25b4ce703p-19; \
+        core_q = core_q * core_r + 0x1.a01999e25d2b6p-16; \
+        core_q = core_q * core_r + 0x1.a01a012a0e777p-13; \
+        core_q = core_q * core_r + 0x1.6c16c18438b2cp-10; \
+        core_q = core_q * core_r + 0x1.1111111127d1p-7; \
+        core_q = core_q * core_r + 0x1.555555555083ep-5; \
+        core_q = core_q * core_r + 0x1.55555555554f9p-3; \
+        core_q = core_q * core_r + 0x1.000000000000ap-1; \
+        (p) = 1.0 + (core_r + (core_r * core_r * core_q + (core_c + core_c * core_r))); \
+    } while (0)
 
-/* exp(z) for z <= 0, with everything below -700 taken for -700 (1e-304: nothing beside an exp(0) in the same sum). The result is never subnormal, so one
- * factor 2^n does. */
+/* exp(z) for z <= 0, with 0 for everything below -700 (1e-304: nothing beside an exp(0) in the same sum). The result is never subnormal,
+ * so one factor 2^n does. A NaN gives a NaN. */
 static inline double qn_exp_term(double z)
 {
-    z = z < -700.0 ? -700.0 : z;
-    double t, p = qn_exp_core(z, 0.0, &t);
-    return p * qn_f64_from_bits((qn_f64_to_bits(t) + 1023u) << 52); /* n stands in the low bits of t */
+    double t, p, zero = 0.0;
+    QN_EXP_CORE(double, z, zero, p, t);
+    double e = p * qn_f64_from_bits((qn_f64_to_bits(t) + 1023u) << 52); /* n stands in the low bits of t */
+    return z < -700.0 ? 0.0 : e;
 }
 
 #endif

@@ -1,5 +1,5 @@
-/* cmocka.h - the few pieces of cmocka that the kernel tests use, for cross builds: a target's cmocka is seldom installed beside its compiler.
- * A failed assertion ends the program with exit 1; skip() is counted as in cmocka. Used by tools/check-aarch64.sh only. */
+/* cmocka.h - the few pieces of cmocka that the kernel tests use, for cross builds: a target's cmocka is seldom installed beside its
+ * compiler. A failed assertion ends the program with exit 1; skip() is counted as in cmocka. Used by tools/check-aarch64.sh only. */
 #ifndef QN_TESTS_CROSS_CMOCKA_H
 #define QN_TESTS_CROSS_CMOCKA_H
 
@@ -14,7 +14,10 @@ struct CMUnitTest {
     const char *name;
     void (*test)(void **state);
 };
-#define cmocka_unit_test(f) {#f, f}
+#define cmocka_unit_test(f) \
+    { \
+#f, f \
+    }
 
 static jmp_buf cross_skip;
 

@@ -1,4 +1,5 @@
-/* test_ops.c - the scalar ops against plain formulas in double, and every instruction set this machine has against scalar for equal bits. */
+/* test_ops.c - the scalar ops against plain formulas in double, and every instruction set this machine has against scalar for equal
+ * bits. */
 #include "qn_test.h"
 
 #include <math.h>
@@ -238,7 +239,8 @@ static void silu_over_all_floats(const qn_ops *ops, const qn_ops *scalar)
 static void merge_of_one_level(const qn_ops *ops, const qn_ops *scalar)
 {
     for (uint32_t u = 0; u <= 0x7f800000u; u += 1021) {
-        float x = -qn_f32_from_bits(u), part[2] = {x, 1.0f}, got_ml[2] = {0.0f, 1.0f}, want_ml[2] = {0.0f, 1.0f}, got = 0.0f, want = 0.0f, one = 1.0f;
+        float x = -qn_f32_from_bits(u), part[2] = {x, 1.0f}, got_ml[2] = {0.0f, 1.0f}, want_ml[2] = {0.0f, 1.0f}, got = 0.0f, want = 0.0f,
+              one = 1.0f;
         ops->attention_merge(got_ml, &got, part, &one, 1);
         scalar->attention_merge(want_ml, &want, part, &one, 1);
         assert_same(got_ml, want_ml, 2, "attention_merge m and l", ops->isa);
@@ -299,9 +301,16 @@ static void exp_sum_of_one_level(const qn_ops *ops, const qn_ops *scalar)
         for (size_t i = 0; i < n; i++) {
             slow += exp(((double)x[i] - (double)max) * factor);
         }
-        want = scalar->exp_sum(x, n, max, factor);
-        double got = ops->exp_sum(x, n, max, factor);
+        static double got_terms[20008], want_terms[20008];
+        memset(got_terms, 0x55, sizeof got_terms);
+        memset(want_terms, 0x55, sizeof want_terms);
+        want = scalar->exp_sum(want_terms, x, n, max, factor);
+        double got = ops->exp_sum(got_terms, x, n, max, factor);
         assert_memory_equal(&got, &want, sizeof got);
+        assert_memory_equal(got_terms, want_terms, sizeof got_terms);
+        got = ops->exp_sum(NULL, x, n, max, factor);
+        assert_memory_equal(&got, &want, sizeof got);
+        assert_true(n < 50 || got_terms[49] == 0.0);
         assert_true(fabs(got / slow - 1.0) < 1e-13);
     }
 }
@@ -320,7 +329,12 @@ static void kv_store_of_one_level(const qn_ops *ops, const qn_ops *scalar)
                     k[d] = any_float() * 1e4f; /* some beyond the float16 range, some below */
                     v[d] = any_float() * (slot % 2 ? 1e-6f : 1.0f);
                 }
-                k[0] = slot == 0 ? INFINITY : slot == 1 ? 65519.996f : slot == 2 ? 65520.0f : slot == 3 ? -0x1.002p0f : slot == 4 ? 0x1.006p0f : NAN;
+                k[0] = slot == 0   ? INFINITY
+                       : slot == 1 ? 65519.996f
+                       : slot == 2 ? 65520.0f
+                       : slot == 3 ? -0x1.002p0f
+                       : slot == 4 ? 0x1.006p0f
+                                   : NAN;
                 ops->kv_store((qn_kv_format)format, k1, v1, slot % 2, dim, slot, k, v);
                 scalar->kv_store((qn_kv_format)format, k2, v2, slot % 2, dim, slot, k, v);
             }
@@ -427,7 +441,8 @@ static void attention_of_one_level(const qn_ops *ops, const qn_ops *scalar)
             case_deinit(&t);
         }
         static const size_t n_mixed[] = {2, 6, 7, 12, 13, 47, 48, 49, 112};
-        for (size_t m = 0; m < sizeof n_mixed / sizeof n_mixed[0]; m++) { /* prefill: three heads of consecutive tokens; then any positions at all */
+        for (size_t m = 0; m < sizeof n_mixed / sizeof n_mixed[0];
+             m++) { /* prefill: three heads of consecutive tokens; then any positions at all */
             case_init(&t, &c, m % 2, n_mixed[m]);
             for (int mixed = 0; mixed < 3; mixed++) {
                 size_t start = border_positions[random_bits() % 15], window = mixed == 1 ? 100 : 2000;

@@ -1,4 +1,5 @@
-/* test_sampling.c - the sampler against a slow reference that follows the definitions step by step, draw by draw; statistics, recorded sequences, errors. */
+/* test_sampling.c - the sampler against a slow reference that follows the definitions step by step, draw by draw; statistics, recorded
+ * sequences, errors. */
 #include "qn_test.h"
 
 #include <math.h>
@@ -240,9 +241,10 @@ static void sampler_follows_the_definitions(void **state)
             int32_t want = reference_sample(&r, given, &want_logprob);
             assert_ok(quern_sampler_sample(s, logits, &id, i % 2 ? &logprob : NULL, &err));
             if (id != want) {
-                fail_msg("round %d, draw %d: token %d, reference %d of %zu left; n %zu, temperature %g, top_k %d, top_p %g, min_p %g, typical_p %g, repeat %g",
-                         round, i, id, want, r.n_left, n, (double)r.s.temperature, r.s.top_k, (double)r.s.top_p, (double)r.s.min_p, (double)r.s.typical_p,
-                         (double)r.s.repeat_penalty);
+                fail_msg("round %d, draw %d: token %d, reference %d of %zu left; n %zu, temperature %g, top_k %d, top_p %g, min_p %g, "
+                         "typical_p %g, repeat %g",
+                         round, i, id, want, r.n_left, n, (double)r.s.temperature, r.s.top_k, (double)r.s.top_p, (double)r.s.min_p,
+                         (double)r.s.typical_p, (double)r.s.repeat_penalty);
             }
             if (i % 2) {
                 assert_true(fabs((double)logprob - want_logprob) < 1e-5 * (1.0 + fabs(want_logprob)));
@@ -419,7 +421,8 @@ static void bad_logits_are_errors(void **state)
         for (size_t b = 0; b < 3; b++) {
             float logits[5] = {1.0f, 2.0f, bad[b], bad[b], bad[b]};
             int32_t id = -7;
-            assert_int_equal(quern_sampler_sample(s, logits, &id, NULL, &err), QUERN_ERROR_INVALID); /* -INFINITY: the bias forbids what is left */
+            assert_int_equal(quern_sampler_sample(s, logits, &id, NULL, &err),
+                             QUERN_ERROR_INVALID); /* -INFINITY: the bias forbids what is left */
             assert_int_equal(id, -7);
         }
         for (int i = 0; i < 20; i++) { /* the failures left no trace */
@@ -441,10 +444,10 @@ static void settings_are_checked(void **state)
     quern_error err;
     quern_sampling good = quern_sampling_default(), s;
     assert_ok(quern_sampling_check(&good, 10, &err));
-#define REFUSED(field, value)                                                            \
-    s = good;                                                                            \
-    s.field = (value);                                                                   \
-    assert_int_equal(quern_sampling_check(&s, 10, &err), QUERN_ERROR_USAGE);             \
+#define REFUSED(field, value) \
+    s = good; \
+    s.field = (value); \
+    assert_int_equal(quern_sampling_check(&s, 10, &err), QUERN_ERROR_USAGE); \
     assert_non_null(strstr(err.message, #field));
     REFUSED(temperature, -1.0f)
     REFUSED(temperature, NAN)
@@ -489,8 +492,14 @@ static void every_allocation_may_fail(void **state)
 {
     (void)state;
     quern_logit_bias bias = {1, 1.0f};
-    quern_sampling settings = {.temperature = 1.0f, .top_p = 0.5f, .typical_p = 0.5f, .repeat_penalty = 1.1f, .presence_penalty = 0.1f,
-                               .penalty_window = 16, .logit_bias = &bias, .n_logit_bias = 1};
+    quern_sampling settings = {.temperature = 1.0f,
+                               .top_p = 0.5f,
+                               .typical_p = 0.5f,
+                               .repeat_penalty = 1.1f,
+                               .presence_penalty = 0.1f,
+                               .penalty_window = 16,
+                               .logit_bias = &bias,
+                               .n_logit_bias = 1};
     quern_error err;
     quern_sampler *s;
     qn_alloc_fail_at(0);
@@ -509,9 +518,15 @@ static void every_allocation_may_fail(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sampler_follows_the_definitions), cmocka_unit_test(top_k_of_a_large_vocabulary), cmocka_unit_test(draws_have_the_probabilities),
-        cmocka_unit_test(recorded_sequence),               cmocka_unit_test(seeds_differ),                cmocka_unit_test(greedy_takes_the_lowest_of_equals),
-        cmocka_unit_test(bad_logits_are_errors),           cmocka_unit_test(settings_are_checked),        cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(sampler_follows_the_definitions),
+        cmocka_unit_test(top_k_of_a_large_vocabulary),
+        cmocka_unit_test(draws_have_the_probabilities),
+        cmocka_unit_test(recorded_sequence),
+        cmocka_unit_test(seeds_differ),
+        cmocka_unit_test(greedy_takes_the_lowest_of_equals),
+        cmocka_unit_test(bad_logits_are_errors),
+        cmocka_unit_test(settings_are_checked),
+        cmocka_unit_test(every_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -79,7 +79,9 @@ static void exp_error(void **state)
     (void)state;
     double worst = 0.0;
     for (int i = 0; i < 3000000; i++) {
-        double x = i % 3 == 0 ? uniform(-745.0, 709.7) : i % 3 == 1 ? uniform(-30.0, 30.0) : ldexp(uniform(-1.0, 1.0), -(int)(random_bits() % 60));
+        double x = i % 3 == 0   ? uniform(-745.0, 709.7)
+                   : i % 3 == 1 ? uniform(-30.0, 30.0)
+                                : ldexp(uniform(-1.0, 1.0), -(int)(random_bits() % 60));
         double e = ulps64(qn_exp(x), expl((long double)x));
         worst = e > worst ? e : worst;
     }
@@ -141,7 +143,8 @@ static void pow_error(void **state)
     print_message("qn_pow: %.3f ulp\n", worst);
     assert_true(worst < 1.0);
     assert_true(qn_pow(2.0, 10.0) == 1024.0 && qn_pow(2.0, -1074.0) == 0x1p-1074 && qn_pow(10.0, 22.0) == 1e22);
-    assert_true(qn_pow(3.0, 0.0) == 1.0 && qn_pow(1.0, 1e300) == 1.0 && qn_pow(2.0, 1e300) == (double)INFINITY && qn_pow(2.0, -1e300) == 0.0);
+    assert_true(qn_pow(3.0, 0.0) == 1.0 && qn_pow(1.0, 1e300) == 1.0 && qn_pow(2.0, 1e300) == (double)INFINITY &&
+                qn_pow(2.0, -1e300) == 0.0);
     assert_true(qn_pow(0.5, 1e300) == 0.0 && qn_pow(0.5, -(double)INFINITY) == (double)INFINITY && qn_pow(0.0, -1.0) == (double)INFINITY);
     assert_true(qn_pow((double)INFINITY, -2.0) == 0.0 && isnan(qn_pow(-2.0, 2.0)) && isnan(qn_pow(2.0, (double)NAN)));
 }
@@ -176,8 +179,12 @@ static void sincos_error(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(expf_error_over_all_floats), cmocka_unit_test(expf_special_values), cmocka_unit_test(exp_error),
-        cmocka_unit_test(log_error),                  cmocka_unit_test(pow_error),           cmocka_unit_test(sincos_error),
+        cmocka_unit_test(expf_error_over_all_floats),
+        cmocka_unit_test(expf_special_values),
+        cmocka_unit_test(exp_error),
+        cmocka_unit_test(log_error),
+        cmocka_unit_test(pow_error),
+        cmocka_unit_test(sincos_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
-/* matmul_float_avx512.c - products with F32, F16 and BF16 weights for AVX-512: v16_avx512.h says what a vector is, the body says what is done. */
+/* matmul_float_avx512.c - products with F32, F16 and BF16 weights for AVX-512: v16_avx512.h says what a vector is, the body says what is
+ * done. */
 #include <stdbool.h>
 
 #include "kernels/cpu/v16_avx512.h"

@@ -101,8 +101,14 @@ V16_INLINE v16 v16_select(uint32_t mask, v16 a, v16 b)
                  _mm256_blendv_ps(b.hi, a.hi, _mm256_castsi256_ps(v16_half_mask(mask >> 8)))};
 }
 V16_INLINE uint32_t v16_sign_mask(__m256 lo, __m256 hi) { return (uint32_t)_mm256_movemask_ps(lo) | (uint32_t)_mm256_movemask_ps(hi) << 8; }
-V16_INLINE uint32_t v16_equal_mask(v16 a, v16 b) { return v16_sign_mask(_mm256_cmp_ps(a.lo, b.lo, _CMP_EQ_OQ), _mm256_cmp_ps(a.hi, b.hi, _CMP_EQ_OQ)); }
-V16_INLINE uint32_t v16_nan_mask(v16 a) { return v16_sign_mask(_mm256_cmp_ps(a.lo, a.lo, _CMP_UNORD_Q), _mm256_cmp_ps(a.hi, a.hi, _CMP_UNORD_Q)); }
+V16_INLINE uint32_t v16_equal_mask(v16 a, v16 b)
+{
+    return v16_sign_mask(_mm256_cmp_ps(a.lo, b.lo, _CMP_EQ_OQ), _mm256_cmp_ps(a.hi, b.hi, _CMP_EQ_OQ));
+}
+V16_INLINE uint32_t v16_nan_mask(v16 a)
+{
+    return v16_sign_mask(_mm256_cmp_ps(a.lo, a.lo, _CMP_UNORD_Q), _mm256_cmp_ps(a.hi, a.hi, _CMP_UNORD_Q));
+}
 V16_INLINE float v16_first(v16 a) { return _mm256_cvtss_f32(a.lo); }
 
 V16_INLINE float v16_sum(v16 a)

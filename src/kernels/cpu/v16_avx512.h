@@ -1,7 +1,8 @@
-/* v16_avx512.h - sixteen floats in one AVX-512 register. The three v16_*.h offer the same functions with the same bits; the *_body.inc files are
- * written in them and compiled once for each instruction set.
+/* v16_avx512.h - sixteen floats in one AVX-512 register. The three v16_*.h offer the same functions with the same bits; the *_body.inc
+ * files are written in them and compiled once for each instruction set.
  *
- * Loads and stores need no alignment. `n` forms touch only the first n elements of memory, n < 16, and load zeros beyond. A mask has bit l for lane l. */
+ * Loads and stores need no alignment. `n` forms touch only the first n elements of memory, n < 16, and load zeros beyond. A mask has bit
+ * l for lane l. */
 #ifndef QN_KERNELS_CPU_V16_AVX512_H
 #define QN_KERNELS_CPU_V16_AVX512_H
 
@@ -77,7 +78,8 @@ V16_INLINE void v16_zip(v16 even, v16 odd, v16 *a, v16 *b)
     *b = _mm512_permutex2var_ps(even, _mm512_add_epi32(low, _mm512_set1_epi32(8)), odd);
 }
 
-/* A minimum or maximum with the limit first returns x where x is a NaN. p * 2^n is exact or rounded once in one instruction as in two steps. */
+/* A minimum or maximum with the limit first returns x where x is a NaN. p * 2^n is exact or rounded once in one instruction as in two
+ * steps. */
 #define EXP_V v16
 #define EXP_NAME v16_exp
 #define EXP_SET(c) _mm512_set1_ps(c)

@@ -1,4 +1,5 @@
-/* matmul_float_scalar.c - products with F32, F16 and BF16 weights in plain C: 16 lanes and the fixed tree of matmul.h, as it is written there.
+/* matmul_float_scalar.c - products with F32, F16 and BF16 weights in plain C: 16 lanes and the fixed tree of matmul.h, as it is written
+ * there.
  *
  * Invariant: one output element depends on one weight row and one activation row only, in the stated order. */
 #include <math.h>
@@ -45,16 +46,16 @@ static inline float dot(float (*load)(const uint8_t *row, size_t k), const uint8
     return (s4[0] + s4[2]) + (s4[1] + s4[3]);
 }
 
-#define MATMUL(type)                                                                                                                       \
-    void qn_matmul_##type##_scalar(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, size_t y_stride, \
-                                   void *scratch)                                                                                          \
-    {                                                                                                                                      \
-        (void)scratch;                                                                                                                     \
-        for (size_t r = r0; r < r1; r++) {                                                                                                 \
-            for (size_t t = t0; t < t1; t++) {                                                                                             \
-                y[t * y_stride + r] = dot(load_##type, w->data + r * w->row_bytes, a->f + t * a->f_stride, w->n_cols);                     \
-            }                                                                                                                              \
-        }                                                                                                                                  \
+#define MATMUL(type) \
+    void qn_matmul_##type##_scalar(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, \
+                                   size_t y_stride, void *scratch) \
+    { \
+        (void)scratch; \
+        for (size_t r = r0; r < r1; r++) { \
+            for (size_t t = t0; t < t1; t++) { \
+                y[t * y_stride + r] = dot(load_##type, w->data + r * w->row_bytes, a->f + t * a->f_stride, w->n_cols); \
+            } \
+        } \
     }
 MATMUL(f32)
 MATMUL(f16)

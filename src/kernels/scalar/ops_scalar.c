@@ -73,7 +73,8 @@ static void rope_interleaved(float *head, const float *cos_sin, size_t n_rot)
     }
 }
 
-static void kv_store(qn_kv_format format, void *k_page, void *v_page, size_t kv_head, size_t head_dim, size_t slot, const float *k, const float *v)
+static void kv_store(qn_kv_format format, void *k_page, void *v_page, size_t kv_head, size_t head_dim, size_t slot, const float *k,
+                     const float *v)
 {
     size_t k_at = (kv_head * QN_KV_PAGE + slot / QN_KV_GROUP * QN_KV_GROUP) * head_dim + slot % QN_KV_GROUP; /* of dimension 0 */
     size_t v_at = (kv_head * QN_KV_PAGE + slot) * head_dim;
@@ -98,7 +99,8 @@ static float load_kv(qn_kv_format format, const void *page, size_t i)
 }
 
 /* One chunk for one query: positions [begin, end) of one chunk, all visible. Gives m and l; o[0..head_dim) is overwritten. */
-static void attend_chunk(const qn_kv_view *kv, size_t kv_head, const float *q, size_t begin, size_t end, float scale, float *m, float *l, float *o)
+static void attend_chunk(const qn_kv_view *kv, size_t kv_head, const float *q, size_t begin, size_t end, float scale, float *m, float *l,
+                         float *o)
 {
     float p[QN_ATTN_CHUNK];
     size_t dim = kv->head_dim, head = kv_head * QN_KV_PAGE * dim;
@@ -188,11 +190,15 @@ static void attention_partial(const qn_attn_args *args, size_t c0, size_t c1, fl
     }
 }
 
-static double exp_sum(const float *x, size_t n, float max, double factor)
+static double exp_sum(double *terms, const float *x, size_t n, float max, double factor)
 {
     double lane[8] = {0};
     for (size_t i = 0; i < n; i++) {
-        lane[i % 8] += qn_exp_term(((double)x[i] - (double)max) * factor);
+        double term = qn_exp_term(((double)x[i] - (double)max) * factor);
+        lane[i % 8] += term;
+        if (terms != NULL) {
+            terms[i] = term;
+        }
     }
     return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
 }

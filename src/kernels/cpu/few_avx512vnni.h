@@ -105,8 +105,33 @@ FEW_INLINE __m128i few_sum_registers(const __m512i p[4])
     return _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
 }
 
+/* Two blocks a register, eight dwords each: from few_sum_lanes of registers 0..3 and 4..7 the sums of blocks 0..15. */
+FEW_INLINE __m512i few_sum_halves(__m512i a, __m512i b)
+{
+    __m512i sum = _mm512_add_epi32(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd)); /* lanes: blocks 0 2 4 6 | 1 3 5 7 | 8.. | 9.. */
+    return _mm512_permutexvar_epi32(_mm512_set_epi32(15, 11, 14, 10, 13, 9, 12, 8, 7, 3, 6, 2, 5, 1, 4, 0), sum);
+}
+
+/* Four blocks a register, a lane each: from few_sum_lanes of registers 0..3 the sums of blocks 0..15. */
+FEW_INLINE __m512i few_sum_quarters(__m512i a)
+{
+    return _mm512_permutexvar_epi32(_mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0), a);
+}
+
 /* float16 in the low halves of 16 dwords. */
 FEW_INLINE __m512 few_half_to_float(__m512i dwords) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(dwords)); }
+
+/* 16 bytes at each of four addresses, zero beyond n. */
+FEW_INLINE __m512i few_load_lanes(const uint8_t *p, size_t stride, size_t n)
+{
+    __m512i v = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)(const void *)p));
+    v = n > 1 ? _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(const void *)(p + stride)), 1)
+              : _mm512_zextsi128_si512(_mm512_castsi512_si128(v));
+    v = n > 2 ? _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(const void *)(p + 2 * stride)), 2)
+              : _mm512_zextsi256_si512(_mm512_castsi512_si256(v));
+    __m128i last = n > 3 ? _mm_loadu_si128((const __m128i *)(const void *)(p + 3 * stride)) : _mm_setzero_si128();
+    return _mm512_inserti32x4(v, last, 3);
+}
 
 /* Asks for the lines that lie FEW_AHEAD bytes further on, across rows and pages, where the hardware's own prefetching stops. An address past
  * the end is only a hint and harmless. */
@@ -225,5 +250,13 @@ FEW_INLINE void few_matmul(const few_type *type, const qn_matrix *w, size_t r0, 
         }
     }
 }
+
+/* One loop for each number of tokens, so that its registers are fixed. */
+#define FEW_FOR_TOKENS(call)                 \
+    switch (n_tokens) {                      \
+    case 1: call(1); break;                  \
+    case 2: call(2); break;                  \
+    default: call(3); break;                 \
+    }
 
 #endif

@@ -6,18 +6,6 @@
 #include "kernels/cpu/few_avx512vnni.h"
 #include "quant/blocks.h"
 
-/* 16 bytes at each of four addresses, zero beyond n. */
-FEW_INLINE __m512i load_lanes(const uint8_t *p, size_t stride, size_t n)
-{
-    __m512i v = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)(const void *)p));
-    v = n > 1 ? _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(const void *)(p + stride)), 1)
-              : _mm512_zextsi128_si512(_mm512_castsi512_si128(v));
-    v = n > 2 ? _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(const void *)(p + 2 * stride)), 2)
-              : _mm512_zextsi256_si512(_mm512_castsi512_si256(v));
-    __m128i last = n > 3 ? _mm_loadu_si128((const __m128i *)(const void *)(p + 3 * stride)) : _mm_setzero_si128();
-    return _mm512_inserti32x4(v, last, 3);
-}
-
 FEW_INLINE __m512i load_twice(const uint8_t *p)
 {
     return _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(const void *)p));
@@ -100,7 +88,7 @@ FEW_INLINE void k4_group(const few_chunk *c, const uint8_t *p, size_t r, size_t 
     few_scratch *s = c->s;
     const size_t bytes = five ? sizeof(qn_block_q5_k) : sizeof(qn_block_q4_k);
     few_prefetch(p, n * bytes);
-    __m512i header = load_lanes(p, bytes, n);
+    __m512i header = few_load_lanes(p, bytes, n);
     __m512i scales_mins = k4_scales_mins(header);
     __m512i scales = _mm512_unpacklo_epi8(scales_mins, _mm512_setzero_si512());
     _mm512_storeu_si512(&s->raw[r][4 * block], _mm512_mask_blend_epi32(0x1111, scales_mins, header)); /* d dmin, -, mins 0..3, mins 4..7 */
@@ -142,25 +130,17 @@ FEW_INLINE void k4_row(const few_chunk *c, const uint8_t *p, size_t r, size_t to
     }
 }
 
-/* One loop for each number of tokens, so that its registers are fixed. */
-#define ROW_FOR_TOKENS(call)                 \
-    switch (n_tokens) {                      \
-    case 1: call(1); break;                  \
-    case 2: call(2); break;                  \
-    default: call(3); break;                 \
-    }
-
 static void q4_k_row(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens)
 {
 #define CALL(n) k4_row(c, row, r, token, n, false)
-    ROW_FOR_TOKENS(CALL)
+    FEW_FOR_TOKENS(CALL)
 #undef CALL
 }
 
 static void q5_k_row(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens)
 {
 #define CALL(n) k4_row(c, row, r, token, n, true)
-    ROW_FOR_TOKENS(CALL)
+    FEW_FOR_TOKENS(CALL)
 #undef CALL
 }
 
@@ -269,7 +249,7 @@ FEW_INLINE void q6_k_row_tokens(const few_chunk *c, const uint8_t *p, size_t r, 
 static void q6_k_row(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens)
 {
 #define CALL(n) q6_k_row_tokens(c, row, r, token, n)
-    ROW_FOR_TOKENS(CALL)
+    FEW_FOR_TOKENS(CALL)
 #undef CALL
 }
 

@@ -53,6 +53,33 @@ ROWS_INLINE void rows_load4(const uint8_t *const row[16], size_t offset, rows ou
     out[3] = _mm512_unpackhi_epi64(b, d);
 }
 
+/* Sixteen consecutive dwords of each row: each cache line is read once, which counts where rows lie a multiple of 4096 bytes apart and so
+ * share the sets of the first-level cache. */
+ROWS_INLINE void rows_load16(const uint8_t *const row[16], size_t offset, rows out[16])
+{
+    rows t[16];
+    for (int i = 0; i < 16; i += 4) {
+        rows v[4];
+        for (int j = 0; j < 4; j++) {
+            v[j] = _mm512_loadu_si512(row[i + j] + offset);
+        }
+        rows a = _mm512_unpacklo_epi32(v[0], v[1]), b = _mm512_unpackhi_epi32(v[0], v[1]);
+        rows c = _mm512_unpacklo_epi32(v[2], v[3]), d = _mm512_unpackhi_epi32(v[2], v[3]);
+        t[i] = _mm512_unpacklo_epi64(a, c); /* lane L: dword 4L of rows i..i + 3 */
+        t[i + 1] = _mm512_unpackhi_epi64(a, c);
+        t[i + 2] = _mm512_unpacklo_epi64(b, d);
+        t[i + 3] = _mm512_unpackhi_epi64(b, d);
+    }
+    for (int j = 0; j < 4; j++) {
+        rows a = _mm512_shuffle_i32x4(t[j], t[4 + j], 0x88), b = _mm512_shuffle_i32x4(t[j], t[4 + j], 0xdd);
+        rows c = _mm512_shuffle_i32x4(t[8 + j], t[12 + j], 0x88), d = _mm512_shuffle_i32x4(t[8 + j], t[12 + j], 0xdd);
+        out[j] = _mm512_shuffle_i32x4(a, c, 0x88);
+        out[4 + j] = _mm512_shuffle_i32x4(b, d, 0x88);
+        out[8 + j] = _mm512_shuffle_i32x4(a, c, 0xdd);
+        out[12 + j] = _mm512_shuffle_i32x4(b, d, 0xdd);
+    }
+}
+
 /* float16 bits in the low halves of the dwords, as floats. */
 ROWS_INLINE void rows_store_halves(float *out, rows a) { _mm512_store_ps(out, _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a))); }
 

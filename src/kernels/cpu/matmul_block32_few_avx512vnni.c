@@ -1,0 +1,344 @@
+/* matmul_block32_few_avx512vnni.c - decode kernels of the types with a float scale per 32 columns: Q8_0, and all that store nibbles (Q4_0 Q4_1
+ * Q5_0 Q5_1 IQ4_NL MXFP4); and of IQ4_XS, whose nibbles lie the same way.
+ *
+ * Sixteen blocks of a row are taken together and end as one register of sums. Codes are made unsigned by an offset; offset times the sum of
+ * the activations is taken away again from the exact sums. Invariant: see few_avx512vnni.h.
+ */
+#include "kernels/cpu/few_avx512vnni.h"
+#include "quant/blocks.h"
+
+enum { GROUP = 16 }; /* blocks */
+
+/* block_sum = factor * sum of q over each block of 32. */
+FEW_INLINE void prepare_block_sums(const few_chunk *c, int factor)
+{
+    for (size_t t = 0; t < c->n_tokens; t++) {
+        const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * 2;
+        for (size_t b = 0; b < c->n_blocks; b++) {
+            c->s->block_sum[t][b] = factor * (sum16[2 * b] + sum16[2 * b + 1]);
+        }
+    }
+}
+
+/* Of every 128 activations (four times 32) first the low 16 of each 32, then the high ones: what low and high nibbles meet. */
+FEW_INLINE void prepare_nibble_order(const few_chunk *c, size_t n_columns)
+{
+    for (size_t t = 0; t < c->n_tokens; t++) {
+        const int8_t *q = c->a->q + (c->t0 + t) * c->a->q_stride + (c->block0 * c->a->block);
+        for (size_t i = 0; i < n_columns; i += 32) {
+            int8_t *out = &c->s->q[t][i / 128 * 128 + i % 128 / 2];
+            memcpy(out, q + i, 16);
+            memcpy(out + 64, q + i + 16, 16);
+        }
+    }
+}
+
+/* ---- Q8_0 ---- */
+
+static void prepare_q8_0(const few_chunk *c) { prepare_block_sums(c, 128); }
+
+/* Up to 16 blocks of one row. */
+FEW_INLINE void q8_0_group(const few_chunk *c, const uint8_t *p, size_t r, size_t block, size_t n, size_t token, const size_t n_tokens)
+{
+    few_scratch *s = c->s;
+    const int8_t *q = c->a->q + (c->t0 + token) * c->a->q_stride + (c->block0 + block) * 32;
+    __m512i lanes[FEW_GROUP][2];
+    few_prefetch(p, n * sizeof(qn_block_q8_0));
+    for (size_t b = 0; b < n; b++) {
+        uint16_t d;
+        memcpy(&d, p + b * sizeof(qn_block_q8_0), sizeof d);
+        s->raw[r][block + b] = d;
+    }
+    for (size_t half = 0; half < 2; half++) {
+        __m512i sum[FEW_GROUP][4];
+        for (size_t i = 0; i < 4; i++) { /* two blocks a register */
+            size_t b = 8 * half + 2 * i;
+            const uint8_t *at = p + b * sizeof(qn_block_q8_0) + 2;
+            __m256i first = b < n ? _mm256_loadu_si256((const __m256i *)(const void *)at) : _mm256_setzero_si256();
+            __m256i second = b + 1 < n ? _mm256_loadu_si256((const __m256i *)(const void *)(at + sizeof(qn_block_q8_0))) : _mm256_setzero_si256();
+            __m512i code = _mm512_xor_si512(_mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1), _mm512_set1_epi8(-128));
+            for (size_t t = 0; t < n_tokens; t++) {
+                __m512i x = b < n ? _mm512_loadu_si512(q + t * c->a->q_stride + 32 * b) : _mm512_setzero_si512();
+                sum[t][i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), code, x);
+            }
+        }
+        for (size_t t = 0; t < n_tokens; t++) {
+            lanes[t][half] = few_sum_lanes(sum[t]);
+        }
+    }
+    for (size_t t = 0; t < n_tokens; t++) {
+        __m512i isum = _mm512_sub_epi32(few_sum_halves(lanes[t][0], lanes[t][1]), _mm512_loadu_si512(&s->block_sum[token + t][block]));
+        _mm512_storeu_si512(&s->isum[token + t][r][block], isum);
+    }
+}
+
+FEW_INLINE void q8_0_row_tokens(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens)
+{
+    size_t block = 0;
+    for (; block + GROUP <= c->n_blocks; block += GROUP, p += GROUP * sizeof(qn_block_q8_0)) {
+        q8_0_group(c, p, r, block, GROUP, token, n_tokens);
+    }
+    if (block < c->n_blocks) {
+        q8_0_group(c, p, r, block, c->n_blocks - block, token, n_tokens);
+    }
+}
+
+static void q8_0_row(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens)
+{
+#define CALL(n) q8_0_row_tokens(c, row, r, token, n)
+    FEW_FOR_TOKENS(CALL)
+#undef CALL
+}
+
+/* ---- nibbles ---- */
+
+/* What distinguishes the types. */
+typedef struct nibble_type {
+    size_t bytes, header;   /* of a block; of what stands before the nibbles */
+    size_t scale_bytes;     /* 1 (e8m0), 2 (d) or 4 (d and m), at the block's start */
+    bool fifth;             /* 32 bits of fifth bits end the header */
+    const int8_t *levels;   /* table for nibbles, or NULL */
+    int offset;             /* what the unsigned codes have too much */
+} nibble_type;
+
+static const int8_t iq4_levels_plus_128[16] = {1, 24, 45, 63, 79, 93, 106, 118, -127, -115, -103, -90, -75, -59, -39, -15};
+static const int8_t fp4_doubled_plus_12[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
+
+FEW_INLINE __m512i nibble_codes(__m512i nibbles, const int8_t *levels)
+{
+    if (levels == NULL) {
+        return nibbles;
+    }
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)levels)), nibbles);
+}
+
+/* Four blocks, a lane each: their first and last 16 codes. n of them exist. */
+FEW_INLINE void load_nibbles(const uint8_t *p, size_t n, const nibble_type *type, __m512i *low, __m512i *high)
+{
+    const __m512i mask = _mm512_set1_epi8(15);
+    __m512i both = few_load_lanes(p + type->header, type->bytes, n);
+    *low = nibble_codes(_mm512_and_si512(both, mask), type->levels);
+    *high = nibble_codes(_mm512_and_si512(_mm512_srli_epi16(both, 4), mask), type->levels);
+    if (type->fifth) {
+        uint64_t low_bits = 0, high_bits = 0;
+        for (size_t b = 0; b < n; b++) {
+            uint32_t bits;
+            memcpy(&bits, p + b * type->bytes + type->header - 4, sizeof bits);
+            low_bits |= (uint64_t)(bits & 0xffffu) << (16 * b);
+            high_bits |= (uint64_t)(bits >> 16) << (16 * b);
+        }
+        const __m512i sixteen = _mm512_set1_epi8(16);
+        *low = _mm512_or_si512(*low, _mm512_maskz_mov_epi8(low_bits, sixteen));
+        *high = _mm512_or_si512(*high, _mm512_maskz_mov_epi8(high_bits, sixteen));
+    }
+}
+
+/* Up to 16 blocks of one row. */
+FEW_INLINE void nibble_group(const few_chunk *c, const uint8_t *p, size_t r, size_t block, size_t n, size_t token, const size_t n_tokens,
+                             const nibble_type *type)
+{
+    few_scratch *s = c->s;
+    few_prefetch(p, n * type->bytes);
+    for (size_t b = 0; b < n; b++) {
+        uint32_t raw = 0;
+        memcpy(&raw, p + b * type->bytes, type->scale_bytes);
+        s->raw[r][block + b] = raw;
+    }
+    __m512i sum[FEW_GROUP][4];
+    for (size_t i = 0; i < 4; i++) {
+        for (size_t t = 0; t < n_tokens; t++) {
+            sum[t][i] = _mm512_setzero_si512();
+        }
+        if (4 * i >= n) {
+            continue;
+        }
+        __m512i low, high;
+        load_nibbles(p + 4 * i * type->bytes, n - 4 * i < 4 ? n - 4 * i : 4, type, &low, &high);
+        for (size_t t = 0; t < n_tokens; t++) {
+            const int8_t *x = s->q[token + t] + (block + 4 * i) * 32;
+            sum[t][i] = _mm512_dpbusd_epi32(sum[t][i], low, _mm512_load_si512(x));
+            sum[t][i] = _mm512_dpbusd_epi32(sum[t][i], high, _mm512_load_si512(x + 64));
+        }
+    }
+    for (size_t t = 0; t < n_tokens; t++) {
+        __m512i isum = few_sum_quarters(few_sum_lanes(sum[t]));
+        if (type->offset != 0) {
+            isum = _mm512_sub_epi32(isum, _mm512_loadu_si512(&s->block_sum[token + t][block]));
+        }
+        _mm512_storeu_si512(&s->isum[token + t][r][block], isum);
+    }
+}
+
+FEW_INLINE void nibble_row_tokens(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens, const nibble_type *type)
+{
+    size_t block = 0;
+    for (; block + GROUP <= c->n_blocks; block += GROUP, p += GROUP * type->bytes) {
+        nibble_group(c, p, r, block, GROUP, token, n_tokens, type);
+    }
+    if (block < c->n_blocks) {
+        nibble_group(c, p, r, block, c->n_blocks - block, token, n_tokens, type);
+    }
+}
+
+/* d = 2^(e - 128) for the e8m0 byte e: a float32 subnormal for 0 and 1, else exponent e - 1. */
+static void e8m0_scales(const few_chunk *c, size_t row0, size_t n_rows)
+{
+    (void)row0;
+    (void)n_rows;
+    for (size_t b = 0; b < c->n_blocks; b += 16) {
+        __m512i x[16];
+        few_load_columns(c->s->raw, b, x);
+        for (size_t j = 0; j < 16; j++) {
+            __mmask16 subnormal = _mm512_cmplt_epi32_mask(x[j], _mm512_set1_epi32(2));
+            __m512i bits = _mm512_slli_epi32(_mm512_sub_epi32(x[j], _mm512_set1_epi32(1)), 23);
+            bits = _mm512_mask_sllv_epi32(bits, subnormal, _mm512_set1_epi32(0x00200000), x[j]);
+            _mm512_store_ps(c->s->d[b + j], few_scale_or_zero(_mm512_castsi512_ps(bits), b + j, c->n_blocks));
+        }
+    }
+}
+
+static void d_scales(const few_chunk *c, size_t row0, size_t n_rows)
+{
+    (void)row0;
+    (void)n_rows;
+    few_unpack_scales(c->s, c->n_blocks, false);
+}
+
+static void d_m_scales(const few_chunk *c, size_t row0, size_t n_rows)
+{
+    (void)row0;
+    (void)n_rows;
+    few_unpack_scales(c->s, c->n_blocks, true);
+}
+
+/* The functions of one nibble type: preparation, row, kernel. `factor` is what block_sum is multiplied with: the offset, or 1 for types with m. */
+#define NIBBLE_KERNEL(name, layout, min, factor, scales, ...)                                                                                    \
+    static const nibble_type name##_type = __VA_ARGS__;                                                                                          \
+    static void prepare_##name(const few_chunk *c)                                                                                               \
+    {                                                                                                                                            \
+        prepare_block_sums(c, factor);                                                                                                           \
+        prepare_nibble_order(c, c->n_blocks * 32);                                                                                               \
+    }                                                                                                                                            \
+    static void name##_row(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens)                                      \
+    {                                                                                                                                            \
+        switch (n_tokens) {                                                                                                                      \
+        case 1: nibble_row_tokens(c, row, r, token, 1, &name##_type); break;                                                                     \
+        case 2: nibble_row_tokens(c, row, r, token, 2, &name##_type); break;                                                                     \
+        default: nibble_row_tokens(c, row, r, token, 3, &name##_type); break;                                                                    \
+        }                                                                                                                                        \
+    }                                                                                                                                            \
+    void qn_matmul_##name##_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y,            \
+                                           size_t y_stride, void *scratch)                                                                       \
+    {                                                                                                                                            \
+        static const few_type type = {32, sizeof(layout), min, prepare_##name, name##_row, scales};                                              \
+        few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch);                                                                           \
+    }
+
+NIBBLE_KERNEL(q4_0, qn_block_q4_0, FEW_MIN_NONE, 8, d_scales, {18, 2, 2, false, NULL, 8})
+NIBBLE_KERNEL(q4_1, qn_block_q4_1, FEW_MIN_OF_BLOCK, 1, d_m_scales, {20, 4, 4, false, NULL, 0})
+NIBBLE_KERNEL(q5_0, qn_block_q5_0, FEW_MIN_NONE, 16, d_scales, {22, 6, 2, true, NULL, 16})
+NIBBLE_KERNEL(q5_1, qn_block_q5_1, FEW_MIN_OF_BLOCK, 1, d_m_scales, {24, 8, 4, true, NULL, 0})
+NIBBLE_KERNEL(iq4_nl, qn_block_iq4_nl, FEW_MIN_NONE, 128, d_scales, {18, 2, 2, false, iq4_levels_plus_128, 128})
+NIBBLE_KERNEL(mxfp4, qn_block_mxfp4, FEW_MIN_NONE, 12, e8m0_scales, {17, 1, 1, false, fp4_doubled_plus_12, 12})
+
+/* ---- IQ4_XS: a super-block of 256 with signed 6-bit scales ---- */
+
+/* Sums of sub-blocks of 32, negated: isum = sum scale * (code * q) + sum (128 * scale) * -sum(q). */
+static void prepare_iq4_xs(const few_chunk *c)
+{
+    prepare_nibble_order(c, c->n_blocks * QN_K);
+    for (size_t t = 0; t < c->n_tokens; t++) {
+        const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * (QN_K / 16);
+        for (size_t i = 0; i < c->n_blocks * (QN_K / 32); i++) {
+            c->s->sums[t][i] = (int16_t)-(sum16[2 * i] + sum16[2 * i + 1]);
+        }
+    }
+}
+
+/* The eight scales of a block as 16-bit numbers. */
+FEW_INLINE __m128i iq4_xs_scales(const uint8_t *block)
+{
+    uint16_t high;
+    uint32_t low;
+    memcpy(&high, block + 2, sizeof high);
+    memcpy(&low, block + 4, sizeof low);
+    uint64_t bytes = _pdep_u64(low, 0x0f0f0f0f0f0f0f0fu) | _pdep_u64(high, 0x3030303030303030u);
+    return _mm_sub_epi16(_mm_cvtepu8_epi16(_mm_cvtsi64_si128((long long)bytes)), _mm_set1_epi16(32));
+}
+
+FEW_INLINE void iq4_xs_group(const few_chunk *c, const uint8_t *p, size_t r, size_t block, size_t n, size_t token, const size_t n_tokens)
+{
+    few_scratch *s = c->s;
+    const __m512i mask = _mm512_set1_epi8(15);
+    const __m512i spread = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
+    few_prefetch(p, n * sizeof(qn_block_iq4_xs));
+    __m512i partial[FEW_GROUP][4];
+    for (size_t i = 0; i < 4; i++) {
+        for (size_t t = 0; t < n_tokens; t++) {
+            partial[t][i] = _mm512_setzero_si512();
+        }
+        if (i >= n) {
+            continue;
+        }
+        const uint8_t *b = p + i * sizeof(qn_block_iq4_xs);
+        uint16_t d;
+        memcpy(&d, b, sizeof d);
+        s->raw[r][block + i] = d;
+        __m128i scales = iq4_xs_scales(b);
+        __m128i offsets = _mm_slli_epi16(scales, 7);
+        __m512i wide = _mm512_castsi256_si512(_mm256_cvtepi16_epi32(scales));
+        for (size_t half = 0; half < 2; half++) { /* four sub-blocks, a lane each */
+            __m512i both = _mm512_loadu_si512(b + 8 + 64 * half);
+            __m512i low = nibble_codes(_mm512_and_si512(both, mask), iq4_levels_plus_128);
+            __m512i high = nibble_codes(_mm512_and_si512(_mm512_srli_epi16(both, 4), mask), iq4_levels_plus_128);
+            __m512i scale = _mm512_permutexvar_epi32(_mm512_add_epi32(spread, _mm512_set1_epi32(4 * (int)half)), wide);
+            for (size_t t = 0; t < n_tokens; t++) {
+                const int8_t *x = s->q[token + t] + (block + i) * QN_K + 128 * half;
+                __m512i sum = _mm512_dpbusd_epi32(_mm512_setzero_si512(), low, _mm512_load_si512(x));
+                sum = _mm512_dpbusd_epi32(sum, high, _mm512_load_si512(x + 64));
+                partial[t][i] = _mm512_add_epi32(partial[t][i], _mm512_mullo_epi32(sum, scale));
+            }
+        }
+        for (size_t t = 0; t < n_tokens; t++) {
+            __m128i negated = _mm_loadu_si128((const __m128i *)(const void *)&s->sums[token + t][(block + i) * 8]);
+            partial[t][i] = _mm512_add_epi32(partial[t][i], _mm512_zextsi128_si512(_mm_madd_epi16(offsets, negated)));
+        }
+    }
+    for (size_t t = 0; t < n_tokens; t++) {
+        _mm_storeu_si128((__m128i *)(void *)&s->isum[token + t][r][block], few_sum_registers(partial[t]));
+    }
+}
+
+FEW_INLINE void iq4_xs_row_tokens(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens)
+{
+    size_t block = 0;
+    for (; block + 4 <= c->n_blocks; block += 4, p += 4 * sizeof(qn_block_iq4_xs)) {
+        iq4_xs_group(c, p, r, block, 4, token, n_tokens);
+    }
+    if (block < c->n_blocks) {
+        iq4_xs_group(c, p, r, block, c->n_blocks - block, token, n_tokens);
+    }
+}
+
+static void iq4_xs_row(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens)
+{
+#define CALL(n) iq4_xs_row_tokens(c, row, r, token, n)
+    FEW_FOR_TOKENS(CALL)
+#undef CALL
+}
+
+/* ---- the kernels (those of nibbles stand above) ---- */
+
+void qn_matmul_q8_0_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, size_t y_stride,
+                                   void *scratch)
+{
+    static const few_type type = {32, sizeof(qn_block_q8_0), FEW_MIN_NONE, prepare_q8_0, q8_0_row, d_scales};
+    few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch);
+}
+
+void qn_matmul_iq4_xs_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, size_t y_stride,
+                                     void *scratch)
+{
+    static const few_type type = {QN_K, sizeof(qn_block_iq4_xs), FEW_MIN_NONE, prepare_iq4_xs, iq4_xs_row, d_scales};
+    few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch);
+}

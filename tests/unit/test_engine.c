@@ -1,0 +1,397 @@
+/* test_engine.c - the engine's promises: the same bits for any instruction set, thread count, batch, chunk and company;
+ * pages shared and copied; refusals that change nothing; generation's stops. */
+#include "golden_run.h"
+
+#include "kernels/matmul.h"
+
+enum { N_IDS = 300 };
+
+static quern_model *model; /* qwen3 golden, 512 tokens, 2 layers */
+static size_t n_vocab;
+static int32_t ids[N_IDS];
+
+static int set_up(void **state)
+{
+    (void)state;
+    model = golden_open(qn_test_golden("gguf/quant/qwen3.Q4_K_M.gguf"));
+    n_vocab = quern_model_get_info(model)->n_vocab;
+    for (size_t i = 0; i < N_IDS; i++) {
+        ids[i] = (int32_t)((i * 131 + 7) % 509);
+    }
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    quern_model_close(model);
+    return 0;
+}
+
+static quern_engine *engine_of(const quern_model *m, size_t threads, const char *isa, size_t batch, quern_kv_type kv)
+{
+    const quern_engine_options opt = {.n_threads = threads, .isa = isa, .n_ctx = 1024, .n_batch = batch, .kv_type = kv};
+    return golden_engine(m, &opt);
+}
+
+static uint64_t calls_of_isa(qn_isa isa)
+{
+    uint64_t n = qn_ops_calls(isa);
+    for (size_t i = 0; i < qn_matmul_kernel_count(); i++) {
+        n += qn_matmul_kernel_at(i)->isa == isa ? qn_matmul_kernel_calls(i) : 0;
+    }
+    return n;
+}
+
+/* Every model file here, every ISA, several thread counts and chunk sizes: equal to scalar, one thread, all rows at once. */
+static void bits_do_not_depend_on_how_it_is_run(void **state)
+{
+    (void)state;
+    static const char *const files[] = {"gguf/quant/qwen3.Q4_K_M.gguf", "gguf/quant/qwen3.Q8_0.gguf", "gguf/quant/qwen3.IQ4_XS.gguf", "hf/qwen3",
+                                        "gguf/quant/llama3_rope.Q4_K_M.gguf", "mlx/qwen3.q4_g64", "hf/qwen2_tied", "gguf/base/llama3_rope.f16.gguf"};
+    static const struct { size_t threads, chunk; } ways[] = {{1, 1}, {2, 300}, {1, 7}, {3, 64}, {2, 1}};
+    for (size_t f = 0; f < sizeof files / sizeof files[0]; f++) {
+        quern_model *m = golden_open(qn_test_golden(files[f]));
+        size_t v = quern_model_get_info(m)->n_vocab;
+        for (int kv = QUERN_KV_F16; kv <= QUERN_KV_F32; kv++) {
+            quern_engine *reference = engine_of(m, 1, "scalar", 512, (quern_kv_type)kv);
+            float *want = golden_logits(reference, ids, N_IDS, v, N_IDS);
+            quern_engine_destroy(reference);
+            for (int isa = QN_ISA_SCALAR; isa < QN_ISA_COUNT; isa++) {
+                if (!qn_isa_available((qn_isa)isa)) {
+                    continue;
+                }
+                for (size_t w = 0; w < sizeof ways / sizeof ways[0]; w++) {
+                    if (isa == QN_ISA_SCALAR && w > 1) {
+                        continue;
+                    }
+                    uint64_t before = calls_of_isa((qn_isa)isa);
+                    quern_engine *e = engine_of(m, ways[w].threads, qn_isa_name((qn_isa)isa), 512, (quern_kv_type)kv);
+                    float *have = golden_logits(e, ids, N_IDS, v, ways[w].chunk);
+                    if (memcmp(want, have, N_IDS * v * sizeof *want) != 0) {
+                        size_t at = 0;
+                        while (memcmp(want + at, have + at, sizeof *want) == 0) {
+                            at++;
+                        }
+                        fail_msg("%s kv %d: %s, %zu threads, chunk %zu differs from scalar at position %zu, token %zu: %a, want %a", files[f], kv,
+                                 qn_isa_name((qn_isa)isa), ways[w].threads, ways[w].chunk, at / v, at % v, (double)have[at], (double)want[at]);
+                    }
+                    assert_true(calls_of_isa((qn_isa)isa) > before || isa == QN_ISA_AMX);
+                    qn_free(have);
+                    quern_engine_destroy(e);
+                }
+            }
+            qn_free(want);
+        }
+        quern_model_close(m);
+    }
+}
+
+static void sequences_in_one_step_do_not_touch_each_other(void **state)
+{
+    (void)state;
+    quern_error err;
+    quern_engine *e = engine_of(model, 2, NULL, 64, QUERN_KV_F16);
+    float *want = golden_logits(e, ids, 40, n_vocab, 40);
+    quern_sequence *s[5];
+    float *have = qn_malloc_array(5 * n_vocab, sizeof *have);
+    for (size_t i = 0; i < 5; i++) {
+        assert_ok(quern_sequence_create(&s[i], e, &err));
+    }
+    /* Sequence i runs i + 1 tokens ahead of nothing: different lengths, then all together one token a step. */
+    for (size_t i = 0; i < 5; i++) {
+        const quern_step_item item = {.sequence = s[i], .ids = ids, .n_ids = 3 * i + 1};
+        assert_ok(quern_engine_step(e, &item, 1, &err));
+    }
+    for (size_t step = 0; step < 20; step++) {
+        quern_step_item items[5];
+        for (size_t i = 0; i < 5; i++) {
+            items[i] = (quern_step_item){.sequence = s[i], .ids = ids + quern_sequence_n_tokens(s[i]), .n_ids = 1, .n_logits = 1, .logits = have + i * n_vocab};
+        }
+        assert_ok(quern_engine_step(e, items, 5, &err));
+        for (size_t i = 0; i < 5; i++) {
+            assert_memory_equal(have + i * n_vocab, want + (quern_sequence_n_tokens(s[i]) - 1) * n_vocab, n_vocab * sizeof *have);
+        }
+    }
+    for (size_t i = 0; i < 5; i++) {
+        quern_sequence_destroy(s[i]);
+    }
+    qn_free(have);
+    qn_free(want);
+    quern_engine_destroy(e);
+}
+
+static void forks_share_and_copy_on_write(void **state)
+{
+    (void)state;
+    quern_error err;
+    quern_engine *e = engine_of(model, 1, NULL, 512, QUERN_KV_F16);
+    float *want = golden_logits(e, ids, 200, n_vocab, 200);
+    float *have = qn_malloc_array(n_vocab, sizeof *have);
+    quern_sequence *a, *b, *c;
+    assert_ok(quern_sequence_create(&a, e, &err));
+    quern_step_item item = {.sequence = a, .ids = ids, .n_ids = 100};
+    assert_ok(quern_engine_step(e, &item, 1, &err));
+    assert_ok(quern_sequence_fork(&b, a, &err));
+    assert_ok(quern_sequence_fork(&c, a, &err));
+    /* b goes its own way; a and c must not notice */
+    int32_t other[60];
+    for (size_t i = 0; i < 60; i++) {
+        other[i] = (int32_t)(500 - i);
+    }
+    item = (quern_step_item){.sequence = b, .ids = other, .n_ids = 60};
+    assert_ok(quern_engine_step(e, &item, 1, &err));
+    assert_ok(quern_sequence_truncate(c, 90, &err));
+    item = (quern_step_item){.sequence = c, .ids = other, .n_ids = 20};
+    assert_ok(quern_engine_step(e, &item, 1, &err));
+    item = (quern_step_item){.sequence = a, .ids = ids + 100, .n_ids = 100, .n_logits = 1, .logits = have};
+    assert_ok(quern_engine_step(e, &item, 1, &err));
+    assert_memory_equal(have, want + 199 * n_vocab, n_vocab * sizeof *have);
+    /* back to a border inside a page, and on again */
+    assert_ok(quern_sequence_truncate(a, 70, &err));
+    item = (quern_step_item){.sequence = a, .ids = ids + 70, .n_ids = 130, .n_logits = 1, .logits = have};
+    assert_ok(quern_engine_step(e, &item, 1, &err));
+    assert_memory_equal(have, want + 199 * n_vocab, n_vocab * sizeof *have);
+    assert_int_equal(quern_sequence_truncate(a, 201, &err), QUERN_ERROR_USAGE);
+    quern_sequence_destroy(a);
+    quern_sequence_destroy(b);
+    quern_sequence_destroy(c);
+    qn_free(have);
+    qn_free(want);
+    quern_engine_destroy(e);
+}
+
+static void refusals_change_nothing(void **state)
+{
+    (void)state;
+    quern_error err;
+    const quern_engine_options opt = {.n_threads = 1, .n_ctx = 128, .n_batch = 64, .kv_type = QUERN_KV_F16};
+    quern_engine *e = golden_engine(model, &opt);
+    quern_sequence *s, *t;
+    assert_ok(quern_sequence_create(&s, e, &err));
+    assert_ok(quern_sequence_create(&t, e, &err));
+    quern_step_item item = {.sequence = s, .ids = ids, .n_ids = 65};
+    assert_int_equal(quern_engine_step(e, &item, 1, &err), QUERN_ERROR_LIMIT);
+    item.n_ids = 64;
+    assert_ok(quern_engine_step(e, &item, 1, &err));
+    assert_ok(quern_engine_step(e, &item, 1, &err));
+    item.n_ids = 1;
+    assert_int_equal(quern_engine_step(e, &item, 1, &err), QUERN_ERROR_CONTEXT_FULL);
+    assert_non_null(strstr(err.message, "128"));
+    item.sequence = t; /* no page left for another sequence */
+    assert_int_equal(quern_engine_step(e, &item, 1, &err), QUERN_ERROR_CONTEXT_FULL);
+    assert_int_equal(quern_sequence_n_tokens(s), 128);
+    assert_int_equal(quern_sequence_n_tokens(t), 0);
+    assert_ok(quern_sequence_truncate(s, 64, &err));
+    assert_ok(quern_engine_step(e, &item, 1, &err));
+    const quern_step_item twice[2] = {{.sequence = t, .ids = ids, .n_ids = 1}, {.sequence = t, .ids = ids, .n_ids = 1}};
+    assert_int_equal(quern_engine_step(e, twice, 2, &err), QUERN_ERROR_USAGE);
+    const int32_t bad[] = {-1, 512, INT32_MAX, INT32_MIN};
+    for (size_t i = 0; i < 4; i++) {
+        item = (quern_step_item){.sequence = t, .ids = bad + i, .n_ids = 1};
+        assert_int_equal(quern_engine_step(e, &item, 1, &err), QUERN_ERROR_USAGE);
+    }
+    assert_int_equal(quern_sequence_n_tokens(t), 1);
+    assert_ok(quern_engine_step(e, NULL, 0, &err));
+    quern_sequence_destroy(s);
+    quern_sequence_destroy(t);
+    quern_engine_destroy(e);
+}
+
+static void options_are_checked(void **state)
+{
+    (void)state;
+    quern_error err;
+    quern_engine *e;
+    quern_engine_options opt = {.n_threads = 1, .isa = "sse9"};
+    assert_int_equal(quern_engine_create(&e, model, &opt, &err), QUERN_ERROR_USAGE);
+    opt = (quern_engine_options){.n_threads = 10000};
+    assert_int_equal(quern_engine_create(&e, model, &opt, &err), QUERN_ERROR_USAGE);
+    opt = (quern_engine_options){.n_threads = 1, .kv_type = QUERN_KV_Q8_0};
+    assert_int_equal(quern_engine_create(&e, model, &opt, &err), QUERN_ERROR_UNAVAILABLE);
+    opt = (quern_engine_options){.n_threads = 1, .n_ctx = (size_t)1 << 60};
+    assert_int_equal(quern_status_exit_code(quern_engine_create(&e, model, &opt, &err)), 4);
+    opt = (quern_engine_options){.n_threads = 1, .isa = qn_isa_available(QN_ISA_NEON) ? "avx2" : "neon"};
+    assert_int_equal(quern_engine_create(&e, model, &opt, &err), QUERN_ERROR_UNAVAILABLE);
+    const quern_model_options empty = {.without_weights = true};
+    quern_model *m;
+    assert_ok(quern_model_open(&m, qn_test_golden("hf/qwen3"), &empty, &err));
+    opt = (quern_engine_options){.n_threads = 1};
+    assert_int_equal(quern_engine_create(&e, m, &opt, &err), QUERN_ERROR_USAGE);
+    quern_model_close(m);
+}
+
+static void plan_is_what_is_allocated(void **state)
+{
+    (void)state;
+    quern_error err;
+    quern_engine_plan plan;
+    const quern_engine_options opt = {.n_threads = 2, .n_ctx = 1000, .n_batch = 128, .kv_type = QUERN_KV_F32};
+    assert_ok(quern_engine_make_plan(model, &opt, &plan, &err));
+    quern_engine *e = golden_engine(model, &opt);
+    assert_memory_equal(&plan, &quern_engine_get_info(e)->plan, sizeof plan);
+    assert_int_equal(plan.kv_per_token, 2u * 2 * 1 * 128 * 4); /* layers x (K, V) x kv heads x head size x float32 */
+    assert_int_equal(plan.kv, 16u * 64 * plan.kv_per_token);
+    quern_engine_destroy(e);
+}
+
+/* Steady decode allocates nothing. */
+static void decode_allocates_nothing(void **state)
+{
+    (void)state;
+    quern_error err;
+    quern_engine *e = engine_of(model, 2, NULL, 64, QUERN_KV_F16);
+    quern_sequence *s;
+    float *logits = qn_malloc_array(n_vocab, sizeof *logits);
+    assert_ok(quern_sequence_create(&s, e, &err));
+    qn_alloc_fail_at(0);
+    for (size_t i = 0; i < 200; i++) {
+        const quern_step_item item = {.sequence = s, .ids = ids + i, .n_ids = 1, .n_logits = 1, .logits = logits};
+        assert_ok(quern_engine_step(e, &item, 1, &err));
+    }
+    assert_int_equal(qn_alloc_count(), 0);
+    quern_sequence_destroy(s);
+    qn_free(logits);
+    quern_engine_destroy(e);
+}
+
+static void a_failing_allocation_is_an_error_at_every_n(void **state)
+{
+    (void)state;
+    quern_error err;
+    const quern_engine_options opt = {.n_threads = 1, .n_ctx = 64, .n_batch = 16};
+    for (uint64_t n = 1;; n++) {
+        quern_engine *e = NULL;
+        quern_sequence *s = NULL, *fork = NULL;
+        const quern_step_item *none = NULL;
+        qn_alloc_fail_at(n);
+        quern_status status = quern_engine_create(&e, model, &opt, &err);
+        status = status == QUERN_OK ? quern_sequence_create(&s, e, &err) : status;
+        status = status == QUERN_OK ? quern_sequence_fork(&fork, s, &err) : status;
+        status = status == QUERN_OK ? quern_engine_step(e, none, 0, &err) : status;
+        qn_alloc_fail_at(0);
+        quern_sequence_destroy(fork);
+        quern_sequence_destroy(s);
+        quern_engine_destroy(e);
+        if (status == QUERN_OK) {
+            assert_true(n > 10);
+            break;
+        }
+        assert_int_equal(status, QUERN_ERROR_MEMORY);
+    }
+}
+
+/* ---- generation ---- */
+
+typedef struct heard {
+    char text[4096];
+    size_t len, n_tokens;
+    size_t cancel_after; /* 0 = never */
+} heard;
+
+static bool hear(void *user, int32_t id, const char *text, size_t len)
+{
+    heard *h = user;
+    memcpy(h->text + h->len, text, len);
+    h->len += len;
+    h->n_tokens += id >= 0;
+    return h->cancel_after == 0 || h->n_tokens < h->cancel_after;
+}
+
+static quern_generation generate(quern_engine *e, heard *h, size_t max_tokens, const char *const *stop, size_t n_stop)
+{
+    quern_error err;
+    quern_sequence *s;
+    quern_generation out;
+    const quern_generate_options opt = {.max_tokens = max_tokens, .sampling = quern_sampling_default(), .stop = stop, .n_stop = n_stop, .ignore_eos = true,
+                                        .on_token = hear, .user = h};
+    assert_ok(quern_sequence_create(&s, e, &err));
+    assert_ok(quern_generate(e, s, ids, 20, &opt, &out, &err));
+    quern_sequence_destroy(s);
+    return out;
+}
+
+static void generation_stops_where_it_should(void **state)
+{
+    (void)state;
+    quern_engine *e = engine_of(model, 1, NULL, 8, QUERN_KV_F16);
+    heard all = {0};
+    quern_generation whole = generate(e, &all, 30, NULL, 0);
+    assert_int_equal(whole.finish, QUERN_FINISH_LENGTH);
+    assert_int_equal(whole.ids.len, 30);
+    assert_int_equal(whole.n_prompt_tokens, 20);
+    assert_int_equal(all.len, whole.len);
+    assert_memory_equal(all.text, whole.text, whole.len);
+    assert_true(whole.len > 8);
+
+    /* Stop at some piece from the middle of the answer: the text ends before its first occurrence, and no byte of it was given out. */
+    char piece[4] = {0};
+    memcpy(piece, whole.text + whole.len / 2, 3);
+    size_t expected = (size_t)(strstr(whole.text, piece) - whole.text);
+    const char *const stops[] = {"never in there at all", piece};
+    heard some = {0};
+    quern_generation cut = generate(e, &some, 30, stops, 2);
+    assert_int_equal(cut.finish, QUERN_FINISH_STOP);
+    assert_int_equal(cut.len, expected);
+    assert_memory_equal(cut.text, whole.text, cut.len);
+    assert_int_equal(some.len, cut.len);
+    assert_memory_equal(some.text, cut.text, cut.len);
+    quern_generation_deinit(&cut);
+
+    heard few = {.cancel_after = 5};
+    quern_generation cancelled = generate(e, &few, 30, NULL, 0);
+    assert_int_equal(cancelled.finish, QUERN_FINISH_CANCELLED);
+    assert_int_equal(cancelled.ids.len, 5);
+    assert_memory_equal(cancelled.text, whole.text, cancelled.len);
+    quern_generation_deinit(&cancelled);
+    quern_generation_deinit(&whole);
+    quern_engine_destroy(e);
+}
+
+static void generation_never_truncates(void **state)
+{
+    (void)state;
+    quern_error err;
+    const quern_engine_options eopt = {.n_threads = 1, .n_ctx = 64, .n_batch = 16};
+    quern_engine *e = golden_engine(model, &eopt);
+    quern_sequence *s;
+    quern_generation out;
+    quern_generate_options opt = {.max_tokens = 1, .sampling = quern_sampling_default(), .ignore_eos = true};
+    assert_ok(quern_sequence_create(&s, e, &err));
+    assert_int_equal(quern_generate(e, s, ids, 65, &opt, &out, &err), QUERN_ERROR_CONTEXT_FULL);
+    assert_non_null(strstr(err.message, "65"));
+    assert_non_null(strstr(err.message, "64"));
+    opt.max_tokens = 46;
+    assert_int_equal(quern_generate(e, s, ids, 20, &opt, &out, &err), QUERN_ERROR_CONTEXT_FULL);
+    assert_int_equal(quern_sequence_n_tokens(s), 0);
+    assert_int_equal(quern_generate(e, s, ids, 0, &opt, &out, &err), QUERN_ERROR_USAGE);
+    opt.max_tokens = 45;
+    assert_ok(quern_generate(e, s, ids, 20, &opt, &out, &err));
+    assert_int_equal(out.ids.len, 45);
+    quern_generation_deinit(&out);
+    assert_ok(quern_sequence_truncate(s, 0, &err));
+    opt.max_tokens = 0; /* until the context is full */
+    assert_ok(quern_generate(e, s, ids, 20, &opt, &out, &err));
+    assert_int_equal(out.finish, QUERN_FINISH_LENGTH);
+    assert_int_equal(out.ids.len, 45);
+    quern_generation_deinit(&out);
+    quern_sequence_destroy(s);
+    quern_engine_destroy(e);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bits_do_not_depend_on_how_it_is_run),
+        cmocka_unit_test(sequences_in_one_step_do_not_touch_each_other),
+        cmocka_unit_test(forks_share_and_copy_on_write),
+        cmocka_unit_test(refusals_change_nothing),
+        cmocka_unit_test(options_are_checked),
+        cmocka_unit_test(plan_is_what_is_allocated),
+        cmocka_unit_test(decode_allocates_nothing),
+        cmocka_unit_test(a_failing_allocation_is_an_error_at_every_n),
+        cmocka_unit_test(generation_stops_where_it_should),
+        cmocka_unit_test(generation_never_truncates),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}

@@ -52,6 +52,26 @@ typedef struct qn_heads {
     float scale;                    /* 1 / sqrt(head_dim) */
 } qn_heads;
 
+/* A mixture-of-experts block of a step. Slot = one (row, rank) pair; slots are sorted by expert so that an expert's rows lie together. */
+typedef struct qn_experts {
+    size_t n_experts, n_used;       /* n_used <= n_experts */
+    bool normalize;                 /* weights of the chosen experts are divided by their sum */
+    const qn_matrix *gate, *up;     /* (n_experts) matrices (ffn, hidden) */
+    const qn_matrix *down;          /* (n_experts) matrices (hidden, ffn) */
+} qn_experts;
+
+typedef struct qn_expert_buffers {
+    float *router;                  /* (rows, n_experts): logits */
+    int32_t *chosen;                /* (rows, n_used): experts in rank order, best first */
+    float *weight;                  /* (rows, n_used) */
+    uint32_t *slot;                 /* (rows, n_used): where the pair's rows are */
+    uint32_t *first;                /* (n_experts + 1): slots of expert e are first[e] .. first[e + 1] - 1 */
+    qn_input in;                    /* (rows * n_used, hidden), quantized forms and floats, sorted */
+    qn_input mid;                   /* (rows * n_used, ffn) */
+    float *gate, *up;               /* (rows * n_used, ffn) */
+    float *out;                     /* (rows * n_used, hidden) */
+} qn_expert_buffers;
+
 struct qn_backend {
     const char *name;               /* "cpu" */
     /* Runs fn on all members, returns when all are done. */
@@ -68,6 +88,9 @@ struct qn_backend {
     void (*attend)(qn_backend *b, qn_member m, const qn_heads *h, const qn_step_rows *rows, const float *q, qn_input *input);
     /* input = silu(gate) * up in every form of input->mask. */
     void (*gate_input)(qn_backend *b, qn_member m, const float *gate, const float *up, size_t n_rows, qn_input *input);
+    /* x += sum over ranks of weight * expert(input), ranks in order; buffers->router holds the router's logits. `keep` false: x = the sum
+     * (ranks of a group other than the first). */
+    void (*mix_experts)(qn_backend *b, qn_member m, const qn_experts *e, const qn_input *input, size_t n_rows, qn_expert_buffers *buffers, float *x, bool keep);
     void (*destroy)(qn_backend *b);
 };
 

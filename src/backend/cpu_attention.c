@@ -1,11 +1,9 @@
 /* cpu_attention.c - attention over a step: cut by (rows of a sequence, key/value head), or for few rows at depth by
  * (row, key/value head, chunk of 256 positions) with the chunks merged in order afterwards. Both ways give the same bits, because
  * the kernel's contract merges the same chunks in the same order. */
-#include <math.h>
 #include <string.h>
 
 #include "backend/cpu_int.h"
-#include "kernels/vmath.h"
 
 typedef struct query_block {
     const float *q[QN_CPU_QUERY_BLOCK];
@@ -97,23 +95,18 @@ static void attend_part(qn_cpu *c, const qn_heads *h, const qn_step_rows *rows, 
     }
 }
 
-/* The contract of ops.h: M = max, f = exp(m - M), g = exp(m_c - M), l and o by fmaf, chunks in order. */
+/* Chunks first .. last of one query, in order, then the division. */
 static void merge_parts(const qn_cpu *c, const qn_heads *h, size_t row, size_t head, size_t first, size_t last, float *out)
 {
     const float *p = part_at(c, h, row, head, first);
-    float max = p[0], sum = p[1];
+    float ml[2] = {p[0], p[1]};
     memcpy(out, p + 2, h->head_dim * sizeof *out);
     for (size_t part = first + 1; part <= last; part++) {
         p = part_at(c, h, row, head, part);
-        float top = p[0] > max ? p[0] : max, f = qn_expf(max - top), g = qn_expf(p[0] - top);
-        sum = fmaf(sum, f, p[1] * g);
-        for (size_t d = 0; d < h->head_dim; d++) {
-            out[d] = fmaf(out[d], f, p[2 + d] * g);
-        }
-        max = top;
+        c->ops->attention_merge(ml, out, p, p + 2, h->head_dim);
     }
     for (size_t d = 0; d < h->head_dim; d++) {
-        out[d] /= sum;
+        out[d] /= ml[1];
     }
 }
 

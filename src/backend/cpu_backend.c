@@ -54,7 +54,7 @@ static void cpu_run(qn_backend *b, qn_pool_fn fn, void *arg)
 
 /* ---- inputs ---- */
 
-static void quantize_rows(qn_cpu *c, qn_input *input, size_t row0, size_t row1)
+void qn_cpu_quantize_rows(qn_cpu *c, qn_input *input, size_t row0, size_t row1)
 {
     for (int form = QN_FORM_I8_32; form < QN_FORM_COUNT; form++) {
         if ((input->mask >> form & 1u) != 0) {
@@ -81,7 +81,7 @@ static void cpu_norm_input(qn_backend *b, qn_member m, const float *x, size_t x_
     qn_member_span(m, n_rows, 1, &row0, &row1);
     for (size_t r = row0; r < row1; r++) {
         c->ops->rms_norm(input->f + r * input->n_cols, x + r * x_stride, weight, input->n_cols, eps);
-        quantize_rows(c, input, r, r + 1);
+        qn_cpu_quantize_rows(c, input, r, r + 1);
     }
     qn_member_barrier(m);
 }
@@ -93,7 +93,7 @@ static void cpu_gate_input(qn_backend *b, qn_member m, const float *gate, const 
     qn_member_span(m, n_rows, 1, &row0, &row1);
     for (size_t r = row0; r < row1; r++) {
         c->ops->silu_mul(input->f + r * n, gate + r * n, up + r * n, n);
-        quantize_rows(c, input, r, r + 1);
+        qn_cpu_quantize_rows(c, input, r, r + 1);
     }
     qn_member_barrier(m);
 }
@@ -112,17 +112,26 @@ void qn_cpu_decode_row(const qn_matrix *w, size_t row, float *out)
     }
 }
 
-/* y = W x for rows [r0, r1) with W decoded to float32 first. */
-static void multiply_decoded(qn_cpu *c, qn_lane *lane, const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t n_rows, float *y, size_t y_stride)
+/* y = W x for rows [r0, r1) and tokens [t0, t1) with W decoded to float32 first. */
+static void multiply_decoded(qn_cpu *c, qn_lane *lane, const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, size_t y_stride)
 {
     for (size_t r = r0; r < r1; r += DECODED_ROWS) {
         size_t n = r1 - r < DECODED_ROWS ? r1 - r : DECODED_ROWS;
         for (size_t i = 0; i < n; i++) {
             qn_cpu_decode_row(w, r + i, lane->decoded + i * w->n_cols);
         }
-        qn_matrix tile = {.dtype = QN_DTYPE_F32, .data = (const uint8_t *)lane->decoded,
-                          .row_bytes = w->n_cols * sizeof(float), .n_rows = n, .n_cols = w->n_cols};
-        qn_matmul(c->isa, &tile, 0, n, a, 0, n_rows, y + r, y_stride, lane->scratch);
+        qn_matrix tile = {.dtype = QN_DTYPE_F32, .data = (const uint8_t *)lane->decoded, .row_bytes = w->n_cols * sizeof(float), .n_rows = n, .n_cols = w->n_cols};
+        qn_matmul(c->isa, &tile, 0, n, a, t0, t1, y + r, y_stride, lane->scratch);
+    }
+}
+
+void qn_cpu_multiply_rows(qn_cpu *c, qn_lane *lane, const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, size_t y_stride)
+{
+    bool plain = w->dtype == QN_DTYPE_F32 || w->dtype == QN_DTYPE_F16 || w->dtype == QN_DTYPE_BF16;
+    if (c->f32_activations && !plain) {
+        multiply_decoded(c, lane, w, r0, r1, a, t0, t1, y, y_stride);
+    } else {
+        qn_matmul(c->isa, w, r0, r1, a, t0, t1, y, y_stride, lane->scratch);
     }
 }
 
@@ -148,15 +157,10 @@ static void finish_rows(qn_cpu *c, const qn_product *p, const float *sum, size_t
 
 static void multiply_chunk(qn_cpu *c, qn_lane *lane, const qn_input *input, size_t n_rows, const qn_product *p, size_t r0, size_t r1)
 {
-    bool decode = c->f32_activations && p->w->dtype != QN_DTYPE_F32 && p->w->dtype != QN_DTYPE_F16 && p->w->dtype != QN_DTYPE_BF16;
     const qn_act *a = &input->forms[qn_form_for(p->w, c->f32_activations)];
     float *y = p->add ? c->sums : p->y;
     size_t stride = p->add ? p->w->n_rows : p->y_stride;
-    if (decode) {
-        multiply_decoded(c, lane, p->w, r0, r1, a, n_rows, y, stride);
-    } else {
-        qn_matmul(c->isa, p->w, r0, r1, a, 0, n_rows, y, stride, lane->scratch);
-    }
+    qn_cpu_multiply_rows(c, lane, p->w, r0, r1, a, 0, n_rows, y, stride);
     finish_rows(c, p, y, stride, r0, r1, n_rows);
 }
 
@@ -226,7 +230,7 @@ static void cpu_attend(qn_backend *b, qn_member m, const qn_heads *h, const qn_s
     qn_cpu_attention(c, m, h, rows, q, input->f);
     size_t row0, row1;
     qn_member_span(m, rows->n_rows, 1, &row0, &row1);
-    quantize_rows(c, input, row0, row1);
+    qn_cpu_quantize_rows(c, input, row0, row1);
     qn_member_barrier(m);
 }
 
@@ -273,7 +277,8 @@ quern_status qn_cpu_create(qn_backend **out, const qn_cpu_options *opt, quern_er
     }
     memset(c, 0, sizeof *c);
     c->backend = (qn_backend){.name = "cpu", .run = cpu_run, .embed = cpu_embed, .norm_input = cpu_norm_input, .multiply = cpu_multiply,
-                              .rope_store = cpu_rope_store, .attend = cpu_attend, .gate_input = cpu_gate_input, .destroy = cpu_destroy};
+                              .rope_store = cpu_rope_store, .attend = cpu_attend, .gate_input = cpu_gate_input,
+                              .mix_experts = qn_cpu_mix_experts, .destroy = cpu_destroy};
     qn_arena_init(&c->arena, 0);
     c->n_threads = opt->n_threads;
     c->isa = opt->isa;

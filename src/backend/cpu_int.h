@@ -50,6 +50,12 @@ static inline size_t qn_cpu_split_parts(size_t n_ctx) { return (n_ctx + QN_ATTN_
 
 /* out (n_rows, n_heads * head_dim); complete for everyone on return. */
 void qn_cpu_attention(qn_cpu *c, qn_member m, const qn_heads *h, const qn_step_rows *rows, const float *q, float *out);
+/* The rows [row0, row1) of input->f into the quantized forms of its mask. */
+void qn_cpu_quantize_rows(qn_cpu *c, qn_input *input, size_t row0, size_t row1);
+/* y = W x for rows [r0, r1) of W and rows [t0, t1) of a, by the engine's arithmetic. */
+void qn_cpu_multiply_rows(qn_cpu *c, qn_lane *lane, const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, size_t y_stride);
+/* The entry mix_experts. */
+void qn_cpu_mix_experts(qn_backend *b, qn_member m, const qn_experts *e, const qn_input *input, size_t n_rows, qn_expert_buffers *buffers, float *x, bool keep);
 /* One row of any matrix as float32. */
 void qn_cpu_decode_row(const qn_matrix *w, size_t row, float *out);
 

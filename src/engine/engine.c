@@ -86,7 +86,7 @@ static size_t largest(size_t a, size_t b) { return a > b ? a : b; }
 static qn_cpu_options cpu_options(const quern_model *m, const settings *s)
 {
     const qn_model_config *c = &m->config;
-    size_t cols = largest(largest(c->hidden_size, c->ffn_size), (size_t)c->n_heads * c->head_dim);
+    size_t cols = largest(largest(c->hidden_size, largest(c->ffn_size, c->expert_ffn_size)), (size_t)c->n_heads * c->head_dim);
     return (qn_cpu_options){.n_threads = s->n_threads, .isa = s->isa, .f32_activations = s->f32_activations, .max_cols = cols, .hidden_size = c->hidden_size,
                             .max_rows = s->n_batch, .n_heads = c->n_heads, .head_dim = c->head_dim, .n_ctx = s->n_ctx};
 }
@@ -137,23 +137,38 @@ done:
     return status;
 }
 
-/* Weight bytes one decoded token reads, and multiply-adds of the layers' matrices a row needs. */
+typedef struct work {
+    uint64_t bytes, macs;
+} work;
+
+static void add_matrix(work *w, const qn_matrix *x, uint64_t times)
+{
+    if (x->data != NULL) {
+        size_t scales = x->scales != NULL ? x->n_cols / x->affine.group * 2 * qn_dtype_get(x->affine_dtype)->block_bytes : 0;
+        w->bytes += times * x->n_rows * (x->row_bytes + scales);
+        w->macs += times * x->n_rows * x->n_cols;
+    }
+}
+
+/* Weight bytes one decoded token reads, and multiply-adds of the layers' matrices a row needs: of experts only the chosen ones. */
 static void count_work(const quern_model *m, quern_engine_info *info)
 {
-    uint64_t bytes = 0, macs = 0;
+    work layers = {0}, head = {0};
     for (uint32_t i = 0; i < m->config.n_layers; i++) {
         const qn_layer_weights *l = &m->weights.layers[i];
-        const qn_matrix *const all[] = {&l->q.w, &l->k.w, &l->v.w, &l->o.w, &l->gate.w, &l->up.w, &l->down.w};
+        const qn_matrix *const all[] = {&l->q.w, &l->k.w, &l->v.w, &l->o.w, &l->gate.w, &l->up.w, &l->down.w, &l->router.w};
         for (size_t k = 0; k < sizeof all / sizeof all[0]; k++) {
-            size_t scales = all[k]->scales != NULL ? all[k]->n_cols / all[k]->affine.group * 2 * qn_dtype_get(all[k]->affine_dtype)->block_bytes : 0;
-            bytes += (uint64_t)all[k]->n_rows * (all[k]->row_bytes + scales);
-            macs += (uint64_t)all[k]->n_rows * all[k]->n_cols;
+            add_matrix(&layers, all[k], 1);
+        }
+        if (l->expert_gate != NULL) {
+            add_matrix(&layers, l->expert_gate, m->config.n_experts_used);
+            add_matrix(&layers, l->expert_up, m->config.n_experts_used);
+            add_matrix(&layers, l->expert_down, m->config.n_experts_used);
         }
     }
-    const qn_matrix *head = &m->weights.output.w;
-    size_t head_scales = head->scales != NULL ? head->n_cols / head->affine.group * 2 * qn_dtype_get(head->affine_dtype)->block_bytes : 0;
-    info->bytes_per_token = bytes + (uint64_t)head->n_rows * (head->row_bytes + head_scales);
-    info->macs_per_token = macs;
+    add_matrix(&head, &m->weights.output.w, 1);
+    info->bytes_per_token = layers.bytes + head.bytes;
+    info->macs_per_token = layers.macs;
 }
 
 quern_status quern_engine_create(quern_engine **out, const quern_model *m, const quern_engine_options *opt, quern_error *err)

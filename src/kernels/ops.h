@@ -59,6 +59,8 @@ typedef struct qn_ops {
     void (*rms_norm)(float *y, const float *x, const float *w, size_t n, float eps);
     /* y[i] += x[i] */
     void (*add)(float *y, const float *x, size_t n);
+    /* y[i] = fmaf(a, x[i], y[i]) */
+    void (*axpy)(float *y, float a, const float *x, size_t n);
     /* y[i] = silu(gate[i]) * up[i], silu(v) = v / (1 + exp(-v)) with the project's exp */
     void (*silu_mul)(float *y, const float *gate, const float *up, size_t n);
     /* Rotates pairs in place: half-split form pairs (i, i + n_rot/2), interleaved form (2i, 2i+1), i < n_rot/2.

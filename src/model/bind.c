@@ -56,16 +56,20 @@ static quern_status fail_missing(const quern_model *m, const place *p, const cha
     return qn_error_set(err, QUERN_ERROR_INVALID, "%s: tensor %s.%s is missing", source_path(m), shown_name(m, p), suffix);
 }
 
-static quern_status check_shape(const quern_model *m, const qn_tensor *t, uint64_t rows, uint64_t cols, quern_error *err)
+/* stack 0: a matrix (rows, cols), or with rows 0 a vector (cols); else (stack, rows, cols). */
+static quern_status check_shape(const quern_model *m, const qn_tensor *t, uint64_t stack, uint64_t rows, uint64_t cols, quern_error *err)
 {
     bool vector = rows == 0;
-    bool fits = vector ? t->n_dims == 1 && t->shape[0] == cols : t->n_dims == 2 && t->shape[0] == rows && t->shape[1] == cols;
+    uint32_t n_dims = vector ? 1 : stack > 0 ? 3 : 2;
+    bool fits = t->n_dims == n_dims && t->shape[n_dims - 1] == cols && (vector || t->shape[n_dims - 2] == rows) && (n_dims < 3 || t->shape[0] == stack);
     if (fits) {
         return QUERN_OK;
     }
     char want[64], have[96];
     if (vector) {
         (void)snprintf(want, sizeof want, "(%" PRIu64 ")", cols);
+    } else if (stack > 0) {
+        (void)snprintf(want, sizeof want, "(%" PRIu64 ", %" PRIu64 ", %" PRIu64 ")", stack, rows, cols);
     } else {
         (void)snprintf(want, sizeof want, "(%" PRIu64 ", %" PRIu64 ")", rows, cols);
     }
@@ -85,7 +89,7 @@ static quern_status bind_vector(quern_model *m, const place *p, const char *suff
     if (t == NULL) {
         return optional ? QUERN_OK : fail_missing(m, p, suffix, err);
     }
-    QN_TRY(check_shape(m, t, 0, n, err));
+    QN_TRY(check_shape(m, t, 0, 0, n, err));
     if (t->dtype != QN_DTYPE_F32 && t->dtype != QN_DTYPE_F16 && t->dtype != QN_DTYPE_BF16) {
         QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s has type %s, expected F32, F16 or BF16", source_path(m), t->name, qn_dtype_get(t->dtype)->name);
     }
@@ -104,7 +108,7 @@ done:
 }
 
 /* MLX: packed words with scales and biases beside them. */
-static quern_status bind_affine(quern_model *m, const place *p, const qn_tensor *t, uint64_t rows, uint64_t cols, qn_matrix *out, quern_error *err)
+static quern_status bind_affine(quern_model *m, const place *p, const qn_tensor *t, uint64_t stack, uint64_t rows, uint64_t cols, qn_matrix *out, quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_affine a = qn_config_affine_for(&m->config, p->hf);
@@ -114,13 +118,13 @@ static quern_status bind_affine(quern_model *m, const place *p, const qn_tensor 
     if (cols % a.group != 0) {
         QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s: %" PRIu64 " columns are no multiple of the group size %u", source_path(m), t->name, cols, a.group);
     }
-    QN_TRY(check_shape(m, t, rows, cols * a.bits / 32, err));
+    QN_TRY(check_shape(m, t, stack, rows, cols * a.bits / 32, err));
     const qn_tensor *scales = find_part(m, p, "scales"), *biases = find_part(m, p, "biases");
     if (scales == NULL || biases == NULL) {
         QN_TRY(fail_missing(m, p, scales == NULL ? "scales" : "biases", err));
     }
-    QN_TRY(check_shape(m, scales, rows, cols / a.group, err));
-    QN_TRY(check_shape(m, biases, rows, cols / a.group, err));
+    QN_TRY(check_shape(m, scales, stack, rows, cols / a.group, err));
+    QN_TRY(check_shape(m, biases, stack, rows, cols / a.group, err));
     bool plain = scales->dtype == QN_DTYPE_F32 || scales->dtype == QN_DTYPE_F16 || scales->dtype == QN_DTYPE_BF16;
     if (!plain || biases->dtype != scales->dtype) {
         QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s has type %s, expected F32, F16 or BF16, and biases of the same type", source_path(m), scales->name,
@@ -132,7 +136,8 @@ done:
     return status;
 }
 
-static quern_status bind_matrix(quern_model *m, const place *p, uint64_t rows, uint64_t cols, qn_matrix *out, quern_error *err)
+/* stack 0: one matrix; else `stack` of them in one tensor, bound as if rows were those of one. */
+static quern_status bind_matrix_of(quern_model *m, const place *p, uint64_t stack, uint64_t rows, uint64_t cols, qn_matrix *out, quern_error *err)
 {
     quern_status status = QUERN_OK;
     const qn_tensor *t = find_part(m, p, "weight");
@@ -140,9 +145,9 @@ static quern_status bind_matrix(quern_model *m, const place *p, uint64_t rows, u
         return fail_missing(m, p, "weight", err);
     }
     if (m->config.mlx && t->dtype == QN_DTYPE_U32) {
-        return bind_affine(m, p, t, rows, cols, out, err);
+        return bind_affine(m, p, t, stack, rows, cols, out, err);
     }
-    QN_TRY(check_shape(m, t, rows, cols, err));
+    QN_TRY(check_shape(m, t, stack, rows, cols, err));
     size_t row_bytes;
     if (!qn_matmul_supported(t->dtype, (qn_affine){0}) || !qn_dtype_row_bytes(t->dtype, cols, &row_bytes)) {
         QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "%s: tensor %s has type %s, which this version cannot multiply with", source_path(m), t->name,
@@ -156,13 +161,83 @@ done:
 /* bias: -1 = as the file has it (GGUF), 0 = none expected, 1 = required */
 static quern_status bind_linear(quern_model *m, place p, uint64_t rows, uint64_t cols, int bias, qn_linear *out, quern_error *err)
 {
-    quern_status status = bind_matrix(m, &p, rows, cols, &out->w, err);
+    quern_status status = bind_matrix_of(m, &p, 0, rows, cols, &out->w, err);
     if (status == QUERN_OK && bias != 0) {
         status = bind_vector(m, &p, "bias", rows, bias < 0, &out->bias, err);
     } else if (status == QUERN_OK && find_part(m, &p, "bias") != NULL) {
         status = qn_error_set(err, QUERN_ERROR_INVALID, "%s: tensor %s.bias is there, but the configuration says this architecture has none",
                               source_path(m), shown_name(m, &p));
     }
+    return status;
+}
+
+/* Views of n_experts matrices in one stacked tensor (GGUF, MLX), (n_experts, rows, cols). */
+static quern_status bind_stacked(quern_model *m, const place *p, uint64_t rows, uint64_t cols, qn_matrix *out, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    const qn_model_config *c = &m->config;
+    qn_matrix whole;
+    uint64_t all;
+    if (__builtin_mul_overflow((uint64_t)c->n_experts, rows, &all)) {
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: %" PRIu32 " experts of %" PRIu64 " rows overflow", source_path(m), c->n_experts, rows);
+    }
+    QN_TRY(bind_matrix_of(m, p, c->n_experts, rows, cols, &whole, err));
+    for (uint32_t i = 0; i < c->n_experts; i++) {
+        out[i] = whole;
+        out[i].n_rows = (size_t)rows;
+        out[i].data = whole.data + (size_t)(i * rows) * whole.row_bytes;
+        if (whole.scales != NULL) {
+            size_t scale_bytes = (size_t)(i * rows) * (whole.n_cols / whole.affine.group) * qn_dtype_get(whole.affine_dtype)->block_bytes;
+            out[i].scales = whole.scales + scale_bytes;
+            out[i].biases = whole.biases + scale_bytes;
+        }
+    }
+done:
+    return status;
+}
+
+/* One matrix of all experts: stacked, or (Hugging Face) one tensor an expert. hf_stacked and hf_single hold the names inside a layer, the latter
+ * with %u for the expert. */
+static quern_status bind_experts(quern_model *m, uint32_t layer, const char *gguf, const char *hf_stacked, const char *hf_block, const char *hf_leaf,
+                                 uint64_t rows, uint64_t cols, const qn_matrix **out, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    uint32_t n = m->config.n_experts;
+    qn_matrix *all = qn_arena_alloc_array(&m->arena, n, sizeof *all);
+    place p = layer_place(layer, gguf, hf_stacked);
+    if (all == NULL) {
+        QN_FAIL_MEMORY(err, "expert tables", n * sizeof *all);
+    }
+    if (m->gguf != NULL || find_part(m, &p, "weight") != NULL) {
+        QN_TRY(bind_stacked(m, &p, rows, cols, all, err));
+    } else {
+        for (uint32_t i = 0; i < n; i++) {
+            char name[64];
+            (void)snprintf(name, sizeof name, "%s.experts.%" PRIu32 ".%s", hf_block, i, hf_leaf);
+            p = layer_place(layer, gguf, name);
+            QN_TRY(bind_matrix_of(m, &p, 0, rows, cols, &all[i], err));
+        }
+    }
+    *out = all;
+done:
+    return status;
+}
+
+static quern_status bind_expert_layer(quern_model *m, uint32_t i, qn_layer_weights *w, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    const qn_model_config *c = &m->config;
+    uint64_t hidden = c->hidden_size, ffn = c->expert_ffn_size;
+    bool mixtral = c->family == QN_FAMILY_MIXTRAL; /* its published names differ */
+    const char *block = mixtral ? "block_sparse_moe" : "mlp";
+    QN_TRY(bind_linear(m, layer_place(i, "ffn_gate_inp", mixtral ? "block_sparse_moe.gate" : "mlp.gate"), c->n_experts, hidden, 0, &w->router, err));
+    QN_TRY(bind_experts(m, i, "ffn_gate_exps", mixtral ? "block_sparse_moe.switch_mlp.gate_proj" : "mlp.switch_mlp.gate_proj", block,
+                        mixtral ? "w1" : "gate_proj", ffn, hidden, &w->expert_gate, err));
+    QN_TRY(bind_experts(m, i, "ffn_up_exps", mixtral ? "block_sparse_moe.switch_mlp.up_proj" : "mlp.switch_mlp.up_proj", block, mixtral ? "w3" : "up_proj",
+                        ffn, hidden, &w->expert_up, err));
+    QN_TRY(bind_experts(m, i, "ffn_down_exps", mixtral ? "block_sparse_moe.switch_mlp.down_proj" : "mlp.switch_mlp.down_proj", block,
+                        mixtral ? "w2" : "down_proj", hidden, ffn, &w->expert_down, err));
+done:
     return status;
 }
 
@@ -186,6 +261,10 @@ static quern_status bind_layer(quern_model *m, uint32_t i, qn_layer_weights *w, 
         QN_TRY(bind_vector(m, &p, "weight", c->head_dim, false, &w->q_norm, err));
         p = layer_place(i, "attn_k_norm", "self_attn.k_norm");
         QN_TRY(bind_vector(m, &p, "weight", c->head_dim, false, &w->k_norm, err));
+    }
+    if (c->layers[i].experts) {
+        QN_TRY(bind_expert_layer(m, i, w, err));
+        goto done;
     }
     QN_TRY(bind_linear(m, layer_place(i, "ffn_gate", "mlp.gate_proj"), c->ffn_size, hidden, mlp_bias, &w->gate, err));
     QN_TRY(bind_linear(m, layer_place(i, "ffn_up", "mlp.up_proj"), c->ffn_size, hidden, mlp_bias, &w->up, err));
@@ -223,7 +302,7 @@ static quern_status bind_embedding(quern_model *m, quern_error *err)
                 source_path(m), t->name, t->shape[0], c->n_vocab);
     }
     c->n_vocab = (uint32_t)t->shape[0];
-    QN_TRY(bind_matrix(m, &p, c->n_vocab, c->hidden_size, &m->weights.embedding, err));
+    QN_TRY(bind_matrix_of(m, &p, 0, c->n_vocab, c->hidden_size, &m->weights.embedding, err));
 done:
     return status;
 }
@@ -260,9 +339,6 @@ done:
 static quern_status check_supported(const quern_model *m, quern_error *err)
 {
     const qn_model_config *c = &m->config;
-    if (c->n_experts > 0) {
-        return qn_error_set(err, QUERN_ERROR_UNSUPPORTED, "%s: architecture %s with experts is not supported by this version", source_path(m), c->architecture);
-    }
     if (c->family == QN_FAMILY_GPT_OSS) {
         return qn_error_set(err, QUERN_ERROR_UNSUPPORTED, "%s: architecture %s is not supported by this version", source_path(m), c->architecture);
     }

@@ -1,4 +1,4 @@
-/* graph.h - the forward pass of a dense decoder: which entry follows which. No arithmetic, no memory of its own. */
+/* graph.h - the forward pass of a decoder, dense or with experts: which entry follows which. No arithmetic, no memory of its own. */
 #ifndef QN_MODEL_GRAPH_H
 #define QN_MODEL_GRAPH_H
 
@@ -18,6 +18,7 @@ typedef struct qn_graph_buffers {
     qn_input attn_in;       /* normed x, what q k v read */
     qn_input attn_out;      /* attention's output, what o reads */
     qn_input ffn_in, ffn_out;
+    qn_expert_buffers experts; /* for rows * n_experts_used slots; only in models with experts */
     qn_input head_in;       /* (logit rows): what the output matrix reads */
 } qn_graph_buffers;
 

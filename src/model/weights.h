@@ -22,6 +22,10 @@ typedef struct qn_layer_weights {
     qn_linear o;                   /* (hidden, n_heads * head_dim) */
     qn_linear gate, up;            /* (ffn, hidden) */
     qn_linear down;                /* (hidden, ffn) */
+    /* instead of gate, up and down in a layer with experts: */
+    qn_linear router;              /* (n_experts, hidden) */
+    const qn_matrix *expert_gate, *expert_up; /* (n_experts) matrices (expert_ffn, hidden); NULL in a dense layer */
+    const qn_matrix *expert_down;  /* (n_experts) matrices (hidden, expert_ffn) */
 } qn_layer_weights;
 
 typedef struct qn_weights {

@@ -3,6 +3,7 @@
 #include "golden_run.h"
 
 #include "kernels/matmul.h"
+#include "kernels/ops.h"
 
 enum { N_IDS = 300 };
 

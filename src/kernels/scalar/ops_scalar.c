@@ -36,6 +36,13 @@ static void rms_norm(float *y, const float *x, const float *w, size_t n, float e
     }
 }
 
+static void axpy(float *y, float a, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        y[i] = fmaf(a, x[i], y[i]);
+    }
+}
+
 static void add(float *y, const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -219,6 +226,7 @@ const qn_ops qn_ops_scalar = {
     .isa = QN_ISA_SCALAR,
     .rms_norm = rms_norm,
     .add = add,
+    .axpy = axpy,
     .silu_mul = silu_mul,
     .rope_half = rope_half,
     .rope_interleaved = rope_interleaved,

@@ -1,4 +1,4 @@
-/* graph_dense.c - embedding, then per layer attention and a gated feed-forward block, then the output head. */
+/* graph.c - embedding, then per layer attention and a gated feed-forward block (dense or of experts), then the output head. */
 #include "model/graph.h"
 
 #include <math.h>
@@ -12,7 +12,17 @@ static uint32_t form_bit(const qn_linear *l, bool f32) { return 1u << qn_form_fo
 
 typedef struct input_masks {
     uint32_t attn_in, attn_out, ffn_in, ffn_out, head_in;
+    uint32_t expert_in, expert_mid;
 } input_masks;
+
+static uint32_t expert_bits(const qn_matrix *experts, uint32_t n, bool f32)
+{
+    uint32_t mask = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        mask |= 1u << qn_form_for(&experts[i], f32);
+    }
+    return mask;
+}
 
 static input_masks collect_masks(const qn_model_config *c, const qn_weights *w, bool f32)
 {
@@ -21,8 +31,14 @@ static input_masks collect_masks(const qn_model_config *c, const qn_weights *w, 
         const qn_layer_weights *l = &w->layers[i];
         m.attn_in |= form_bit(&l->q, f32) | form_bit(&l->k, f32) | form_bit(&l->v, f32);
         m.attn_out |= form_bit(&l->o, f32);
-        m.ffn_in |= form_bit(&l->gate, f32) | form_bit(&l->up, f32);
-        m.ffn_out |= form_bit(&l->down, f32);
+        if (l->expert_gate != NULL) {
+            m.expert_in |= expert_bits(l->expert_gate, c->n_experts, f32) | expert_bits(l->expert_up, c->n_experts, f32);
+            m.expert_mid |= expert_bits(l->expert_down, c->n_experts, f32);
+            m.ffn_in |= form_bit(&l->router, f32) | m.expert_in;
+        } else {
+            m.ffn_in |= form_bit(&l->gate, f32) | form_bit(&l->up, f32);
+            m.ffn_out |= form_bit(&l->down, f32);
+        }
     }
     return m;
 }
@@ -50,6 +66,22 @@ static void take_input(layout *l, qn_input *input, uint32_t mask, size_t rows, s
     }
 }
 
+static void take_experts(layout *l, qn_graph_buffers *b, const qn_model_config *c, const input_masks *m, size_t rows)
+{
+    qn_expert_buffers *e = &b->experts;
+    size_t slots = rows * c->n_experts_used;
+    e->router = take_rows(l, rows, c->n_experts);
+    e->chosen = take(l, slots * sizeof *e->chosen);
+    e->weight = take_rows(l, rows, c->n_experts_used);
+    e->slot = take(l, slots * sizeof *e->slot);
+    e->first = take(l, (c->n_experts + 1) * sizeof *e->first);
+    take_input(l, &e->in, m->expert_in, slots, c->hidden_size);
+    take_input(l, &e->mid, m->expert_mid, slots, c->expert_ffn_size);
+    e->gate = take_rows(l, slots, c->expert_ffn_size);
+    e->up = take_rows(l, slots, c->expert_ffn_size);
+    e->out = take_rows(l, slots, c->hidden_size);
+}
+
 static size_t lay_out(qn_graph_buffers *b, const qn_model_config *c, const qn_weights *w, bool f32, size_t rows, size_t logit_rows, void *memory)
 {
     layout l = {.memory = memory};
@@ -67,6 +99,9 @@ static size_t lay_out(qn_graph_buffers *b, const qn_model_config *c, const qn_we
     take_input(&l, &b->ffn_in, m.ffn_in, rows, c->hidden_size);
     take_input(&l, &b->ffn_out, m.ffn_out, rows, c->ffn_size);
     take_input(&l, &b->head_in, m.head_in, logit_rows, c->hidden_size);
+    if (m.expert_in != 0) {
+        take_experts(&l, b, c, &m, rows);
+    }
     return l.used;
 }
 
@@ -87,6 +122,28 @@ void qn_graph_bind(qn_graph_buffers *b, const qn_model_config *c, const qn_weigh
 static qn_product product(const qn_linear *l, float *y, bool add)
 {
     return (qn_product){.w = &l->w, .bias = l->bias, .y = y, .y_stride = l->w.n_rows, .add = add};
+}
+
+/* x += down(silu(gate) * up); keep: see run_layer. */
+static void run_dense_block(const qn_graph *g, const qn_layer_weights *w, size_t n_rows, bool keep, qn_member m)
+{
+    qn_graph_buffers b = g->buffers;
+    const qn_product gate_up[2] = {product(&w->gate, b.gate, false), product(&w->up, b.up, false)};
+    g->backend->multiply(g->backend, m, &b.ffn_in, n_rows, gate_up, 2);
+    g->backend->gate_input(g->backend, m, b.gate, b.up, n_rows, &b.ffn_out);
+    const qn_product down = product(&w->down, b.x, keep);
+    g->backend->multiply(g->backend, m, &b.ffn_out, n_rows, &down, 1);
+}
+
+static void run_expert_block(const qn_graph *g, const qn_layer_weights *w, size_t n_rows, bool keep, qn_member m)
+{
+    const qn_model_config *c = g->config;
+    qn_graph_buffers b = g->buffers;
+    const qn_experts experts = {.n_experts = c->n_experts, .n_used = c->n_experts_used, .normalize = c->norm_topk_prob, .gate = w->expert_gate,
+                                .up = w->expert_up, .down = w->expert_down};
+    const qn_product router = product(&w->router, b.experts.router, false);
+    g->backend->multiply(g->backend, m, &b.ffn_in, n_rows, &router, 1);
+    g->backend->mix_experts(g->backend, m, &experts, &b.ffn_in, n_rows, &b.experts, b.x, keep);
 }
 
 static void run_layer(const qn_graph *g, const qn_graph_step *s, uint32_t layer, qn_member m)
@@ -113,11 +170,11 @@ static void run_layer(const qn_graph *g, const qn_graph_step *s, uint32_t layer,
     g->comm->all_reduce_sum(g->comm, m, b.x, s->n_rows * c->hidden_size);
 
     be->norm_input(be, m, b.x, c->hidden_size, w->ffn_norm, eps, s->n_rows, &b.ffn_in);
-    const qn_product gate_up[2] = {product(&w->gate, b.gate, false), product(&w->up, b.up, false)};
-    be->multiply(be, m, &b.ffn_in, s->n_rows, gate_up, 2);
-    be->gate_input(be, m, b.gate, b.up, s->n_rows, &b.ffn_out);
-    const qn_product down = product(&w->down, b.x, keep);
-    be->multiply(be, m, &b.ffn_out, s->n_rows, &down, 1);
+    if (w->expert_gate != NULL) {
+        run_expert_block(g, w, s->n_rows, keep, m);
+    } else {
+        run_dense_block(g, w, s->n_rows, keep, m);
+    }
     g->comm->all_reduce_sum(g->comm, m, b.x, s->n_rows * c->hidden_size);
 }
 

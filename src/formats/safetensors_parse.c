@@ -317,7 +317,12 @@ quern_status qn_safetensors_parse_file(const uint8_t *data, size_t size, const c
             }
             has_metadata = true;
             QN_TRY(expect(&r, QN_JSON_TOKEN_COLON, "the list of tensors"));
-            QN_TRY(read_string_pairs(&r, metadata, "__metadata__"));
+            qn_json_tokens ahead = r.scan;
+            if (qn_json_tokens_next(&ahead) == QN_JSON_TOKEN_NULL) { /* as MLX writes it where there is none */
+                r.scan = ahead;
+            } else {
+                QN_TRY(read_string_pairs(&r, metadata, "__metadata__"));
+            }
             continue;
         }
         void *items = tensors->items;

@@ -35,13 +35,14 @@ static quern_engine *engine_of(const quern_model *m, size_t threads, const char 
     return golden_engine(m, &opt);
 }
 
+/* Calls served at this level. Float products and attention have no VNNI form of their own: that level runs AVX-512's. */
 static uint64_t calls_of_isa(qn_isa isa)
 {
     uint64_t n = qn_ops_calls(isa);
     for (size_t i = 0; i < qn_matmul_kernel_count(); i++) {
         n += qn_matmul_kernel_at(i)->isa == isa ? qn_matmul_kernel_calls(i) : 0;
     }
-    return n;
+    return isa == QN_ISA_AVX512VNNI || isa == QN_ISA_AMX ? n + calls_of_isa((qn_isa)(isa - 1)) : n;
 }
 
 /* Every model file here, every ISA, several thread counts and chunk sizes: equal to scalar, one thread, all rows at once. */
@@ -77,7 +78,7 @@ static void bits_do_not_depend_on_how_it_is_run(void **state)
                         fail_msg("%s kv %d: %s, %zu threads, chunk %zu differs from scalar at position %zu, token %zu: %a, want %a", files[f], kv,
                                  qn_isa_name((qn_isa)isa), ways[w].threads, ways[w].chunk, at / v, at % v, (double)have[at], (double)want[at]);
                     }
-                    assert_true(calls_of_isa((qn_isa)isa) > before || isa == QN_ISA_AMX);
+                    assert_true(calls_of_isa((qn_isa)isa) > before);
                     qn_free(have);
                     quern_engine_destroy(e);
                 }

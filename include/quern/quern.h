@@ -6,6 +6,7 @@
 #include "quern/engine.h"
 #include "quern/inspect.h"
 #include "quern/machine.h"
+#include "quern/measure.h"
 #include "quern/model.h"
 #include "quern/quantize.h"
 #include "quern/sampling.h"

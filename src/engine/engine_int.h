@@ -1,4 +1,4 @@
-/* engine_int.h - what an engine and a sequence are made of; for src/engine only. */
+/* engine_int.h - what an engine and a sequence are made of; for src/engine and src/measure only. */
 #ifndef QN_ENGINE_ENGINE_INT_H
 #define QN_ENGINE_ENGINE_INT_H
 

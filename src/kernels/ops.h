@@ -81,6 +81,9 @@ typedef struct qn_ops {
      * i mod 8 in order, then the tree s4[l] = lane[l] + lane[l+4], s2[l] = s4[l] + s4[l+2], s2[0] + s2[1]. max is the largest element,
      * factor > 0; terms may be NULL. */
     double (*exp_sum)(double *terms, const float *x, size_t n, float max, double factor);
+    /* Sum of exp(x[i] - max) * (x[i] - y[i]) in double, lanes, tree and cut-off as in exp_sum; x and y finite: with both normalisers it
+     * gives a Kullback-Leibler divergence in one pass. */
+    double (*exp_dot)(const float *x, const float *y, size_t n, float max);
     /* The largest element's lowest index; NaN counts as larger than everything and is returned. */
     size_t (*argmax)(const float *x, size_t n);
 } qn_ops;

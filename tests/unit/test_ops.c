@@ -315,6 +315,35 @@ static void exp_sum_of_one_level(const qn_ops *ops, const qn_ops *scalar)
     }
 }
 
+static void sums_of_two_rows_of_one_level(const qn_ops *ops, const qn_ops *scalar)
+{
+    static float x[3000], y[3000], z[3000];
+    for (size_t n = 1; n <= 3000; n += n < 70 ? 1 : 197) {
+        double slow = 0.0, size = 0.0;
+        float max = -INFINITY, a = random_float() * 3.0f;
+        for (size_t i = 0; i < n; i++) {
+            x[i] = random_float() * 30.0f;
+            y[i] = x[i] + random_float();
+            max = x[i] > max ? x[i] : max;
+        }
+        for (size_t i = 0; i < n; i++) {
+            double term = exp((double)x[i] - (double)max) * ((double)x[i] - (double)y[i]);
+            slow += term;
+            size += fabs(term);
+        }
+        double want = scalar->exp_dot(x, y, n, max), got = ops->exp_dot(x, y, n, max);
+        assert_memory_equal(&got, &want, sizeof got);
+        assert_true(fabs(got - slow) <= 1e-13 * size);
+        memcpy(z, y, n * sizeof *y);
+        scalar->axpy(y, a, x, n);
+        for (size_t i = 0; i < n; i++) {
+            assert_true(y[i] == fmaf(a, x[i], z[i]));
+        }
+        ops->axpy(z, a, x, n);
+        assert_memory_equal(y, z, n * sizeof *y);
+    }
+}
+
 static void kv_store_of_one_level(const qn_ops *ops, const qn_ops *scalar)
 {
     static const size_t dims[] = {2, 30, 32, 64, 80, 96, 128, 256, 512};
@@ -516,6 +545,7 @@ static void silu_is_equal_over_all_floats(void **state) { (void)state, for_each_
 static void merge_is_equal(void **state) { (void)state, for_each_level(merge_of_one_level); }
 static void argmax_is_equal(void **state) { (void)state, for_each_level(argmax_of_one_level); }
 static void exp_sum_is_equal(void **state) { (void)state, for_each_level(exp_sum_of_one_level); }
+static void sums_of_two_rows_are_equal(void **state) { (void)state, for_each_level(sums_of_two_rows_of_one_level); }
 static void kv_store_is_equal(void **state) { (void)state, for_each_level(kv_store_of_one_level); }
 static void attention_is_equal(void **state) { (void)state, for_each_level(attention_of_one_level); }
 static void attention_is_equal_with_specials(void **state) { (void)state, for_each_level(attention_with_specials); }
@@ -531,6 +561,7 @@ int main(void)
         cmocka_unit_test(merge_is_equal),
         cmocka_unit_test(argmax_is_equal),
         cmocka_unit_test(exp_sum_is_equal),
+        cmocka_unit_test(sums_of_two_rows_are_equal),
         cmocka_unit_test(kv_store_is_equal),
         cmocka_unit_test(attention_is_equal),
         cmocka_unit_test(attention_is_equal_with_specials),

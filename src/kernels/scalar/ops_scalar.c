@@ -210,6 +210,15 @@ static double exp_sum(double *terms, const float *x, size_t n, float max, double
     return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
 }
 
+static double exp_dot(const float *x, const float *y, size_t n, float max)
+{
+    double lane[8] = {0};
+    for (size_t i = 0; i < n; i++) {
+        lane[i % 8] += qn_exp_term((double)x[i] - (double)max) * ((double)x[i] - (double)y[i]);
+    }
+    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+}
+
 static size_t argmax(const float *x, size_t n)
 {
     size_t best = 0;
@@ -235,5 +244,6 @@ const qn_ops qn_ops_scalar = {
     .attention_partial = attention_partial,
     .attention_merge = attention_merge,
     .exp_sum = exp_sum,
+    .exp_dot = exp_dot,
     .argmax = argmax,
 };

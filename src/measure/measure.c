@@ -1,0 +1,333 @@
+/* measure.c - perplexity and divergence over a text, two engines side by side.
+ *
+ * Owns the chunking and the statistics. Scores one row of logits with the kernels' double sums, so figures do not depend on the instruction set
+ * or on the number of threads. */
+#include "quern/measure.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/cpu.h"
+#include "base/thread_pool.h"
+#include "engine/engine_int.h"
+#include "kernels/ops.h"
+#include "kernels/vmath.h"
+
+enum { CTX_DEFAULT = 512, CTX_MIN = 4 };
+
+/* Most bytes of logits held for one engine. */
+enum { LOGITS_BYTES_MAX = 64 << 20 };
+
+/* What one scored position gives. */
+typedef struct score {
+    double nll, base_nll;
+    double kld;
+    double delta_p;
+    bool same_top;
+} score;
+
+typedef struct job {
+    quern_engine *engine, *base;
+    const qn_ops *ops;
+    qn_pool *pool;
+    quern_sequence *sequence, *base_sequence;
+    size_t n_ctx, first;          /* first scored position of a chunk */
+    size_t n_vocab, rows_cap;     /* rows of logits that fit */
+    float *logits, *base_logits;  /* (rows_cap, n_vocab) */
+    int32_t *ids;                 /* one chunk, its first token replaced by BOS where that applies */
+    score *scores;                /* (n_chunks, n_ctx - 1 - first) */
+    /* the rows being scored */
+    const int32_t *targets;
+    score *rows_out;
+    size_t n_rows;
+    _Atomic(int) not_finite;
+} job;
+
+/* ---- scoring ---- */
+
+typedef struct log_sum {
+    float max;
+    double sum;   /* of exp(x - max) */
+    double value; /* log of the sum of exp(x) */
+} log_sum;
+
+static log_sum log_sum_exp(const qn_ops *ops, const float *x, size_t n, size_t *top)
+{
+    *top = ops->argmax(x, n);
+    log_sum l = {.max = x[*top]};
+    l.sum = ops->exp_sum(NULL, x, n, l.max, 1.0);
+    l.value = (double)l.max + qn_log(l.sum);
+    return l;
+}
+
+static void score_rows(void *arg, qn_member m)
+{
+    job *j = arg;
+    size_t begin, end;
+    qn_member_span(m, j->n_rows, 1, &begin, &end);
+    for (size_t r = begin; r < end; r++) {
+        const float *x = j->logits + r * j->n_vocab;
+        score *s = &j->rows_out[r];
+        size_t top, base_top, target = (size_t)j->targets[r];
+        log_sum own = log_sum_exp(j->ops, x, j->n_vocab, &top);
+        s->nll = own.value - (double)x[target];
+        if (j->base != NULL) {
+            const float *y = j->base_logits + r * j->n_vocab;
+            log_sum base = log_sum_exp(j->ops, y, j->n_vocab, &base_top);
+            s->base_nll = base.value - (double)y[target];
+            /* sum p (log p - log q) = sum p (y - x) + log-sum of q's logits - log-sum of p's */
+            s->kld = j->ops->exp_dot(y, x, j->n_vocab, base.max) / base.sum + (own.value - base.value);
+            s->kld = s->kld > 0.0 ? s->kld : s->kld < 0.0 ? 0.0 : s->kld; /* rounding may give -1e-16; a NaN stays */
+            s->delta_p = qn_exp(-s->nll) - qn_exp(-s->base_nll);
+            s->same_top = top == base_top;
+        }
+        if (!isfinite(s->nll) || !isfinite(s->kld)) {
+            atomic_store(&j->not_finite, 1);
+        }
+    }
+}
+
+/* Runs positions [at, at + n) of the chunk in one engine; logits of the last n_logits rows. */
+static quern_status run_rows(quern_engine *e, quern_sequence *s, const int32_t *ids, size_t n, size_t n_logits, float *logits, quern_error *err)
+{
+    const quern_step_item item = {.sequence = s, .ids = ids, .n_ids = n, .n_logits = n_logits, .logits = logits};
+    return quern_engine_step(e, &item, 1, err);
+}
+
+static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+
+static quern_status run_chunk(job *j, size_t chunk, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    size_t last = j->n_ctx - 1; /* the last token is only predicted, never run */
+    size_t batch = j->engine->info.n_batch;
+    if (j->base != NULL) {
+        batch = smaller(batch, j->base->info.n_batch);
+        QN_TRY(quern_sequence_truncate(j->base_sequence, 0, err));
+    }
+    QN_TRY(quern_sequence_truncate(j->sequence, 0, err));
+    for (size_t at = 0; at < last;) {
+        bool scored = at >= j->first;
+        size_t n = smaller(scored ? last - at : j->first - at, scored ? smaller(batch, j->rows_cap) : batch);
+        QN_TRY(run_rows(j->engine, j->sequence, j->ids + at, n, scored ? n : 0, j->logits, err));
+        if (j->base != NULL) {
+            QN_TRY(run_rows(j->base, j->base_sequence, j->ids + at, n, scored ? n : 0, j->base_logits, err));
+        }
+        if (scored) {
+            j->targets = j->ids + at + 1;
+            j->rows_out = j->scores + chunk * (last - j->first) + (at - j->first);
+            j->n_rows = n;
+            qn_pool_run(j->pool, score_rows, j);
+        }
+        at += n;
+    }
+    if (atomic_load(&j->not_finite) != 0) {
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: logits that are not finite in chunk %zu: the weights are broken", j->engine->model->info.path, chunk);
+    }
+done:
+    return status;
+}
+
+/* ---- statistics ---- */
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Linear interpolation between the two nearest of n sorted values. */
+static double percentile(const double *sorted, size_t n, double fraction)
+{
+    double at = fraction * (double)(n - 1);
+    size_t i = (size_t)at;
+    return i + 1 < n ? sorted[i] + (at - (double)i) * (sorted[i + 1] - sorted[i]) : sorted[n - 1];
+}
+
+typedef struct moments {
+    double mean, error; /* of the mean: sqrt((E[x^2] - E[x]^2) / (n - 1)) */
+} moments;
+
+static moments moments_of(double sum, double square, size_t n)
+{
+    double mean = sum / (double)n, variance = square / (double)n - mean * mean;
+    return (moments){.mean = mean, .error = n > 1 && variance > 0.0 ? sqrt(variance / (double)(n - 1)) : 0.0};
+}
+
+static void fill_perplexity(quern_perplexity *out, const job *j, size_t n_chunks, size_t n_bytes, bool of_base)
+{
+    size_t n = n_chunks * (j->n_ctx - 1 - j->first);
+    double sum = 0, square = 0;
+    for (size_t i = 0; i < n; i++) {
+        double x = of_base ? j->scores[i].base_nll : j->scores[i].nll;
+        sum += x;
+        square += x * x;
+    }
+    moments m = moments_of(sum, square, n);
+    double ppl = qn_exp(m.mean);
+    *out = (quern_perplexity){.n_ctx = j->n_ctx, .n_chunks = n_chunks, .n_tokens = n, .ppl = ppl, .ppl_error = ppl * m.error, .nll = m.mean,
+                              .bits_per_byte = n_bytes > 0 ? sum / qn_log(2.0) / (double)n_bytes : NAN};
+}
+
+static void fill_divergence(quern_divergence *out, const score *scores, size_t n, double *sorted)
+{
+    double kld = 0, kld_square = 0, delta = 0, delta_square = 0, ratio = 0, ratio_square = 0;
+    size_t same = 0;
+    for (size_t i = 0; i < n; i++) {
+        const score *s = &scores[i];
+        double r = s->nll - s->base_nll;
+        sorted[i] = s->kld;
+        kld += s->kld;
+        kld_square += s->kld * s->kld;
+        delta += s->delta_p;
+        delta_square += s->delta_p * s->delta_p;
+        ratio += r;
+        ratio_square += r * r;
+        same += s->same_top ? 1 : 0;
+    }
+    qsort(sorted, n, sizeof *sorted, compare_doubles);
+    moments k = moments_of(kld, kld_square, n), r = moments_of(ratio, ratio_square, n);
+    *out = (quern_divergence){.kld_mean = k.mean, .kld_error = k.error, .kld_median = percentile(sorted, n, 0.5), .kld_p90 = percentile(sorted, n, 0.9),
+                              .kld_p99 = percentile(sorted, n, 0.99), .kld_p999 = percentile(sorted, n, 0.999), .kld_max = sorted[n - 1],
+                              .kld_min = sorted[0], .top1_agreement = (double)same / (double)n, .delta_p_mean = delta / (double)n,
+                              .delta_p_rms = sqrt(delta_square / (double)n), .ppl_ratio = qn_exp(r.mean), .ppl_ratio_error = qn_exp(r.mean) * r.error};
+}
+
+/* ---- the run ---- */
+
+static quern_status get_ids(const quern_engine *e, const quern_measure_options *opt, quern_ids *own, const int32_t **ids, size_t *n, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    *ids = opt->ids;
+    *n = opt->n_ids;
+    if (opt->ids == NULL) {
+        const quern_tokenizer *t = e->model->tokenizer;
+        if (t == NULL || opt->text == NULL) {
+            QN_FAIL(err, QUERN_ERROR_USAGE, "measuring needs a text and a model with a tokenizer, or token ids");
+        }
+        int flags = (opt->no_special ? 0 : QUERN_ENCODE_PARSE_SPECIAL) | (quern_tokenizer_get_info(t)->add_bos ? QUERN_ENCODE_ADD_BOS : 0);
+        QN_TRY(quern_tokenizer_encode(t, opt->text, opt->len, flags, own, err));
+        *ids = own->data;
+        *n = own->len;
+    }
+done:
+    return status;
+}
+
+static quern_status check_engines(const quern_engine *e, const quern_engine *base, size_t n_ctx, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    size_t fits = e->info.n_ctx;
+    if (base != NULL) {
+        fits = smaller(fits, base->info.n_ctx);
+        if (base->model->config.n_vocab != e->model->config.n_vocab) {
+            QN_FAIL(err, QUERN_ERROR_INVALID, "%s has %u tokens, the base %s has %u: their predictions cannot be compared", e->model->info.path,
+                    e->model->config.n_vocab, base->model->info.path, base->model->config.n_vocab);
+        }
+    }
+    if (n_ctx < CTX_MIN || n_ctx > fits) {
+        QN_FAIL(err, QUERN_ERROR_LIMIT, "chunks of %zu tokens; expected %d to the engine's context of %zu", n_ctx, CTX_MIN, fits);
+    }
+done:
+    return status;
+}
+
+static quern_status prepare(job *j, size_t n_chunks, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    size_t row_bytes = j->n_vocab * sizeof(float), scored = j->n_ctx - 1 - j->first;
+    j->rows_cap = row_bytes < LOGITS_BYTES_MAX ? smaller(LOGITS_BYTES_MAX / row_bytes, scored) : 1;
+    j->logits = qn_malloc_aligned(j->rows_cap * row_bytes);
+    j->base_logits = j->base != NULL ? qn_malloc_aligned(j->rows_cap * row_bytes) : NULL;
+    j->ids = qn_malloc_array(j->n_ctx, sizeof *j->ids);
+    j->scores = qn_calloc(n_chunks * scored, sizeof *j->scores);
+    if (j->logits == NULL || (j->base != NULL && j->base_logits == NULL) || j->ids == NULL || j->scores == NULL) {
+        QN_FAIL_MEMORY(err, "scores and logits", 2 * j->rows_cap * row_bytes + n_chunks * scored * sizeof *j->scores);
+    }
+    QN_TRY(quern_sequence_create(&j->sequence, j->engine, err));
+    if (j->base != NULL) {
+        QN_TRY(quern_sequence_create(&j->base_sequence, j->base, err));
+    }
+    QN_TRY(qn_pool_create(&j->pool, j->engine->info.n_threads, err));
+done:
+    return status;
+}
+
+/* Bytes of text that the scored tokens of a chunk stand for. */
+static quern_status count_bytes(const job *j, size_t *n_bytes, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    char *text = NULL;
+    size_t len = 0;
+    if (j->engine->model->tokenizer != NULL) {
+        QN_TRY(quern_tokenizer_decode(j->engine->model->tokenizer, j->ids + j->first + 1, j->n_ctx - 1 - j->first, true, &text, &len, err));
+        *n_bytes += len;
+    }
+done:
+    quern_free(text);
+    return status;
+}
+
+static quern_status run_chunks(job *j, const int32_t *ids, size_t n_chunks, const quern_measure_options *opt, size_t *n_bytes, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    const quern_tokenizer *t = j->engine->model->tokenizer;
+    const quern_tokenizer_info *info = t != NULL ? quern_tokenizer_get_info(t) : NULL;
+    for (size_t chunk = 0; chunk < n_chunks; chunk++) {
+        memcpy(j->ids, ids + chunk * j->n_ctx, j->n_ctx * sizeof *ids);
+        if (info != NULL && info->add_bos && info->bos_id >= 0) {
+            j->ids[0] = info->bos_id;
+        }
+        QN_TRY(run_chunk(j, chunk, err));
+        QN_TRY(count_bytes(j, n_bytes, err));
+        if (opt->on_progress != NULL && !opt->on_progress(opt->user, chunk + 1, n_chunks)) {
+            QN_FAIL(err, QUERN_ERROR_CANCELLED, "interrupted after %zu of %zu chunks", chunk + 1, n_chunks);
+        }
+    }
+done:
+    return status;
+}
+
+quern_status quern_measure(quern_engine *engine, quern_engine *base, const quern_measure_options *opt, quern_perplexity *out, quern_perplexity *base_out,
+                           quern_divergence *divergence, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    quern_ids own = {0};
+    const int32_t *ids = NULL;
+    double *sorted = NULL;
+    size_t n_ids = 0, n_bytes = 0, n_ctx = opt->n_ctx != 0 ? opt->n_ctx : CTX_DEFAULT;
+    qn_isa isa = QN_ISA_SCALAR;
+    (void)qn_isa_from_name(engine->info.isa, &isa);
+    job j = {.engine = engine, .base = base, .ops = qn_ops_get(isa), .n_ctx = n_ctx, .first = n_ctx / 2, .n_vocab = engine->model->config.n_vocab};
+    QN_TRY(check_engines(engine, base, n_ctx, err));
+    QN_TRY(get_ids(engine, opt, &own, &ids, &n_ids, err));
+    size_t n_chunks = n_ids / n_ctx;
+    if (n_chunks < 2) {
+        QN_FAIL(err, QUERN_ERROR_INVALID, "the text has %zu tokens; at least %zu are needed for chunks of %zu", n_ids, 2 * n_ctx, n_ctx);
+    }
+    n_chunks = opt->max_chunks != 0 ? smaller(n_chunks, opt->max_chunks) : n_chunks;
+    QN_TRY(prepare(&j, n_chunks, err));
+    QN_TRY(run_chunks(&j, ids, n_chunks, opt, &n_bytes, err));
+    fill_perplexity(out, &j, n_chunks, n_bytes, false);
+    if (base != NULL) {
+        sorted = qn_malloc_array(out->n_tokens, sizeof *sorted);
+        if (sorted == NULL) {
+            QN_FAIL_MEMORY(err, "percentiles", out->n_tokens * sizeof *sorted);
+        }
+        fill_perplexity(base_out, &j, n_chunks, n_bytes, true);
+        fill_divergence(divergence, j.scores, out->n_tokens, sorted);
+    }
+done:
+    qn_free(sorted);
+    quern_ids_deinit(&own);
+    qn_pool_destroy(j.pool);
+    quern_sequence_destroy(j.sequence);
+    quern_sequence_destroy(j.base_sequence);
+    qn_free_aligned(j.logits);
+    qn_free_aligned(j.base_logits);
+    qn_free(j.ids);
+    qn_free(j.scores);
+    return status;
+}

@@ -1,0 +1,241 @@
+/* machine.c - the yardsticks: what this machine's memory and arithmetic units give at best, measured in a few seconds.
+ *
+ * A figure is the best of several short runs: other load can only make a run slower. */
+#include "quern/machine.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/cpu.h"
+#include "base/thread_pool.h"
+#include "kernels/peak.h"
+#include "model/model_int.h"
+
+enum { RUNS = 4 };
+
+/* Bytes of a model that are read to measure its mapping; enough to leave every cache. */
+#define MAPPING_BYTES_MAX ((size_t)4 << 30)
+#define BUFFER_BYTES_MIN ((size_t)256 << 20)
+/* A thread's peak loop runs about this long. */
+#define PEAK_SECONDS 0.15
+
+/* ---- what the system says ---- */
+
+/* A line "KEY:   N kB" of /proc/meminfo, in bytes; 0 where there is none. */
+static uint64_t memory_line(const char *key)
+{
+    uint64_t bytes = 0;
+    char line[256];
+    FILE *f = fopen("/proc/meminfo", "re");
+    if (f == NULL) {
+        return 0;
+    }
+    while (bytes == 0 && fgets(line, sizeof line, f) != NULL) {
+        size_t n = strlen(key);
+        if (strncmp(line, key, n) == 0 && line[n] == ':') {
+            bytes = strtoull(line + n + 1, NULL, 10) * 1024u;
+        }
+    }
+    (void)fclose(f);
+    return bytes;
+}
+
+static quern_status chosen_isa(qn_isa *out, quern_error *err)
+{
+    const char *forced = getenv("QUERN_ISA");
+    *out = qn_isa_best();
+    if (forced != NULL && forced[0] != '\0' && (!qn_isa_from_name(forced, out) || !qn_isa_available(*out))) {
+        return qn_error_set(err, QUERN_ERROR_UNAVAILABLE, "QUERN_ISA=%s: this machine has no such instruction set", forced);
+    }
+    return QUERN_OK;
+}
+
+quern_status quern_machine_detect(quern_machine *out, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_isa isa;
+    *out = (quern_machine){0};
+    QN_TRY(chosen_isa(&isa, err));
+    (void)snprintf(out->cpu, sizeof out->cpu, "%s", qn_cpu_name());
+    for (int i = 0; i < QN_ISA_COUNT; i++) {
+        if (qn_isa_available((qn_isa)i)) {
+            out->isa_available[out->n_isa_available++] = qn_isa_name((qn_isa)i);
+        }
+    }
+    out->isa_chosen = qn_isa_name(isa);
+    out->n_cpus = qn_cpu_usable_count();
+    out->last_level_cache_bytes = qn_cpu_last_level_cache_bytes();
+    out->memory_bytes = memory_line("MemTotal");
+    out->memory_available_bytes = memory_line("MemAvailable");
+    if (out->memory_bytes == 0) {
+        long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+        out->memory_bytes = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
+        out->memory_available_bytes = out->memory_bytes;
+    }
+done:
+    return status;
+}
+
+/* ---- bandwidth ---- */
+
+typedef struct region {
+    const uint8_t *data;
+    size_t bytes;
+} region;
+
+typedef struct read_job {
+    qn_isa isa;
+    const region *regions;
+    size_t n_regions;
+    bool one_thread;
+    _Atomic(uint64_t) checksum; /* keeps the reads alive */
+} read_job;
+
+static void read_part(void *arg, qn_member m)
+{
+    read_job *j = arg;
+    uint64_t sum = 0;
+    if (j->one_thread && m.index > 0) {
+        return;
+    }
+    for (size_t i = 0; i < j->n_regions; i++) {
+        size_t begin = 0, end = j->regions[i].bytes;
+        if (!j->one_thread) {
+            qn_member_span(m, j->regions[i].bytes, 4096, &begin, &end);
+        }
+        if (end > begin) {
+            sum += qn_peak_read(j->isa, j->regions[i].data + begin, (end - begin) & ~(size_t)255);
+        }
+    }
+    atomic_fetch_add(&j->checksum, sum);
+}
+
+static double best_bandwidth(qn_pool *pool, qn_isa isa, const region *regions, size_t n_regions, bool one_thread)
+{
+    double best = 0;
+    size_t bytes = 0;
+    for (size_t i = 0; i < n_regions; i++) {
+        bytes += regions[i].bytes;
+    }
+    for (int run = 0; run < RUNS; run++) {
+        read_job job = {.isa = isa, .regions = regions, .n_regions = n_regions, .one_thread = one_thread};
+        uint64_t begin = qn_clock_ns();
+        qn_pool_run(pool, read_part, &job);
+        double rate = (double)bytes / qn_clock_seconds(begin, qn_clock_ns());
+        best = rate > best ? rate : best;
+    }
+    return best;
+}
+
+static size_t buffer_bytes(const quern_machine *m)
+{
+    size_t bytes = (size_t)m->last_level_cache_bytes * 4;
+    bytes = bytes > BUFFER_BYTES_MIN ? bytes : BUFFER_BYTES_MIN;
+    size_t most = (size_t)(m->memory_available_bytes / 4);
+    return (most > 0 && bytes > most ? most : bytes) & ~(size_t)4095;
+}
+
+/* ---- arithmetic ---- */
+
+typedef struct peak_job {
+    qn_isa isa;
+    uint64_t (*loop)(qn_isa isa, uint64_t rounds);
+    uint64_t rounds;
+    _Atomic(uint64_t) operations;
+} peak_job;
+
+static void run_peak(void *arg, qn_member m)
+{
+    peak_job *j = arg;
+    (void)m;
+    atomic_fetch_add(&j->operations, j->loop(j->isa, j->rounds));
+}
+
+static double best_peak(qn_pool *pool, qn_isa isa, uint64_t (*loop)(qn_isa isa, uint64_t rounds))
+{
+    uint64_t rounds = 1000;
+    double best = 0;
+    if (loop(isa, 1) == 0) {
+        return 0; /* the machine has no such unit */
+    }
+    for (int run = 0; run < RUNS + 1; run++) {
+        peak_job job = {.isa = isa, .loop = loop, .rounds = rounds};
+        uint64_t begin = qn_clock_ns();
+        qn_pool_run(pool, run_peak, &job);
+        double seconds = qn_clock_seconds(begin, qn_clock_ns());
+        double rate = (double)job.operations / seconds;
+        best = run > 0 && rate > best ? rate : best;
+        if (run == 0) { /* the first run only finds how many rounds fill the time */
+            rounds = (uint64_t)((double)rounds * PEAK_SECONDS / (seconds > 1e-6 ? seconds : 1e-6)) + 1;
+        }
+    }
+    return best;
+}
+
+quern_status quern_machine_measure(quern_machine *m, size_t n_threads, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_pool *pool = NULL;
+    qn_isa isa;
+    uint8_t *buffer = NULL;
+    size_t bytes = buffer_bytes(m);
+    QN_TRY(chosen_isa(&isa, err));
+    QN_TRY(qn_pool_create(&pool, n_threads != 0 ? n_threads : qn_cpu_usable_count(), err));
+    buffer = qn_malloc_aligned(bytes);
+    if (buffer == NULL) {
+        QN_FAIL_MEMORY(err, "measuring bandwidth", bytes);
+    }
+    memset(buffer, 1, bytes);
+    const region whole = {.data = buffer, .bytes = bytes};
+    m->read_bandwidth_one = best_bandwidth(pool, isa, &whole, 1, true);
+    m->read_bandwidth_all = best_bandwidth(pool, isa, &whole, 1, false);
+    m->peak_fma_f32 = best_peak(pool, isa, qn_peak_fma_f32);
+    m->peak_vnni_int8 = best_peak(pool, isa, qn_peak_int8);
+done:
+    qn_free_aligned(buffer);
+    qn_pool_destroy(pool);
+    return status;
+}
+
+/* ---- a model's own pages ---- */
+
+static size_t model_tensors(const quern_model *m) { return m->gguf != NULL ? qn_gguf_n_tensors(m->gguf) : qn_safetensors_n_tensors(m->safetensors); }
+
+quern_status quern_machine_measure_mapping(const quern_model *model, size_t n_threads, double *bytes_per_s, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_pool *pool = NULL;
+    region *regions = NULL;
+    qn_isa isa;
+    size_t n = 0, total = 0;
+    *bytes_per_s = 0;
+    if (!model->has_weights) {
+        QN_FAIL(err, QUERN_ERROR_USAGE, "%s was opened without weights", model->info.path);
+    }
+    QN_TRY(chosen_isa(&isa, err));
+    regions = qn_malloc_array(model_tensors(model), sizeof *regions);
+    if (regions == NULL) {
+        QN_FAIL_MEMORY(err, "measuring a mapping", model_tensors(model) * sizeof *regions);
+    }
+    for (size_t i = 0; i < model_tensors(model) && total < MAPPING_BYTES_MAX; i++) {
+        const qn_tensor *t = model->gguf != NULL ? qn_gguf_tensor_at(model->gguf, i) : qn_safetensors_tensor_at(model->safetensors, i);
+        size_t skip = (size_t)(-(uintptr_t)t->data & 63u);
+        if (t->n_bytes > skip + 4096) {
+            regions[n++] = (region){.data = t->data + skip, .bytes = (t->n_bytes - skip) & ~(size_t)255};
+            total += t->n_bytes;
+        }
+    }
+    if (total > 0) {
+        QN_TRY(qn_pool_create(&pool, n_threads != 0 ? n_threads : qn_cpu_usable_count(), err));
+        *bytes_per_s = best_bandwidth(pool, isa, regions, n, false);
+    }
+done:
+    qn_free(regions);
+    qn_pool_destroy(pool);
+    return status;
+}

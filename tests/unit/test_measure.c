@@ -139,7 +139,7 @@ static void refusals(void **state)
     const int32_t wrong[16] = {[9] = 512};
     opt = (quern_measure_options){.ids = wrong, .n_ids = 16, .n_ctx = 8};
     assert_int_equal(quern_measure(engine, NULL, &opt, &out, NULL, NULL, &err), QUERN_ERROR_USAGE);
-    opt = (quern_measure_options){0};
+    opt = (quern_measure_options){.n_ctx = N_CTX};
     assert_int_equal(quern_measure(engine, NULL, &opt, &out, NULL, NULL, &err), QUERN_ERROR_USAGE);
 }
 

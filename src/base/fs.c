@@ -73,6 +73,19 @@ done:
     return status;
 }
 
+void qn_mapped_span_release(const void *data, size_t size)
+{
+    long page = sysconf(_SC_PAGESIZE);
+    if (page <= 0 || size == 0) {
+        return;
+    }
+    uintptr_t begin = qn_align_up((uintptr_t)data, (size_t)page);
+    uintptr_t end = ((uintptr_t)data + size) & ~((uintptr_t)page - 1);
+    if (begin < end) {
+        (void)madvise((void *)begin, end - begin, MADV_DONTNEED); /* advice: nothing depends on its success */
+    }
+}
+
 /* Reads up to n bytes; *got is less if the file ends earlier (it shrank while being read). */
 static quern_status read_all(int fd, void *data, size_t n, size_t *got, const char *path, quern_error *err)
 {

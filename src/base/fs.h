@@ -18,6 +18,9 @@ quern_status qn_mapping_open(qn_mapping *out, const char *path, quern_error *err
 /* The same into memory aligned to 64 bytes. Such a copy does not change when the file does. */
 quern_status qn_mapping_read(qn_mapping *out, const char *path, quern_error *err);
 void qn_mapping_close(qn_mapping *m);
+/* For a span inside a file that qn_mapping_open mapped and that is done with: its pages leave this process's memory. They come back from
+ * the file when they are read again. */
+void qn_mapped_span_release(const void *data, size_t size);
 
 /* Reads a whole file of at most max_bytes; NUL-terminated, free with qn_free. */
 quern_status qn_file_read(char **out, size_t *size, const char *path, size_t max_bytes, quern_error *err);

@@ -30,6 +30,11 @@ void qn_encode_affine_row(qn_affine a, const float *src, uint32_t *packed, void 
 void qn_encode_affine_row_fitted(qn_affine a, const float *src, uint32_t *packed, void *scales, void *biases, qn_dtype sb, size_t n,
                                  const float *importance);
 
+/* MXFP4 as MLX stores it: codes of 4 bits, the first in the lowest bits of a little-endian word, and one e8m0 scale per 32; n is a multiple
+ * of 32. (GGUF's blocks of the same values: QN_DTYPE_MXFP4 above.) */
+void qn_encode_mxfp4_row(const float *src, uint8_t *packed, uint8_t *scales, size_t n, const float *importance);
+void qn_decode_mxfp4_row(const uint8_t *packed, const uint8_t *scales, float *dst, size_t n);
+
 /* Index of the first NaN or infinity, or n if there is none. */
 size_t qn_find_non_finite(const float *v, size_t n);
 

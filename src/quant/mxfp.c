@@ -7,9 +7,9 @@
 
 #include "base/half.h"
 #include "quant/blocks.h"
+#include "quant/codec.h"
 #include "quant/codec_int.h"
 #include "quant/columns.h"
-#include "quant/mxfp.h"
 
 const int8_t qn_fp4_doubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
@@ -46,7 +46,8 @@ static uint8_t fp4_code(int doubled)
     return (uint8_t)(doubled < 0 ? code | 8u : code);
 }
 
-void qn_encode_mxfp4_codes(const qn_search *s, const float *src, size_t n, const float *importance, uint8_t *exponents, uint8_t *codes)
+/* One e8m0 exponent per 32 elements, one fp4 code (0..15) an element: what both packings share. */
+static void encode_codes(const qn_search *s, const float *src, size_t n, const float *importance, uint8_t *exponents, uint8_t *codes)
 {
     enum { E_MAX = 252 }; /* 6 * 2^(252 - 127) is finite, 4 * 2^(253 - 127) is not */
     static const qn_level_set set = {QN_LEVELS_FP4, -12.0f, 12.0f};
@@ -94,7 +95,7 @@ void qn_encode_mxfp4(const qn_search *s, const float *src, uint8_t *dst, size_t 
     uint8_t exponents[QN_COLUMNS];
     for (size_t i = 0; i < n; i += sizeof codes) {
         size_t here = n - i < sizeof codes ? n - i : sizeof codes;
-        qn_encode_mxfp4_codes(s, src + i, here, importance != NULL ? importance + i : NULL, exponents, codes);
+        encode_codes(s, src + i, here, importance != NULL ? importance + i : NULL, exponents, codes);
         for (size_t c = 0; c < here / 32; c++) {
             qn_block_mxfp4 b = {.e = exponents[c]};
             for (size_t j = 0; j < 16; j++) {
@@ -103,5 +104,27 @@ void qn_encode_mxfp4(const qn_search *s, const float *src, uint8_t *dst, size_t 
             memcpy(dst, &b, sizeof b);
             dst += sizeof b;
         }
+    }
+}
+
+void qn_encode_mxfp4_row(const float *src, uint8_t *packed, uint8_t *scales, size_t n, const float *importance)
+{
+    const qn_search *s = qn_search_get(qn_isa_best());
+    uint8_t codes[32 * QN_COLUMNS];
+    for (size_t i = 0; i < n; i += sizeof codes) {
+        size_t here = n - i < sizeof codes ? n - i : sizeof codes;
+        encode_codes(s, src + i, here, importance != NULL ? importance + i : NULL, scales + i / 32, codes);
+        for (size_t j = 0; j < here; j += 2) {
+            packed[(i + j) / 2] = (uint8_t)(codes[j] | codes[j + 1] << 4);
+        }
+    }
+}
+
+void qn_decode_mxfp4_row(const uint8_t *packed, const uint8_t *scales, float *dst, size_t n)
+{
+    for (size_t i = 0; i < n; i += 2) {
+        float d = qn_e8m0_half(scales[i / 32]);
+        dst[i] = (float)qn_fp4_doubled[packed[i / 2] & 15] * d;
+        dst[i + 1] = (float)qn_fp4_doubled[packed[i / 2] >> 4] * d;
     }
 }

@@ -1,0 +1,252 @@
+/* gguf_metadata.c - the keys of a converted GGUF file: architecture, rope, experts, sampling defaults, tokenizer, chat template.
+ *
+ * Same keys and meaning as llama.cpp's converter writes for these architectures.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "kernels/vmath.h"
+#include "quantize/hf_to_gguf.h"
+
+typedef struct keys {
+    qn_gguf_writer *w;
+    const char *arch;
+    char key[128];
+    quern_error *err;
+} keys;
+
+static const char *arch_key(keys *k, const char *name)
+{
+    (void)snprintf(k->key, sizeof k->key, "%s.%s", k->arch, name);
+    return k->key;
+}
+
+static quern_status put_u32(keys *k, const char *name, uint32_t v) { return qn_gguf_put_u32(k->w, arch_key(k, name), v, k->err); }
+static quern_status put_f32(keys *k, const char *name, double v) { return qn_gguf_put_f32(k->w, arch_key(k, name), (float)v, k->err); }
+static quern_status put_text(keys *k, const char *key, const char *text) { return qn_gguf_put_string(k->w, key, text, strlen(text), k->err); }
+
+static quern_status put_rope(keys *k, const qn_model_config *c)
+{
+    quern_status status = QUERN_OK;
+    const qn_rope_config *r = &c->rope;
+    QN_TRY(put_f32(k, "rope.freq_base", r->theta));
+    if (strcmp(k->arch, "llama") == 0 || c->family == QN_FAMILY_SMOLLM3) {
+        QN_TRY(put_u32(k, "rope.dimension_count", r->n_rot));
+    }
+    if (r->scaling == QN_ROPE_LINEAR || r->scaling == QN_ROPE_YARN) {
+        QN_TRY(qn_gguf_put_string(k->w, arch_key(k, "rope.scaling.type"), r->scaling == QN_ROPE_YARN ? "yarn" : "linear",
+                                  r->scaling == QN_ROPE_YARN ? 4 : 6, k->err));
+        QN_TRY(put_f32(k, "rope.scaling.factor", r->factor));
+    }
+    if (r->scaling == QN_ROPE_YARN) {
+        QN_TRY(put_u32(k, "rope.scaling.original_context_length", r->original_ctx));
+        if (r->beta_fast != 32.0 || r->beta_slow != 1.0) {
+            QN_TRY(put_f32(k, "rope.scaling.yarn_beta_fast", r->beta_fast));
+            QN_TRY(put_f32(k, "rope.scaling.yarn_beta_slow", r->beta_slow));
+        }
+        if (r->attention_factor > 0) { /* readers multiply it with their own 0.1 ln(factor) + 1 */
+            QN_TRY(put_f32(k, "rope.scaling.attn_factor", r->attention_factor / (r->factor > 1 ? 0.1 * qn_log(r->factor) + 1 : 1)));
+        }
+    }
+done:
+    return status;
+}
+
+static quern_status put_architecture(keys *k, const qn_model_config *c)
+{
+    quern_status status = QUERN_OK;
+    QN_TRY(put_u32(k, "block_count", c->n_layers));
+    QN_TRY(put_u32(k, "context_length", c->n_ctx_train));
+    QN_TRY(put_u32(k, "embedding_length", c->hidden_size));
+    QN_TRY(put_u32(k, "feed_forward_length", c->ffn_size));
+    QN_TRY(put_u32(k, "attention.head_count", c->n_heads));
+    QN_TRY(put_u32(k, "attention.head_count_kv", c->n_kv_heads));
+    QN_TRY(put_f32(k, "attention.layer_norm_rms_epsilon", c->rms_eps));
+    QN_TRY(put_u32(k, "attention.key_length", c->head_dim));
+    QN_TRY(put_u32(k, "attention.value_length", c->head_dim));
+    if (strcmp(k->arch, "llama") == 0 || c->family == QN_FAMILY_SMOLLM3) {
+        QN_TRY(put_u32(k, "vocab_size", c->n_vocab));
+    }
+    QN_TRY(put_rope(k, c));
+    if (c->n_experts > 0) {
+        QN_TRY(put_u32(k, "expert_count", c->n_experts));
+        QN_TRY(put_u32(k, "expert_used_count", c->n_experts_used));
+    }
+    if (c->n_experts > 0 && c->family == QN_FAMILY_QWEN3_MOE) {
+        QN_TRY(put_u32(k, "expert_feed_forward_length", c->expert_ffn_size));
+        QN_TRY(put_u32(k, "expert_shared_feed_forward_length", 0));
+    }
+done:
+    return status;
+}
+
+/* generation_config.json's sampling defaults, those that it names. */
+static quern_status put_sampling(keys *k, const qn_source *s)
+{
+    static const struct { const char *json, *gguf; } reals[] = {
+        {"top_p", "general.sampling.top_p"},
+        {"min_p", "general.sampling.min_p"},
+        {"temperature", "general.sampling.temp"},
+        {"repetition_penalty", "general.sampling.penalty_repeat"},
+    };
+    quern_status status = QUERN_OK;
+    qn_json *root = NULL;
+    int64_t top_k;
+    if (s->generation_json == NULL) {
+        return QUERN_OK;
+    }
+    QN_TRY(qn_json_parse(&root, s->generation_json, s->generation_len, 0, "generation_config.json", k->err));
+    if (qn_json_int(qn_json_get(root, "top_k"), &top_k) && top_k >= 0 && top_k <= INT32_MAX) {
+        QN_TRY(qn_gguf_put_i32(k->w, "general.sampling.top_k", (int32_t)top_k, k->err));
+    }
+    for (size_t i = 0; i < sizeof reals / sizeof reals[0]; i++) {
+        double v;
+        if (qn_json_number(qn_json_get(root, reals[i].json), &v)) {
+            QN_TRY(qn_gguf_put_f32(k->w, reals[i].gguf, (float)v, k->err));
+        }
+    }
+done:
+    qn_json_free(root);
+    return status;
+}
+
+/* "919K", "8.2B": two digits at least, as model cards write it. */
+static void format_size_label(uint64_t n, char *out, size_t cap)
+{
+    static const struct { double unit; const char *suffix; } units[] = {{1e12, "T"}, {1e9, "B"}, {1e6, "M"}};
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
+        double v = (double)n / units[i].unit;
+        if (v >= 1.0) {
+            (void)snprintf(out, cap, v < 9.95 ? "%.1f%s" : "%.0f%s", v, units[i].suffix);
+            return;
+        }
+    }
+    (void)snprintf(out, cap, "%.0fK", (double)n / 1e3);
+}
+
+static quern_status put_general(keys *k, const qn_job *job, const qn_output *o)
+{
+    quern_status status = QUERN_OK;
+    char label[32];
+    QN_TRY(put_text(k, "general.architecture", k->arch));
+    QN_TRY(put_text(k, "general.type", "model"));
+    QN_TRY(put_text(k, "general.name", job->name));
+    if (job->source.config.n_experts == 0) {
+        format_size_label(job->source.n_parameters, label, sizeof label);
+        QN_TRY(put_text(k, "general.size_label", label));
+    }
+    QN_TRY(put_sampling(k, &job->source));
+    QN_TRY(qn_gguf_put_u32(k->w, "general.file_type", o->target.gguf->file_type, k->err));
+    QN_TRY(qn_gguf_put_u32(k->w, "general.quantization_version", 2, k->err));
+done:
+    return status;
+}
+
+/* ---- tokenizer ---- */
+
+static quern_status put_spans(keys *k, const char *key, const qn_text_span *spans, size_t n)
+{
+    quern_status status = QUERN_OK;
+    qn_span *copy = qn_malloc_array(n, sizeof *copy);
+    if (copy == NULL) {
+        QN_FAIL_MEMORY(k->err, key, n * sizeof *copy);
+    }
+    for (size_t i = 0; i < n; i++) {
+        copy[i] = (qn_span){.data = spans[i].data, .len = spans[i].len};
+    }
+    QN_TRY(qn_gguf_put_strings(k->w, key, copy, n, k->err));
+done:
+    qn_free(copy);
+    return status;
+}
+
+static quern_status put_id(keys *k, const char *key, int64_t id)
+{
+    return id >= 0 && id <= INT32_MAX ? qn_gguf_put_u32(k->w, key, (uint32_t)id, k->err) : QUERN_OK;
+}
+
+static bool text_contains(const quern_tokenizer *t, int32_t id, const char *word)
+{
+    size_t len = 0;
+    const char *text = quern_tokenizer_get_text(t, id, &len);
+    size_t n = strlen(word);
+    for (size_t i = 0; text != NULL && i + n <= len; i++) {
+        if (memcmp(text + i, word, n) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* End tokens: the first is eos; of two more, the one that ends a message ("eom") has a key of its own. */
+static quern_status put_end_tokens(keys *k, const qn_source *s, int64_t eos)
+{
+    quern_status status = QUERN_OK;
+    int64_t others[2] = {-1, -1};
+    size_t n = 0;
+    if (eos < 0) {
+        eos = s->config.eos_id >= 0 ? s->config.eos_id : s->config.n_stop_ids > 0 ? s->config.stop_ids[0] : -1;
+    }
+    for (size_t i = 0; i < s->config.n_stop_ids && n < 2; i++) {
+        if (s->config.stop_ids[i] != eos) {
+            others[n++] = s->config.stop_ids[i];
+        }
+    }
+    if (n > 0 && text_contains(s->tokenizer, (int32_t)others[0], "eom")) {
+        int64_t first = others[0];
+        others[0] = others[1];
+        others[1] = first;
+    }
+    QN_TRY(put_id(k, "tokenizer.ggml.eos_token_id", eos));
+    QN_TRY(put_id(k, "tokenizer.ggml.eot_token_id", others[0]));
+    QN_TRY(put_id(k, "tokenizer.ggml.eom_token_id", others[1]));
+done:
+    return status;
+}
+
+static quern_status put_flag(keys *k, const char *key, int flag)
+{
+    return flag >= 0 ? qn_gguf_put_bool(k->w, key, flag != 0, k->err) : QUERN_OK;
+}
+
+static quern_status put_tokenizer(keys *k, const qn_source *s, const qn_vocab_spec *v)
+{
+    quern_status status = QUERN_OK;
+    QN_TRY(put_text(k, "tokenizer.ggml.model", v->model));
+    QN_TRY(v->pre != NULL ? put_text(k, "tokenizer.ggml.pre", v->pre) : QUERN_OK);
+    QN_TRY(put_spans(k, "tokenizer.ggml.tokens", v->tokens, v->n_tokens));
+    if (v->scores != NULL) {
+        QN_TRY(qn_gguf_put_array(k->w, "tokenizer.ggml.scores", QN_GGUF_F32, v->scores, v->n_tokens, k->err));
+    }
+    if (v->types != NULL) {
+        QN_TRY(qn_gguf_put_array(k->w, "tokenizer.ggml.token_type", QN_GGUF_I32, v->types, v->n_tokens, k->err));
+    }
+    if (v->n_merges > 0) {
+        QN_TRY(put_spans(k, "tokenizer.ggml.merges", v->merges, v->n_merges));
+    }
+    QN_TRY(put_id(k, "tokenizer.ggml.bos_token_id", v->bos_id >= 0 ? v->bos_id : s->config.bos_id));
+    QN_TRY(put_end_tokens(k, s, v->eos_id));
+    QN_TRY(put_id(k, "tokenizer.ggml.unknown_token_id", v->unk_id));
+    QN_TRY(put_id(k, "tokenizer.ggml.padding_token_id", v->pad_id >= 0 ? v->pad_id : s->config.pad_id));
+    QN_TRY(put_flag(k, "tokenizer.ggml.add_bos_token", v->add_bos));
+    QN_TRY(put_flag(k, "tokenizer.ggml.add_eos_token", v->add_eos));
+    QN_TRY(put_flag(k, "tokenizer.ggml.add_space_prefix", v->add_space_prefix));
+    if (s->chat_template != NULL) {
+        QN_TRY(qn_gguf_put_string(k->w, "tokenizer.chat_template", s->chat_template, s->chat_template_len, k->err));
+    }
+done:
+    return status;
+}
+
+quern_status qn_gguf_put_metadata(qn_job *job, const qn_output *o, qn_gguf_writer *w, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    keys k = {.w = w, .arch = qn_family_name(job->source.config.family), .err = err};
+    QN_TRY(put_general(&k, job, o));
+    QN_TRY(put_architecture(&k, &job->source.config));
+    QN_TRY(put_tokenizer(&k, &job->source, &job->vocab.spec));
+done:
+    return status;
+}

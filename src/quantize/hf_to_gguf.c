@@ -1,0 +1,218 @@
+/* hf_to_gguf.c - planning and beginning a GGUF file. See hf_to_gguf.h. The keys are in gguf_metadata.c.
+ *
+ * Row order: architectures that GGUF runs with interleaved rope (llama, mistral, mixtral, smollm3) have the rows of q and k reordered within
+ * each head, from halves (i, i + d/2) to neighbours (2i, 2i + 1).
+ */
+#include "quantize/hf_to_gguf.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "kernels/vmath.h"
+
+static bool has_interleaved_rope(qn_family f)
+{
+    return f == QN_FAMILY_LLAMA || f == QN_FAMILY_MISTRAL || f == QN_FAMILY_MIXTRAL || f == QN_FAMILY_SMOLLM3;
+}
+
+/* ---- what GGUF cannot say ---- */
+
+static quern_status check_experts(const qn_model_config *c, quern_error *err)
+{
+    if (c->family == QN_FAMILY_QWEN3_MOE && c->n_experts > 0 && !c->norm_topk_prob) {
+        return qn_error_set(err, QUERN_ERROR_UNSUPPORTED,
+                            "config.json says norm_topk_prob false: GGUF has no key for it and its readers always normalize; GGUF cannot hold this model");
+    }
+    for (uint32_t i = 0; i < c->n_layers; i++) {
+        if (c->layers[i].experts != c->layers[0].experts) {
+            return qn_error_set(err, QUERN_ERROR_UNSUPPORTED,
+                                "layer %" PRIu32 " %s experts and layer 0 %s: GGUF's readers expect all layers of this architecture alike; GGUF cannot hold "
+                                "this model",
+                                i, c->layers[i].experts ? "has" : "has no", c->layers[0].experts ? "has" : "has none");
+        }
+    }
+    return QUERN_OK;
+}
+
+/* Readers of smollm3 files rotate every layer but each fourth. */
+static quern_status check_rope_layers(const qn_model_config *c, quern_error *err)
+{
+    for (uint32_t i = 0; c->family == QN_FAMILY_SMOLLM3 && i < c->n_layers; i++) {
+        bool expected = (i + 1) % 4 != 0;
+        if (c->layers[i].rope != expected) {
+            return qn_error_set(err, QUERN_ERROR_UNSUPPORTED,
+                                "config.json says layer %" PRIu32 " %s rope: GGUF has no key for it and its readers leave out every fourth layer; GGUF cannot "
+                                "hold this model",
+                                i, c->layers[i].rope ? "uses" : "does not use");
+        }
+    }
+    return QUERN_OK;
+}
+
+/* The tokenizer in GGUF's words, once a job. */
+static quern_status plan_vocab(qn_job *job, qn_output *o, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    if (!job->has_vocab) {
+        QN_TRY(qn_tokenizer_export(job->source.tokenizer, job->source.config.n_vocab, &job->vocab, err));
+        job->has_vocab = true;
+    }
+    if (job->vocab.note != NULL) {
+        QN_TRY(qn_job_warn(job, o, err, "%s", job->vocab.note));
+    }
+done:
+    return status;
+}
+
+static quern_status check_expressible(qn_job *job, qn_output *o, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    const qn_model_config *c = &job->source.config;
+    QN_TRY(check_experts(c, err));
+    QN_TRY(check_rope_layers(c, err));
+    for (uint32_t i = 0; i < c->n_layers; i++) {
+        if (c->layers[i].window != 0 && c->layers[i].window < c->n_ctx_train) {
+            QN_TRY(qn_job_warn(job, o, err,
+                               "the sliding window of %" PRIu32 " tokens cannot be said in GGUF for this architecture: readers attend to all tokens, so results "
+                               "differ from the source beyond %" PRIu32 " tokens",
+                               c->layers[i].window, c->layers[i].window));
+            break;
+        }
+    }
+    if (c->rope.scaling == QN_ROPE_YARN && !c->rope.truncate) {
+        QN_TRY(qn_job_warn(job, o, err,
+                           "rope_scaling.truncate false cannot be said in GGUF: readers round YaRN's correction range, which changes results slightly"));
+    }
+    if (c->n_stop_ids > 3) {
+        QN_TRY(qn_job_warn(job, o, err, "the source names %zu end tokens; GGUF has keys for three, the others are not stored", c->n_stop_ids));
+    }
+done:
+    return status;
+}
+
+/* ---- tensors ---- */
+
+/* Divisors of the rope frequencies: 1 for short waves, `factor` for long ones, between them a blend. Same meaning as in config.json's
+ * rope_scaling of type llama3: wavelength w = 2 pi / frequency against original / high and original / low. */
+static void fill_rope_divisors(const qn_rope_config *rope, float *out)
+{
+    const double two_pi = 6.283185307179586;
+    double original = (double)rope->original_ctx;
+    for (uint32_t i = 0; i < rope->n_rot / 2; i++) {
+        double wavelength = two_pi * qn_pow(rope->theta, 2.0 * (double)i / (double)rope->n_rot);
+        if (wavelength < original / rope->high_freq_factor) {
+            out[i] = 1.0f;
+        } else if (wavelength > original / rope->low_freq_factor) {
+            out[i] = (float)rope->factor;
+        } else {
+            double smooth = (original / wavelength - rope->low_freq_factor) / (rope->high_freq_factor - rope->low_freq_factor);
+            out[i] = (float)(1.0 / ((1.0 - smooth) / rope->factor + smooth));
+        }
+    }
+}
+
+/* A vector whose elements are reordered is written as rows of one element. */
+static quern_status plan_sink(qn_job *job, qn_output *o, size_t index, const qn_recipe_model *m, const qn_type_overrides *overrides, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_piece *p = &job->source.pieces[index];
+    qn_sink *sink = &o->sinks[index];
+    char name[96];
+    qn_part_gguf_name(p->what.part, p->what.layer, p->what.bias, name, sizeof name);
+    *sink = (qn_sink){.name = qn_arena_strndup(&job->arena, name, strlen(name)), .coding = QN_CODING_BLOCKS, .n_streams = 1};
+    if (sink->name == NULL) {
+        QN_FAIL_MEMORY(err, name, strlen(name) + 1);
+    }
+    sink->dtype = qn_recipe_gguf(o->target.gguf, m, &p->what);
+    if (qn_recipe_applies(&p->what)) {
+        bool found;
+        qn_dtype chosen;
+        QN_TRY(qn_type_overrides_find(overrides, name, &chosen, &found, err));
+        if (found) {
+            sink->dtype = qn_recipe_fallback(chosen, p->n_cols);
+        }
+    }
+    if (has_interleaved_rope(job->source.config.family) && (p->what.part == QN_PART_ATTN_Q || p->what.part == QN_PART_ATTN_K)) {
+        sink->permute_dim = job->source.config.head_dim;
+    }
+    size_t part_bytes;
+    if (!qn_dtype_row_bytes(sink->dtype, p->n_cols, &sink->row_bytes[0]) || !qn_size_mul(sink->row_bytes[0], (size_t)p->n_rows * p->n_parts, &part_bytes)) {
+        QN_FAIL(err, QUERN_ERROR_LIMIT, "tensor %s is too large", name);
+    }
+    o->tensor_bytes += part_bytes;
+done:
+    return status;
+}
+
+/* Room for keys and tensor infos, from what they consist of; exact to a few kilobytes. */
+static uint64_t estimate_header_bytes(const qn_job *job)
+{
+    enum { KEY_BYTES = 64, KEYS = 48, INFO_BYTES = 96, LENGTH_BYTES = 8 };
+    const qn_vocab_spec *v = &job->vocab.spec;
+    uint64_t bytes = (uint64_t)KEYS * KEY_BYTES + job->source.n_pieces * INFO_BYTES + job->source.chat_template_len;
+    for (size_t i = 0; i < v->n_tokens; i++) {
+        bytes += LENGTH_BYTES + v->tokens[i].len + (v->types != NULL ? sizeof *v->types : 0) + (v->scores != NULL ? sizeof *v->scores : 0);
+    }
+    for (size_t i = 0; i < v->n_merges; i++) {
+        bytes += LENGTH_BYTES + v->merges[i].len;
+    }
+    return bytes;
+}
+
+quern_status qn_gguf_plan(qn_job *job, qn_output *o, const qn_type_overrides *overrides, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    const qn_model_config *c = &job->source.config;
+    qn_recipe_model m = qn_recipe_model_of(c);
+    char relative[400];
+    qn_output_file *file;
+    QN_TRY(check_expressible(job, o, err));
+    QN_TRY(plan_vocab(job, o, err));
+    for (size_t i = 0; i < job->source.n_pieces; i++) {
+        QN_TRY(plan_sink(job, o, i, &m, overrides, err));
+    }
+    if (c->rope.scaling == QN_ROPE_LLAMA3) {
+        o->rope_divisors = qn_arena_alloc_array(&job->arena, c->rope.n_rot / 2, sizeof *o->rope_divisors);
+        if (o->rope_divisors == NULL) {
+            QN_FAIL_MEMORY(err, "rope_freqs.weight", c->rope.n_rot * sizeof *o->rope_divisors);
+        }
+        fill_rope_divisors(&c->rope, o->rope_divisors);
+        o->tensor_bytes += c->rope.n_rot / 2 * sizeof *o->rope_divisors;
+    }
+    (void)snprintf(relative, sizeof relative, "gguf/%s-%s.gguf", job->name, o->type);
+    QN_TRY(qn_job_add_file(job, o, relative, o->tensor_bytes + estimate_header_bytes(job), &file, err));
+    o->n_weight_files = 1;
+    o->relative = file->relative;
+done:
+    return status;
+}
+
+quern_status qn_gguf_begin(qn_job *job, qn_output *o, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_output_file *file = &o->files[0];
+    const qn_model_config *c = &job->source.config;
+    QN_TRY(qn_gguf_writer_create(&file->gguf, file->path, err));
+    QN_TRY(qn_gguf_put_metadata(job, o, file->gguf, err));
+    size_t n = 0;
+    for (size_t i = 0; i < job->source.n_pieces; i++) {
+        const qn_piece *p = &job->source.pieces[i];
+        uint64_t shape[3] = {p->n_parts, p->n_rows, p->n_cols};
+        uint32_t n_dims = p->what.n_dims;
+        QN_TRY(qn_gguf_declare(file->gguf, o->sinks[i].name, o->sinks[i].dtype, shape + (3 - n_dims), n_dims, err));
+        o->sinks[i].stream_tensor[0] = n++;
+    }
+    if (o->rope_divisors != NULL) {
+        uint64_t length = c->rope.n_rot / 2;
+        QN_TRY(qn_gguf_declare(file->gguf, "rope_freqs.weight", QN_DTYPE_F32, &length, 1, err));
+    }
+    QN_TRY(qn_gguf_writer_begin_data(file->gguf, err));
+    if (o->rope_divisors != NULL) {
+        QN_TRY(qn_gguf_write_data(file->gguf, n, 0, o->rope_divisors, c->rope.n_rot / 2 * sizeof *o->rope_divisors, err));
+    }
+    file->bytes = qn_gguf_writer_bytes(file->gguf);
+done:
+    return status;
+}

@@ -1,0 +1,363 @@
+/* mlx_write.c - planning and beginning an MLX folder. See mlx_write.h.
+ *
+ * A quantized module has "weight" (uint32 words), "scales" and, for affine, "biases"; everything else keeps the source's type. config.json is
+ * the source's with the objects "quantization" and "quantization_config" (the same content twice, as mlx-lm writes it); modules that differ
+ * from the default stand in it by name.
+ */
+#include "quantize/mlx_write.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/json.h"
+
+enum { CONFIG_EXTRA_BYTES = 4096, COPIED_BYTES_MAX = 256 << 20 };
+
+/* Files of the source that belong to tokenizer and generation; those that exist are copied. */
+static const char *const copied_files[] = {"tokenizer.json",   "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+                                           "vocab.json",       "merges.txt",            "tokenizer.model",         "chat_template.jinja",
+                                           "chat_template.json", "generation_config.json"};
+enum { N_COPIED = sizeof copied_files / sizeof copied_files[0] };
+
+static qn_affine affine_of(const qn_job *job, const qn_output *o, const qn_piece *p)
+{
+    qn_recipe_model m = qn_recipe_model_of(&job->source.config);
+    return qn_recipe_mlx(o->target.mlx, o->target.group, &m, &p->what);
+}
+
+/* The mode's own width and group; other modules of an mxfp4 folder (routers) are affine. */
+static bool is_mxfp4(const qn_output *o, qn_affine a) { return o->target.mlx->mode == QN_MLX_MXFP4 && a.bits == 4 && a.group == 32; }
+
+static quern_status plan_sink(qn_job *job, qn_output *o, size_t index, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    const qn_piece *p = &job->source.pieces[index];
+    qn_sink *sink = &o->sinks[index];
+    char module[128];
+    char name[144];
+    qn_part_mlx_module(job->source.config.family, p->what.part, p->what.layer, module, sizeof module);
+    (void)snprintf(name, sizeof name, "%s.%s", module, p->what.bias ? "bias" : "weight");
+    *sink = (qn_sink){.name = qn_arena_strndup(&job->arena, name, strlen(name)), .affine = affine_of(job, o, p)};
+    if (sink->name == NULL) {
+        QN_FAIL_MEMORY(err, name, strlen(name) + 1);
+    }
+    size_t n_cols = (size_t)p->n_cols;
+    if (sink->affine.bits == 0) {
+        sink->coding = QN_CODING_BLOCKS;
+        sink->dtype = o->target.mlx->mode == QN_MLX_PLAIN ? QN_DTYPE_BF16 : p->dtype;
+        sink->n_streams = 1;
+        sink->row_bytes[0] = n_cols * qn_dtype_get(sink->dtype)->block_bytes;
+    } else if (is_mxfp4(o, sink->affine)) {
+        sink->coding = QN_CODING_MXFP4;
+        sink->dtype = QN_DTYPE_U8;
+        sink->n_streams = 2;
+        sink->row_bytes[0] = n_cols / 2;
+        sink->row_bytes[1] = n_cols / 32;
+    } else {
+        sink->coding = QN_CODING_AFFINE;
+        sink->dtype = p->dtype;
+        sink->n_streams = 3;
+        sink->row_bytes[0] = n_cols / 8 * sink->affine.bits;
+        sink->row_bytes[1] = sink->row_bytes[2] = n_cols / sink->affine.group * qn_dtype_get(p->dtype)->block_bytes;
+    }
+    for (size_t k = 0; k < sink->n_streams; k++) {
+        size_t bytes;
+        if (!qn_size_mul(sink->row_bytes[k], (size_t)(p->n_rows * p->n_parts), &bytes)) {
+            QN_FAIL(err, QUERN_ERROR_LIMIT, "tensor %s is too large", name);
+        }
+        o->tensor_bytes += bytes;
+    }
+done:
+    return status;
+}
+
+static uint64_t sink_bytes(const qn_piece *p, const qn_sink *sink)
+{
+    uint64_t bytes = 0;
+    for (size_t k = 0; k < sink->n_streams; k++) {
+        bytes += (uint64_t)sink->row_bytes[k] * p->n_rows * p->n_parts;
+    }
+    return bytes;
+}
+
+/* Gives every sink its shard: pieces in order, a new file where the next would exceed the limit. Returns the number of files. */
+static size_t assign_shards(qn_job *job, qn_output *o, uint64_t bytes[], size_t cap)
+{
+    size_t file = 0;
+    uint64_t here = 0;
+    for (size_t i = 0; i < job->source.n_pieces; i++) {
+        uint64_t size = sink_bytes(&job->source.pieces[i], &o->sinks[i]);
+        if (here > 0 && here + size > job->shard_bytes && file + 1 < cap) {
+            file++;
+            here = 0;
+        }
+        o->sinks[i].file = file;
+        here += size;
+        bytes[file] = here;
+    }
+    return file + 1;
+}
+
+static quern_status plan_weights(qn_job *job, qn_output *o, quern_error *err)
+{
+    enum { SHARDS_MAX = 1000, INFO_BYTES = 200 };
+    quern_status status = QUERN_OK;
+    uint64_t bytes[SHARDS_MAX] = {0};
+    qn_output_file *file;
+    size_t n = assign_shards(job, o, bytes, SHARDS_MAX);
+    for (size_t i = 0; i < n; i++) {
+        char relative[160];
+        if (n == 1) {
+            (void)snprintf(relative, sizeof relative, "%s/model.safetensors", o->relative);
+        } else {
+            (void)snprintf(relative, sizeof relative, "%s/model-%05zu-of-%05zu.safetensors", o->relative, i + 1, n);
+        }
+        QN_TRY(qn_job_add_file(job, o, relative, bytes[i] + job->source.n_pieces / n * 3 * INFO_BYTES, &file, err));
+    }
+    o->n_weight_files = n;
+    if (n > 1) {
+        char relative[160];
+        (void)snprintf(relative, sizeof relative, "%s/model.safetensors.index.json", o->relative);
+        QN_TRY(qn_job_add_file(job, o, relative, job->source.n_pieces * 3 * INFO_BYTES, &file, err));
+    }
+done:
+    return status;
+}
+
+quern_status qn_mlx_plan(qn_job *job, qn_output *o, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    char relative[160];
+    qn_output_file *file;
+    (void)snprintf(relative, sizeof relative, "mlx/%s", o->type);
+    o->relative = qn_arena_strndup(&job->arena, relative, strlen(relative));
+    if (o->relative == NULL) {
+        QN_FAIL_MEMORY(err, relative, strlen(relative) + 1);
+    }
+    for (size_t i = 0; i < job->source.n_pieces; i++) {
+        QN_TRY(plan_sink(job, o, i, err));
+    }
+    QN_TRY(plan_weights(job, o, err));
+    for (size_t i = 0; i < N_COPIED; i++) {
+        qn_mapping m = {0};
+        char *path = qn_path_join(job->source.dir, copied_files[i]);
+        if (path == NULL) {
+            QN_FAIL_MEMORY(err, copied_files[i], strlen(job->source.dir));
+        }
+        bool there = qn_path_is_file(path);
+        status = there ? qn_mapping_open(&m, path, err) : QUERN_OK;
+        qn_free(path);
+        if (status == QUERN_OK && there) {
+            (void)snprintf(relative, sizeof relative, "%s/%s", o->relative, copied_files[i]);
+            status = qn_job_add_file(job, o, relative, m.size, &file, err);
+        }
+        qn_mapping_close(&m);
+        QN_TRY(status);
+    }
+    (void)snprintf(relative, sizeof relative, "%s/config.json", o->relative);
+    QN_TRY(qn_job_add_file(job, o, relative, job->source.config_len + CONFIG_EXTRA_BYTES, &file, err));
+done:
+    return status;
+}
+
+/* ---- config.json ---- */
+
+static qn_json *quantization_entry(qn_affine a, const char *mode)
+{
+    qn_json *v = qn_json_new_object();
+    (void)qn_json_set(v, "group_size", qn_json_new_int(a.group));
+    (void)qn_json_set(v, "bits", qn_json_new_int(a.bits));
+    (void)qn_json_set(v, "mode", qn_json_new_string(mode));
+    return v;
+}
+
+/* The default, then the modules that differ. */
+static qn_json *quantization_object(const qn_job *job, const qn_output *o)
+{
+    const qn_mlx_recipe *r = o->target.mlx;
+    qn_json *v = quantization_entry((qn_affine){.bits = r->bits, .group = o->target.group}, r->mode == QN_MLX_MXFP4 ? "mxfp4" : "affine");
+    for (size_t i = 0; i < job->source.n_pieces; i++) {
+        const qn_sink *sink = &o->sinks[i];
+        bool usual = sink->affine.bits == r->bits && sink->affine.group == o->target.group;
+        if (sink->affine.bits != 0 && !usual) {
+            char module[128];
+            const qn_recipe_tensor *t = &job->source.pieces[i].what;
+            qn_part_mlx_module(job->source.config.family, t->part, t->layer, module, sizeof module);
+            (void)qn_json_set(v, module, quantization_entry(sink->affine, "affine"));
+        }
+    }
+    return v;
+}
+
+/* generation_config.json may name more end tokens than config.json; mlx-lm reads them from config.json. */
+static quern_status merge_end_tokens(const qn_source *s, qn_json *config, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_json *generation = NULL;
+    if (s->generation_json == NULL) {
+        return QUERN_OK;
+    }
+    QN_TRY(qn_json_parse(&generation, s->generation_json, s->generation_len, 0, "generation_config.json", err));
+    const qn_json *ids = qn_json_get(generation, "eos_token_id");
+    if (ids != NULL && qn_json_get_kind(ids) != QN_JSON_NULL && !qn_json_set(config, "eos_token_id", qn_json_clone(ids))) {
+        QN_FAIL_MEMORY(err, "config.json", s->generation_len);
+    }
+done:
+    qn_json_free(generation);
+    return status;
+}
+
+static quern_status make_config(const qn_job *job, const qn_output *o, qn_buf *out, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_json *config = NULL;
+    const qn_source *s = &job->source;
+    QN_TRY(qn_json_parse(&config, s->config_json, s->config_len, 0, "config.json", err));
+    QN_TRY(merge_end_tokens(s, config, err));
+    bool fits = true;
+    if (o->target.mlx->mode == QN_MLX_PLAIN) {
+        const char *key = qn_json_get(config, "dtype") != NULL ? "dtype" : "torch_dtype";
+        fits = qn_json_set(config, key, qn_json_new_string("bfloat16"));
+    } else {
+        fits = qn_json_set(config, "quantization", quantization_object(job, o)) && qn_json_set(config, "quantization_config", quantization_object(job, o));
+    }
+    if (!fits || !qn_json_write(config, 4, out) || !qn_buf_append_char(out, '\n')) {
+        QN_FAIL_MEMORY(err, "config.json", s->config_len + CONFIG_EXTRA_BYTES);
+    }
+done:
+    qn_json_free(config);
+    return status;
+}
+
+static const char *const stream_suffixes[QN_STREAMS_MAX] = {"weight", "scales", "biases"};
+
+/* The name of a stream: the tensor's for the first, the module's with .scales and .biases for the others. */
+static void stream_name(const qn_sink *sink, size_t stream, char *out, size_t cap)
+{
+    if (stream == 0) {
+        (void)snprintf(out, cap, "%s", sink->name);
+    } else {
+        size_t module = strlen(sink->name) - strlen(".weight");
+        (void)snprintf(out, cap, "%.*s.%s", (int)module, sink->name, stream_suffixes[stream]);
+    }
+}
+
+static quern_status make_index(const qn_job *job, const qn_output *o, qn_buf *out, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_json *root = qn_json_new_object();
+    qn_json *metadata = qn_json_new_object();
+    qn_json *map = qn_json_new_object();
+    bool fits = qn_json_set(metadata, "total_size", qn_json_new_int((int64_t)o->tensor_bytes)) &
+                qn_json_set(metadata, "total_parameters", qn_json_new_int((int64_t)job->source.n_parameters));
+    for (size_t i = 0; i < job->source.n_pieces; i++) {
+        const qn_sink *sink = &o->sinks[i];
+        for (size_t k = 0; k < sink->n_streams; k++) {
+            char name[160];
+            stream_name(sink, k, name, sizeof name);
+            fits = qn_json_set(map, name, qn_json_new_string(qn_path_base(o->files[sink->file].relative))) && fits;
+        }
+    }
+    fits = qn_json_set(root, "metadata", metadata) && fits;
+    fits = qn_json_set(root, "weight_map", map) && fits;
+    if (!fits || !qn_json_write(root, 4, out) || !qn_buf_append_char(out, '\n')) {
+        QN_FAIL_MEMORY(err, "model.safetensors.index.json", job->source.n_pieces * 100);
+    }
+done:
+    qn_json_free(root);
+    return status;
+}
+
+/* ---- files ---- */
+
+static quern_status write_text(qn_output_file *file, const void *data, size_t size, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    QN_TRY(qn_out_file_create(&file->text, file->path, err));
+    QN_TRY(qn_out_file_write(file->text, data, size, err));
+    file->bytes = size;
+done:
+    return status;
+}
+
+static quern_status copy_file(const qn_job *job, qn_output_file *file, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    char *data = NULL;
+    size_t size;
+    char *path = qn_path_join(job->source.dir, qn_path_base(file->relative));
+    if (path == NULL) {
+        QN_FAIL_MEMORY(err, file->relative, strlen(job->source.dir));
+    }
+    QN_TRY(qn_file_read(&data, &size, path, COPIED_BYTES_MAX, err));
+    QN_TRY(write_text(file, data, size, err));
+done:
+    qn_free(path);
+    qn_free(data);
+    return status;
+}
+
+static quern_status declare(const qn_job *job, qn_output *o, size_t index, size_t next[], quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    const qn_piece *p = &job->source.pieces[index];
+    qn_sink *sink = &o->sinks[index];
+    for (size_t k = 0; k < sink->n_streams; k++) {
+        qn_dtype type = sink->coding == QN_CODING_BLOCKS || k > 0 ? sink->dtype : QN_DTYPE_U32;
+        uint64_t shape[3] = {p->n_parts, p->n_rows, sink->row_bytes[k] / qn_dtype_get(type)->block_bytes};
+        char name[160];
+        stream_name(sink, k, name, sizeof name);
+        QN_TRY(qn_safetensors_declare(o->files[sink->file].safetensors, name, type, shape + (3 - p->what.n_dims), p->what.n_dims, err));
+        sink->stream_tensor[k] = next[sink->file]++;
+    }
+done:
+    return status;
+}
+
+static quern_status begin_weights(qn_job *job, qn_output *o, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    size_t *next = qn_calloc(o->n_weight_files, sizeof *next);
+    if (next == NULL) {
+        QN_FAIL_MEMORY(err, "weight files", o->n_weight_files * sizeof *next);
+    }
+    for (size_t i = 0; i < o->n_weight_files; i++) {
+        QN_TRY(qn_safetensors_writer_create(&o->files[i].safetensors, o->files[i].path, err));
+        QN_TRY(qn_safetensors_put_metadata(o->files[i].safetensors, "format", "mlx", err));
+    }
+    for (size_t i = 0; i < job->source.n_pieces; i++) {
+        QN_TRY(declare(job, o, i, next, err));
+    }
+    for (size_t i = 0; i < o->n_weight_files; i++) {
+        QN_TRY(qn_safetensors_writer_begin_data(o->files[i].safetensors, err));
+        o->files[i].bytes = qn_safetensors_writer_bytes(o->files[i].safetensors);
+    }
+done:
+    qn_free(next);
+    return status;
+}
+
+quern_status qn_mlx_begin(qn_job *job, qn_output *o, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_buf text;
+    qn_buf_init(&text, (size_t)1 << 30);
+    QN_TRY(begin_weights(job, o, err));
+    for (size_t i = o->n_weight_files; i < o->n_files; i++) {
+        const char *name = qn_path_base(o->files[i].relative);
+        qn_buf_reset(&text);
+        if (strcmp(name, "config.json") == 0) {
+            QN_TRY(make_config(job, o, &text, err));
+            QN_TRY(write_text(&o->files[i], qn_buf_text(&text), text.len, err));
+        } else if (strcmp(name, "model.safetensors.index.json") == 0) {
+            QN_TRY(make_index(job, o, &text, err));
+            QN_TRY(write_text(&o->files[i], qn_buf_text(&text), text.len, err));
+        } else {
+            QN_TRY(copy_file(job, &o->files[i], err));
+        }
+    }
+done:
+    qn_buf_deinit(&text);
+    return status;
+}

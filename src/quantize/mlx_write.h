@@ -1,0 +1,13 @@
+/* mlx_write.h - a Hugging Face checkpoint as an MLX folder: packed weights, config.json with the quantization, tokenizer files.
+ */
+#ifndef QN_QUANTIZE_MLX_WRITE_H
+#define QN_QUANTIZE_MLX_WRITE_H
+
+#include "quantize/job.h"
+
+/* Fills the sinks and files of an MLX output; weights are cut into shards above job->shard_bytes. */
+quern_status qn_mlx_plan(qn_job *job, qn_output *o, quern_error *err);
+/* Creates the weight files, and writes config.json, the index and the tokenizer files (under temporary names). */
+quern_status qn_mlx_begin(qn_job *job, qn_output *o, quern_error *err);
+
+#endif

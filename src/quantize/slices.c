@@ -1,0 +1,166 @@
+/* slices.c - decoding and encoding a slice, and measuring what was lost. See slices.h. */
+#include "quantize/slices.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/half.h"
+#include "quant/codec.h"
+
+/* Elements of a slice, about: large enough to hide what a slice costs beside its elements, small enough to stay in the cache. */
+enum { SLICE_ELEMENTS = 1 << 17 };
+
+/* Rows that must stay together because an output reorders them. */
+static uint64_t rows_together(const qn_job *job, size_t piece)
+{
+    uint64_t unit = 1;
+    for (size_t o = 0; o < job->n_outputs; o++) {
+        const qn_sink *sink = &job->outputs[o].sinks[piece];
+        if (sink->permute_dim > unit && job->source.pieces[piece].what.n_dims > 1) {
+            unit = sink->permute_dim;
+        }
+    }
+    return unit;
+}
+
+qn_slicing qn_slicing_of(const qn_job *job, size_t piece)
+{
+    const qn_piece *p = &job->source.pieces[piece];
+    uint64_t unit = rows_together(job, piece);
+    uint64_t rows = SLICE_ELEMENTS / p->n_cols / unit * unit;
+    rows = rows < unit ? unit : rows;
+    rows = rows > p->n_rows ? p->n_rows : rows;
+    uint64_t slices = (p->n_rows + rows - 1) / rows;
+    return (qn_slicing){.rows_a_slice = rows, .slices_a_part = slices, .n_slices = slices * p->n_parts};
+}
+
+qn_slice qn_slice_at(const qn_piece *p, const qn_slicing *s, uint64_t index)
+{
+    qn_slice slice = {.part = (size_t)(index / s->slices_a_part), .first_row = index % s->slices_a_part * s->rows_a_slice};
+    uint64_t left = p->n_rows - slice.first_row;
+    slice.n_rows = left < s->rows_a_slice ? left : s->rows_a_slice;
+    slice.output_row = slice.part * p->n_rows + slice.first_row;
+    return slice;
+}
+
+size_t qn_slice_elements_max(const qn_job *job)
+{
+    uint64_t most = 0;
+    for (size_t i = 0; i < job->source.n_pieces; i++) {
+        uint64_t n = qn_slicing_of(job, i).rows_a_slice * job->source.pieces[i].n_cols;
+        most = n > most ? n : most;
+    }
+    return (size_t)qn_align_up((size_t)most, 16);
+}
+
+/* Within each head of `dim` rows: halves to neighbours, out 2i + j = in j * dim/2 + i. */
+static void interleave_rows(const float *x, size_t n_rows, size_t n_cols, size_t dim, float *out)
+{
+    for (size_t r = 0; r < n_rows; r++) {
+        size_t within = r % dim;
+        size_t from = r - within + within % 2 * (dim / 2) + within / 2;
+        memcpy(out + r * n_cols, x + from * n_cols, n_cols * sizeof *x);
+    }
+}
+
+static void measure(const float *x, const float *y, size_t n, qn_tensor_error *e)
+{
+    enum { LANES = 16, BATCH = 512 };
+    double squared_error = 0;
+    double squared_source = 0;
+    float greatest[LANES] = {0};
+    for (size_t i = 0; i < n; i += BATCH) { /* float sums over a batch, double over batches */
+        size_t end = n - i < BATCH ? n : i + BATCH;
+        float error_sums[LANES] = {0};
+        float source_sums[LANES] = {0};
+        size_t j = i;
+        for (; j + LANES <= end; j += LANES) {
+            for (size_t l = 0; l < LANES; l++) {
+                float d = y[j + l] - x[j + l];
+                float magnitude = fabsf(d);
+                error_sums[l] += d * d;
+                source_sums[l] += x[j + l] * x[j + l];
+                greatest[l] = magnitude > greatest[l] ? magnitude : greatest[l];
+            }
+        }
+        for (; j < end; j++) {
+            float d = y[j] - x[j];
+            error_sums[0] += d * d;
+            source_sums[0] += x[j] * x[j];
+            greatest[0] = fabsf(d) > greatest[0] ? fabsf(d) : greatest[0];
+        }
+        for (size_t l = 0; l < LANES; l++) {
+            squared_error += (double)error_sums[l];
+            squared_source += (double)source_sums[l];
+        }
+    }
+    float most = 0;
+    for (size_t l = 0; l < LANES; l++) {
+        most = greatest[l] > most ? greatest[l] : most;
+    }
+    *e = (qn_tensor_error){.squared_error = squared_error, .squared_source = squared_source, .max_abs_error = (double)most};
+}
+
+static void encode(const qn_sink *sink, const float *x, size_t n, uint8_t *const streams[QN_STREAMS_MAX], float *decoded)
+{
+    switch (sink->coding) {
+    case QN_CODING_BLOCKS:
+        qn_encode_row(sink->dtype, x, streams[0], n, NULL);
+        qn_decode_row(sink->dtype, streams[0], decoded, n);
+        break;
+    case QN_CODING_AFFINE:
+        qn_encode_affine_row_fitted(sink->affine, x, (uint32_t *)(void *)streams[0], streams[1], streams[2], sink->dtype, n, NULL);
+        qn_decode_affine_row(sink->affine, (const uint32_t *)(const void *)streams[0], streams[1], streams[2], sink->dtype, decoded, n);
+        break;
+    case QN_CODING_MXFP4:
+        qn_encode_mxfp4_row(x, streams[0], streams[1], n, NULL);
+        qn_decode_mxfp4_row(streams[0], streams[1], decoded, n);
+        break;
+    }
+}
+
+static float greatest_magnitude(const float *x, size_t n)
+{
+    uint32_t most = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits = qn_f32_to_bits(x[i]) & 0x7fffffffu;
+        most = bits > most ? bits : most;
+    }
+    return qn_f32_from_bits(most);
+}
+
+void qn_slice_convert(const qn_job *job, size_t piece, qn_slice slice, float *buffers, size_t elements_max, uint8_t *(*bytes)[QN_STREAMS_MAX],
+                      qn_tensor_error *errors, qn_slice_result *result)
+{
+    const qn_piece *p = &job->source.pieces[piece];
+    const qn_tensor *source = p->parts[slice.part];
+    float *x = buffers;
+    float *reordered = buffers + elements_max;
+    float *decoded = buffers + 2 * elements_max;
+    size_t n_cols = (size_t)p->n_cols;
+    size_t n = (size_t)slice.n_rows * n_cols;
+    size_t element_bytes = qn_dtype_get(source->dtype)->block_bytes;
+    bool is_reordered = false;
+    qn_decode_row(source->dtype, source->data + (size_t)slice.first_row * n_cols * element_bytes, x, n);
+    size_t bad = qn_find_non_finite(x, n);
+    *result = (qn_slice_result){.finite = bad == n, .greatest = greatest_magnitude(x, n)};
+    if (bad < n) {
+        result->bad_row = slice.first_row + bad / n_cols;
+        result->bad_column = bad % n_cols;
+        return;
+    }
+    for (size_t o = 0; o < job->n_outputs; o++) {
+        const qn_sink *sink = &job->outputs[o].sinks[piece];
+        const float *rows = x;
+        if (sink->permute_dim != 0) {
+            if (!is_reordered) {
+                bool vector = p->what.n_dims == 1;
+                interleave_rows(x, vector ? n : (size_t)slice.n_rows, vector ? 1 : n_cols, sink->permute_dim, reordered);
+                is_reordered = true;
+            }
+            rows = reordered;
+        }
+        encode(sink, rows, n, bytes[o], decoded);
+        measure(rows, decoded, n, &errors[o]);
+    }
+}

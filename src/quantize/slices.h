@@ -1,0 +1,42 @@
+/* slices.h - the smallest unit of work: some rows of a piece through all outputs.
+ *
+ * Where a piece is cut depends on its shape only, so that every sum, and with it every figure of the manifest, is the same for any number
+ * of threads and any memory bound.
+ */
+#ifndef QN_QUANTIZE_SLICES_H
+#define QN_QUANTIZE_SLICES_H
+
+#include "quantize/job.h"
+
+typedef struct qn_slicing {
+    uint64_t rows_a_slice;  /* the last slice of a part may have fewer */
+    uint64_t slices_a_part;
+    uint64_t n_slices;
+} qn_slicing;
+
+/* One slice: n_rows rows of part number `part` from first_row on. */
+typedef struct qn_slice {
+    size_t part;
+    uint64_t first_row, n_rows;
+    uint64_t output_row;    /* first_row counted over all parts: the row in the output */
+} qn_slice;
+
+qn_slicing qn_slicing_of(const qn_job *job, size_t piece);
+qn_slice qn_slice_at(const qn_piece *p, const qn_slicing *s, uint64_t index);
+
+/* Three float buffers of this many elements are what a thread needs; the greatest over all pieces. */
+size_t qn_slice_elements_max(const qn_job *job);
+
+/* What one slice gave. */
+typedef struct qn_slice_result {
+    bool finite;
+    uint64_t bad_row, bad_column; /* of the first value that is not finite, rows of the part */
+    float greatest;               /* magnitude */
+} qn_slice_result;
+
+/* Decodes a slice and encodes it for every output. bytes[o][k] is where stream k of output o begins for this slice's first row; errors has
+ * one entry an output. buffers: three times elements_max floats (qn_slice_elements_max), aligned to 64. */
+void qn_slice_convert(const qn_job *job, size_t piece, qn_slice slice, float *buffers, size_t elements_max, uint8_t *(*bytes)[QN_STREAMS_MAX],
+                      qn_tensor_error *errors, qn_slice_result *result);
+
+#endif

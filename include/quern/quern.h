@@ -5,6 +5,7 @@
 #include "quern/chat.h"
 #include "quern/engine.h"
 #include "quern/inspect.h"
+#include "quern/logits.h"
 #include "quern/machine.h"
 #include "quern/measure.h"
 #include "quern/model.h"

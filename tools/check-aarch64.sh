@@ -25,7 +25,7 @@ xargs -P "$jobs" -I{} sh -c '
         $3 $4 $isa -c "$2" -o "$object"
     fi' _ "$build" {} "$cc" "$flags" <"$build/sources"
 objects=$(sed "s|/|_|g; s|.*|$build/&.o|" "$build/sources")
-[ $# -gt 0 ] || set -- test_vmath test_ops test_matmul_float test_matmul_int
+[ $# -gt 0 ] || set -- test_matmul test_matmul_float test_ops test_vmath
 for name in "$@"; do
     [ -e "tests/unit/$name.c" ] || { echo "SKIP: $name: no such test"; continue; }
     # shellcheck disable=SC2086

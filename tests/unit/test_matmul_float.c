@@ -212,6 +212,34 @@ static void kernels_are_equal_around_blocks(void **state)
     }
 }
 
+static float tiny_float(void) { return 1e-40f; }
+
+/* Every product is rounded to -0, so the sum is -0: a short tail must not turn untouched lanes into +0. */
+static void negative_zero_survives_a_tail(void **state)
+{
+    (void)state;
+    enum { ROWS = 9, TOKENS = 7 };
+    for (size_t i = 0; i < 3; i++) {
+        for (size_t n_cols = 16; n_cols <= 40; n_cols++) {
+            uint8_t data[ROWS * 40 * 4];
+            for (size_t k = 0; k < ROWS * n_cols; k++) {
+                (void)put_weight(types[i], data, k, -6e-8f);
+            }
+            qn_matrix w = {
+                .dtype = types[i], .data = data, .row_bytes = n_cols * element_bytes(types[i]), .n_rows = ROWS, .n_cols = n_cols};
+            qn_act a;
+            void *memory;
+            act_fill(&a, &memory, TOKENS, n_cols, tiny_float);
+            float y;
+            qn_matmul(QN_ISA_SCALAR, &w, 0, 1, &a, 0, 1, &y, 1, NULL);
+            assert_int_equal(qn_f32_to_bits(y), 0x80000000u);
+            compare_kernels(&w, 0, &a, 0, TOKENS);
+            compare_kernels(&w, 0, &a, 0, 1);
+            qn_free_aligned(memory);
+        }
+    }
+}
+
 static void specials_are_equal(void **state)
 {
     (void)state;
@@ -248,8 +276,12 @@ static void forced_kernels_ran(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(scalar_is_the_product), cmocka_unit_test(kernels_are_equal),  cmocka_unit_test(kernels_are_equal_around_blocks),
-        cmocka_unit_test(specials_are_equal),    cmocka_unit_test(forced_kernels_ran),
+        cmocka_unit_test(scalar_is_the_product),
+        cmocka_unit_test(kernels_are_equal),
+        cmocka_unit_test(kernels_are_equal_around_blocks),
+        cmocka_unit_test(negative_zero_survives_a_tail),
+        cmocka_unit_test(specials_are_equal),
+        cmocka_unit_test(forced_kernels_ran),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

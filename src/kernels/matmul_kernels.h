@@ -12,5 +12,7 @@
 #undef X
 
 void qn_act_quantize_scalar(qn_act *a, const float *x, size_t x_stride, size_t row0, size_t row1);
+void qn_act_quantize_avx2(qn_act *a, const float *x, size_t x_stride, size_t row0, size_t row1);
+void qn_act_quantize_avx512(qn_act *a, const float *x, size_t x_stride, size_t row0, size_t row1);
 
 #endif

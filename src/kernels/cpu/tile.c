@@ -1,7 +1,7 @@
 /* tile.c - drives the many-token kernels: which rows, panels and tokens meet when. Runs no arithmetic of its own.
  *
- * Order: two tiles of 16 rows, then panels of 256 columns (unpacked into the first-level cache), then all tokens in groups; the chains of the
- * 32 rows for all tokens wait in scratch between panels. Invariant: panels of a row are visited in index order.
+ * Order: one or two tiles of 16 rows, then panels of 256 columns (unpacked into the first-level cache), then all tokens in groups; the chains of the
+ * rows for all tokens wait in scratch between panels. Invariant: panels of a row are visited in index order.
  */
 #include <assert.h>
 #include <string.h>
@@ -20,19 +20,15 @@ static_assert(sizeof(tile_scratch) <= QN_MATMUL_SCRATCH_BYTES, "the tile kernels
 
 typedef struct tile_traits {
     qn_tile_type type;
-    qn_tile_kind kind;
     int offset; /* flat offset types: what the unpacker adds to codes */
 } tile_traits;
 
 static const tile_traits block_types[QN_DTYPE_COUNT] = {
-    [QN_DTYPE_Q4_0] = {QN_TILE_Q4_0, QN_TILE_FLAT32_OFFSET, 8},     [QN_DTYPE_Q4_1] = {QN_TILE_Q4_1, QN_TILE_FLAT32_MIN, 0},
-    [QN_DTYPE_Q5_0] = {QN_TILE_Q5_0, QN_TILE_FLAT32_OFFSET, 16},    [QN_DTYPE_Q5_1] = {QN_TILE_Q5_1, QN_TILE_FLAT32_MIN, 0},
-    [QN_DTYPE_Q8_0] = {QN_TILE_Q8_0, QN_TILE_FLAT32_OFFSET, 128},   [QN_DTYPE_IQ4_NL] = {QN_TILE_IQ4_NL, QN_TILE_FLAT32_OFFSET, 128},
-    [QN_DTYPE_MXFP4] = {QN_TILE_MXFP4, QN_TILE_FLAT32_OFFSET, 12},  [QN_DTYPE_Q2_K] = {QN_TILE_Q2_K, QN_TILE_SUPER16_MIN, 0},
-    [QN_DTYPE_Q3_K] = {QN_TILE_Q3_K, QN_TILE_SUPER16_OFFSET, 0},  [QN_DTYPE_Q4_K] = {QN_TILE_Q4_K, QN_TILE_SUPER32_MIN, 0},
-    [QN_DTYPE_Q5_K] = {QN_TILE_Q5_K, QN_TILE_SUPER32_MIN, 0},     [QN_DTYPE_Q6_K] = {QN_TILE_Q6_K, QN_TILE_SUPER16_OFFSET, 0},
-    [QN_DTYPE_IQ4_XS] = {QN_TILE_IQ4_XS, QN_TILE_SUPER32_OFFSET, 0}, [QN_DTYPE_TQ1_0] = {QN_TILE_TQ1_0, QN_TILE_FLAT_OFFSET, 1},
-    [QN_DTYPE_TQ2_0] = {QN_TILE_TQ2_0, QN_TILE_FLAT_OFFSET, 1},
+    [QN_DTYPE_Q4_0] = {QN_TILE_Q4_0, 8},       [QN_DTYPE_Q4_1] = {QN_TILE_Q4_1, 0},   [QN_DTYPE_Q5_0] = {QN_TILE_Q5_0, 16},
+    [QN_DTYPE_Q5_1] = {QN_TILE_Q5_1, 0},       [QN_DTYPE_Q8_0] = {QN_TILE_Q8_0, 128}, [QN_DTYPE_IQ4_NL] = {QN_TILE_IQ4_NL, 128},
+    [QN_DTYPE_MXFP4] = {QN_TILE_MXFP4, 12},    [QN_DTYPE_Q2_K] = {QN_TILE_Q2_K, 0},   [QN_DTYPE_Q3_K] = {QN_TILE_Q3_K, 0},
+    [QN_DTYPE_Q4_K] = {QN_TILE_Q4_K, 0},       [QN_DTYPE_Q5_K] = {QN_TILE_Q5_K, 0},   [QN_DTYPE_Q6_K] = {QN_TILE_Q6_K, 0},
+    [QN_DTYPE_IQ4_XS] = {QN_TILE_IQ4_XS, 0},   [QN_DTYPE_TQ1_0] = {QN_TILE_TQ1_0, 1}, [QN_DTYPE_TQ2_0] = {QN_TILE_TQ2_0, 1},
 };
 
 static tile_traits traits_of(const qn_matrix *w)
@@ -40,7 +36,7 @@ static tile_traits traits_of(const qn_matrix *w)
     static const qn_tile_type by_bits[9] = {[1] = QN_TILE_MLX1, [2] = QN_TILE_MLX2, [3] = QN_TILE_MLX3, [4] = QN_TILE_MLX4,
                                             [5] = QN_TILE_MLX5, [6] = QN_TILE_MLX6, [8] = QN_TILE_MLX8};
     if (w->dtype == QN_DTYPE_MLX_AFFINE) {
-        return (tile_traits){by_bits[w->affine.bits], w->affine.group == 32 ? QN_TILE_FLAT32_MIN : QN_TILE_FLAT_MIN, 0};
+        return (tile_traits){by_bits[w->affine.bits], 0};
     }
     return block_types[w->dtype];
 }
@@ -94,8 +90,8 @@ static ahead ahead_of(const tile_job *j, size_t row, size_t n_rows, size_t colum
 static void multiply_panel(const tile_job *j, size_t n_tiles, size_t n_blocks, size_t column, size_t t0, size_t n_tokens, ahead next)
 {
     const qn_act *a = j->a;
-    size_t most = j->engine->max_group[j->traits.kind];
-    size_t n_groups = (n_tokens + most - 1) / most;
+    const qn_tile_multiplier *multiplier = j->engine->multiplier[j->traits.type];
+    size_t n_groups = (n_tokens + multiplier->max_group - 1) / multiplier->max_group;
     size_t line = 0;
     for (size_t g = 0, t = 0; g < n_groups; g++) { /* groups of equal size, or one less */
         size_t n = (n_tokens - t + n_groups - g - 1) / (n_groups - g);
@@ -117,7 +113,7 @@ static void multiply_panel(const tile_job *j, size_t n_tiles, size_t n_blocks, s
             .next = a->q + (t0 + t + n) * a->q_stride + column,
             .n_next = g + 1 < n_groups ? n : 0,
         };
-        j->engine->multiply[j->traits.kind][n_tiles - 1][n - 1](&args);
+        multiplier->fn[n_tiles - 1][n - 1](&args);
         t += n;
         line += n_lines;
     }
@@ -149,8 +145,8 @@ void qn_tile_matmul(const qn_tile_engine *e, const qn_matrix *w, size_t r0, size
     j.block_bytes = w->dtype == QN_DTYPE_MLX_AFFINE ? a->block / 8 * w->affine.bits : qn_dtype_get(w->dtype)->block_bytes;
     for (size_t t = t0; t < t1; t += TILE_TOKENS) {
         size_t n_tokens = t1 - t < TILE_TOKENS ? t1 - t : TILE_TOKENS;
-        for (size_t r = r0; r < r1; r += TILES * TILE_ROWS) {
-            size_t end = r + TILES * TILE_ROWS < r1 ? r + TILES * TILE_ROWS : r1;
+        for (size_t r = r0; r < r1; r += e->max_tiles * TILE_ROWS) {
+            size_t end = r + e->max_tiles * TILE_ROWS < r1 ? r + e->max_tiles * TILE_ROWS : r1;
             multiply_rows(&j, r, end, t, n_tokens, y, y_stride);
         }
     }

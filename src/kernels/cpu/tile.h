@@ -3,7 +3,7 @@
  * Three parts that meet here: one unpacker a weight type (tile_unpack.inc, compiled for AVX2 and for AVX-512), a few multipliers an instruction set
  * (tile_multiply_*.c), and one driver (tile.c). A new type needs an unpacker and a row in the table of tile.c, nothing else.
  *
- * The normal form covers a panel of at most 256 columns. Codes are unsigned; a type with signed codes says how much was added. Layout:
+ * The normal form covers a panel of at most 256 columns. Codes are unsigned; of a type with signed codes ("offset type") something was added.
  *
  *   code[k / 4][row][k % 4]   one register of 16 rows takes four columns a lane, as VPDPBUSD and VPMADDUBSW want them
  *   super types (a float scale per 256 columns, integer scales per sub-block of 16 or 32):
@@ -22,8 +22,7 @@ enum {
     TILE_ROWS = 16,
     TILE_COLUMNS = 256,    /* of a panel */
     TILE_GROUP = 6,        /* most tokens of one multiplier call */
-    TILE_TOKENS = 512,     /* tokens that one unpacking serves */
-    TILE_KINDS = 8
+    TILE_TOKENS = 512      /* tokens that one unpacking serves */
 };
 
 typedef struct qn_tile {
@@ -33,18 +32,6 @@ typedef struct qn_tile {
     float d[TILE_COLUMNS / 32][TILE_ROWS];
     float m[TILE_COLUMNS / 32][TILE_ROWS];
 } qn_tile;
-
-/* How a type's tiles are multiplied. */
-typedef enum qn_tile_kind {
-    QN_TILE_SUPER16_MIN,    /* Q2_K */
-    QN_TILE_SUPER16_OFFSET, /* Q3_K Q6_K */
-    QN_TILE_SUPER32_MIN,    /* Q4_K Q5_K */
-    QN_TILE_SUPER32_OFFSET, /* IQ4_XS */
-    QN_TILE_FLAT32_MIN,     /* Q4_1 Q5_1 MLX with groups of 32 */
-    QN_TILE_FLAT32_OFFSET,  /* Q4_0 Q5_0 Q8_0 IQ4_NL MXFP4 */
-    QN_TILE_FLAT_MIN,       /* MLX with groups of 64 and 128 */
-    QN_TILE_FLAT_OFFSET     /* TQ1_0 TQ2_0 */
-} qn_tile_kind;
 
 /* 16 rows at the first byte of a panel. Rows past the end repeat the last one. */
 typedef struct qn_tile_source {
@@ -75,13 +62,6 @@ typedef struct qn_tile_args {
 
 typedef void (*qn_tile_multiply_fn)(const qn_tile_args *a);
 
-/* An instruction set's parts. multiply[kind][number of tiles - 1][number of tokens - 1]; no entry beyond max_group[kind] tokens. */
-typedef struct qn_tile_engine {
-    const qn_tile_unpack_fn *unpack; /* by qn_tile_type_index */
-    qn_tile_multiply_fn multiply[TILE_KINDS][2][TILE_GROUP];
-    size_t max_group[TILE_KINDS]; /* tokens of a call that make this kind fastest */
-} qn_tile_engine;
-
 /* Types that have an unpacker, in the order of the unpacker tables. */
 typedef enum qn_tile_type {
     QN_TILE_Q4_0, QN_TILE_Q4_1, QN_TILE_Q5_0, QN_TILE_Q5_1, QN_TILE_Q8_0, QN_TILE_IQ4_NL, QN_TILE_MXFP4, QN_TILE_Q2_K, QN_TILE_Q3_K,
@@ -91,6 +71,19 @@ typedef enum qn_tile_type {
 
 extern const qn_tile_unpack_fn qn_tile_unpack_avx2[QN_TILE_TYPE_COUNT];
 extern const qn_tile_unpack_fn qn_tile_unpack_avx512[QN_TILE_TYPE_COUNT];
+
+/* The multiplier of some types: one function for each number of tiles and tokens. */
+typedef struct qn_tile_multiplier {
+    size_t max_group; /* tokens of a call that make it fastest; entries beyond are NULL */
+    qn_tile_multiply_fn fn[2][TILE_GROUP];
+} qn_tile_multiplier;
+
+/* An instruction set's parts, by type. */
+typedef struct qn_tile_engine {
+    size_t max_tiles; /* 1 or 2 */
+    const qn_tile_unpack_fn *unpack;
+    const qn_tile_multiplier *multiplier[QN_TILE_TYPE_COUNT];
+} qn_tile_engine;
 
 /* The product, with an engine's parts. */
 void qn_tile_matmul(const qn_tile_engine *e, const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y,

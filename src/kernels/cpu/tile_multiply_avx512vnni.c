@@ -208,25 +208,19 @@ TILE_INLINE void multiply_flat(const qn_tile_args *a, const bool has_min, const 
     }
 }
 
-/* All numbers of tiles and tokens of one kind: functions NAME_<tiles>_<tokens>, then their table entry. */
-#define INSTANCES(name, body)                                          \
-    static void name##_1_1(const qn_tile_args *a) { body(a, 1, 1); }   \
-    static void name##_1_2(const qn_tile_args *a) { body(a, 1, 2); }   \
-    static void name##_1_3(const qn_tile_args *a) { body(a, 1, 3); }   \
-    static void name##_1_4(const qn_tile_args *a) { body(a, 1, 4); }   \
-    static void name##_1_5(const qn_tile_args *a) { body(a, 1, 5); }   \
-    static void name##_1_6(const qn_tile_args *a) { body(a, 1, 6); }   \
-    static void name##_2_1(const qn_tile_args *a) { body(a, 2, 1); }   \
-    static void name##_2_2(const qn_tile_args *a) { body(a, 2, 2); }   \
-    static void name##_2_3(const qn_tile_args *a) { body(a, 2, 3); }   \
-    static void name##_2_4(const qn_tile_args *a) { body(a, 2, 4); }   \
-    static void name##_2_5(const qn_tile_args *a) { body(a, 2, 5); }   \
-    static void name##_2_6(const qn_tile_args *a) { body(a, 2, 6); }
-#define ENTRIES(name)                                                              \
-    {                                                                              \
-        {name##_1_1, name##_1_2, name##_1_3, name##_1_4, name##_1_5, name##_1_6}, \
-            {name##_2_1, name##_2_2, name##_2_3, name##_2_4, name##_2_5, name##_2_6} \
-    }
+/* Functions NAME_<tiles>_<tokens> of one body for all numbers of tiles, and tokens up to 4 or 6; and the multiplier NAME of them. */
+#define ONE(name, body, tiles, tokens) \
+    static void name##_##tiles##_##tokens(const qn_tile_args *a) { body(a, tiles, tokens); }
+#define UP_TO_4(name, body, tiles) \
+    ONE(name, body, tiles, 1) ONE(name, body, tiles, 2) ONE(name, body, tiles, 3) ONE(name, body, tiles, 4)
+#define UP_TO_6(name, body, tiles) UP_TO_4(name, body, tiles) ONE(name, body, tiles, 5) ONE(name, body, tiles, 6)
+#define LIST_4(name, tiles) name##_##tiles##_1, name##_##tiles##_2, name##_##tiles##_3, name##_##tiles##_4
+#define MULTIPLIER_4(name, body)                \
+    UP_TO_4(name, body, 1) UP_TO_4(name, body, 2) \
+    static const qn_tile_multiplier name = {4, {{LIST_4(name, 1)}, {LIST_4(name, 2)}}};
+#define MULTIPLIER_6(name, body)                \
+    UP_TO_6(name, body, 1) UP_TO_6(name, body, 2) \
+    static const qn_tile_multiplier name = {6, {{LIST_4(name, 1), name##_1_5, name##_1_6}, {LIST_4(name, 2), name##_2_5, name##_2_6}}};
 
 #define SUPER16_MIN(a, tiles, tokens) multiply_super(a, 16, true, tiles, tokens)
 #define SUPER16_OFFSET(a, tiles, tokens) multiply_super(a, 16, false, tiles, tokens)
@@ -236,29 +230,27 @@ TILE_INLINE void multiply_flat(const qn_tile_args *a, const bool has_min, const 
 #define FLAT32_OFFSET(a, tiles, tokens) multiply_flat(a, false, true, tiles, tokens)
 #define FLAT_MIN(a, tiles, tokens) multiply_flat(a, true, false, tiles, tokens)
 #define FLAT_OFFSET(a, tiles, tokens) multiply_flat(a, false, false, tiles, tokens)
-INSTANCES(super16_min, SUPER16_MIN)
-INSTANCES(super16_offset, SUPER16_OFFSET)
-INSTANCES(super32_min, SUPER32_MIN)
-INSTANCES(super32_offset, SUPER32_OFFSET)
-INSTANCES(flat32_min, FLAT32_MIN)
-INSTANCES(flat32_offset, FLAT32_OFFSET)
-INSTANCES(flat_min, FLAT_MIN)
-INSTANCES(flat_offset, FLAT_OFFSET)
+MULTIPLIER_6(super16_min, SUPER16_MIN)
+MULTIPLIER_6(super16_offset, SUPER16_OFFSET)
+MULTIPLIER_6(super32_min, SUPER32_MIN)
+MULTIPLIER_6(super32_offset, SUPER32_OFFSET)
+/* these keep float sums in registers too: more than four tokens would spill */
+MULTIPLIER_4(flat32_min, FLAT32_MIN)
+MULTIPLIER_4(flat32_offset, FLAT32_OFFSET)
+MULTIPLIER_4(flat_min, FLAT_MIN)
+MULTIPLIER_4(flat_offset, FLAT_OFFSET)
 
 static const qn_tile_engine engine = {
+    .max_tiles = 2,
     .unpack = qn_tile_unpack_avx512,
-    .multiply = {
-        [QN_TILE_SUPER16_MIN] = ENTRIES(super16_min),
-        [QN_TILE_SUPER16_OFFSET] = ENTRIES(super16_offset),
-        [QN_TILE_SUPER32_MIN] = ENTRIES(super32_min),
-        [QN_TILE_SUPER32_OFFSET] = ENTRIES(super32_offset),
-        [QN_TILE_FLAT32_MIN] = ENTRIES(flat32_min),
-        [QN_TILE_FLAT32_OFFSET] = ENTRIES(flat32_offset),
-        [QN_TILE_FLAT_MIN] = ENTRIES(flat_min),
-        [QN_TILE_FLAT_OFFSET] = ENTRIES(flat_offset),
+    .multiplier = {
+        [QN_TILE_Q4_0] = &flat32_offset, [QN_TILE_Q4_1] = &flat32_min,       [QN_TILE_Q5_0] = &flat32_offset, [QN_TILE_Q5_1] = &flat32_min,
+        [QN_TILE_Q8_0] = &flat32_offset, [QN_TILE_IQ4_NL] = &flat32_offset,  [QN_TILE_MXFP4] = &flat32_offset, [QN_TILE_Q2_K] = &super16_min,
+        [QN_TILE_Q3_K] = &super16_offset, [QN_TILE_Q4_K] = &super32_min,     [QN_TILE_Q5_K] = &super32_min,   [QN_TILE_Q6_K] = &super16_offset,
+        [QN_TILE_IQ4_XS] = &super32_offset, [QN_TILE_TQ1_0] = &flat_offset,  [QN_TILE_TQ2_0] = &flat_offset,  [QN_TILE_MLX1] = &flat_min,
+        [QN_TILE_MLX2] = &flat_min,      [QN_TILE_MLX3] = &flat_min,         [QN_TILE_MLX4] = &flat_min,      [QN_TILE_MLX5] = &flat_min,
+        [QN_TILE_MLX6] = &flat_min,      [QN_TILE_MLX8] = &flat_min,
     },
-    /* flat types keep float sums in registers too: more than four tokens would spill */
-    .max_group = {6, 6, 6, 6, 4, 4, 4, 4},
 };
 
 void qn_matmul_tile_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, size_t y_stride,

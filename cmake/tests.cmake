@@ -10,6 +10,14 @@ endif()
 
 # ---- unit tests: each tests/unit/test_*.c is a program of its own ----
 if(CMOCKA_FOUND)
+  if(TARGET quern) # tests/unit/test_cli_*.c see the program's own parts, all but main
+    set(parts ${QUERN_CLI_SOURCES})
+    list(FILTER parts EXCLUDE REGEX "/main\\.c$")
+    add_library(quern_cli_parts STATIC EXCLUDE_FROM_ALL ${parts})
+    target_include_directories(quern_cli_parts PUBLIC ${CMAKE_SOURCE_DIR}/apps/cli PRIVATE ${CMAKE_BINARY_DIR}/include-base)
+    target_compile_definitions(quern_cli_parts PRIVATE $<TARGET_PROPERTY:quern,COMPILE_DEFINITIONS>)
+    target_link_libraries(quern_cli_parts PUBLIC quern_static $<$<BOOL:${EDIT_FOUND}>:PkgConfig::EDIT>)
+  endif()
   file(GLOB QUERN_UNIT_TESTS CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/unit/test_*.c)
   foreach(file IN LISTS QUERN_UNIT_TESTS)
     get_filename_component(name ${file} NAME_WE)
@@ -17,12 +25,15 @@ if(CMOCKA_FOUND)
     target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/tests ${CMAKE_SOURCE_DIR}/include)
     target_compile_definitions(${name} PRIVATE _GNU_SOURCE QUERN_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
     target_link_libraries(${name} PRIVATE quern_static PkgConfig::CMOCKA)
+    if(name MATCHES "^test_cli_" AND TARGET quern)
+      target_link_libraries(${name} PRIVATE quern_cli_parts)
+    endif()
     add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
     set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT ${QUERN_TEST_TIMEOUT} LABELS unit)
   endforeach()
 endif()
 
-# ---- the program from outside: tests/cli/*.case, one ctest test each ----
+# ---- the program from outside: tests/cli/*.case and tests/cli/test_cli_*.py, one ctest test each ----
 if(TARGET quern)
   file(GLOB QUERN_CLI_CASES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/cli/*.case)
   foreach(file IN LISTS QUERN_CLI_CASES)

@@ -1,0 +1,189 @@
+/* settings.c - options to structs. */
+#include "settings.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+
+const char *qn_settings_kv_name(quern_kv_type t)
+{
+    switch (t) {
+    case QUERN_KV_F16: return "f16";
+    case QUERN_KV_F32: return "f32";
+    case QUERN_KV_Q8_0: return "q8_0";
+    }
+    return "unknown";
+}
+
+quern_status qn_settings_engine(qn_cli *cli, quern_engine_options *out, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    const qn_opts *o = &cli->opts;
+    const char *device = qn_opts_text(o, QN_OPT_DEVICE, "cpu");
+    const char *kv = qn_opts_text(o, QN_OPT_KV_TYPE, "f16");
+    if (strcmp(device, "cpu") != 0) {
+        bool cuda = strncmp(device, "cuda", 4) == 0;
+        QN_FAIL(err, cuda ? QUERN_ERROR_UNAVAILABLE : QUERN_ERROR_USAGE, "--device %s: this version computes on the cpu only", device);
+    }
+    if (qn_opts_count(o, QN_OPT_GPU_LAYERS, 0) > 0) {
+        QN_FAIL(err, QUERN_ERROR_UNAVAILABLE, "-ngl %s: this version computes on the cpu only", qn_opts_text(o, QN_OPT_GPU_LAYERS, ""));
+    }
+    *out = (quern_engine_options){
+        .n_threads = (size_t)qn_opts_count(o, QN_OPT_THREADS, 0),
+        .isa = qn_opts_text(o, QN_OPT_ISA, NULL),
+        .n_ctx = (size_t)qn_opts_count(o, QN_OPT_CTX, 0),
+        .n_batch = (size_t)qn_opts_count(o, QN_OPT_BATCH, 0),
+        .kv_type = strcmp(kv, "f32") == 0    ? QUERN_KV_F32
+                   : strcmp(kv, "q8_0") == 0 ? QUERN_KV_Q8_0
+                                             : QUERN_KV_F16,
+        .arithmetic = strcmp(qn_opts_text(o, QN_OPT_ARITHMETIC, ""), "f32_activations") == 0 ? QUERN_ARITHMETIC_F32_ACTIVATIONS
+                                                                                             : QUERN_ARITHMETIC_AS_RUN,
+    };
+done:
+    return status;
+}
+
+quern_status qn_settings_check_answer(qn_cli *cli, quern_error *err)
+{
+    const qn_opts *o = &cli->opts;
+    if (qn_opts_count(o, QN_OPT_BEAMS, 1) != 1) {
+        return qn_error_set(err, QUERN_ERROR_UNAVAILABLE, "--beams %s: not available in this version yet",
+                            qn_opts_text(o, QN_OPT_BEAMS, ""));
+    }
+    if (qn_opts_given(o, QN_OPT_JSON_SCHEMA)) {
+        return qn_error_set(err, QUERN_ERROR_UNAVAILABLE, "--json-schema: not available in this version yet");
+    }
+    return QUERN_OK;
+}
+
+/* 32 bits: every JSON reader keeps them, and they are short enough to type. */
+static uint64_t random_seed(void)
+{
+    uint32_t v = 0;
+    if (getentropy(&v, sizeof v) != 0) {
+        v = (uint32_t)(qn_clock_ns() * 2654435761u >> 7) ^ (uint32_t)getpid();
+    }
+    return v;
+}
+
+/* "ID=X" */
+static quern_status parse_bias(const char *text, quern_logit_bias *out, quern_error *err)
+{
+    char *end;
+    const char *equals = strchr(text, '=');
+    uint64_t id = 0;
+    char number[24];
+    bool ok = equals != NULL && equals > text && (size_t)(equals - text) < sizeof number;
+    if (ok) {
+        memcpy(number, text, (size_t)(equals - text));
+        number[equals - text] = '\0';
+        ok = qn_opts_parse_count(number, &id) && id <= INT32_MAX;
+    }
+    double x = ok ? strtod(equals + 1, &end) : 0;
+    if (!ok || end == equals + 1 || *end != '\0' || isnan(x) || (isinf(x) && x > 0)) {
+        return qn_error_set(err, QUERN_ERROR_USAGE, "--logit-bias %s: expected ID=X with a token id and a number (or -inf)", text);
+    }
+    *out = (quern_logit_bias){.id = (int32_t)id, .bias = (float)x};
+    return QUERN_OK;
+}
+
+static void take_real(const qn_opts *o, qn_opt_id id, float *field)
+{
+    if (qn_opts_given(o, id)) {
+        *field = (float)qn_opts_real(o, id, 0);
+    }
+}
+
+quern_status qn_settings_sampling(qn_cli *cli, const quern_model *model, qn_sampling_settings *out, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    const qn_opts *o = &cli->opts;
+    const qn_opt_value *biases = &o->values[QN_OPT_LOGIT_BIAS];
+    *out = (qn_sampling_settings){.sampling = quern_model_get_sampling(model)};
+    quern_sampling *s = &out->sampling;
+    take_real(o, QN_OPT_TEMP, &s->temperature);
+    take_real(o, QN_OPT_TOP_P, &s->top_p);
+    take_real(o, QN_OPT_MIN_P, &s->min_p);
+    take_real(o, QN_OPT_TYPICAL, &s->typical_p);
+    if (qn_opts_given(o, QN_OPT_TEMP) && s->temperature == 0) {
+        s->repeat_penalty = 1; /* temperature 0: penalties off unless given */
+        s->presence_penalty = s->frequency_penalty = 0;
+    }
+    take_real(o, QN_OPT_REPEAT_PENALTY, &s->repeat_penalty);
+    take_real(o, QN_OPT_PRESENCE_PENALTY, &s->presence_penalty);
+    take_real(o, QN_OPT_FREQUENCY_PENALTY, &s->frequency_penalty);
+    if (qn_opts_given(o, QN_OPT_TOP_K)) {
+        uint64_t k = qn_opts_count(o, QN_OPT_TOP_K, 0);
+        s->top_k = k > INT32_MAX ? INT32_MAX : (int32_t)k;
+    }
+    out->random_seed = !qn_opts_given(o, QN_OPT_SEED) && s->temperature > 0;
+    s->seed = out->random_seed ? random_seed() : qn_opts_count(o, QN_OPT_SEED, 0);
+    if (biases->n_list > 0) {
+        out->bias = qn_malloc_array(biases->n_list, sizeof *out->bias);
+        if (out->bias == NULL) {
+            QN_FAIL_MEMORY(err, "--logit-bias", biases->n_list * sizeof *out->bias);
+        }
+        for (size_t i = 0; i < biases->n_list; i++) {
+            QN_TRY(parse_bias(biases->list[i], &out->bias[i], err));
+        }
+        s->logit_bias = out->bias;
+        s->n_logit_bias = biases->n_list;
+    }
+    QN_TRY(quern_sampling_check(s, quern_model_get_info(model)->n_vocab, err));
+done:
+    if (status != QUERN_OK) {
+        qn_settings_sampling_deinit(out);
+    }
+    return status;
+}
+
+void qn_settings_sampling_deinit(qn_sampling_settings *s)
+{
+    qn_free(s->bias);
+    *s = (qn_sampling_settings){0};
+}
+
+void qn_settings_next_seed(qn_sampling_settings *s)
+{
+    if (s->random_seed) {
+        s->sampling.seed = random_seed();
+    }
+}
+
+void qn_settings_describe(const quern_sampling *s, qn_buf *out)
+{
+    if (s->temperature == 0) {
+        (void)qn_buf_append_str(out, "temperature 0 (always the likeliest token)");
+    } else {
+        (void)qn_buf_printf(out, "temperature %g", (double)s->temperature);
+        if (s->top_k > 0) {
+            (void)qn_buf_printf(out, ", top-k %d", (int)s->top_k);
+        }
+        if (s->typical_p < 1) {
+            (void)qn_buf_printf(out, ", typical %g", (double)s->typical_p);
+        }
+        if (s->top_p < 1) {
+            (void)qn_buf_printf(out, ", top-p %g", (double)s->top_p);
+        }
+        if (s->min_p > 0) {
+            (void)qn_buf_printf(out, ", min-p %g", (double)s->min_p);
+        }
+    }
+    if (s->repeat_penalty < 1 || s->repeat_penalty > 1) {
+        (void)qn_buf_printf(out, ", repeat penalty %g", (double)s->repeat_penalty);
+    }
+    if (s->presence_penalty < 0 || s->presence_penalty > 0) {
+        (void)qn_buf_printf(out, ", presence penalty %g", (double)s->presence_penalty);
+    }
+    if (s->frequency_penalty < 0 || s->frequency_penalty > 0) {
+        (void)qn_buf_printf(out, ", frequency penalty %g", (double)s->frequency_penalty);
+    }
+    if (s->temperature > 0) {
+        (void)qn_buf_printf(out, ", seed %" PRIu64, s->seed);
+    }
+}

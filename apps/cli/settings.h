@@ -1,0 +1,30 @@
+/* settings.h - from options to what the engine and the sampler want; shared by run, chat, logits and bench. */
+#ifndef QN_CLI_SETTINGS_H
+#define QN_CLI_SETTINGS_H
+
+#include "cli.h"
+#include "quern/engine.h"
+
+/* -t -c -b --kv-type --isa; refuses --device and -ngl values that this version lacks. KV type f16 unless given. */
+quern_status qn_settings_engine(qn_cli *cli, quern_engine_options *out, quern_error *err);
+/* "f32", "f16", "q8_0" */
+const char *qn_settings_kv_name(quern_kv_type t);
+
+/* Refuses --beams and --json-schema, which this version lacks. */
+quern_status qn_settings_check_answer(qn_cli *cli, quern_error *err);
+
+typedef struct qn_sampling_settings {
+    quern_sampling sampling;
+    quern_logit_bias *bias; /* owned; sampling points to it */
+    bool random_seed;       /* no --seed, and the seed matters */
+} qn_sampling_settings;
+
+/* The model's defaults, changed by what was given, and checked. */
+quern_status qn_settings_sampling(qn_cli *cli, const quern_model *model, qn_sampling_settings *out, quern_error *err);
+void qn_settings_sampling_deinit(qn_sampling_settings *s);
+/* Another random seed, unless --seed was given. */
+void qn_settings_next_seed(qn_sampling_settings *s);
+/* "temperature 0.7, top-k 20, top-p 0.8, seed 42": what is switched on. */
+void qn_settings_describe(const quern_sampling *s, qn_buf *out);
+
+#endif

@@ -1,0 +1,275 @@
+/* bench_run.c - the measurements: quern_engine_step with a clock around it, nothing else. */
+#include "bench_run.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/clock.h"
+#include "signals.h"
+
+enum { PAGE_TOKENS = 64, WARM_UP_ROWS = 32 };
+
+static uint64_t whole_pages(uint64_t n) { return (n + PAGE_TOKENS - 1) / PAGE_TOKENS * PAGE_TOKENS; }
+
+static uint64_t largest(const uint64_t *values, size_t n)
+{
+    uint64_t most = 0;
+    for (size_t i = 0; i < n; i++) {
+        most = values[i] > most ? values[i] : most;
+    }
+    return most;
+}
+
+size_t qn_bench_context(const qn_bench_plan *p)
+{
+    uint64_t prompt = largest(p->prompt, p->n_prompt);
+    uint64_t decode = largest(p->depth, p->n_depth) + largest(p->decode, p->n_decode) + 1;
+    uint64_t batch = largest(p->parallel, p->n_parallel) * whole_pages(QN_BATCH_STEPS + 1);
+    uint64_t most = prompt > decode ? prompt : decode;
+    most = batch > most ? batch : most;
+    return (size_t)whole_pages(most > WARM_UP_ROWS ? most : WARM_UP_ROWS);
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The value below which a part q of n sorted values lies (nearest rank). */
+static double quantile(const double *sorted, size_t n, double q)
+{
+    size_t rank = (size_t)ceil(q * (double)n);
+    return n == 0 ? (double)NAN : sorted[rank > 0 ? rank - 1 : 0];
+}
+
+double qn_bench_median(const qn_bench_result *r)
+{
+    double sorted[QN_SAMPLES_MAX];
+    memcpy(sorted, r->samples, r->n_samples * sizeof *sorted);
+    qsort(sorted, r->n_samples, sizeof *sorted, compare_doubles);
+    size_t n = r->n_samples;
+    return n == 0 ? (double)NAN : n % 2 == 1 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
+}
+
+double qn_bench_spread(const qn_bench_result *r)
+{
+    double low = INFINITY, high = 0;
+    for (size_t i = 0; i < r->n_samples; i++) {
+        low = r->samples[i] < low ? r->samples[i] : low;
+        high = r->samples[i] > high ? r->samples[i] : high;
+    }
+    return r->n_samples < 2 ? 0 : (high - low) / 2 / qn_bench_median(r);
+}
+
+/* ---- steps ---- */
+
+static int32_t random_id(qn_bench *b)
+{
+    b->rng = b->rng * 6364136223846793005u + 1442695040888963407u; /* Knuth's MMIX generator: any spread over the vocabulary does */
+    return (int32_t)((b->rng >> 33) % b->n_vocab);
+}
+
+static quern_status check_stopped(quern_error *err)
+{
+    return qn_signals_stopped() ? qn_error_set(err, QUERN_ERROR_CANCELLED, "interrupted; the figures so far are kept") : QUERN_OK;
+}
+
+static void count_work(qn_bench *b, uint64_t tokens)
+{
+    b->work_done += tokens;
+    qn_progress_update(b->progress, b->work_done, b->work_total);
+}
+
+/* Appends n random tokens in chunks; logits of the last one if wanted. */
+static quern_status feed(qn_bench *b, quern_sequence *s, uint64_t n, bool want_logits, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    size_t n_batch = quern_engine_get_info(b->engine)->n_batch;
+    for (uint64_t done = 0; done < n;) {
+        size_t rows = n - done < n_batch ? (size_t)(n - done) : n_batch;
+        for (size_t i = 0; i < rows; i++) {
+            b->ids[i] = random_id(b);
+        }
+        bool last = done + rows == n;
+        const quern_step_item item = {
+            .sequence = s, .ids = b->ids, .n_ids = rows, .n_logits = last && want_logits ? 1 : 0, .logits = b->logits};
+        QN_TRY(quern_engine_step(b->engine, &item, 1, err));
+        QN_TRY(check_stopped(err));
+        done += rows;
+        count_work(b, rows);
+    }
+done:
+    return status;
+}
+
+static quern_status measure_prefill(qn_bench *b, qn_bench_result *r, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    quern_sequence *s = NULL;
+    for (size_t i = 0; i < b->plan->repeat; i++) {
+        QN_TRY(quern_sequence_create(&s, b->engine, err));
+        uint64_t begin = qn_clock_ns();
+        QN_TRY(feed(b, s, r->n, true, err));
+        r->samples[r->n_samples++] = (double)r->n / qn_clock_seconds(begin, qn_clock_ns());
+        quern_sequence_destroy(s);
+        s = NULL;
+    }
+done:
+    quern_sequence_destroy(s);
+    return status;
+}
+
+static quern_status measure_decode(qn_bench *b, qn_bench_result *r, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    quern_sequence *s = NULL;
+    QN_TRY(quern_sequence_create(&s, b->engine, err));
+    QN_TRY(feed(b, s, r->depth, false, err));
+    for (size_t i = 0; i < b->plan->repeat; i++) {
+        uint64_t begin = qn_clock_ns();
+        for (uint64_t k = 0; k < r->n; k++) {
+            QN_TRY(feed(b, s, 1, true, err));
+        }
+        r->samples[r->n_samples++] = (double)r->n / qn_clock_seconds(begin, qn_clock_ns());
+        QN_TRY(quern_sequence_truncate(s, (size_t)r->depth, err));
+    }
+done:
+    quern_sequence_destroy(s);
+    return status;
+}
+
+/* r->n sequences, one token of each in a step. */
+static quern_status measure_batch(qn_bench *b, qn_bench_result *r, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    size_t n = (size_t)r->n;
+    double latencies[QN_BATCH_STEPS];
+    quern_sequence **sequences = qn_calloc(n, sizeof *sequences);
+    quern_step_item *items = qn_calloc(n, sizeof *items);
+    if (sequences == NULL || items == NULL) {
+        QN_FAIL_MEMORY(err, "sequences", n * sizeof *items);
+    }
+    for (size_t i = 0; i < n; i++) {
+        QN_TRY(quern_sequence_create(&sequences[i], b->engine, err));
+        items[i] = (quern_step_item){
+            .sequence = sequences[i], .ids = &b->ids[i], .n_ids = 1, .n_logits = 1, .logits = b->logits + i * b->n_vocab};
+    }
+    double total = 0;
+    for (size_t step = 0; step < QN_BATCH_STEPS; step++) {
+        for (size_t i = 0; i < n; i++) {
+            b->ids[i] = random_id(b);
+        }
+        uint64_t begin = qn_clock_ns();
+        QN_TRY(quern_engine_step(b->engine, items, n, err));
+        latencies[step] = qn_clock_seconds(begin, qn_clock_ns());
+        total += latencies[step];
+        QN_TRY(check_stopped(err));
+        count_work(b, n);
+    }
+    qsort(latencies, QN_BATCH_STEPS, sizeof *latencies, compare_doubles);
+    r->samples[r->n_samples++] = (double)n * QN_BATCH_STEPS / total;
+    r->latency_p50_s = quantile(latencies, QN_BATCH_STEPS, 0.5);
+    r->latency_p99_s = quantile(latencies, QN_BATCH_STEPS, 0.99);
+done:
+    for (size_t i = 0; sequences != NULL && i < n; i++) {
+        quern_sequence_destroy(sequences[i]);
+    }
+    qn_free(sequences);
+    qn_free(items);
+    return status;
+}
+
+/* ---- the whole plan ---- */
+
+/* Microjoules of the first processor package since some moment; 0 where the system does not tell. */
+static double read_energy_uj(void)
+{
+    FILE *f = fopen("/sys/class/powercap/intel-rapl:0/energy_uj", "re");
+    double v = 0;
+    if (f != NULL) {
+        if (fscanf(f, "%lf", &v) != 1) {
+            v = 0;
+        }
+        (void)fclose(f);
+    }
+    return v;
+}
+
+static double cpu_seconds(void)
+{
+    struct rusage u;
+    (void)getrusage(RUSAGE_SELF, &u);
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1e-6;
+}
+
+static void count_total(qn_bench *b)
+{
+    const qn_bench_plan *p = b->plan;
+    b->work_total = WARM_UP_ROWS + 1;
+    for (size_t i = 0; i < p->n_prompt; i++) {
+        b->work_total += p->prompt[i] * p->repeat;
+    }
+    for (size_t i = 0; i < p->n_depth; i++) {
+        for (size_t k = 0; k < p->n_decode; k++) {
+            b->work_total += p->depth[i] + p->decode[k] * p->repeat;
+        }
+    }
+    for (size_t i = 0; i < p->n_parallel; i++) {
+        b->work_total += p->parallel[i] * QN_BATCH_STEPS;
+    }
+}
+
+/* Brings the weights into memory, the threads awake and the caches filled. */
+static quern_status warm_up(qn_bench *b, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    quern_sequence *s = NULL;
+    QN_TRY(quern_sequence_create(&s, b->engine, err));
+    QN_TRY(feed(b, s, WARM_UP_ROWS - 1, false, err));
+    QN_TRY(feed(b, s, 1, true, err));
+done:
+    quern_sequence_destroy(s);
+    return status;
+}
+
+static quern_status run_plan(qn_bench *b, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    const qn_bench_plan *p = b->plan;
+    QN_TRY(warm_up(b, err));
+    for (size_t i = 0; i < p->n_prompt; i++) {
+        qn_bench_result *r = &b->prefill[b->n_prefill++];
+        *r = (qn_bench_result){.n = p->prompt[i]};
+        QN_TRY(measure_prefill(b, r, err));
+    }
+    for (size_t i = 0; i < p->n_depth; i++) {
+        for (size_t k = 0; k < p->n_decode; k++) {
+            qn_bench_result *r = &b->decode[b->n_decode++];
+            *r = (qn_bench_result){.n = p->decode[k], .depth = p->depth[i]};
+            QN_TRY(measure_decode(b, r, err));
+        }
+    }
+    for (size_t i = 0; i < p->n_parallel; i++) {
+        qn_bench_result *r = &b->batch[b->n_batch++];
+        *r = (qn_bench_result){.n = p->parallel[i]};
+        QN_TRY(measure_batch(b, r, err));
+    }
+done:
+    return status;
+}
+
+quern_status qn_bench_run(qn_bench *b, quern_error *err)
+{
+    count_total(b);
+    double energy = read_energy_uj(), cpu = cpu_seconds();
+    uint64_t begin = qn_clock_ns();
+    quern_status status = run_plan(b, err);
+    double energy_now = read_energy_uj();
+    b->seconds = qn_clock_seconds(begin, qn_clock_ns());
+    b->cpu_seconds = cpu_seconds() - cpu;
+    b->energy_j = energy > 0 && energy_now > energy ? (energy_now - energy) * 1e-6 : (double)NAN; /* the counter also wraps around */
+    return status;
+}

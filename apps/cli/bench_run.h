@@ -1,0 +1,51 @@
+/* bench_run.h - what `quern bench` measures, as numbers; printing is cmd_bench.c's.
+ *
+ * Tokens are random but the same in every run. Each figure is a number of samples, of which the median is reported. */
+#ifndef QN_CLI_BENCH_RUN_H
+#define QN_CLI_BENCH_RUN_H
+
+#include "cli.h"
+#include "progress.h"
+#include "quern/machine.h"
+
+enum { QN_SAMPLES_MAX = 64, QN_BATCH_STEPS = 32 };
+
+typedef struct qn_bench_result {
+    uint64_t n;                     /* prompt tokens, decoded tokens, or sequences at once */
+    uint64_t depth;                 /* decode: tokens in the context before */
+    double samples[QN_SAMPLES_MAX]; /* tokens per second */
+    size_t n_samples;
+    double latency_p50_s, latency_p99_s; /* batch: of a step */
+} qn_bench_result;
+
+typedef struct qn_bench_plan {
+    const uint64_t *prompt, *decode, *depth, *parallel;
+    size_t n_prompt, n_decode, n_depth, n_parallel;
+    size_t repeat;
+} qn_bench_plan;
+
+typedef struct qn_bench {
+    const qn_bench_plan *plan;
+    quern_engine *engine;
+    size_t n_vocab;
+    int32_t *ids;  /* (n_batch) */
+    float *logits; /* (largest number of sequences, n_vocab) */
+    uint64_t rng;
+    qn_progress *progress;
+    uint64_t work_done, work_total; /* tokens, for the bar */
+    qn_bench_result prefill[QN_COUNTS_MAX], decode[QN_COUNTS_MAX * QN_COUNTS_MAX], batch[QN_COUNTS_MAX];
+    size_t n_prefill, n_decode, n_batch;
+    double seconds, cpu_seconds; /* wall and processor time of all of it */
+    double energy_j;             /* NaN where the machine does not tell */
+} qn_bench;
+
+/* Tokens of context that the plan needs. */
+size_t qn_bench_context(const qn_bench_plan *p);
+/* The median of the samples; NaN without any. */
+double qn_bench_median(const qn_bench_result *r);
+/* Half the distance between the smallest and the largest sample, as a part of the median. */
+double qn_bench_spread(const qn_bench_result *r);
+/* Runs the plan; Ctrl-C gives QUERN_ERROR_CANCELLED with what was measured so far in b. */
+quern_status qn_bench_run(qn_bench *b, quern_error *err);
+
+#endif

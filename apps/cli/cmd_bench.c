@@ -1,0 +1,457 @@
+/* cmd_bench.c - quern bench: how fast a model runs here, and how near that is to what the machine can do. */
+#include <math.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "bench_run.h"
+#include "model_ref.h"
+#include "settings.h"
+#include "signals.h"
+#include "table.h"
+
+typedef struct bench_job {
+    qn_cli *cli;
+    quern_model *model;
+    quern_machine machine;
+    double mapped_bandwidth;
+    bool measured; /* machine holds measured figures */
+    double load_s;
+    uint64_t default_prompt, default_decode, default_depth, default_parallel[2];
+    qn_bench_plan plan;
+    qn_bench bench;
+} bench_job;
+
+static void take_list(const qn_opts *o, qn_opt_id id, const uint64_t *fallback, size_t n_fallback, const uint64_t **values, size_t *n)
+{
+    bool given = qn_opts_given(o, id);
+    *values = given ? o->values[id].counts : fallback;
+    *n = given ? o->values[id].n_counts : n_fallback;
+}
+
+/* Values below one make no measurement: a list of just 0 leaves that part out. */
+static quern_status check_list(const char *flag, const uint64_t *values, size_t *n, uint64_t most, quern_error *err)
+{
+    if (*n == 1 && values[0] == 0) {
+        *n = 0;
+    }
+    for (size_t i = 0; i < *n; i++) {
+        if (values[i] == 0 || values[i] > most) {
+            return qn_error_set(err, QUERN_ERROR_USAGE, "%s: expected numbers from 1 to %llu (or just 0 to leave this part out)", flag,
+                                (unsigned long long)most);
+        }
+    }
+    return QUERN_OK;
+}
+
+static quern_status make_plan(bench_job *j, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    const qn_opts *o = &j->cli->opts;
+    qn_bench_plan *p = &j->plan;
+    enum { TOKENS_MAX = 1 << 24, SEQUENCES_MAX = 1024 };
+    j->default_prompt = 512;
+    j->default_decode = 128;
+    j->default_parallel[0] = 1;
+    j->default_parallel[1] = 4;
+    take_list(o, QN_OPT_BENCH_PROMPT, &j->default_prompt, 1, &p->prompt, &p->n_prompt);
+    take_list(o, QN_OPT_BENCH_N, &j->default_decode, 1, &p->decode, &p->n_decode);
+    take_list(o, QN_OPT_BENCH_DEPTH, &j->default_depth, 1, &p->depth, &p->n_depth);
+    take_list(o, QN_OPT_BENCH_PARALLEL, j->default_parallel, 2, &p->parallel, &p->n_parallel);
+    QN_TRY(check_list("-p", p->prompt, &p->n_prompt, TOKENS_MAX, err));
+    QN_TRY(check_list("-n", p->decode, &p->n_decode, TOKENS_MAX, err));
+    QN_TRY(check_list("--parallel", p->parallel, &p->n_parallel, SEQUENCES_MAX, err));
+    for (size_t i = 0; i < p->n_depth; i++) {
+        if (p->depth[i] > TOKENS_MAX) {
+            QN_FAIL(err, QUERN_ERROR_USAGE, "-d: at most %d", (int)TOKENS_MAX);
+        }
+    }
+    p->repeat = (size_t)qn_opts_count(o, QN_OPT_BENCH_REPEAT, 3);
+    if (p->repeat == 0 || p->repeat > QN_SAMPLES_MAX) {
+        QN_FAIL(err, QUERN_ERROR_USAGE, "-r: expected 1 to %d", (int)QN_SAMPLES_MAX);
+    }
+done:
+    return status;
+}
+
+static size_t most_sequences(const qn_bench_plan *p)
+{
+    size_t most = 1;
+    for (size_t i = 0; i < p->n_parallel; i++) {
+        most = p->parallel[i] > most ? (size_t)p->parallel[i] : most;
+    }
+    return most;
+}
+
+static quern_status open_engine(bench_job *j, const char *path, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    quern_engine_options options;
+    uint64_t begin = qn_clock_ns();
+    size_t n_sequences = most_sequences(&j->plan), bytes;
+    QN_TRY(qn_settings_engine(j->cli, &options, err));
+    size_t wanted = qn_bench_context(&j->plan);
+    if (options.n_ctx == 0) {
+        options.n_ctx = wanted;
+    } else if (options.n_ctx < wanted) {
+        QN_FAIL(err, QUERN_ERROR_CONTEXT_FULL, "-c %zu: these measurements need a context of %zu tokens", options.n_ctx, wanted);
+    }
+    if (options.n_batch != 0 && options.n_batch < n_sequences) {
+        QN_FAIL(err, QUERN_ERROR_LIMIT, "-b %zu: --parallel %zu needs as many rows in a step", options.n_batch, n_sequences);
+    }
+    options.n_batch = options.n_batch == 0 && n_sequences > 512 ? n_sequences : options.n_batch;
+    QN_TRY(qn_model_ref_open(j->cli, path, QN_OPEN_WITHOUT_TOKENIZER, &j->model, err));
+    QN_TRY(quern_engine_create(&j->bench.engine, j->model, &options, err));
+    j->load_s = qn_clock_seconds(begin, qn_clock_ns());
+    qn_bench *b = &j->bench;
+    b->n_vocab = quern_model_get_info(j->model)->n_vocab;
+    if (!qn_size_mul(n_sequences, b->n_vocab, &bytes)) {
+        QN_FAIL(err, QUERN_ERROR_LIMIT, "--parallel %zu: too many logits", n_sequences);
+    }
+    b->ids = qn_malloc_array(quern_engine_get_info(b->engine)->n_batch, sizeof *b->ids);
+    b->logits = qn_malloc_array(bytes, sizeof *b->logits);
+    if (b->ids == NULL || b->logits == NULL) {
+        QN_FAIL_MEMORY(err, "logits", bytes * sizeof *b->logits);
+    }
+done:
+    return status;
+}
+
+static quern_status measure_machine(bench_job *j, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    size_t n_threads = quern_engine_get_info(j->bench.engine)->n_threads;
+    QN_TRY(quern_machine_detect(&j->machine, err));
+    if (!qn_opts_flag(&j->cli->opts, QN_OPT_BENCH_NO_MACHINE)) {
+        if (j->cli->err.is_terminal) {
+            qn_cli_note(j->cli, "measuring the machine's limits ...");
+        }
+        QN_TRY(quern_machine_measure(&j->machine, n_threads, err));
+        QN_TRY(quern_machine_measure_mapping(j->model, n_threads, &j->mapped_bandwidth, err));
+        j->measured = true;
+    }
+done:
+    return status;
+}
+
+/* ---- figures ---- */
+
+/* The unit that prefill is bound by on this machine, and its peak in operations per second; NULL where none was measured. */
+static const char *find_bound(const bench_job *j, double *peak)
+{
+    const char *weights = quern_model_get_info(j->model)->weights, *isa = quern_engine_get_info(j->bench.engine)->isa;
+    bool is_float = strcmp(weights, "F32") == 0 || strcmp(weights, "F16") == 0 || strcmp(weights, "BF16") == 0;
+    const quern_machine *m = &j->machine;
+    *peak = (double)NAN;
+    if (!j->measured) {
+        return NULL;
+    }
+    if (is_float) {
+        *peak = m->peak_fma_f32;
+        return "fma_f32";
+    }
+    if (strcmp(isa, "amx") == 0 && m->peak_amx_int8 > 0) {
+        *peak = m->peak_amx_int8;
+        return "amx_int8";
+    }
+    *peak = m->peak_vnni_int8 > 0 ? m->peak_vnni_int8 : (double)NAN;
+    return m->peak_vnni_int8 > 0 ? "vnni_int8" : NULL;
+}
+
+static double prefill_fraction(const bench_job *j, double rate)
+{
+    double peak;
+    (void)find_bound(j, &peak);
+    return rate * 2 * (double)quern_engine_get_info(j->bench.engine)->macs_per_token / peak;
+}
+
+/* Bytes that a decoded token reads: the weights, and keys and values of the context it looks back on. */
+static double decode_bytes(const bench_job *j, const qn_bench_result *r)
+{
+    const quern_engine_info *e = quern_engine_get_info(j->bench.engine);
+    return (double)e->bytes_per_token + (double)e->plan.kv_per_token * ((double)r->depth + (double)(r->n + 1) / 2);
+}
+
+static double decode_fraction(const bench_job *j, const qn_bench_result *r)
+{
+    return j->measured ? qn_bench_median(r) * decode_bytes(j, r) / j->machine.read_bandwidth_all : (double)NAN;
+}
+
+static double first_token_seconds(const bench_job *j)
+{
+    const qn_bench *b = &j->bench;
+    return b->n_prefill > 0 ? (double)b->prefill[0].n / qn_bench_median(&b->prefill[0]) : (double)NAN;
+}
+
+/* ---- JSON ---- */
+
+static qn_json *samples_json(const qn_bench_result *r, bool *ok)
+{
+    qn_json *list = qn_json_new_array();
+    for (size_t i = 0; i < r->n_samples; i++) {
+        qn_push(list, qn_json_new_real(r->samples[i]), ok);
+    }
+    return list;
+}
+
+static qn_json *prefill_json(const bench_job *j, bool *ok)
+{
+    qn_json *list = qn_json_new_array();
+    double peak;
+    const char *bound = find_bound(j, &peak);
+    for (size_t i = 0; i < j->bench.n_prefill; i++) {
+        const qn_bench_result *r = &j->bench.prefill[i];
+        qn_json *o = qn_json_new_object();
+        qn_put_count(o, "n", r->n, ok);
+        qn_put_real(o, "tokens_per_s", qn_bench_median(r), ok);
+        qn_put(o, "samples", samples_json(r, ok), ok);
+        qn_put_text(o, "bound", bound, ok);
+        qn_put_real(o, "fraction_of_peak", prefill_fraction(j, qn_bench_median(r)), ok);
+        qn_push(list, o, ok);
+    }
+    return list;
+}
+
+static qn_json *decode_json(const bench_job *j, bool *ok)
+{
+    qn_json *list = qn_json_new_array();
+    for (size_t i = 0; i < j->bench.n_decode; i++) {
+        const qn_bench_result *r = &j->bench.decode[i];
+        qn_json *o = qn_json_new_object();
+        qn_put_count(o, "depth", r->depth, ok);
+        qn_put_count(o, "n", r->n, ok);
+        qn_put_real(o, "tokens_per_s", qn_bench_median(r), ok);
+        qn_put(o, "samples", samples_json(r, ok), ok);
+        qn_put_count(o, "bytes_per_token", (uint64_t)decode_bytes(j, r), ok);
+        qn_put_real(o, "fraction_of_bandwidth", decode_fraction(j, r), ok);
+        qn_push(list, o, ok);
+    }
+    return list;
+}
+
+static qn_json *batch_json(const bench_job *j, bool *ok)
+{
+    qn_json *list = qn_json_new_array();
+    for (size_t i = 0; i < j->bench.n_batch; i++) {
+        const qn_bench_result *r = &j->bench.batch[i];
+        qn_json *o = qn_json_new_object();
+        qn_put_count(o, "parallel", r->n, ok);
+        qn_put_real(o, "tokens_per_s", qn_bench_median(r), ok);
+        qn_put_real(o, "latency_ms_p50", r->n_samples > 0 ? r->latency_p50_s * 1e3 : (double)NAN, ok);
+        qn_put_real(o, "latency_ms_p99", r->n_samples > 0 ? r->latency_p99_s * 1e3 : (double)NAN, ok);
+        qn_push(list, o, ok);
+    }
+    return list;
+}
+
+static void put_measured(qn_json *o, const char *key, double v, bool *ok)
+{
+    qn_put(o, key, v > 0 ? qn_json_new_real(v) : qn_json_new_null(), ok);
+}
+
+static qn_json *machine_json(const bench_job *j, bool *ok)
+{
+    const quern_machine *m = &j->machine;
+    qn_json *o = qn_json_new_object(), *peaks = qn_json_new_object();
+    put_measured(peaks, "fma_f32", m->peak_fma_f32, ok);
+    put_measured(peaks, "vnni_int8", m->peak_vnni_int8, ok);
+    put_measured(peaks, "amx_int8", m->peak_amx_int8, ok);
+    put_measured(peaks, "amx_bf16", m->peak_amx_bf16, ok);
+    qn_put_text(o, "cpu", m->cpu, ok);
+    put_measured(o, "read_bandwidth_bytes_per_s", m->read_bandwidth_all, ok);
+    put_measured(o, "mapped_bandwidth_bytes_per_s", j->mapped_bandwidth, ok);
+    qn_put(o, "peak_ops_per_s", peaks, ok);
+    return o;
+}
+
+/* What a million tokens cost: the price of the machine's hours over its tokens per hour. */
+static double cost_per_million(double price_per_hour, const qn_bench_result *r, size_t n)
+{
+    return n > 0 ? price_per_hour / 3600 / qn_bench_median(r) * 1e6 : (double)NAN;
+}
+
+static qn_json *cost_json(const bench_job *j, bool *ok)
+{
+    const qn_opts *o = &j->cli->opts;
+    if (!qn_opts_given(o, QN_OPT_BENCH_PRICE)) {
+        return qn_json_new_null();
+    }
+    double price = qn_opts_real(o, QN_OPT_BENCH_PRICE, 0);
+    qn_json *c = qn_json_new_object();
+    qn_put_real(c, "price_per_hour", price, ok);
+    qn_put_real(c, "prefill_per_million_tokens", cost_per_million(price, &j->bench.prefill[0], j->bench.n_prefill), ok);
+    qn_put_real(c, "decode_per_million_tokens", cost_per_million(price, &j->bench.decode[0], j->bench.n_decode), ok);
+    return c;
+}
+
+static double utilization(const bench_job *j)
+{
+    return j->bench.cpu_seconds / (j->bench.seconds * (double)quern_engine_get_info(j->bench.engine)->n_threads);
+}
+
+static quern_status write_json(bench_job *j, quern_error *err)
+{
+    bool ok = true;
+    const quern_model_info *m = quern_model_get_info(j->model);
+    const quern_engine_info *e = quern_engine_get_info(j->bench.engine);
+    qn_json *doc = qn_json_new_object();
+    qn_put_text(doc, "schema", "quern.bench/1", &ok);
+    qn_put_text(doc, "model", m->name, &ok);
+    qn_put_text(doc, "architecture", m->architecture, &ok);
+    qn_put_text(doc, "weights", m->weights, &ok);
+    qn_put_count(doc, "params", m->n_parameters, &ok);
+    qn_put_count(doc, "bytes", m->weight_bytes, &ok);
+    qn_put_count(doc, "threads", e->n_threads, &ok);
+    qn_put_text(doc, "isa", e->isa, &ok);
+    qn_put_text(doc, "kv_type", qn_settings_kv_name(e->kv_type), &ok);
+    qn_put_count(doc, "n_batch", e->n_batch, &ok);
+    qn_put_real(doc, "load_s", j->load_s, &ok);
+    qn_put(doc, "prefill", prefill_json(j, &ok), &ok);
+    qn_put(doc, "decode", decode_json(j, &ok), &ok);
+    qn_put(doc, "batch", batch_json(j, &ok), &ok);
+    qn_put_real(doc, "ttft_ms", first_token_seconds(j) * 1e3, &ok);
+    qn_put(doc, "machine", machine_json(j, &ok), &ok);
+    qn_put_real(doc, "cpu_utilization", utilization(j), &ok);
+    qn_put_real(doc, "energy_j", j->bench.energy_j, &ok);
+    qn_put_count(doc, "peak_rss_bytes", qn_peak_rss_bytes(), &ok);
+    qn_put(doc, "cost", cost_json(j, &ok), &ok);
+    return qn_cli_write_json(j->cli, doc, ok, err);
+}
+
+/* ---- for people ---- */
+
+static void add_row(qn_table *t, const char *name, const qn_bench_result *r, double fraction, const char *of, const char *note)
+{
+    qn_number rate;
+    double median = qn_bench_median(r);
+    qn_table_cell(t, "%s", name);
+    qn_table_cell(t, "%s", isnan(median) ? "-" : qn_format_rate(rate, median));
+    if (r->n_samples > 1) {
+        qn_table_cell(t, "%.1f %%", qn_bench_spread(r) * 100);
+    } else {
+        qn_table_cell(t, "-");
+    }
+    if (isnan(fraction)) {
+        qn_table_cell(t, "-");
+    } else {
+        qn_table_cell(t, "%.0f %% of %s", fraction * 100, of);
+    }
+    qn_table_cell(t, "%s", note);
+}
+
+static void add_rows(const bench_job *j, qn_table *t)
+{
+    char name[64], note[96], bandwidth[48];
+    qn_number a, b;
+    double peak;
+    const char *bound = find_bound(j, &peak);
+    (void)snprintf(bandwidth, sizeof bandwidth, "%.1f GB/s", j->machine.read_bandwidth_all / 1e9);
+    for (size_t i = 0; i < j->bench.n_prefill; i++) {
+        const qn_bench_result *r = &j->bench.prefill[i];
+        (void)snprintf(name, sizeof name, "prompt of %llu", (unsigned long long)r->n);
+        (void)snprintf(note, sizeof note, "first token after %s", qn_format_seconds(a, (double)r->n / qn_bench_median(r)));
+        add_row(t, name, r, prefill_fraction(j, qn_bench_median(r)), bound != NULL ? bound : "", r->n_samples > 0 ? note : "");
+    }
+    for (size_t i = 0; i < j->bench.n_decode; i++) {
+        const qn_bench_result *r = &j->bench.decode[i];
+        if (r->depth > 0) {
+            (void)snprintf(name, sizeof name, "decode %llu after %llu", (unsigned long long)r->n, (unsigned long long)r->depth);
+        } else {
+            (void)snprintf(name, sizeof name, "decode %llu", (unsigned long long)r->n);
+        }
+        (void)snprintf(note, sizeof note, "%s a token", qn_format_bytes(a, (uint64_t)decode_bytes(j, r)));
+        add_row(t, name, r, decode_fraction(j, r), bandwidth, note);
+    }
+    for (size_t i = 0; i < j->bench.n_batch; i++) {
+        const qn_bench_result *r = &j->bench.batch[i];
+        (void)snprintf(name, sizeof name, "%llu sequence%s", (unsigned long long)r->n, r->n == 1 ? "" : "s together");
+        (void)snprintf(note, sizeof note, "a step %s, p99 %s", qn_format_seconds(a, r->latency_p50_s),
+                       qn_format_seconds(b, r->latency_p99_s));
+        add_row(t, name, r, (double)NAN, "", r->n_samples > 0 ? note : "");
+    }
+}
+
+static void print_report(const bench_job *j)
+{
+    static const qn_table_column columns[] = {{"", false, 0, QN_STYLE_NONE},
+                                              {"tok/s", true, 0, QN_STYLE_BOLD},
+                                              {"+-", true, 0, QN_STYLE_DIM},
+                                              {"limit", true, 0, QN_STYLE_NONE},
+                                              {"", false, 0, QN_STYLE_DIM}};
+    const quern_model_info *m = quern_model_get_info(j->model);
+    const quern_engine_info *e = quern_engine_get_info(j->bench.engine);
+    const qn_term *out = &j->cli->out;
+    qn_number a, b;
+    (void)printf("%s%s%s  %s, %s parameters, %s, %s\n", qn_term_style(out, QN_STYLE_BOLD), m->name, qn_term_style(out, QN_STYLE_NONE),
+                 m->architecture, qn_format_count(a, m->n_parameters), m->weights, qn_format_bytes(b, m->weight_bytes));
+    (void)printf("%s  %s, %zu thread%s", j->machine.cpu, e->isa, e->n_threads, e->n_threads == 1 ? "" : "s");
+    if (j->measured) {
+        (void)printf(", reads %.1f GB/s (mapped file %.1f)", j->machine.read_bandwidth_all / 1e9, j->mapped_bandwidth / 1e9);
+    }
+    (void)printf("\n\n");
+    qn_table *t = qn_table_create(columns, sizeof columns / sizeof columns[0]);
+    add_rows(j, t);
+    qn_table_print(t, out, 0);
+    qn_table_destroy(t);
+    (void)printf("\nloaded in %s, %s of memory at most, processors %.0f %% busy", qn_format_seconds(a, j->load_s),
+                 qn_format_bytes(b, qn_peak_rss_bytes()), utilization(j) * 100);
+    if (!isnan(j->bench.energy_j)) {
+        (void)printf(", %.0f J", j->bench.energy_j);
+    }
+    (void)printf("\n");
+    if (qn_opts_given(&j->cli->opts, QN_OPT_BENCH_PRICE)) {
+        double price = qn_opts_real(&j->cli->opts, QN_OPT_BENCH_PRICE, 0);
+        (void)printf("a million tokens cost %.3f to read, %.3f to write\n",
+                     cost_per_million(price, &j->bench.prefill[0], j->bench.n_prefill),
+                     cost_per_million(price, &j->bench.decode[0], j->bench.n_decode));
+    }
+}
+
+quern_status qn_cmd_bench(qn_cli *cli, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    char *path = NULL;
+    qn_progress bar;
+    bench_job *j = qn_calloc(1, sizeof *j);
+    if (j == NULL) {
+        QN_FAIL_MEMORY(err, "bench", sizeof *j);
+    }
+    j->cli = cli;
+    QN_TRY(make_plan(j, err));
+    QN_TRY(qn_model_ref_take(cli, NULL, &path, err));
+    if (cli->opts.n_positional > 0) {
+        QN_FAIL(err, QUERN_ERROR_USAGE, "one model at a time: '%s'", cli->opts.positional[0]);
+    }
+    QN_TRY(open_engine(j, path, err));
+    QN_TRY(measure_machine(j, err));
+    j->bench.plan = &j->plan;
+    j->bench.rng = 1;
+    j->bench.progress = &bar;
+    qn_progress_begin(&bar, &cli->err, !cli->quiet, "bench", QN_UNIT_STEPS);
+    qn_signals_begin_stoppable();
+    status = qn_bench_run(&j->bench, err);
+    qn_signals_end_stoppable();
+    qn_progress_end(&bar);
+    if (status == QUERN_OK || status == QUERN_ERROR_CANCELLED) {
+        quern_error written;
+        quern_status result = QUERN_OK;
+        if (cli->json) {
+            result = write_json(j, &written);
+        } else {
+            print_report(j);
+        }
+        if (result != QUERN_OK) {
+            status = result;
+            *err = written;
+        }
+    }
+done:
+    if (j != NULL) {
+        quern_engine_destroy(j->bench.engine);
+        quern_model_close(j->model);
+        qn_free(j->bench.ids);
+        qn_free(j->bench.logits);
+    }
+    qn_free(j);
+    qn_free(path);
+    return status;
+}

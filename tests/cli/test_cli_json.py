@@ -1,0 +1,178 @@
+#!/usr/bin/env python3
+"""Every command's --json: one document on stdout and nothing else, of the form scripts rely on; failures too."""
+import json
+import os
+import tempfile
+
+from cli_helper import COUNT, MODEL, POSITIVE, Checks, Number, document, run
+
+ERROR = {"schema": "quern.error/1", "error": {"status": str, "message": str, "exit_code": COUNT}}
+RATE = (POSITIVE, None)
+TIMINGS = {"load_s": POSITIVE, "ttft_ms": POSITIVE, "prefill_tokens_per_s": RATE, "decode_tokens_per_s": RATE, "total_ms": POSITIVE}
+MEMORY = {"weights_mapped": COUNT, "kv": COUNT, "activations": COUNT, "prefix": COUNT, "tokenizer": (COUNT, None), "other": (COUNT, None)}
+RUN = {"schema": "quern.run/1", "model": str, "prompt_tokens": COUNT, "completion_tokens": COUNT, "text": str, "token_ids": [COUNT],
+       "finish_reason": ("stop", "length", "tool_calls", "cancelled"), "seed": COUNT, "timings": TIMINGS, "memory": MEMORY, "peak_rss_bytes": POSITIVE}
+MACHINE = {"cpu": str, "read_bandwidth_bytes_per_s": RATE, "mapped_bandwidth_bytes_per_s": RATE,
+           "peak_ops_per_s": {"fma_f32": RATE, "vnni_int8": RATE, "amx_int8": RATE, "amx_bf16": RATE}}
+BENCH = {"schema": "quern.bench/1", "model": str, "params": POSITIVE, "bytes": POSITIVE, "threads": POSITIVE, "isa": str, "load_s": POSITIVE,
+         "prefill": [{"n": COUNT, "tokens_per_s": POSITIVE, "samples": [POSITIVE], "bound": (str, None), "fraction_of_peak": (Number(low=0), None)}],
+         "decode": [{"depth": COUNT, "n": COUNT, "tokens_per_s": POSITIVE, "samples": [POSITIVE], "bytes_per_token": POSITIVE,
+                     "fraction_of_bandwidth": (Number(low=0), None)}],
+         "batch": [{"parallel": COUNT, "tokens_per_s": POSITIVE, "latency_ms_p50": POSITIVE, "latency_ms_p99": POSITIVE}],
+         "ttft_ms": (POSITIVE, None), "machine": MACHINE, "cpu_utilization": Number(low=0), "energy_j": RATE, "peak_rss_bytes": POSITIVE,
+         "cost": (dict, None)}
+OUTPUT = {"format": ("gguf", "mlx"), "type": str, "path": str, "files": [{"path": str, "bytes": COUNT, "sha256": str}], "bytes": POSITIVE,
+          "bits_per_weight": POSITIVE,
+          "tensors": [{"name": str, "type": str, "shape": [COUNT], "rel_rmse": (Number(low=0), None), "max_abs_error": (Number(low=0), None)}],
+          "quality": (dict, None), "gate": {"policy": str, "verdict": ("pass", "lossy", "fail", "skipped"), "reasons": [str], "suspect_tensors": [str]}}
+MANIFEST = {"schema": "quern.manifest/1", "created": str, "quern_version": str,
+            "source": {"name": str, "format": str, "architecture": str, "parameters": POSITIVE, "files": [{"path": str, "bytes": COUNT, "sha256": str}]},
+            "calibration": (dict, None), "outputs": [OUTPUT]}
+DOCTOR = {"schema": "quern.doctor/1", "isa": {"available": [str], "chosen": str}, "bandwidth": dict, "sandbox": {"tier": (str, None), "why": str},
+          "optional": dict}
+HELP = {"schema": "quern.help/1", "version": str,
+        "commands": [{"name": str, "synopsis": str, "summary": str, "example": str, "available": bool,
+                      "options": [{"name": str, "short": (str, None), "value": (str, None), "help": str}]}]}
+TOOL = [{"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object", "properties": {}}}}]
+
+
+def write(folder, name, text):
+    path = os.path.join(folder, name)
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(text if isinstance(text, str) else json.dumps(text))
+    return path
+
+
+def check_run(checks, folder):
+    done = run("run", MODEL, "Write a Python function that adds two numbers.", "--temp", "0", "-n", "24", "--json")
+    checks.exit_code(done, 0, "run")
+    doc = document(checks, done, RUN, "run")
+    checks.that(doc and doc["completion_tokens"] == len(doc["token_ids"]) <= 24, "run: as many ids as tokens")
+    checks.that(doc and doc["prompt_tokens"] > 5 and doc["text"].strip(), "run: a prompt and an answer")
+    again = json.loads(run("run", "-m", MODEL, "--json", "--temp", "0", "-n24", stdin=b"Write a Python function that adds two numbers.\n").stdout)
+    checks.that(doc and again["token_ids"] == doc["token_ids"], "run: the prompt over stdin gives the same answer")
+    seeded = [json.loads(run("run", MODEL, "Write code.", "--temp", "1.5", "--seed", "7", "-n", "16", "--json").stdout) for _ in range(2)]
+    checks.that(seeded[0]["token_ids"] == seeded[1]["token_ids"] and seeded[0]["seed"] == 7, "run: the same seed gives the same text")
+    messages = write(folder, "messages.json", [{"role": "user", "content": "Hello"}])
+    done = run("run", MODEL, "--messages", messages, "--system", "Be brief.", "--stop", "\n", "-n", "8", "--json")
+    doc = document(checks, done, RUN, "run --messages")
+    checks.that(doc and "\n" not in doc["text"], "run: the stop string is no part of the text")
+
+
+def check_chat(checks):
+    done = run("chat", MODEL, "--temp", "0", "-n", "16", "--json", stdin=b"Write a function.\n/system Be brief.\nAgain.\n")
+    checks.exit_code(done, 0, "chat")
+    turn = {"prompt_tokens": COUNT, "reused_tokens": COUNT, "completion_tokens": COUNT, "text": str, "token_ids": [COUNT], "finish_reason": str, "seed": COUNT}
+    doc = document(checks, done, {"schema": "quern.chat/1", "model": str, "messages": [{"role": str, "content": str}], "turns": [turn], "memory": MEMORY}, "chat")
+    checks.that(doc and [m["role"] for m in doc["messages"]] == ["system", "user", "assistant", "user", "assistant"], "chat: roles in order")
+
+
+def check_text(checks, folder):
+    done = run("tokenize", MODEL, "def f():\n    return 1<|im_end|>", "--json")
+    doc = document(checks, done, {"schema": "quern.tokenize/1", "ids": [COUNT]}, "tokenize")
+    plain = document(checks, run("tokenize", MODEL, "--no-special", "def f():\n    return 1<|im_end|>", "--json"), {"ids": [COUNT]}, "tokenize --no-special")
+    checks.that(doc and plain and doc["ids"][-1] == 8179 and 8179 not in plain["ids"], "tokenize: special tokens are parsed unless told not to")
+    rows = write(folder, "rows.jsonl", '{"text": "a<|im_end|>b"}\n{"text": ""}\n')
+    lines = run("tokenize", MODEL, "--jsonl", rows).stdout.decode().splitlines()
+    parsed = [json.loads(line) for line in lines]
+    checks.that(len(parsed) == 2 and 8179 in parsed[0]["ids"] and 8179 not in parsed[0]["ids_no_special"] and parsed[1]["ids"] == [],
+                "tokenize --jsonl: a line out for each line in", lines)
+    messages = write(folder, "messages.json", [{"role": "user", "content": "Hi <|im_end|>"}])
+    doc = document(checks, run("template", MODEL, "--messages", messages, "--tools", write(folder, "tools.json", TOOL), "--json"),
+                   {"schema": "quern.template/1", "prompt": str, "ids": [COUNT]}, "template")
+    checks.that(doc and doc["prompt"].endswith("<|im_start|>assistant\n"), "template: the assistant's turn is open")
+    checks.that(doc and doc["prompt"].count("<|im_end|>") == doc["ids"].count(8179) + 1, "template: a user's <|im_end|> is no control token")
+    template = write(folder, "t.jinja", "{% if bad is defined %}{{ raise_exception('no ' ~ bad) }}{% endif %}{{ bos_token }}{{ names | join(', ') }}")
+    good = run("template", "--template-file", template, "--context", write(folder, "c.json", {"bos_token": "<s>", "names": ["a", "b"]}), "--json")
+    doc = document(checks, good, {"prompt": str}, "template --template-file")
+    checks.that(doc and doc["prompt"] == "<s>a, b", "template --template-file: the prompt", doc)
+    bad = run("template", "--template-file", template, "--context", write(folder, "c.json", {"bad": "names"}), "--json")
+    checks.exit_code(bad, 3, "template: raise_exception")
+    doc = document(checks, bad, ERROR, "template: raise_exception")
+    checks.that(doc and "no names" in doc["error"]["message"] and b"no names" in bad.stderr, "template: the template's own message")
+
+
+def check_files(checks, folder):
+    out = os.path.join(folder, "out")
+    done = run("quantize", MODEL, "-o", out, "--formats", "gguf:Q8_0,mlx:4bit", "--json")
+    checks.exit_code(done, 0, "quantize")
+    doc = document(checks, done, MANIFEST, "quantize")
+    with open(os.path.join(out, "manifest.json"), encoding="utf-8") as f:
+        checks.that(doc == json.load(f), "quantize: stdout is manifest.json")
+    for output in doc["outputs"] if doc else []:
+        checks.that(all(os.path.getsize(os.path.join(out, f["path"])) == f["bytes"] for f in output["files"]), "quantize: files as long as announced")
+    before = sorted(os.listdir(folder))
+    done = run("quantize", MODEL, "--dry-run", "--formats", "gguf:Q4_K_M", "--json", cwd=folder)
+    document(checks, done, {"outputs": [{"format": str, "type": str, "bytes": POSITIVE, "bits_per_weight": POSITIVE}]}, "quantize --dry-run")
+    checks.that(sorted(os.listdir(folder)) == before, "quantize --dry-run writes nothing")
+    gguf = os.path.join(out, doc["outputs"][0]["path"]) if doc else MODEL
+    for path in (gguf, MODEL, os.path.join(MODEL, "config.json"), os.path.join(MODEL, "tokenizer.json"), os.path.join(out, "manifest.json")):
+        document(checks, run("inspect", path, "--json"), {"schema": "quern.inspect/1"}, f"inspect {os.path.basename(path)}")
+    document(checks, run("inspect", gguf, "--tensors", "--metadata", "--check", "--json"), {"schema": "quern.inspect/1"}, "inspect --tensors --metadata --check")
+    logits = os.path.join(folder, "l.safetensors")
+    done = run("logits", MODEL, "--ids", "-", "-o", logits, "--json", stdin=b'{"sequences":[[1,2,3],[4]]}')
+    doc = document(checks, done, {"schema": "quern.logits/1", "n_positions": COUNT, "kv_type": "f32", "isa": str, "bytes": POSITIVE}, "logits")
+    checks.that(doc and doc["n_positions"] == 4 and os.path.getsize(logits) == doc["bytes"], "logits: four positions in a file as long as announced")
+    with open(logits, "rb") as f:
+        header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
+    checks.that(header["logits.0"]["shape"] == [3, 8192] and header["logits.1"]["shape"] == [1, 8192] and header["logits.0"]["dtype"] == "F32",
+                "logits: tensors and shapes", header)
+    return gguf
+
+
+def check_machine(checks, gguf):
+    doc = document(checks, run("bench", gguf, "-p", "16,32", "-n", "4", "-d", "0,64", "-r", "2", "--parallel", "1,2", "--no-machine", "--json"), BENCH, "bench")
+    checks.that(doc and [p["n"] for p in doc["prefill"]] == [16, 32] and [d["depth"] for d in doc["decode"]] == [0, 64], "bench: lists are kept")
+    checks.that(doc and all(len(p["samples"]) == 2 for p in doc["prefill"] + doc["decode"]), "bench: -r samples")
+    checks.that(doc and doc["machine"]["read_bandwidth_bytes_per_s"] is None, "bench --no-machine: what was not measured is null")
+    doc = document(checks, run("bench", gguf, "-p", "16", "-n", "4", "-r", "1", "--parallel", "0", "--price-per-hour", "2", "--json"), BENCH, "bench, measured")
+    checks.that(doc and doc["machine"]["read_bandwidth_bytes_per_s"] and doc["decode"][0]["fraction_of_bandwidth"] and doc["cost"], "bench: limits and cost")
+    doc = document(checks, run("doctor", "--json"), DOCTOR, "doctor")
+    checks.that(doc and doc["isa"]["chosen"] in doc["isa"]["available"] and "scalar" in doc["isa"]["available"], "doctor: the chosen set is available")
+
+
+def check_help(checks):
+    doc = document(checks, run("help", "--json"), HELP, "help")
+    names = [c["name"] for c in doc["commands"]] if doc else []
+    checks.that(names == ["quantize", "verify", "run", "chat", "serve", "bench", "eval", "compare", "plan", "inspect", "tokenize", "template", "logits",
+                          "pull", "ls", "rm", "report", "doctor", "help", "completions"], "help: commands in order", names)
+    document(checks, run("--version", "--json"), {"version": str}, "--version")
+    one = document(checks, run("bench", "--help", "--json"), HELP, "bench --help")
+    checks.that(one and len(one["commands"]) == 1, "bench --help: one command")
+    for command in (c["name"] for c in doc["commands"] if not c["available"]) if doc else []:
+        done = run(command, "--json")
+        checks.exit_code(done, 2, command)
+        refused = document(checks, done, ERROR, command)
+        checks.that(refused and "not available in this version yet" in refused["error"]["message"], f"{command}: says that it is not there yet")
+    for command in names:
+        done = run(command, "--no-such-flag", "--json")
+        checks.exit_code(done, 2, f"{command} --no-such-flag")
+        refused = document(checks, done, ERROR, f"{command} --no-such-flag")
+        checks.that(refused and refused["error"]["exit_code"] == 2, f"{command} --no-such-flag: the code is in the document")
+
+
+def check_missing(checks):
+    for arguments in (["run", "no/such.gguf", "hi"], ["chat", "no/such.gguf"], ["bench", "no/such.gguf"], ["inspect", "no/such.gguf"],
+                      ["tokenize", "no/such.gguf", "x"], ["template", "no/such.gguf"], ["quantize", "no/such", "-o", "out"],
+                      ["logits", "no/such.gguf", "--ids", "-", "-o", "x"], ["run", MODEL, "-f", "no/such.txt"],
+                      ["run", MODEL, "--messages", "no/such.json"], ["run", "-hf", "no/such", "hi"], ["tokenize", MODEL, "-f", "no/such.txt"]):
+        done = run(*arguments, "--json")
+        checks.exit_code(done, 3, " ".join(arguments[:3]))
+        doc = document(checks, done, ERROR, " ".join(arguments[:3]))
+        checks.that(doc and "no/such" in doc["error"]["message"] and b"no/such" in done.stderr, f"{arguments[0]}: names what is missing")
+
+
+def main():
+    checks = Checks()
+    with tempfile.TemporaryDirectory() as folder:
+        check_help(checks)
+        check_missing(checks)
+        check_text(checks, folder)
+        check_run(checks, folder)
+        check_chat(checks)
+        check_machine(checks, check_files(checks, folder))
+    checks.close()
+
+
+if __name__ == "__main__":
+    main()

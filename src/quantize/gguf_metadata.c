@@ -232,7 +232,8 @@ static quern_status put_tokenizer(keys *k, const qn_source *s, const qn_vocab_sp
     QN_TRY(put_id(k, "tokenizer.ggml.padding_token_id", v->pad_id >= 0 ? v->pad_id : s->config.pad_id));
     QN_TRY(put_flag(k, "tokenizer.ggml.add_bos_token", v->add_bos));
     QN_TRY(put_flag(k, "tokenizer.ggml.add_eos_token", v->add_eos));
-    QN_TRY(put_flag(k, "tokenizer.ggml.add_space_prefix", v->add_space_prefix));
+    bool bytes = strcmp(v->model, "gpt2") == 0; /* byte-level vocabularies have no use for a blank in front */
+    QN_TRY(put_flag(k, "tokenizer.ggml.add_space_prefix", v->add_space_prefix < 0 && bytes ? 0 : v->add_space_prefix));
     if (s->chat_template != NULL) {
         QN_TRY(qn_gguf_put_string(k->w, "tokenizer.chat_template", s->chat_template, s->chat_template_len, k->err));
     }

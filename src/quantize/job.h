@@ -80,6 +80,9 @@ typedef struct qn_job {
     uint64_t shard_bytes;    /* an MLX weight file is not begun beyond this */
 } qn_job;
 
+/* quern_quantize with a limit of its own on the size of MLX weight files. */
+quern_status qn_quantize_run(const quern_quantize_options *opt, uint64_t shard_bytes, char **manifest_json, size_t *len, quern_error *err);
+
 /* Adds a file to an output, path = output_dir/relative. */
 quern_status qn_job_add_file(qn_job *job, qn_output *o, const char *relative, uint64_t bytes, qn_output_file **out, quern_error *err);
 /* Adds a sentence to an output's warnings. */

@@ -46,11 +46,10 @@ quern_status qn_type_overrides_create(qn_type_overrides **out, const char *const
         if (!find_type(equals + 1, &o->items[i].type)) {
             QN_FAIL(err, QUERN_ERROR_USAGE, "tensor type '%s': '%s' is no type that can be written, such as Q6_K", texts[i], equals + 1);
         }
-        status = qn_regex_create(&o->items[i].regex, texts[i], (size_t)(equals - texts[i]), err);
+        quern_error why = {0};
+        status = qn_regex_create(&o->items[i].regex, texts[i], (size_t)(equals - texts[i]), &why);
         if (status != QUERN_OK) {
-            status = status == QUERN_ERROR_MEMORY ? status : QUERN_ERROR_USAGE;
-            qn_error_prefix(err, "tensor type '%s'", texts[i]);
-            goto done;
+            QN_FAIL(err, status == QUERN_ERROR_MEMORY ? status : QUERN_ERROR_USAGE, "tensor type '%s': %s", texts[i], why.message);
         }
         o->n = i + 1;
     }

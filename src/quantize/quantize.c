@@ -105,7 +105,7 @@ done:
     return status;
 }
 
-static quern_status make_job(qn_job *job, const quern_quantize_options *opt, quern_error *err)
+static quern_status make_job(qn_job *job, const quern_quantize_options *opt, uint64_t shard_bytes, quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_target targets[QN_TARGETS_MAX];
@@ -127,7 +127,7 @@ static quern_status make_job(qn_job *job, const quern_quantize_options *opt, que
     }
     job->n_threads = opt->n_threads != 0 ? opt->n_threads : qn_cpu_usable_count();
     job->memory_bytes = opt->memory_bytes != 0 ? opt->memory_bytes : default_memory_bytes;
-    job->shard_bytes = default_shard_bytes;
+    job->shard_bytes = shard_bytes;
     job->output_dir = opt->output_dir;
     QN_TRY(qn_source_open(&job->source, opt->source, err));
     job->name = opt->name != NULL ? opt->name : job->source.name;
@@ -345,7 +345,7 @@ done:
     return status;
 }
 
-quern_status quern_quantize(const quern_quantize_options *opt, char **manifest_json, size_t *len, quern_error *err)
+quern_status qn_quantize_run(const quern_quantize_options *opt, uint64_t shard_bytes, char **manifest_json, size_t *len, quern_error *err)
 {
     quern_status status = QUERN_OK;
     uint64_t begin_ns = qn_clock_ns();
@@ -356,7 +356,7 @@ quern_status quern_quantize(const quern_quantize_options *opt, char **manifest_j
     *manifest_json = NULL;
     *len = 0;
     qn_buf_init(&text, MANIFEST_BYTES_MAX);
-    QN_TRY(make_job(&job, opt, err));
+    QN_TRY(make_job(&job, opt, shard_bytes, err));
     QN_TRY(qn_memory_plan_make(&job, &memory, err));
     QN_TRY(find_disk_free(job.output_dir, &disk_free, err));
     if (opt->dry_run) {
@@ -376,4 +376,9 @@ done:
     close_job(&job);
     qn_buf_deinit(&text);
     return status;
+}
+
+quern_status quern_quantize(const quern_quantize_options *opt, char **manifest_json, size_t *len, quern_error *err)
+{
+    return qn_quantize_run(opt, default_shard_bytes, manifest_json, len, err);
 }

@@ -16,4 +16,23 @@ if(EXISTS ${CMAKE_SOURCE_DIR}/apps/cli/main.c)
     target_compile_definitions(quern PRIVATE QUERN_HAVE_LIBEDIT)
   endif()
   add_dependencies(product quern)
+
+  # The built-in model: made from the checkpoint in models/ by the library's own quantizer, and part of the program. A cross build
+  # cannot run that step and names a file made elsewhere with -DQUERN_DEMO_GGUF=PATH.
+  set(QUERN_DEMO_GGUF "" CACHE FILEPATH "a ready Q8_0 GGUF to build in, instead of making it")
+  set(demo_gguf ${QUERN_DEMO_GGUF})
+  set(demo_source ${CMAKE_SOURCE_DIR}/models/quern-coder-8m)
+  if(NOT demo_gguf AND NOT CMAKE_CROSSCOMPILING AND EXISTS ${demo_source}/model.safetensors)
+    add_executable(quern_make_demo ${CMAKE_SOURCE_DIR}/tools/make_demo.c)
+    target_link_libraries(quern_make_demo PRIVATE quern_static)
+    set(demo_gguf ${CMAKE_BINARY_DIR}/demo/gguf/demo-Q8_0.gguf)
+    file(GLOB demo_files ${demo_source}/*.json ${demo_source}/*.safetensors)
+    add_custom_command(OUTPUT ${demo_gguf}
+      COMMAND ${CMAKE_COMMAND} -E env SOURCE_DATE_EPOCH=0 $<TARGET_FILE:quern_make_demo> ${demo_source} ${CMAKE_BINARY_DIR}/demo
+      DEPENDS ${demo_files} quern_make_demo COMMENT "Making the built-in model" VERBATIM)
+  endif()
+  if(demo_gguf)
+    set(demo_object ${CMAKE_SOURCE_DIR}/apps/cli/demo_model.c)
+    set_source_files_properties(${demo_object} PROPERTIES COMPILE_DEFINITIONS "QUERN_DEMO_GGUF=\"${demo_gguf}\"" OBJECT_DEPENDS ${demo_gguf})
+  endif()
 endif()

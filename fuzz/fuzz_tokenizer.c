@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "base/alloc.h"
+#include "base/utf8.h"
 #include "quern/tokenizer.h"
 #include "text/vocab.h"
 
@@ -19,14 +19,19 @@ static void check(int holds)
     }
 }
 
-/* Ids are those of the vocabulary; text nobody trusts gives no token that can only be an added one. */
+/* Ids are those of the vocabulary; text nobody trusts gives no token that can only be an added one (a user-defined token of one character
+ * is how that character is spelled). */
 static void check_ids(const quern_tokenizer *t, const quern_ids *ids, int trusted)
 {
     for (size_t i = 0; i < ids->len; i++) {
         check(ids->data[i] >= 0 && (size_t)ids->data[i] < quern_tokenizer_get_info(t)->n_tokens);
         quern_token_kind kind = quern_tokenizer_get_kind(t, ids->data[i]);
         int unknown = ids->data[i] == quern_tokenizer_get_info(t)->unk_id;
-        check(trusted || unknown || (kind != QUERN_TOKEN_CONTROL && kind != QUERN_TOKEN_USER_DEFINED && kind != QUERN_TOKEN_UNUSED));
+        size_t len;
+        const char *text = quern_tokenizer_get_text(t, ids->data[i], &len);
+        int letter = kind == QUERN_TOKEN_USER_DEFINED && len > 0 && qn_utf8_complete_prefix(text, len - 1) == 0;
+        check(trusted || unknown || letter ||
+              (kind != QUERN_TOKEN_CONTROL && kind != QUERN_TOKEN_USER_DEFINED && kind != QUERN_TOKEN_UNUSED));
     }
 }
 

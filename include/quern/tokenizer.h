@@ -47,7 +47,7 @@ typedef enum quern_token_kind {
 /* What a vocabulary says of itself; -1 where it has no such token. Strings live as long as the tokenizer. */
 typedef struct quern_tokenizer_info {
     const char *model;          /* "bpe" (byte-level) or "spm" (SentencePiece BPE) */
-    const char *pre_tokenizer;  /* name of the recognised scanner ("qwen2", "llama3", ...) or "regex" */
+    const char *pre_tokenizer;  /* name of the recognised scanner ("qwen2", "llama3", ...), "regex", "metaspace", "sequence" or "none" */
     size_t n_tokens;            /* ids run from 0 to n_tokens - 1 */
     size_t n_added;
     int32_t bos_id, eos_id, unk_id, pad_id;
@@ -67,14 +67,17 @@ QUERN_API quern_token_kind quern_tokenizer_get_kind(const quern_tokenizer *t, in
 /* The id of a token with exactly this stored spelling (added tokens included), or -1. */
 QUERN_API int32_t quern_tokenizer_find(const quern_tokenizer *t, const char *text, size_t len);
 
-/* Appends the ids of text to *ids. Invalid UTF-8 is encoded byte by byte, never refused. */
+/* Appends the ids of text to *ids, which stays as it was on failure. Invalid UTF-8 is encoded byte by byte, never refused. */
 QUERN_API quern_status quern_tokenizer_encode(const quern_tokenizer *t, const char *text, size_t len, int flags,
                                               quern_ids *ids, quern_error *err);
+/* The same for parts of one text. Added tokens are always looked for in trusted parts (QUERN_ENCODE_PARSE_SPECIAL is implied), and only in
+ * trusted characters; a token may span neighbouring trusted parts. */
 QUERN_API quern_status quern_tokenizer_encode_segments(const quern_tokenizer *t, const quern_segment *segments, size_t n_segments,
                                                        int flags, quern_ids *ids, quern_error *err);
 
 /* Decodes ids into new NUL-terminated memory (free with quern_free). Control tokens are spelled out if with_special,
- * else left out. Bytes that are no UTF-8 stay as they are. */
+ * else left out. Bytes that are no UTF-8 stay as they are. Ids without a token (a model's vocabulary may be padded) add nothing; a negative
+ * id is QUERN_ERROR_INVALID. */
 QUERN_API quern_status quern_tokenizer_decode(const quern_tokenizer *t, const int32_t *ids, size_t n_ids, bool with_special,
                                               char **text, size_t *len, quern_error *err);
 

@@ -17,19 +17,31 @@ static size_t slot_of(const qn_merge_table *m, uint64_t pair)
     return (size_t)(h >> 20) & m->mask;
 }
 
-quern_status qn_merge_table_init(qn_merge_table *m, size_t n_max, uint64_t seed, quern_error *err)
+/* Slots for n rules, all free; NULL when out of memory. At most two thirds full, so every search ends at a free slot. */
+static qn_merge *make_slots(size_t n, size_t *n_slots)
+{
+    *n_slots = 16;
+    while (*n_slots / 3 * 2 < n) {
+        *n_slots *= 2;
+    }
+    qn_merge *slots = qn_malloc_array(*n_slots, sizeof *slots);
+    if (slots != NULL) {
+        memset(slots, 0xff, *n_slots * sizeof *slots);
+    }
+    return slots;
+}
+
+quern_status qn_merge_table_init(qn_merge_table *m, size_t n_expected, uint64_t seed, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    size_t n_slots = 16;
-    while (n_slots / 3 * 2 < n_max) { /* at most two thirds full, so every search ends at a free slot */
-        n_slots *= 2;
-    }
-    *m = (qn_merge_table){.mask = n_slots - 1, .cap = n_max, .seed = seed};
-    m->slots = qn_malloc_array(n_slots, sizeof *m->slots);
+    size_t n_slots;
+    *m = (qn_merge_table){.seed = seed};
+    m->slots = make_slots(n_expected, &n_slots);
     if (m->slots == NULL) {
         QN_FAIL_MEMORY(err, "the merge table", n_slots * sizeof *m->slots);
     }
-    memset(m->slots, 0xff, n_slots * sizeof *m->slots);
+    m->mask = n_slots - 1;
+    m->cap = n_slots / 3 * 2;
 done:
     return status;
 }
@@ -40,22 +52,52 @@ void qn_merge_table_deinit(qn_merge_table *m)
     m->slots = NULL;
 }
 
-bool qn_merge_table_add(qn_merge_table *m, uint32_t left, uint32_t right, uint32_t rank, uint32_t result, bool replace)
+/* The slot of a pair, or the free one where it belongs. */
+static qn_merge *find_slot(const qn_merge_table *m, uint64_t pair)
 {
-    uint64_t pair = (uint64_t)left << 32 | right;
     size_t i = slot_of(m, pair);
     while (m->slots[i].pair != QN_MERGE_FREE && m->slots[i].pair != pair) {
         i = (i + 1) & m->mask;
     }
-    if (m->slots[i].pair == QN_MERGE_FREE) {
+    return &m->slots[i];
+}
+
+static bool grow(qn_merge_table *m)
+{
+    qn_merge *old = m->slots;
+    size_t n_old = m->mask + 1, n_slots;
+    qn_merge *slots = make_slots(2 * m->cap, &n_slots);
+    if (slots == NULL) {
+        return false;
+    }
+    m->slots = slots;
+    m->mask = n_slots - 1;
+    m->cap = n_slots / 3 * 2;
+    for (size_t i = 0; i < n_old; i++) {
+        if (old[i].pair != QN_MERGE_FREE) {
+            *find_slot(m, old[i].pair) = old[i];
+        }
+    }
+    qn_free(old);
+    return true;
+}
+
+bool qn_merge_table_add(qn_merge_table *m, uint32_t left, uint32_t right, uint32_t rank, uint32_t result, bool replace)
+{
+    uint64_t pair = (uint64_t)left << 32 | right;
+    qn_merge *slot = find_slot(m, pair);
+    if (slot->pair == QN_MERGE_FREE) {
         if (m->n == m->cap) {
-            return false;
+            if (!grow(m)) {
+                return false;
+            }
+            slot = find_slot(m, pair);
         }
         m->n++;
-        m->slots[i] = (qn_merge){.pair = pair, .rank = rank, .result = result};
+        *slot = (qn_merge){.pair = pair, .rank = rank, .result = result};
     } else if (replace) {
-        m->slots[i].rank = rank;
-        m->slots[i].result = result;
+        slot->rank = rank;
+        slot->result = result;
     }
     return true;
 }

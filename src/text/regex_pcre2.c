@@ -57,8 +57,11 @@ static void give_back(void *p, void *user)
 
 /* White_Space, which is what Oniguruma calls \s; PCRE2's has U+180E besides. */
 #define SPACES "\\x{09}-\\x{0d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
-/* Oniguruma's \w: alphabetic characters (letters, letter numbers, encircled letters), marks, digits, connecting punctuation. */
-#define WORDS "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}"
+/* Oniguruma's \w: alphabetic characters (letters, letter numbers, encircled letters), marks, digits (and those of Latin-1 that are raised or
+ * fractions), connecting punctuation. */
+#define WORDS \
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}" \
+    "\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}"
 
 typedef struct translation {
     const char *p;

@@ -6,8 +6,8 @@
  *
  * Text of a token in the pool: byte-level BPE keeps the raw bytes the token stands for (the printable alphabet of GPT-2 is undone
  * once, at creation), SentencePiece BPE the spelling with U+2581; added tokens always their content.
- * Invariant: a text without parsed added tokens yields tokens of kind NORMAL, BYTE and UNKNOWN only; every other token is reachable
- * through qn_added_match alone.
+ * Invariant: a text without parsed added tokens yields tokens of kind NORMAL, BYTE and UNKNOWN, and user-defined tokens of a single
+ * character, where else that character would be lost; every other token is reachable through qn_added_match alone.
  */
 #ifndef QN_TEXT_TOKENIZER_INT_H
 #define QN_TEXT_TOKENIZER_INT_H
@@ -35,11 +35,12 @@ enum {
 #define QN_BLANK_LEN 3u
 
 enum {
-    QN_TOKEN_ADDED = 1,      /* an added token: matched in trusted text, never made by merging */
-    QN_TOKEN_SPECIAL = 2,    /* left out when decoding without special tokens */
-    QN_TOKEN_LITERAL = 4,    /* byte-level BPE: the text is not in the printable alphabet and is written as it is */
-    QN_TOKEN_PRESENT = 8,    /* the id has an entry */
-    QN_TOKEN_BYTE_VALUE = 16 /* SentencePiece byte token: `byte` holds its value */
+    QN_TOKEN_ADDED = 1,       /* an added token: matched in trusted text, never made by merging */
+    QN_TOKEN_SPECIAL = 2,     /* left out when decoding without special tokens */
+    QN_TOKEN_LITERAL = 4,     /* byte-level BPE: the text is not in the printable alphabet and is written as it is */
+    QN_TOKEN_PRESENT = 8,     /* the id has an entry */
+    QN_TOKEN_BYTE_VALUE = 16, /* SentencePiece byte token: `byte` holds its value */
+    QN_TOKEN_SYMBOL = 32      /* a user-defined token of one character, which is how that character is spelled in any text */
 };
 
 typedef struct qn_token {
@@ -68,7 +69,7 @@ typedef struct qn_merge {
 
 typedef struct qn_merge_table {
     qn_merge *slots;
-    size_t mask, n, cap; /* cap: how many it was made for */
+    size_t mask, n, cap; /* grows when it has cap rules */
     uint64_t seed;
 } qn_merge_table;
 
@@ -151,7 +152,7 @@ static inline const char *qn_token_text(const quern_tokenizer *t, uint32_t id) {
 /* Reachable by merging. */
 static inline bool qn_token_reachable(const qn_token *k)
 {
-    return k->kind == QUERN_TOKEN_NORMAL && (k->flags & (QN_TOKEN_ADDED | QN_TOKEN_LITERAL)) == 0;
+    return (k->flags & QN_TOKEN_SYMBOL) != 0 || (k->kind == QUERN_TOKEN_NORMAL && (k->flags & (QN_TOKEN_ADDED | QN_TOKEN_LITERAL)) == 0);
 }
 /* The reachable token with this text, or QN_NO_TOKEN. */
 uint32_t qn_vocab_find_piece(const quern_tokenizer *t, const char *s, size_t n);
@@ -167,9 +168,9 @@ int qn_alphabet_byte(uint32_t cp);
 quern_status qn_vocab_index(quern_tokenizer *t, quern_error *err);
 
 /* ---- bpe_merge.c ---- */
-quern_status qn_merge_table_init(qn_merge_table *m, size_t n_max, uint64_t seed, quern_error *err);
+quern_status qn_merge_table_init(qn_merge_table *m, size_t n_expected, uint64_t seed, quern_error *err);
 void qn_merge_table_deinit(qn_merge_table *m);
-/* Adds a pair; a second rule for the same pair is ignored, or replaces the first. False if the table is full. */
+/* Adds a pair; a second rule for the same pair is ignored, or replaces the first. False when out of memory. */
 bool qn_merge_table_add(qn_merge_table *m, uint32_t left, uint32_t right, uint32_t rank, uint32_t result, bool replace);
 
 /* Memory for merging long pieces, reused within one call. */

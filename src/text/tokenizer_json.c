@@ -23,14 +23,15 @@ static const char *const part_names[N_PARTS] = {"added_tokens", "normalizer", "p
 typedef enum field { TYPE, DROPOUT, UNK_TOKEN, SUBWORD_PREFIX, WORD_SUFFIX, FUSE_UNK, BYTE_FALLBACK, IGNORE_MERGES, N_FIELDS } field;
 static const char *const field_names[N_FIELDS] = {
     "type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback", "ignore_merges"};
-typedef enum large { MODEL, VOCAB, MERGES, N_LARGE } large;
-static const char *const large_names[N_LARGE] = {"model", "vocab", "merges"};
+typedef enum large { VOCAB, MERGES, N_LARGE } large;
+static const char *const large_names[N_LARGE] = {"vocab", "merges"};
 
 typedef struct reading {
     qn_vocab_builder b;
     quern_error *err;
     const char *json;
     size_t json_len;
+    bool has_model;
     span large[N_LARGE];
     qn_json *parts[N_PARTS], *fields[N_FIELDS], *config;
     qn_buf strings[2]; /* decoded strings: of the left and the right part of a merge, or of anything else */
@@ -89,45 +90,77 @@ static quern_status next_element(const reading *r, qn_json_tokens *s, qn_json_to
     return QUERN_OK;
 }
 
-/* Reads the members of an object: those named become JSON values, the large ones are only located; a name may come once. */
-static quern_status read_members(reading *r, qn_json_tokens *s, const char *const *names, size_t n_names, qn_json **values)
+/* What a member of the file or of its model is: one of those parsed, one of those only located, the model, or nothing of interest. */
+typedef struct member_names {
+    const char *const *parsed;
+    size_t n_parsed;
+    qn_json **values;
+    const char *const *large; /* N_LARGE, or NULL */
+    const char *model;        /* name of the member that is the model, or NULL */
+} member_names;
+
+static size_t find_name(const char *key, size_t len, const char *const *names, size_t n)
+{
+    size_t i = 0;
+    while (i < n && !same(key, len, names[i])) {
+        i++;
+    }
+    return i;
+}
+
+static quern_status read_members(reading *r, qn_json_tokens *s, const member_names *names);
+
+/* Reads the value of a member, the last token being its name. */
+static quern_status read_member(reading *r, qn_json_tokens *s, const member_names *names)
+{
+    quern_status status = QUERN_OK;
+    const char *key;
+    size_t len;
+    QN_TRY(get_string(r, s, 0, &key, &len));
+    size_t k = find_name(key, len, names->parsed, names->n_parsed),
+           m = names->large != NULL ? find_name(key, len, names->large, N_LARGE) : N_LARGE;
+    bool model = names->model != NULL && same(key, len, names->model);
+    if ((k < names->n_parsed && names->values[k] != NULL) || (m < N_LARGE && r->large[m].end > 0) || (model && r->has_model)) {
+        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: \"%.*s\" is there twice", WHAT, (int)(len < 100 ? len : 100), key);
+    }
+    QN_TRY(expect(r, s, QN_JSON_TOKEN_COLON));
+    (void)qn_json_tokens_next(s);
+    if (model) {
+        const member_names inner = {.parsed = field_names, .n_parsed = N_FIELDS, .values = r->fields, .large = large_names};
+        r->has_model = true;
+        QN_TRY(read_members(r, s, &inner));
+        return QUERN_OK;
+    }
+    size_t begin = s->token == QN_JSON_TOKEN_STRING ? s->begin - 1 : s->begin;
+    if (!qn_json_tokens_skip(s)) {
+        QN_TRY(fail_at(r, s, "a JSON value"));
+    }
+    if (m < N_LARGE) {
+        r->large[m] = (span){.begin = begin, .end = s->next};
+    } else if (k < names->n_parsed) {
+        QN_TRY(qn_json_parse(&names->values[k], s->data + begin, s->next - begin, QN_JSON_ALLOW_NUL, WHAT, r->err));
+    }
+done:
+    return status;
+}
+
+/* Reads the members of an object, the last token being its bracket. */
+static quern_status read_members(reading *r, qn_json_tokens *s, const member_names *names)
 {
     quern_status status = QUERN_OK;
     bool more = false;
-    QN_TRY(expect(r, s, QN_JSON_TOKEN_OBJECT));
+    if (s->token != QN_JSON_TOKEN_OBJECT) {
+        QN_TRY(fail_at(r, s, "an object"));
+    }
     for (bool first = true;; first = false) {
         QN_TRY(next_element(r, s, QN_JSON_TOKEN_OBJECT_END, first, &more));
         if (!more) {
             break;
         }
-        const char *key;
-        size_t key_len, k = 0, m = n_names == N_PARTS ? MODEL : VOCAB;
-        size_t m_end = n_names == N_PARTS ? VOCAB : N_LARGE;
         if (s->token != QN_JSON_TOKEN_STRING) {
             QN_TRY(fail_at(r, s, "a name"));
         }
-        QN_TRY(get_string(r, s, 0, &key, &key_len));
-        while (k < n_names && !same(key, key_len, names[k])) {
-            k++;
-        }
-        while (m < m_end && !same(key, key_len, large_names[m])) {
-            m++;
-        }
-        if ((k < n_names && values[k] != NULL) || (m < m_end && r->large[m].end > 0)) {
-            QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: \"%s\" is there twice", WHAT, k < n_names ? names[k] : large_names[m]);
-        }
-        QN_TRY(expect(r, s, QN_JSON_TOKEN_COLON));
-        (void)qn_json_tokens_next(s);
-        size_t begin = s->token == QN_JSON_TOKEN_STRING ? s->begin - 1 : s->begin;
-        if (!qn_json_tokens_skip(s)) {
-            QN_TRY(fail_at(r, s, "a JSON value"));
-        }
-        size_t end = s->next;
-        if (m < m_end) {
-            r->large[m] = (span){.begin = begin, .end = end};
-        } else if (k < n_names) {
-            QN_TRY(qn_json_parse(&values[k], s->data + begin, end - begin, QN_JSON_ALLOW_NUL, WHAT, r->err));
-        }
+        QN_TRY(read_member(r, s, names));
     }
 done:
     return status;
@@ -146,14 +179,14 @@ static quern_status read_top(reading *r)
 {
     quern_status status = QUERN_OK;
     qn_json_tokens s;
+    member_names names = {.parsed = part_names, .n_parsed = N_PARTS, .values = r->parts, .model = "model"};
     qn_json_tokens_init(&s, r->json, r->json_len);
-    QN_TRY(read_members(r, &s, part_names, N_PARTS, r->parts));
+    (void)qn_json_tokens_next(&s);
+    QN_TRY(read_members(r, &s, &names));
     QN_TRY(expect(r, &s, QN_JSON_TOKEN_END));
-    if (r->large[MODEL].end == 0) {
+    if (!r->has_model) {
         QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: there is no \"model\"", WHAT);
     }
-    s = tokens_of(r, MODEL);
-    QN_TRY(read_members(r, &s, field_names, N_FIELDS, r->fields));
 done:
     return status;
 }
@@ -306,28 +339,13 @@ done:
     return status;
 }
 
-/* How many elements the array of merges has. */
-static size_t count_merges(const reading *r)
-{
-    qn_json_tokens s = tokens_of(r, MERGES);
-    size_t n = 0, depth = 0;
-    while (qn_json_tokens_next(&s) != QN_JSON_TOKEN_END && s.token != QN_JSON_TOKEN_BAD) {
-        bool opens = s.token == QN_JSON_TOKEN_ARRAY || s.token == QN_JSON_TOKEN_OBJECT;
-        bool closes = s.token == QN_JSON_TOKEN_ARRAY_END || s.token == QN_JSON_TOKEN_OBJECT_END;
-        n += depth == 1 && !closes && s.token != QN_JSON_TOKEN_COMMA ? 1 : 0;
-        depth += opens ? 1 : 0;
-        depth -= closes && depth > 0 ? 1 : 0;
-    }
-    return n;
-}
-
 static quern_status read_merges(reading *r)
 {
     quern_status status = QUERN_OK;
     qn_json_tokens s = tokens_of(r, MERGES);
     bool more = false;
     size_t rank = 0;
-    QN_TRY(qn_builder_merges_begin(&r->b, count_merges(r)));
+    QN_TRY(qn_builder_merges_begin(&r->b));
     QN_TRY(expect(r, &s, QN_JSON_TOKEN_ARRAY));
     for (bool first = true;; first = false) {
         QN_TRY(next_element(r, &s, QN_JSON_TOKEN_ARRAY_END, first, &more));

@@ -148,6 +148,18 @@ done:
     return status;
 }
 
+static bool is_one_char(const char *s, size_t n, uint32_t *cp)
+{
+    return n > 0 && n <= 4 && qn_utf8_decode(s, n, cp) == n && *cp != QN_UTF8_INVALID;
+}
+
+/* A text that is a symbol to begin merging with: a character, or a byte that the alphabet spells as itself. */
+static bool is_symbol(const qn_vocab_builder *b, const char *text, size_t len)
+{
+    uint32_t cp;
+    return is_one_char(text, len, &cp) && (!b->t->byte_level || (cp > 0x20 && cp < 0x7f));
+}
+
 /* Puts an added token in its place, or marks the entry that has its text and id already. The first description of a token counts; a later
  * one is emptied. */
 static quern_status place_added(qn_vocab_builder *b, qn_added_entry *a)
@@ -164,7 +176,8 @@ static quern_status place_added(qn_vocab_builder *b, qn_added_entry *a)
         a->len = 0;
     } else {
         t->info.n_added++;
-        int flags = QN_TOKEN_PRESENT | QN_TOKEN_ADDED | (a->special ? QN_TOKEN_SPECIAL : 0);
+        bool symbol = !a->special && (a->in_model || (k->flags & QN_TOKEN_PRESENT) != 0) && is_symbol(b, text, a->len);
+        int flags = QN_TOKEN_PRESENT | QN_TOKEN_ADDED | (a->special ? QN_TOKEN_SPECIAL : 0) | (symbol ? QN_TOKEN_SYMBOL : 0);
         quern_token_kind kind = a->special ? QUERN_TOKEN_CONTROL : QUERN_TOKEN_USER_DEFINED;
         *k = (qn_token){.begin = a->begin, .len = a->len, .kind = (uint8_t)kind, .flags = (uint8_t)flags};
     }
@@ -255,15 +268,10 @@ void qn_builder_mark_bytes(qn_vocab_builder *b)
 
 /* ---- merges ---- */
 
-quern_status qn_builder_merges_begin(qn_vocab_builder *b, size_t n)
+quern_status qn_builder_merges_begin(qn_vocab_builder *b)
 {
-    quern_status status = QUERN_OK;
-    if (n >= UINT32_MAX) {
-        QN_FAIL(b->err, QUERN_ERROR_LIMIT, "%s: %zu merges", b->what, n);
-    }
-    QN_TRY(qn_merge_table_init(&b->t->merges, n, b->t->seed, b->err));
-done:
-    return status;
+    /* Most vocabularies have one merge a token. */
+    return qn_merge_table_init(&b->t->merges, b->t->info.n_tokens, b->t->seed, b->err);
 }
 
 quern_status qn_builder_merge(qn_vocab_builder *b, size_t rank, const char *left, size_t left_len, const char *right, size_t right_len,
@@ -271,6 +279,9 @@ quern_status qn_builder_merge(qn_vocab_builder *b, size_t rank, const char *left
 {
     quern_status status = QUERN_OK;
     quern_tokenizer *t = b->t;
+    if (rank >= UINT32_MAX) {
+        QN_FAIL(b->err, QUERN_ERROR_LIMIT, "%s: more than %u merges", b->what, UINT32_MAX);
+    }
     uint32_t l = qn_vocab_find_any(t, left, left_len), r = qn_vocab_find_any(t, right, right_len);
     if (l == QN_NO_TOKEN || r == QN_NO_TOKEN) {
         const char *missing = l == QN_NO_TOKEN ? left : right;
@@ -286,8 +297,9 @@ quern_status qn_builder_merge(qn_vocab_builder *b, size_t rank, const char *left
         QN_FAIL(b->err, QUERN_ERROR_INVALID, "%s: merge %zu: its result \"%.*s\" is not in the vocabulary", b->what, rank,
                 shown(b->pool.len), b->pool.data);
     }
-    if (qn_token_reachable(&t->tokens[l]) && qn_token_reachable(&t->tokens[r]) && qn_token_reachable(&t->tokens[result])) {
-        (void)qn_merge_table_add(&t->merges, l, r, (uint32_t)rank, result, replace);
+    bool possible = qn_token_reachable(&t->tokens[l]) && qn_token_reachable(&t->tokens[r]) && qn_token_reachable(&t->tokens[result]);
+    if (possible && !qn_merge_table_add(&t->merges, l, r, (uint32_t)rank, result, replace)) {
+        QN_FAIL_MEMORY(b->err, "merges", t->merges.n * 2 * sizeof(qn_merge));
     }
 done:
     return status;
@@ -320,11 +332,6 @@ static int compare_chars(const void *a, const void *b)
 {
     uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
     return x < y ? -1 : x > y;
-}
-
-static bool is_one_char(const char *s, size_t n, uint32_t *cp)
-{
-    return n > 0 && n <= 4 && qn_utf8_decode(s, n, cp) == n && *cp != QN_UTF8_INVALID;
 }
 
 uint32_t qn_vocab_part_symbol(const quern_tokenizer *t, const char *s, size_t n)
@@ -385,26 +392,26 @@ done:
 
 typedef struct score_merges {
     const float *scores, *sorted; /* sorted: descending, all different */
-    size_t n_sorted, n;
-    bool count_only;
+    size_t n_sorted;
 } score_merges;
 
 static quern_status add_score_merge(qn_vocab_builder *b, void *user, uint32_t id, size_t cut)
 {
-    score_merges *m = user;
-    const quern_tokenizer *t = b->t;
+    quern_status status = QUERN_OK;
+    const score_merges *m = user;
+    quern_tokenizer *t = b->t;
     const qn_token *k = &t->tokens[id];
     const char *s = t->pool + k->begin;
-    uint32_t left = qn_vocab_part_symbol(t, s, cut),
-             right = left != QN_NO_TOKEN ? qn_vocab_part_symbol(t, s + cut, k->len - cut) : QN_NO_TOKEN;
+    uint32_t left = qn_vocab_part_symbol(t, s, cut);
+    uint32_t right = left != QN_NO_TOKEN ? qn_vocab_part_symbol(t, s + cut, k->len - cut) : QN_NO_TOKEN;
     if (right == QN_NO_TOKEN) {
         return QUERN_OK;
     }
-    m->n++;
-    if (!m->count_only) {
-        (void)qn_merge_table_add(&b->t->merges, left, right, rank_of_score(m->sorted, m->n_sorted, m->scores[id]), id, false);
+    if (!qn_merge_table_add(&t->merges, left, right, rank_of_score(m->sorted, m->n_sorted, m->scores[id]), id, false)) {
+        QN_FAIL_MEMORY(b->err, "merges", t->merges.n * 2 * sizeof(qn_merge));
     }
-    return QUERN_OK;
+done:
+    return status;
 }
 
 static size_t unique_chars(uint32_t *chars, size_t n)
@@ -428,7 +435,7 @@ quern_status qn_builder_merges_from_scores(qn_vocab_builder *b, const float *sco
     if (sorted == NULL) {
         QN_FAIL_MEMORY(b->err, "scores", n * sizeof *sorted);
     }
-    score_merges m = {.scores = scores, .sorted = sorted, .count_only = true};
+    score_merges m = {.scores = scores, .sorted = sorted};
     for (size_t i = 0; i < n; i++) {
         if (isnan(scores[i])) {
             QN_FAIL(b->err, QUERN_ERROR_INVALID, "%s: the score of token %zu is not a number", b->what, i);
@@ -443,9 +450,7 @@ quern_status qn_builder_merges_from_scores(qn_vocab_builder *b, const float *sco
     }
     QN_TRY(each_cut(b, collect_extra, &extra_cap));
     t->n_extra = t->n_extra > 0 ? (uint32_t)unique_chars(t->extra_chars, t->n_extra) : 0;
-    QN_TRY(each_cut(b, add_score_merge, &m));
-    QN_TRY(qn_merge_table_init(&t->merges, m.n, t->seed, b->err));
-    m.count_only = false;
+    QN_TRY(qn_builder_merges_begin(b));
     QN_TRY(each_cut(b, add_score_merge, &m));
 done:
     qn_free(sorted);

@@ -16,6 +16,7 @@ typedef struct qn_entry {
 typedef struct qn_added_entry {
     uint32_t id, begin, len; /* text in the pool */
     bool single_word, left_strip, right_strip, normalized, special;
+    bool in_model; /* the list of the model's own tokens and that of added tokens are one */
 } qn_added_entry;
 
 typedef struct qn_vocab_builder {
@@ -45,9 +46,9 @@ quern_status qn_builder_place(qn_vocab_builder *b);
 void qn_builder_mark_unknown(qn_vocab_builder *b, uint32_t id);
 /* Marks the byte tokens <0x00> to <0xFF> among the normal ones. */
 void qn_builder_mark_bytes(qn_vocab_builder *b);
-/* Rule number `rank` of `n`: left + right. Both and their concatenation must be tokens; a rule that makes an unreachable token is
+/* Rule number `rank`: left + right. Both and their concatenation must be tokens; a rule that makes an unreachable token is
  * left out. */
-quern_status qn_builder_merges_begin(qn_vocab_builder *b, size_t n);
+quern_status qn_builder_merges_begin(qn_vocab_builder *b);
 quern_status qn_builder_merge(qn_vocab_builder *b, size_t rank, const char *left, size_t left_len, const char *right, size_t right_len,
                               bool replace);
 /* SentencePiece: every way to cut a token into two symbols is a merge, ranked by the token's score. */

@@ -65,7 +65,8 @@ static quern_status add_tokens(qn_vocab_builder *b, const qn_vocab_spec *s)
         case GGUF_UNKNOWN:
         case GGUF_CONTROL:
         case GGUF_USER_DEFINED:
-            QN_TRY(qn_builder_add_added(b, (int64_t)i, text->data, text->len, (qn_added_entry){.special = type != GGUF_USER_DEFINED}));
+            QN_TRY(qn_builder_add_added(b, (int64_t)i, text->data, text->len,
+                                        (qn_added_entry){.special = type != GGUF_USER_DEFINED, .in_model = true}));
             break;
         case GGUF_NORMAL: QN_TRY(qn_builder_add(b, (int64_t)i, text->data, text->len, QUERN_TOKEN_NORMAL, 0)); break;
         case GGUF_UNUSED: QN_TRY(qn_builder_add(b, (int64_t)i, text->data, text->len, QUERN_TOKEN_UNUSED, 0)); break;
@@ -80,7 +81,7 @@ done:
 static quern_status add_merges(qn_vocab_builder *b, const qn_vocab_spec *s)
 {
     quern_status status = QUERN_OK;
-    QN_TRY(qn_builder_merges_begin(b, s->n_merges));
+    QN_TRY(qn_builder_merges_begin(b));
     for (size_t i = 0; i < s->n_merges; i++) {
         const qn_text_span *m = &s->merges[i];
         const char *space = m->len > 1 ? memchr(m->data + 1, ' ', m->len - 1)
@@ -106,7 +107,6 @@ static void set_normal_step(quern_tokenizer *t, qn_normal_op op, const char *fro
 
 static void set_bytes_pipeline(quern_tokenizer *t, const qn_pre *pre)
 {
-    t->byte_level = true;
     t->ignore_merges = pre->ignore_merges;
     t->decode_mode = QN_DECODE_BYTES;
     t->pre_name = pre->name;
@@ -155,6 +155,7 @@ static quern_status build(qn_vocab_builder *b, const qn_vocab_spec *s, bool spm)
 {
     quern_status status = QUERN_OK;
     quern_tokenizer *t = b->t;
+    t->byte_level = !spm;
     QN_TRY(add_tokens(b, s));
     QN_TRY(qn_builder_place(b));
     t->info.bos_id = (int32_t)s->bos_id;

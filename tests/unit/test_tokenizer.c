@@ -336,6 +336,41 @@ static void merges_make_no_control_token(void **state)
     quern_tokenizer_destroy(t);
 }
 
+/* A user-defined token of one character is how that character is spelled; a control token is not, and its character is lost. */
+static void characters_are_not_lost(void **state)
+{
+    (void)state;
+    quern_error err = {0};
+    static const qn_text_span tokens[] = {SPAN("a"), SPAN("b"), SPAN("c"), SPAN("ab")}, merges[] = {SPAN("a b")};
+    static const int32_t types[] = {4, 1, 3, 1};
+    static const float scores[] = {-1, -2, -3, -4};
+    qn_vocab_spec spec = {.what = "test",
+                          .model = "gpt2",
+                          .pre = "gpt-2",
+                          .tokens = tokens,
+                          .n_tokens = 4,
+                          .scores = scores,
+                          .types = types,
+                          .merges = merges,
+                          .n_merges = 1,
+                          .bos_id = -1,
+                          .eos_id = -1,
+                          .unk_id = -1,
+                          .pad_id = -1,
+                          .add_bos = -1,
+                          .add_eos = -1,
+                          .add_space_prefix = 0};
+    static const int32_t ids[] = {3, 3, 0}, parsed[] = {0, 1, 0, 2, 1, 0};
+    for (int k = 0; k < 2; k++) {
+        quern_tokenizer *t;
+        spec.model = k == 0 ? "gpt2" : "llama";
+        assert_ok(qn_tokenizer_create_from_spec(&t, &spec, &err));
+        qn_test_expect_ids(t, "abacba", 6, 0, ids, 3);
+        qn_test_expect_ids(t, "abacba", 6, QUERN_ENCODE_PARSE_SPECIAL, parsed, 6);
+        quern_tokenizer_destroy(t);
+    }
+}
+
 /* Added tokens that are looked for in normalized text: what was made of an untrusted character is not trusted. */
 static void trust_survives_normalizing(void **state)
 {
@@ -536,6 +571,7 @@ int main(void)
         cmocka_unit_test(trust_borders),
         cmocka_unit_test(no_injection),
         cmocka_unit_test(merges_make_no_control_token),
+        cmocka_unit_test(characters_are_not_lost),
         cmocka_unit_test(trust_survives_normalizing),
         cmocka_unit_test(decode_special_tokens),
         cmocka_unit_test(streaming),

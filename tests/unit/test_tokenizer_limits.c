@@ -122,6 +122,36 @@ static void refusals(void **state)
     }
 }
 
+/* Text that is no tokenizer.json at all, and members that come twice. */
+static void broken_files(void **state)
+{
+    (void)state;
+    static const char *const files[] = {"",
+                                        "[]",
+                                        "null",
+                                        "{",
+                                        "{}",
+                                        "{\"model\":1}",
+                                        "{\"model\":{}}",
+                                        "{\"model\":{\"vocab\":{\"a\":0}}}",
+                                        "{\"model\":{\"merges\":[]}}",
+                                        "{\"decoder\":null,\"decoder\":null,\"model\":{\"vocab\":{\"a\":0},\"merges\":[]}}",
+                                        "{\"model\":{\"vocab\":{\"a\":0},\"vocab\":{},\"merges\":[]}}",
+                                        "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[]},\"model\":{}}",
+                                        "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[]}} x",
+                                        "{\"model\":{\"vocab\":{\"a\":0,},\"merges\":[]}}",
+                                        "{\"model\":{\"vocab\":{\"a\":0 \"b\":1},\"merges\":[]}}",
+                                        "{\"model\":{\"vocab\":{\"\\ud800\":0},\"merges\":[]}}",
+                                        "{\"model\":{\"vocab\":{\"\xff\":0},\"merges\":[]}}"};
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        quern_error err = {0};
+        quern_tokenizer *t = NULL;
+        assert_int_equal(quern_tokenizer_create_from_json(&t, files[i], strlen(files[i]), NULL, 0, &err), QUERN_ERROR_INVALID);
+        assert_null(t);
+        assert_non_null(strstr(err.message, "tokenizer.json"));
+    }
+}
+
 /* What stands there and means nothing is accepted. */
 static void harmless(void **state)
 {
@@ -541,6 +571,7 @@ static void failing_allocations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(broken_files),
         cmocka_unit_test(corrupt_goldens),
         cmocka_unit_test(refusals),
         cmocka_unit_test(harmless),

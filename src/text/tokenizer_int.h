@@ -17,6 +17,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/error.h"
+#include "base/utf8.h"
 #include "quern/tokenizer.h"
 #include "text/normalize.h"
 #include "text/pretokenize.h"
@@ -147,6 +148,9 @@ static inline uint64_t qn_text_hash(uint64_t seed, const char *s, size_t n)
     h *= 0xd6e8feb86659fd93u;
     return h ^ (h >> 32);
 }
+
+/* How many bytes of a text go into a message: at most 100, whole characters. */
+static inline int qn_shown(const char *s, size_t n) { return (int)(n < 100 ? n : qn_utf8_complete_prefix(s, 100)); }
 
 static inline const char *qn_token_text(const quern_tokenizer *t, uint32_t id) { return t->pool + t->tokens[id].begin; }
 /* Reachable by merging. */

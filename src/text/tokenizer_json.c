@@ -121,7 +121,7 @@ static quern_status read_member(reading *r, qn_json_tokens *s, const member_name
            m = names->large != NULL ? find_name(key, len, names->large, N_LARGE) : N_LARGE;
     bool model = names->model != NULL && same(key, len, names->model);
     if ((k < names->n_parsed && names->values[k] != NULL) || (m < N_LARGE && r->large[m].end > 0) || (model && r->has_model)) {
-        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: \"%.*s\" is there twice", WHAT, (int)(len < 100 ? len : 100), key);
+        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: \"%.*s\" is there twice", WHAT, qn_shown(key, len), key);
     }
     QN_TRY(expect(r, s, QN_JSON_TOKEN_COLON));
     (void)qn_json_tokens_next(s);
@@ -331,7 +331,7 @@ static quern_status read_merge(reading *r, qn_json_tokens *s, size_t *rank)
     const char *space = memchr(text, ' ', len);
     if (space == NULL || memchr(space + 1, ' ', len - (size_t)(space + 1 - text)) != NULL) {
         QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: merge %zu \"%.*s\": expected two tokens and one blank between them", WHAT, *rank,
-                (int)(len < 100 ? len : 100), text);
+                qn_shown(text, len), text);
     }
     size_t left_len = (size_t)(space - text);
     QN_TRY(qn_builder_merge(&r->b, (*rank)++, text, left_len, space + 1, len - left_len - 1, true));
@@ -402,8 +402,7 @@ static quern_status read_roles(reading *r)
     if (unknown != NULL) {
         uint32_t id = qn_vocab_find_any(r->b.t, unknown, len);
         if (id == QN_NO_TOKEN) {
-            QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: unk_token \"%.*s\" is not in the vocabulary", WHAT, (int)(len < 100 ? len : 100),
-                    unknown);
+            QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: unk_token \"%.*s\" is not in the vocabulary", WHAT, qn_shown(unknown, len), unknown);
         }
         qn_builder_mark_unknown(&r->b, id);
         info->unk_id = (int32_t)id;

@@ -26,7 +26,7 @@ static quern_status index_token(quern_tokenizer *t, uint32_t id, quern_error *er
             return QUERN_OK;
         }
         return qn_error_set(err, QUERN_ERROR_INVALID, "tokens %u and %u have the same text \"%.*s\"", slot.id_plus_1 - 1, id,
-                            (int)(k->len < 100 ? k->len : 100), text);
+                            qn_shown(text, k->len), text);
     }
     t->index.slots[i] = (qn_text_slot){.hash = (uint32_t)(hash >> 32), .id_plus_1 = id + 1};
     return QUERN_OK;

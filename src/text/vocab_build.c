@@ -8,9 +8,6 @@
 #include "base/clock.h"
 #include "base/utf8.h"
 
-/* How much of a token's text goes into a message. */
-static int shown(size_t len) { return (int)(len < 100 ? len : 100); }
-
 /* ---- GPT-2's alphabet: printable Latin-1 bytes stand for themselves, the others for U+0100 and on, in order ---- */
 
 static bool is_printable_byte(unsigned b) { return (b >= 0x21 && b <= 0x7e) || (b >= 0xa1 && b <= 0xac) || (b >= 0xae && b <= 0xff); }
@@ -76,8 +73,8 @@ quern_status qn_builder_check_id(const qn_vocab_builder *b, int64_t id, const ch
 {
     quern_status status = QUERN_OK;
     if (id < 0 || id >= QN_TOKENS_MAX) {
-        QN_FAIL(b->err, QUERN_ERROR_INVALID, "%s: token \"%.*s\" has id %lld, expected 0 to %d", b->what, shown(len), text, (long long)id,
-                QN_TOKENS_MAX - 1);
+        QN_FAIL(b->err, QUERN_ERROR_INVALID, "%s: token \"%.*s\" has id %lld, expected 0 to %d", b->what, qn_shown(text, len), text,
+                (long long)id, QN_TOKENS_MAX - 1);
     }
 done:
     return status;
@@ -135,8 +132,8 @@ quern_status qn_builder_add_added(qn_vocab_builder *b, int64_t id, const char *t
     quern_status status = QUERN_OK;
     QN_TRY(qn_builder_check_id(b, id, text, len));
     if (len > QN_ADDED_BYTES_MAX) {
-        QN_FAIL(b->err, QUERN_ERROR_LIMIT, "%s: added token \"%.*s...\" is %zu bytes long, at most %d", b->what, shown(len), text, len,
-                QN_ADDED_BYTES_MAX);
+        QN_FAIL(b->err, QUERN_ERROR_LIMIT, "%s: added token \"%.*s...\" is %zu bytes long, at most %d", b->what, qn_shown(text, len), text,
+                len, QN_ADDED_BYTES_MAX);
     }
     QN_TRY(grow(b, (void **)&b->added, b->n_added, &b->added_cap, sizeof *b->added));
     like.id = (uint32_t)id;
@@ -169,8 +166,8 @@ static quern_status place_added(qn_vocab_builder *b, qn_added_entry *a)
     qn_token *k = &t->tokens[a->id];
     const char *text = b->pool.data + a->begin;
     if ((k->flags & QN_TOKEN_PRESENT) != 0 && (k->len != a->len || memcmp(b->pool.data + k->begin, text, a->len) != 0)) {
-        QN_FAIL(b->err, QUERN_ERROR_INVALID, "%s: id %u is both token \"%.*s\" and added token \"%.*s\"", b->what, a->id, shown(k->len),
-                b->pool.data + k->begin, shown(a->len), text);
+        QN_FAIL(b->err, QUERN_ERROR_INVALID, "%s: id %u is both token \"%.*s\" and added token \"%.*s\"", b->what, a->id,
+                qn_shown(b->pool.data + k->begin, k->len), b->pool.data + k->begin, qn_shown(text, a->len), text);
     }
     if ((k->flags & QN_TOKEN_ADDED) != 0) {
         a->len = 0;
@@ -208,8 +205,9 @@ quern_status qn_builder_place(qn_vocab_builder *b)
         const qn_entry *e = &b->entries[i];
         qn_token *k = &t->tokens[e->id];
         if ((k->flags & QN_TOKEN_PRESENT) != 0) {
-            QN_FAIL(b->err, QUERN_ERROR_INVALID, "%s: tokens \"%.*s\" and \"%.*s\" share id %u", b->what, shown(k->len),
-                    b->pool.data + k->begin, shown(e->len), b->pool.data + e->begin, e->id);
+            QN_FAIL(b->err, QUERN_ERROR_INVALID, "%s: tokens \"%.*s\" and \"%.*s\" share id %u", b->what,
+                    qn_shown(b->pool.data + k->begin, k->len), b->pool.data + k->begin, qn_shown(b->pool.data + e->begin, e->len),
+                    b->pool.data + e->begin, e->id);
         }
         *k = (qn_token){.begin = e->begin, .len = e->len, .kind = e->kind, .flags = (uint8_t)(e->flags | QN_TOKEN_PRESENT)};
     }
@@ -227,8 +225,8 @@ quern_status qn_builder_place(qn_vocab_builder *b)
         const qn_added_entry *a = &b->added[i];
         uint32_t other = qn_vocab_find_any(t, t->pool + a->begin, a->len);
         if (other != a->id && a->len > 0) {
-            QN_FAIL(b->err, QUERN_ERROR_INVALID, "%s: added token \"%.*s\" has id %u, but that text is token %u", b->what, shown(a->len),
-                    t->pool + a->begin, a->id, other);
+            QN_FAIL(b->err, QUERN_ERROR_INVALID, "%s: added token \"%.*s\" has id %u, but that text is token %u", b->what,
+                    qn_shown(t->pool + a->begin, a->len), t->pool + a->begin, a->id, other);
         }
     }
 done:
@@ -286,7 +284,7 @@ quern_status qn_builder_merge(qn_vocab_builder *b, size_t rank, const char *left
     if (l == QN_NO_TOKEN || r == QN_NO_TOKEN) {
         const char *missing = l == QN_NO_TOKEN ? left : right;
         QN_FAIL(b->err, QUERN_ERROR_INVALID, "%s: merge %zu: \"%.*s\" is not in the vocabulary", b->what, rank,
-                shown(l == QN_NO_TOKEN ? left_len : right_len), missing);
+                qn_shown(missing, l == QN_NO_TOKEN ? left_len : right_len), missing);
     }
     qn_buf_reset(&b->pool); /* free since the vocabulary took its content */
     if (!qn_buf_append(&b->pool, left, left_len) || !qn_buf_append(&b->pool, right, right_len)) {
@@ -295,7 +293,7 @@ quern_status qn_builder_merge(qn_vocab_builder *b, size_t rank, const char *left
     uint32_t result = qn_vocab_find_any(t, b->pool.data, b->pool.len);
     if (result == QN_NO_TOKEN) {
         QN_FAIL(b->err, QUERN_ERROR_INVALID, "%s: merge %zu: its result \"%.*s\" is not in the vocabulary", b->what, rank,
-                shown(b->pool.len), b->pool.data);
+                qn_shown(b->pool.data, b->pool.len), b->pool.data);
     }
     bool possible = qn_token_reachable(&t->tokens[l]) && qn_token_reachable(&t->tokens[r]) && qn_token_reachable(&t->tokens[result]);
     if (possible && !qn_merge_table_add(&t->merges, l, r, (uint32_t)rank, result, replace)) {

@@ -88,7 +88,7 @@ static quern_status add_merges(qn_vocab_builder *b, const qn_vocab_spec *s)
                                        : NULL; /* the alphabet has no blank, a left part is never empty */
         if (space == NULL) {
             QN_FAIL(b->err, QUERN_ERROR_INVALID, "%s: merge %zu \"%.*s\": expected two tokens and a blank between them", s->what, i,
-                    (int)(m->len < 100 ? m->len : 100), m->data);
+                    qn_shown(m->data, m->len), m->data);
         }
         size_t left = (size_t)(space - m->data);
         QN_TRY(qn_builder_merge(b, i, m->data, left, space + 1, m->len - left - 1, false));

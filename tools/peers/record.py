@@ -80,7 +80,7 @@ def quern_logits(quern, path, sequences):
     ids, out = os.path.join(SCRATCH, "ids.json"), os.path.join(SCRATCH, "logits.safetensors")
     with open(ids, "w", encoding="utf-8") as f:
         json.dump({"sequences": [prompt + greedy[:-1] for prompt, greedy in sequences]}, f)
-    subprocess.run([quern, "logits", path, "--ids", ids, "-o", out, "--kv-type", "f32", "-q"], check=True)
+    subprocess.run([quern, "logits", path, "--ids", ids, "-o", out, "--kv-type", "f32", "-q"], check=True, stdout=subprocess.DEVNULL)
     with open(out, "rb") as f:
         size = int.from_bytes(f.read(8), "little")
         header = json.loads(f.read(size))
@@ -93,18 +93,25 @@ def quern_logits(quern, path, sequences):
     return results
 
 
+def unsure(row):
+    """True if the two best logits are too close to decide anything."""
+    top = np.partition(row, -2)[-2:]
+    return bool(top[1] - top[0] < SMALL_GAP * row.std())
+
+
 def compare(ours, theirs):
-    """(tokens compared, tokens until the first difference of decision, largest rms difference over the std of the logits)."""
-    compared, worst, agree = 0, 0.0, True
-    for rows, peer_rows in zip(ours, theirs):
-        for row, peer in zip(rows, peer_rows):
-            top = np.partition(row, -2)[-2:]
+    """(tokens compared, what came out, largest rms difference over the std of the logits)."""
+    compared, worst, verdict = 0, 0.0, "same"
+    for prompt, (rows, peer_rows) in enumerate(zip(ours, theirs)):
+        for i, (row, peer) in enumerate(zip(rows, peer_rows)):
             worst = max(worst, float(np.sqrt(np.mean((row - peer) ** 2)) / row.std()))
-            if top[1] - top[0] < SMALL_GAP * row.std():
+            if unsure(row):
                 break
-            agree = agree and row.argmax() == peer.argmax()
+            if row.argmax() != peer.argmax():
+                verdict = f"same until the peer's own close call (prompt {prompt}, token {i})" if unsure(peer) else "**differ**"
+                break
             compared += 1
-    return compared, agree, worst
+    return compared, verdict, worst
 
 
 def files_of(folder):
@@ -119,15 +126,17 @@ def record(quern, source, versions):
     name = os.path.basename(source)
     folder = os.path.join(SCRATCH, "files", name)
     formats = [f"gguf:{t}" for t in GGUF_TYPES] + [f"mlx:{k}" for k in MLX_KINDS]
-    subprocess.run([quern, "quantize", os.path.join(ROOT, source), "-o", folder, "--formats", ",".join(formats), "-q"], check=True)
+    subprocess.run([quern, "quantize", os.path.join(ROOT, source), "-o", folder, "--formats", ",".join(formats), "-q"], check=True,
+                   stdout=subprocess.DEVNULL)
     prompts, files, log = prompts_of(source), [], []
     for (kind, type_name, path, size), asked in zip(files_of(folder), formats):
         peer = "llama.cpp" if kind == "gguf" else "mlx-lm"
         rows = (greedy_llama_cpp if kind == "gguf" else greedy_mlx)(path, prompts)
         greedy = [[int(row.argmax()) for row in sequence] for sequence in rows]
-        compared, agree, worst = compare(quern_logits(quern, path, list(zip(prompts, greedy))), rows)
-        files.append({"format": asked, "peer": peer, "greedy": greedy})
-        log.append(f"| {name} | {asked} | {size:,} | {peer} | {compared} of {len(prompts) * N_GREEDY} | {'same' if agree else '**differ**'} | {worst:.4f} |")
+        compared, verdict, worst = compare(quern_logits(quern, path, list(zip(prompts, greedy))), rows)
+        files.append({"format": asked, "peer": peer, "greedy": greedy,
+                      "unsure": [[i for i, row in enumerate(sequence) if unsure(row)] for sequence in rows]})
+        log.append(f"| {name} | {asked} | {size:,} | {peer} | {compared} of {len(prompts) * N_GREEDY} | {verdict} | {worst:.4f} |")
         print(log[-1], flush=True)
     os.makedirs(RECORDS, exist_ok=True)
     with open(os.path.join(RECORDS, name + ".json"), "w", encoding="utf-8") as f:
@@ -150,7 +159,9 @@ Written by `make peers` ({datetime.date.today().isoformat()}, {platform.machine(
 
 Quern quantizes each checkpoint; llama.cpp loads every GGUF, mlx-lm every MLX folder, and continues the checkpoint's reference prompts by {N_GREEDY} tokens,
 always the most likely one. The ids are kept in `tests/data/peers`, and `make test` compares Quern with them: the same tokens up to the first position
-where Quern's two best logits are closer than {SMALL_GAP} standard deviations of the logits (there the engines' different rounding of activations decides).
+where Quern's two best logits are closer than {SMALL_GAP} standard deviations of the logits (there the engines' different rounding of activations decides:
+llama.cpp and Quern round them to 8 bits in different blocks, mlx-lm not at all). A token that differs where the peer's own two best were as close ends
+the comparison too, and is named below.
 
 *decided*: tokens before that position, of all recorded. *rms*: the largest root mean square difference of a logit row, in standard deviations of the row.
 

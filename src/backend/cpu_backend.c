@@ -113,14 +113,19 @@ void qn_cpu_decode_row(const qn_matrix *w, size_t row, float *out)
 }
 
 /* y = W x for rows [r0, r1) and tokens [t0, t1) with W decoded to float32 first. */
-static void multiply_decoded(qn_cpu *c, qn_lane *lane, const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, size_t y_stride)
+static void multiply_decoded(qn_cpu *c, qn_lane *lane, const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1,
+                             float *y, size_t y_stride)
 {
     for (size_t r = r0; r < r1; r += DECODED_ROWS) {
         size_t n = r1 - r < DECODED_ROWS ? r1 - r : DECODED_ROWS;
         for (size_t i = 0; i < n; i++) {
             qn_cpu_decode_row(w, r + i, lane->decoded + i * w->n_cols);
         }
-        qn_matrix tile = {.dtype = QN_DTYPE_F32, .data = (const uint8_t *)lane->decoded, .row_bytes = w->n_cols * sizeof(float), .n_rows = n, .n_cols = w->n_cols};
+        qn_matrix tile = {.dtype = QN_DTYPE_F32,
+                          .data = (const uint8_t *)lane->decoded,
+                          .row_bytes = w->n_cols * sizeof(float),
+                          .n_rows = n,
+                          .n_cols = w->n_cols};
         qn_matmul(c->isa, &tile, 0, n, a, t0, t1, y + r, y_stride, lane->scratch);
     }
 }

@@ -108,7 +108,8 @@ done:
 }
 
 /* MLX: packed words with scales and biases beside them. */
-static quern_status bind_affine(quern_model *m, const place *p, const qn_tensor *t, uint64_t stack, uint64_t rows, uint64_t cols, qn_matrix *out, quern_error *err)
+static quern_status bind_affine(quern_model *m, const place *p, const qn_tensor *t, uint64_t stack, uint64_t rows, uint64_t cols,
+                                qn_matrix *out, quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_affine a = qn_config_affine_for(&m->config, p->hf);

@@ -75,7 +75,8 @@ static quern_status check_expressible(qn_job *job, qn_output *o, quern_error *er
     for (uint32_t i = 0; i < c->n_layers; i++) {
         if (c->layers[i].window != 0 && c->layers[i].window < c->n_ctx_train) {
             QN_TRY(qn_job_warn(job, o, err,
-                               "the sliding window of %" PRIu32 " tokens cannot be said in GGUF for this architecture: readers attend to all tokens, so results "
+                               "the sliding window of %" PRIu32
+                               " tokens cannot be said in GGUF for this architecture: readers attend to all tokens, so results "
                                "differ from the source beyond %" PRIu32 " tokens",
                                c->layers[i].window, c->layers[i].window));
             break;

@@ -127,13 +127,16 @@ static quern_status check_part(const sorter *o, const qn_tensor *t, bool vector,
     bool fits = vector ? t->n_dims == 1 && t->shape[0] == cols : t->n_dims == 2 && t->shape[0] == rows && t->shape[1] == cols;
     const char *path = qn_safetensors_file_path(o->source->weights, t->file_index);
     if (!fits && vector) {
-        return qn_error_set(o->err, QUERN_ERROR_INVALID, "%s: tensor %s has %" PRIu32 " dimensions and %" PRIu64 " elements, expected the shape (%" PRIu64 ") from config.json",
+        return qn_error_set(o->err, QUERN_ERROR_INVALID,
+                            "%s: tensor %s has %" PRIu32 " dimensions and %" PRIu64 " elements, expected the shape (%" PRIu64
+                            ") from config.json",
                             path, t->name, t->n_dims, t->n_elements, cols);
     }
     if (!fits) {
         return qn_error_set(o->err, QUERN_ERROR_INVALID,
-                            "%s: tensor %s has %" PRIu32 " dimensions and shape (%" PRIu64 ", %" PRIu64 "), expected (%" PRIu64 ", %" PRIu64 ") from config.json", path,
-                            t->name, t->n_dims, t->n_dims > 0 ? t->shape[0] : 0, t->n_dims > 1 ? t->shape[1] : 0, rows, cols);
+                            "%s: tensor %s has %" PRIu32 " dimensions and shape (%" PRIu64 ", %" PRIu64 "), expected (%" PRIu64 ", %" PRIu64
+                            ") from config.json",
+                            path, t->name, t->n_dims, t->n_dims > 0 ? t->shape[0] : 0, t->n_dims > 1 ? t->shape[1] : 0, rows, cols);
     }
     if (t->dtype != QN_DTYPE_F32 && t->dtype != QN_DTYPE_F16 && t->dtype != QN_DTYPE_BF16) {
         return qn_error_set(o->err, QUERN_ERROR_UNSUPPORTED, "%s: tensor %s has type %s, expected F32, F16 or BF16", path, t->name,

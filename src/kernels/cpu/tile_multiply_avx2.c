@@ -52,7 +52,8 @@ TILE_INLINE void add_four(const qn_tile_args *a, size_t k, const bool split, con
     }
 }
 
-/* Sums of 2, 4 or 8 steps from zero. Written out: in a loop over k compilers move every sum between two registers each time round. */
+/* Sums of 2, 4 or 8 steps from zero. Written out: in a loop over k compilers move every sum between two registers each time round.
+ * (The build tells GCC to leave the order of these additions alone: compile_flags.cmake.) */
 TILE_INLINE void sum_steps(const qn_tile_args *a, size_t k, const size_t steps, const bool split, const size_t n_tokens, short_sums *s)
 {
     for (size_t t = 0; t < n_tokens; t++) {

@@ -1,0 +1,193 @@
+/* quantize_run.h - running the quantizer over golden checkpoints into scratch folders, and reading the results; for the tests of src/quantize. */
+#ifndef QN_TEST_QUANTIZE_RUN_H
+#define QN_TEST_QUANTIZE_RUN_H
+
+#include <math.h>
+#include <sys/stat.h>
+
+#include "qn_test.h"
+#include "test_files.h"
+
+#include "base/alloc.h"
+#include "base/sha256.h"
+#include "formats/gguf_read.h"
+#include "formats/safetensors_read.h"
+#include "model/config.h"
+#include "quant/codec.h"
+#include "quantize/job.h"
+#include "quern/quern.h"
+
+static inline bool have_model(const char *model)
+{
+    char name[128];
+    (void)snprintf(name, sizeof name, "hf/%s/config.json", model);
+    if (qn_test_golden(name) == NULL) {
+        print_message("SKIP: %s: reference file is absent\n", name);
+        return false;
+    }
+    return true;
+}
+
+/* The folder of a reference checkpoint. */
+static inline const char *model_dir(const char *model)
+{
+    static char paths[4][1024];
+    static unsigned next;
+    char *path = paths[next++ % 4];
+    char name[128];
+    (void)snprintf(name, sizeof name, "hf/%s/config.json", model);
+    const char *file = qn_test_golden(name);
+    assert_non_null(file);
+    (void)snprintf(path, sizeof paths[0], "%.*s", (int)(strlen(file) - strlen("/config.json")), file);
+    return path;
+}
+
+typedef struct run {
+    quern_quantize_options opt;
+    quern_status status;
+    quern_error err;
+    qn_json *manifest;
+} run;
+
+static inline void run_quantize(run *r, uint64_t shard_bytes)
+{
+    char *text = NULL;
+    size_t len = 0;
+    quern_error err = {0};
+    r->err = (quern_error){0};
+    r->manifest = NULL;
+    r->status = shard_bytes == 0 ? quern_quantize(&r->opt, &text, &len, &r->err) : qn_quantize_run(&r->opt, shard_bytes, &text, &len, &r->err);
+    if (r->status == QUERN_OK) {
+        assert_int_equal(strlen(text), len);
+        assert_ok(qn_json_parse(&r->manifest, text, len, QN_JSON_REJECT_DUPLICATES, "manifest", &err));
+    } else {
+        assert_null(text);
+        assert_true(strlen(r->err.message) > 0);
+        assert_int_equal(r->err.status, r->status);
+    }
+    quern_free(text);
+}
+
+static inline run quantize(const char *source, const char *dir, const char *formats)
+{
+    run r = {.opt = {.source = source, .output_dir = dir, .name = "tiny", .formats = formats, .n_threads = 2}};
+    run_quantize(&r, 0);
+    if (r.status != QUERN_OK) {
+        print_error("%s\n", r.err.message);
+    }
+    assert_int_equal(r.status, QUERN_OK);
+    return r;
+}
+
+/* Removes output trees, which are two folders deep. */
+static inline void remove_tree(const char *path)
+{
+    DIR *d = opendir(path);
+    if (d != NULL) {
+        for (struct dirent *e = readdir(d); e != NULL; e = readdir(d)) {
+            if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0) {
+                char *child = qn_path_join(path, e->d_name);
+                remove_tree(child);
+                qn_free(child);
+            }
+        }
+        (void)closedir(d);
+        (void)rmdir(path);
+    } else {
+        (void)unlink(path);
+    }
+}
+
+static inline char *new_dir(void) { return scratch_create(); }
+
+static inline void drop_dir(char *dir)
+{
+    remove_tree(dir);
+    free(dir);
+}
+
+/* Files anywhere below a folder. */
+static inline size_t count_files(const char *path)
+{
+    size_t n = 0;
+    DIR *d = opendir(path);
+    if (d == NULL) {
+        return 0;
+    }
+    for (struct dirent *e = readdir(d); e != NULL; e = readdir(d)) {
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0) {
+            char *child = qn_path_join(path, e->d_name);
+            n += qn_path_is_directory(child) ? count_files(child) : 1;
+            qn_free(child);
+        }
+    }
+    (void)closedir(d);
+    return n;
+}
+
+static inline qn_gguf *open_gguf(const char *dir, const char *type)
+{
+    quern_error err = {0};
+    qn_gguf *g;
+    char name[128];
+    (void)snprintf(name, sizeof name, "gguf/tiny-%s.gguf", type);
+    assert_ok(qn_gguf_open(&g, scratch_path(dir, name), false, &err));
+    return g;
+}
+
+static inline float *decode(const qn_tensor *t)
+{
+    float *v = malloc((size_t)t->n_elements * sizeof *v);
+    assert_non_null(v);
+    assert_true(qn_decode_supported(t->dtype));
+    qn_decode_row(t->dtype, t->data, v, (size_t)t->n_elements);
+    return v;
+}
+
+static inline const qn_json *find_output(const qn_json *manifest, const char *type)
+{
+    const qn_json *outputs = qn_json_get(manifest, "outputs");
+    for (size_t i = 0; i < qn_json_length(outputs); i++) {
+        if (strcmp(qn_json_string(qn_json_get(qn_json_at(outputs, i), "type"), NULL), type) == 0) {
+            return qn_json_at(outputs, i);
+        }
+    }
+    return NULL;
+}
+
+static inline void compare_hashes(const qn_json *a, const qn_json *b)
+{
+    const qn_json *x = qn_json_get(a, "outputs");
+    const qn_json *y = qn_json_get(b, "outputs");
+    assert_int_equal(qn_json_length(x), qn_json_length(y));
+    for (size_t i = 0; i < qn_json_length(x); i++) {
+        qn_buf s;
+        qn_buf t;
+        qn_buf_init(&s, (size_t)1 << 24);
+        qn_buf_init(&t, (size_t)1 << 24);
+        assert_true(qn_json_write(qn_json_at(x, i), 1, &s) && qn_json_write(qn_json_at(y, i), 1, &t));
+        assert_string_equal(qn_buf_text(&s), qn_buf_text(&t));
+        qn_buf_deinit(&s);
+        qn_buf_deinit(&t);
+    }
+}
+
+static inline void check_file_entries(const qn_json *files, const char *dir)
+{
+    assert_true(qn_json_length(files) > 0);
+    for (size_t i = 0; i < qn_json_length(files); i++) {
+        quern_error err = {0};
+        const qn_json *f = qn_json_at(files, i);
+        char hex[65];
+        int64_t bytes;
+        struct stat st;
+        const char *path = scratch_path(dir, qn_json_string(qn_json_get(f, "path"), NULL));
+        assert_ok(qn_sha256_file(path, hex, &err));
+        assert_string_equal(hex, qn_json_string(qn_json_get(f, "sha256"), NULL));
+        assert_true(qn_json_int(qn_json_get(f, "bytes"), &bytes));
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(st.st_size, bytes);
+    }
+}
+
+#endif

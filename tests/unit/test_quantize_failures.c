@@ -1,0 +1,331 @@
+/* test_quantize_failures.c - sources that cannot be converted, places that cannot be written, interruption: the reason is named and nothing is
+ * left behind. */
+#include "quantize_run.h"
+
+static bool warns(const qn_json *output, const char *word)
+{
+    const qn_json *warnings = qn_json_get(output, "warnings");
+    for (size_t i = 0; i < qn_json_length(warnings); i++) {
+        if (strstr(qn_json_string(qn_json_at(warnings, i), NULL), word) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- what cannot be done ---- */
+
+/* A copy of a checkpoint's folder that a test may spoil. */
+static void copy_model(const char *model, const char *dir)
+{
+    const char *source = model_dir(model);
+    DIR *d = opendir(source);
+    assert_non_null(d);
+    for (struct dirent *e = readdir(d); e != NULL; e = readdir(d)) {
+        if (e->d_name[0] != '.' && strncmp(e->d_name, "golden", 6) != 0) {
+            quern_error err = {0};
+            char *data;
+            size_t size;
+            assert_ok(qn_file_read(&data, &size, scratch_path(source, e->d_name), (size_t)64 << 20, &err));
+            FILE *f = fopen(scratch_path(dir, e->d_name), "wb");
+            assert_non_null(f);
+            assert_int_equal(fwrite(data, 1, size, f), size);
+            (void)fclose(f);
+            qn_free(data);
+        }
+    }
+    (void)closedir(d);
+}
+
+static void replace_in_file(const char *path, const char *from, const char *to)
+{
+    quern_error err = {0};
+    char *data;
+    size_t size;
+    assert_ok(qn_file_read(&data, &size, path, (size_t)64 << 20, &err));
+    char *at = memmem(data, size, from, strlen(from));
+    assert_non_null(at);
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    (void)fwrite(data, 1, (size_t)(at - data), f);
+    (void)fwrite(to, 1, strlen(to), f);
+    size_t rest = (size_t)(at - data) + strlen(from);
+    (void)fwrite(data + rest, 1, size - rest, f);
+    (void)fclose(f);
+    qn_free(data);
+}
+
+/* Overwrites bytes of a tensor in a model.safetensors. */
+static void poke_tensor(const char *dir, const char *name, size_t offset, const void *bytes, size_t n)
+{
+    quern_error err = {0};
+    qn_safetensors *s;
+    assert_ok(qn_safetensors_open_dir(&s, dir, false, &err));
+    const qn_tensor *t = qn_safetensors_find(s, name);
+    assert_non_null(t);
+    long at = (long)(t->file_offset + offset);
+    qn_safetensors_close(s);
+    FILE *f = fopen(scratch_path(dir, "model.safetensors"), "r+b");
+    assert_non_null(f);
+    assert_int_equal(fseek(f, at, SEEK_SET), 0);
+    assert_int_equal(fwrite(bytes, 1, n, f), n);
+    (void)fclose(f);
+}
+
+/* Runs into a new folder and asserts the status, a word of the message, and that no file is left. */
+static void expect_failure(const char *source, const char *formats, quern_status status, const char *word)
+{
+    char *dir = new_dir();
+    run r = {.opt = {.source = source, .output_dir = dir, .formats = formats, .n_threads = 2}};
+    run_quantize(&r, 0);
+    if (r.status != status || strstr(r.err.message, word) == NULL) {
+        fail_msg("%s: status %s, message '%s'; expected %s with '%s'", formats, quern_status_name(r.status), r.err.message, quern_status_name(status), word);
+    }
+    assert_int_equal(count_files(dir), 0);
+    drop_dir(dir);
+}
+
+static void bad_weights_are_named_and_leave_nothing(void **state)
+{
+    (void)state;
+    if (!have_model("qwen3")) {
+        skip();
+    }
+    const char *formats = "gguf:Q4_K_M,mlx:4bit,gguf:F32";
+    char *source = new_dir();
+    const uint16_t nan = 0x7fc0;
+    const uint16_t infinity = 0xff80;
+    copy_model("qwen3", source);
+    poke_tensor(source, "model.layers.1.mlp.down_proj.weight", 2 * (5 * 256 + 17), &nan, 2);
+    expect_failure(source, formats, QUERN_ERROR_INVALID, "model.layers.1.mlp.down_proj.weight");
+    expect_failure(source, formats, QUERN_ERROR_INVALID, "row 5, column 17");
+    copy_model("qwen3", source);
+    poke_tensor(source, "model.norm.weight", 2 * 255, &infinity, 2);
+    expect_failure(source, formats, QUERN_ERROR_INVALID, "model.norm.weight");
+    assert_int_equal(truncate(scratch_path(source, "model.safetensors"), 300000), 0);
+    expect_failure(source, formats, QUERN_ERROR_INVALID, "model.safetensors");
+    copy_model("qwen3", source);
+    replace_in_file(scratch_path(source, "model.safetensors"), "model.layers.1.mlp.up_proj.weight", "model.layers.1.mlp.xx_proj.weight");
+    expect_failure(source, formats, QUERN_ERROR_INVALID, "model.layers.1.mlp.up_proj.weight");
+    copy_model("qwen3", source);
+    replace_in_file(scratch_path(source, "config.json"), "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1");
+    expect_failure(source, formats, QUERN_ERROR_UNSUPPORTED, "model.layers.1."); /* a layer that would be dropped */
+    copy_model("qwen3", source);
+    replace_in_file(scratch_path(source, "config.json"), "\"intermediate_size\": 256", "\"intermediate_size\": 512");
+    expect_failure(source, formats, QUERN_ERROR_INVALID, "expected (512, 256)");
+    copy_model("qwen3", source);
+    (void)unlink(scratch_path(source, "tokenizer.json"));
+    expect_failure(source, formats, QUERN_ERROR_NOT_FOUND, "tokenizer.json");
+    drop_dir(source);
+    expect_failure("/nonexistent/checkpoint", formats, QUERN_ERROR_NOT_FOUND, "/nonexistent/checkpoint");
+}
+
+static void what_gguf_cannot_say_is_refused_or_said(void **state)
+{
+    (void)state;
+    if (have_model("qwen3_moe_nonorm_sparse")) {
+        expect_failure(model_dir("qwen3_moe_nonorm_sparse"), "gguf:Q8_0", QUERN_ERROR_UNSUPPORTED, "norm_topk_prob");
+    }
+    if (have_model("gpt_oss")) {
+        expect_failure(model_dir("gpt_oss"), "gguf:Q8_0", QUERN_ERROR_UNSUPPORTED, "gpt_oss");
+    }
+    if (have_model("qwen3_fp8")) {
+        expect_failure(model_dir("qwen3_fp8"), "gguf:Q8_0", QUERN_ERROR_UNSUPPORTED, "fp8");
+    }
+    char *source = new_dir();
+    char *dir = new_dir();
+    if (have_model("smollm3")) {
+        copy_model("smollm3", source);
+        replace_in_file(scratch_path(source, "config.json"), "\"no_rope_layer_interval\": 4", "\"no_rope_layer_interval\": 2");
+        replace_in_file(scratch_path(source, "config.json"), "\"no_rope_layers\"", "\"unknown\"");
+        expect_failure(source, "gguf:Q8_0", QUERN_ERROR_UNSUPPORTED, "rope");
+    }
+    if (have_model("mistral_headdim")) {
+        copy_model("mistral_headdim", source);
+        replace_in_file(scratch_path(source, "config.json"), "\"sliding_window\": null", "\"sliding_window\": 4096");
+        run r = quantize(source, dir, "gguf:Q8_0,mlx:8bit");
+        assert_true(warns(find_output(r.manifest, "Q8_0"), "sliding window of 4096"));
+        assert_false(warns(find_output(r.manifest, "8bit-g64"), "sliding window"));
+        qn_json_free(r.manifest);
+    }
+    if (have_model("qwen3_yarn")) {
+        copy_model("qwen3_yarn", source);
+        run r = quantize(source, dir, "gguf:Q8_0");
+        assert_false(warns(find_output(r.manifest, "Q8_0"), "truncate"));
+        qn_json_free(r.manifest);
+        replace_in_file(scratch_path(source, "config.json"), "\"factor\"", "\"truncate\": false, \"factor\"");
+        r = quantize(source, dir, "gguf:Q8_0");
+        assert_true(warns(find_output(r.manifest, "Q8_0"), "truncate"));
+        qn_json_free(r.manifest);
+    }
+    drop_dir(source);
+    drop_dir(dir);
+}
+
+static void values_beyond_float16_are_clipped_and_said(void **state)
+{
+    (void)state;
+    if (!have_model("qwen3")) {
+        skip();
+    }
+    char *source = new_dir();
+    char *dir = new_dir();
+    const uint16_t large = 0x4800; /* 131072 */
+    copy_model("qwen3", source);
+    poke_tensor(source, "model.layers.0.mlp.gate_proj.weight", 40, &large, 2);
+    run r = quantize(source, dir, "gguf:F16,gguf:BF16");
+    assert_true(warns(find_output(r.manifest, "F16"), "blk.0.ffn_gate.weight"));
+    assert_false(warns(find_output(r.manifest, "BF16"), "blk.0.ffn_gate.weight"));
+    qn_gguf *g = open_gguf(dir, "F16");
+    float *v = decode(qn_gguf_find_tensor(g, "blk.0.ffn_gate.weight"));
+    assert_true(v[20] == 65504.0f);
+    free(v);
+    qn_gguf_close(g);
+    qn_json_free(r.manifest);
+    drop_dir(source);
+    drop_dir(dir);
+}
+
+/* ---- interruption, full and forbidden places ---- */
+
+static bool stop_after(void *user, const quern_quantize_progress *p)
+{
+    size_t *left = user;
+    assert_true(p->tensors_done <= p->tensors_total && p->bytes_done <= p->bytes_total && p->tensor != NULL);
+    return (*left)-- > 1;
+}
+
+static void interruption_leaves_nothing(void **state)
+{
+    (void)state;
+    if (!have_model("qwen3")) {
+        skip();
+    }
+    static const size_t stops[] = {1, 7, 24};
+    for (size_t i = 0; i < 3; i++) {
+        size_t left = stops[i];
+        char *dir = new_dir();
+        run r = {.opt = {.source = model_dir("qwen3"), .output_dir = dir, .formats = "gguf:Q4_K_M,mlx:4bit", .n_threads = 2, .on_progress = stop_after,
+                         .user = &left}};
+        run_quantize(&r, 0);
+        assert_int_equal(r.status, QUERN_ERROR_CANCELLED);
+        assert_int_equal(left, 0);
+        assert_int_equal(count_files(dir), 0);
+        drop_dir(dir);
+    }
+}
+
+static void existing_outputs_survive_failure_and_are_replaced_by_success(void **state)
+{
+    (void)state;
+    if (!have_model("qwen3")) {
+        skip();
+    }
+    char *dir = new_dir();
+    run r = quantize(model_dir("qwen3"), dir, "gguf:Q8_0,mlx:4bit");
+    size_t n_files = count_files(dir);
+    size_t left = 5;
+    run stopped = {.opt = r.opt};
+    stopped.opt.on_progress = stop_after;
+    stopped.opt.user = &left;
+    run_quantize(&stopped, 0);
+    assert_int_equal(stopped.status, QUERN_ERROR_CANCELLED);
+    assert_int_equal(count_files(dir), n_files);
+    for (size_t i = 0; i < 2; i++) {
+        check_file_entries(qn_json_get(qn_json_at(qn_json_get(r.manifest, "outputs"), i), "files"), dir);
+    }
+    run again = quantize(model_dir("qwen3"), dir, "gguf:Q8_0,mlx:4bit");
+    assert_int_equal(count_files(dir), n_files);
+    compare_hashes(r.manifest, again.manifest);
+    qn_json_free(r.manifest);
+    qn_json_free(again.manifest);
+    drop_dir(dir);
+}
+
+static void places_that_cannot_be_written(void **state)
+{
+    (void)state;
+    if (!have_model("qwen3")) {
+        skip();
+    }
+    char *dir = new_dir();
+    FILE *f = fopen(scratch_path(dir, "file"), "w");
+    assert_non_null(f);
+    (void)fclose(f);
+    run r = {.opt = {.source = model_dir("qwen3"), .output_dir = scratch_path(dir, "file/below"), .formats = "gguf:Q8_0"}};
+    run_quantize(&r, 0);
+    assert_true(r.status == QUERN_ERROR_IO || r.status == QUERN_ERROR_NOT_FOUND);
+    assert_int_equal(scratch_count(dir), 1);
+    if (geteuid() == 0) {
+        print_message("SKIP: read_only_folder: root may write everywhere\n");
+    } else {
+        char *locked = strdup(scratch_path(dir, "locked"));
+        assert_int_equal(mkdir(locked, 0555), 0);
+        r.opt.output_dir = locked;
+        run_quantize(&r, 0);
+        assert_int_equal(r.status, QUERN_ERROR_IO);
+        free(locked);
+    }
+    r.opt.output_dir = dir;
+    r.opt.memory_bytes = 1000000;
+    run_quantize(&r, 0);
+    assert_int_equal(r.status, QUERN_ERROR_LIMIT);
+    assert_non_null(strstr(r.err.message, "MiB"));
+    r.opt.memory_bytes = 0;
+    r.opt.name = "a/b";
+    run_quantize(&r, 0);
+    assert_int_equal(r.status, QUERN_ERROR_USAGE);
+    drop_dir(dir);
+}
+
+/* Every allocation that can fail does so once (the first ones all, later ones in growing steps): a clear error, nothing left behind. */
+static void failing_allocations(void **state)
+{
+    (void)state;
+    if (!have_model("llama3_rope")) {
+        skip();
+    }
+    char *dir = new_dir();
+    run r = {.opt = {.source = model_dir("llama3_rope"), .output_dir = dir, .formats = "gguf:Q4_K_M,mlx:4bit-g32", .name = "tiny", .n_threads = 2}};
+    qn_alloc_fail_at(0);
+    run_quantize(&r, 0);
+    uint64_t total = qn_alloc_count();
+    assert_int_equal(r.status, QUERN_OK);
+    qn_json_free(r.manifest);
+    remove_tree(dir);
+    assert_int_equal(mkdir(dir, 0777), 0);
+    assert_true(total > 100);
+    for (uint64_t n = 1; n < total; n += 1 + n / 40) {
+        char *text = NULL;
+        size_t len;
+        quern_error err = {0};
+        qn_alloc_fail_at(n);
+        quern_status status = quern_quantize(&r.opt, &text, &len, &err);
+        qn_alloc_fail_at(0);
+        if (status == QUERN_OK) { /* an allocation that is not needed, such as JSON's cache */
+            quern_free(text);
+            remove_tree(dir);
+            assert_int_equal(mkdir(dir, 0777), 0);
+            continue;
+        }
+        if (status != QUERN_ERROR_MEMORY) {
+            fail_msg("allocation %llu: %s: %s", (unsigned long long)n, quern_status_name(status), err.message);
+        }
+        assert_null(text);
+    }
+    drop_dir(dir);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bad_weights_are_named_and_leave_nothing),
+        cmocka_unit_test(what_gguf_cannot_say_is_refused_or_said),
+        cmocka_unit_test(values_beyond_float16_are_clipped_and_said),
+        cmocka_unit_test(interruption_leaves_nothing),
+        cmocka_unit_test(existing_outputs_survive_failure_and_are_replaced_by_success),
+        cmocka_unit_test(places_that_cannot_be_written),
+        cmocka_unit_test(failing_allocations),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -5,6 +5,7 @@
 #include "qn_test.h"
 #include "tensor_file.h"
 
+#include "base/buf.h"
 #include "base/cpu.h"
 #include "base/half.h"
 #include "quant/codec.h"
@@ -348,6 +349,79 @@ static void affine_encoder_reproduces_mlx(void **state)
     tensor_file_close(&inputs);
 }
 
+/* ---- the table in docs/formats.md ---- */
+
+static const char *const row_titles[N_ROWS] = {"normal", "heavy tails", NULL, "one huge value", "constant blocks", NULL, "alternating", "positive"};
+
+static void append_errors(qn_buf *table, const char *title, const float *x, const float *reference, qn_dtype t, const float *importance)
+{
+    assert_true(qn_buf_printf(table, "| %s |", title));
+    for (size_t r = 0; r < N_ROWS; r++) {
+        if (row_titles[r] != NULL) {
+            float y[N_COLUMNS];
+            const float *row = x + r * N_COLUMNS;
+            round_trip(t, row, y, N_COLUMNS, importance);
+            assert_true(qn_buf_printf(table, " %.3g (%.3g) |", relative_error(row, y, importance, N_COLUMNS),
+                                      relative_error(row, reference + r * N_COLUMNS, importance, N_COLUMNS)));
+        }
+    }
+    assert_true(qn_buf_append_str(table, "\n"));
+}
+
+static void append_table(qn_buf *table, const tensor_file *f, bool importance)
+{
+    const float *x = tensor_file_find(f, "input", NULL);
+    assert_true(qn_buf_append_str(table, importance ? "\nWith an importance per column, errors weighted by it:\n\n| type |" : "\n| type |"));
+    for (size_t r = 0; r < N_ROWS; r++) {
+        assert_true(row_titles[r] == NULL || qn_buf_printf(table, " %s |", row_titles[r]));
+    }
+    assert_true(qn_buf_append_str(table, "\n|---|---|---|---|---|---|---|\n"));
+    for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
+        if (cases[k].importance == importance) {
+            char key[64];
+            (void)snprintf(key, sizeof key, "%s.dequant", cases[k].name);
+            append_errors(table, qn_dtype_get(cases[k].t)->name, x, tensor_file_find(f, key, NULL), cases[k].t,
+                          importance ? tensor_file_find(f, "imatrix", NULL) : NULL);
+        }
+    }
+}
+
+static void table_in_the_docs_is_current(void **state)
+{
+    (void)state;
+    static const char begin[] = "<!-- errors begin -->\n";
+    static const char end[] = "<!-- errors end -->";
+    quern_error err = {0};
+    tensor_file f = {0};
+    char *page;
+    size_t len;
+    qn_buf table;
+    if (!tensor_file_open(&f, "rows/rows.safetensors")) {
+        skip();
+    }
+    qn_buf_init(&table, (size_t)1 << 20);
+    append_table(&table, &f, false);
+    append_table(&table, &f, true);
+    assert_true(qn_buf_append_str(&table, "\n"));
+    const char *path = QUERN_SOURCE_DIR "/docs/formats.md";
+    assert_ok(qn_file_read(&page, &len, path, (size_t)1 << 20, &err));
+    char *from = strstr(page, begin);
+    char *to = strstr(page, end);
+    assert_true(from != NULL && to != NULL && from < to);
+    from += strlen(begin);
+    if (getenv("QUERN_UPDATE_DOCS") != NULL) {
+        FILE *out = fopen(path, "wb");
+        assert_non_null(out);
+        (void)fprintf(out, "%.*s%s%s", (int)(from - page), page, qn_buf_text(&table), to);
+        assert_int_equal(fclose(out), 0);
+    } else if ((size_t)(to - from) != table.len || memcmp(from, qn_buf_text(&table), table.len) != 0) {
+        fail_msg("docs/formats.md is out of date: run QUERN_UPDATE_DOCS=1 build/test_encode. Now:\n%s", qn_buf_text(&table));
+    }
+    qn_free(page);
+    qn_buf_deinit(&table);
+    tensor_file_close(&f);
+}
+
 static double affine_error(qn_affine a, qn_dtype sb, bool fitted, const float *x, const float *importance)
 {
     affine_row row;
@@ -397,6 +471,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(errors_at_or_below_reference),
+        cmocka_unit_test(table_in_the_docs_is_current),
         cmocka_unit_test(nothing_becomes_nan_or_infinite),
         cmocka_unit_test(errors_stay_within_the_width_of_the_type),
         cmocka_unit_test(every_instruction_set_gives_equal_bytes),

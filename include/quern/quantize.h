@@ -13,12 +13,13 @@ extern "C" {
 #endif
 
 typedef struct quern_quantize_progress {
-    const char *tensor;           /* the tensor just finished */
+    const char *tensor;           /* the tensor being converted, or just finished; as the first output names it */
     size_t tensors_done, tensors_total;
     uint64_t bytes_done, bytes_total; /* of the source */
     double seconds;               /* since the start */
 } quern_quantize_progress;
-/* Return false to interrupt; outputs so far are then removed. */
+/* Called on the calling thread after every tensor, and several times a second within large ones. Return false to interrupt; outputs so
+ * far are then removed. */
 typedef bool (*quern_quantize_callback)(void *user, const quern_quantize_progress *p);
 
 typedef struct quern_quantize_options {

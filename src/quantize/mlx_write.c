@@ -6,9 +6,11 @@
  */
 #include "quantize/mlx_write.h"
 
+#include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/json.h"
 
@@ -360,4 +362,42 @@ quern_status qn_mlx_begin(qn_job *job, qn_output *o, quern_error *err)
 done:
     qn_buf_deinit(&text);
     return status;
+}
+
+static bool is_weight_file(const char *name)
+{
+    static const char begin[] = "model";
+    static const char end[] = ".safetensors";
+    size_t n = strlen(name);
+    bool weights = n > sizeof end - 1 && strncmp(name, begin, sizeof begin - 1) == 0 && strcmp(name + n - (sizeof end - 1), end) == 0;
+    return weights || strcmp(name, "model.safetensors.index.json") == 0;
+}
+
+static bool is_ours(const qn_output *o, const char *name)
+{
+    for (size_t i = 0; i < o->n_files; i++) {
+        if (strcmp(qn_path_base(o->files[i].path), name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void qn_mlx_remove_stale(const qn_job *job, const qn_output *o)
+{
+    char *folder = qn_path_join(job->output_dir, o->relative);
+    DIR *d = folder != NULL ? opendir(folder) : NULL;
+    for (struct dirent *e = d != NULL ? readdir(d) : NULL; e != NULL; e = readdir(d)) {
+        if (is_weight_file(e->d_name) && !is_ours(o, e->d_name)) {
+            char *path = qn_path_join(folder, e->d_name);
+            if (path != NULL) {
+                (void)unlink(path);
+            }
+            qn_free(path);
+        }
+    }
+    if (d != NULL) {
+        (void)closedir(d);
+    }
+    qn_free(folder);
 }

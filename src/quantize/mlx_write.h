@@ -9,5 +9,7 @@
 quern_status qn_mlx_plan(qn_job *job, qn_output *o, quern_error *err);
 /* Creates the weight files, and writes config.json, the index and the tokenizer files (under temporary names). */
 quern_status qn_mlx_begin(qn_job *job, qn_output *o, quern_error *err);
+/* After commit: removes weight files of an earlier run from the folder, which readers would load beside the new ones. */
+void qn_mlx_remove_stale(const qn_job *job, const qn_output *o);
 
 #endif

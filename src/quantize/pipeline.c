@@ -87,6 +87,8 @@ typedef struct pass {
     atomic_uint_fast64_t next;
     size_t n_hashing, hash_files[64], hash_bytes; /* the step's share of hashing */
     float greatest;        /* magnitude in the piece */
+    const quern_quantize_options *opt;
+    uint64_t bytes_done, begin_ns, reported_ns;
     quern_status write_status;
     quern_error write_err;
 } pass;
@@ -219,7 +221,8 @@ static quern_status convert_step(pass *p, size_t piece, const qn_slicing *slicin
     s->first_row = begin.output_row;
     s->n_rows = last.output_row + last.n_rows - begin.output_row;
     place_streams(p->job, s);
-    share_hashing(p, s->n_rows * source->n_cols * qn_dtype_get(source->dtype)->block_bytes);
+    uint64_t source_bytes = s->n_rows * source->n_cols * qn_dtype_get(source->dtype)->block_bytes;
+    share_hashing(p, source_bytes);
     p->now = s;
     p->write_status = QUERN_OK;
     atomic_store(&p->next, 0);
@@ -230,6 +233,7 @@ static quern_status convert_step(pass *p, size_t piece, const qn_slicing *slicin
     p->before = s;
     QN_TRY(gather(p, err));
     release_sources(p, s);
+    p->bytes_done += source_bytes;
 done:
     return status;
 }
@@ -260,18 +264,23 @@ done:
     return status;
 }
 
-static quern_status report(pass *p, size_t piece, uint64_t bytes_done, const quern_quantize_options *opt, uint64_t begin_ns, quern_error *err)
+/* After every tensor, and within one at most ten times a second. */
+static quern_status report(pass *p, size_t piece, bool finished, quern_error *err)
 {
-    if (opt->on_progress == NULL) {
+    const uint64_t interval_ns = 100000000u;
+    const quern_quantize_options *opt = p->opt;
+    uint64_t now = qn_clock_ns();
+    if (opt->on_progress == NULL || (!finished && now - p->reported_ns < interval_ns)) {
         return QUERN_OK;
     }
+    p->reported_ns = now;
     quern_quantize_progress progress = {
         .tensor = p->job->outputs[0].sinks[piece].name,
-        .tensors_done = piece + 1,
+        .tensors_done = piece + (finished ? 1 : 0),
         .tensors_total = p->job->source.n_pieces,
-        .bytes_done = bytes_done,
+        .bytes_done = p->bytes_done,
         .bytes_total = p->job->source.weight_bytes,
-        .seconds = qn_clock_seconds(begin_ns, qn_clock_ns()),
+        .seconds = qn_clock_seconds(p->begin_ns, now),
     };
     return opt->on_progress(opt->user, &progress) ? QUERN_OK : qn_error_set(err, QUERN_ERROR_CANCELLED, "interrupted; no output was kept");
 }
@@ -324,8 +333,7 @@ quern_status qn_pipeline_run(qn_job *job, const qn_memory_plan *plan, qn_pool *p
                              uint64_t begin_ns, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    uint64_t bytes_done = 0;
-    pass p = {.job = job, .plan = plan, .pool = pool, .hash = hash};
+    pass p = {.job = job, .plan = plan, .pool = pool, .hash = hash, .opt = opt, .begin_ns = begin_ns, .reported_ns = begin_ns};
     QN_TRY(allocate(&p, err));
     for (size_t i = 0; i < job->source.n_pieces; i++) {
         qn_slicing slicing = qn_slicing_of(job, i);
@@ -334,12 +342,9 @@ quern_status qn_pipeline_run(qn_job *job, const qn_memory_plan *plan, qn_pool *p
             uint64_t n = slices_that_fit(&p, i, &slicing, first);
             QN_TRY(convert_step(&p, i, &slicing, first, n, err));
             first += n;
+            QN_TRY(report(&p, i, first == slicing.n_slices, err));
         }
         QN_TRY(warn_of_range(&p, i, err));
-        for (size_t k = 0; k < job->source.pieces[i].n_parts; k++) {
-            bytes_done += job->source.pieces[i].parts[k]->n_bytes;
-        }
-        QN_TRY(report(&p, i, bytes_done, opt, begin_ns, err));
     }
     if (p.before != NULL) {
         QN_TRY(write_step(job, p.before, err));

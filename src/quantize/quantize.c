@@ -337,6 +337,11 @@ static quern_status convert(qn_job *job, const quern_quantize_options *opt, cons
     QN_TRY(qn_pipeline_run(job, memory, pool, &hash, opt, begin_ns, err));
     QN_TRY(qn_source_hash_finish(&hash, pool, err));
     QN_TRY(commit_outputs(job, err));
+    for (size_t i = 0; i < job->n_outputs; i++) {
+        if (job->outputs[i].target.mlx != NULL) {
+            qn_mlx_remove_stale(job, &job->outputs[i]);
+        }
+    }
     QN_TRY(hash_outputs(job, pool, err));
     QN_TRY(write_manifest(job, &hash, text, err));
 done:

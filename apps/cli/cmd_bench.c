@@ -14,7 +14,8 @@ typedef struct bench_job {
     quern_model *model;
     quern_machine machine;
     double mapped_bandwidth;
-    bool measured; /* machine holds measured figures */
+    bool measured;           /* machine holds measured figures */
+    uint64_t peak_rss_bytes; /* before the machine is measured, which takes a large buffer */
     double load_s;
     uint64_t default_prompt, default_decode, default_depth, default_parallel[2];
     qn_bench_plan plan;
@@ -120,7 +121,6 @@ static quern_status measure_machine(bench_job *j, quern_error *err)
 {
     quern_status status = QUERN_OK;
     size_t n_threads = quern_engine_get_info(j->bench.engine)->n_threads;
-    QN_TRY(quern_machine_detect(&j->machine, err));
     if (!qn_opts_flag(&j->cli->opts, QN_OPT_BENCH_NO_MACHINE)) {
         if (j->cli->err.is_terminal) {
             qn_cli_note(j->cli, "measuring the machine's limits ...");
@@ -312,7 +312,7 @@ static quern_status write_json(bench_job *j, quern_error *err)
     qn_put(doc, "machine", machine_json(j, &ok), &ok);
     qn_put_real(doc, "cpu_utilization", utilization(j), &ok);
     qn_put_real(doc, "energy_j", j->bench.energy_j, &ok);
-    qn_put_count(doc, "peak_rss_bytes", qn_peak_rss_bytes(), &ok);
+    qn_put_count(doc, "peak_rss_bytes", j->peak_rss_bytes, &ok);
     qn_put(doc, "cost", cost_json(j, &ok), &ok);
     return qn_cli_write_json(j->cli, doc, ok, err);
 }
@@ -393,7 +393,7 @@ static void print_report(const bench_job *j)
     qn_table_print(t, out, 0);
     qn_table_destroy(t);
     (void)printf("\nloaded in %s, %s of memory at most, processors %.0f %% busy", qn_format_seconds(a, j->load_s),
-                 qn_format_bytes(b, qn_peak_rss_bytes()), utilization(j) * 100);
+                 qn_format_bytes(b, j->peak_rss_bytes), utilization(j) * 100);
     if (!isnan(j->bench.energy_j)) {
         (void)printf(", %.0f J", j->bench.energy_j);
     }
@@ -422,7 +422,7 @@ quern_status qn_cmd_bench(qn_cli *cli, quern_error *err)
         QN_FAIL(err, QUERN_ERROR_USAGE, "one model at a time: '%s'", cli->opts.positional[0]);
     }
     QN_TRY(open_engine(j, path, err));
-    QN_TRY(measure_machine(j, err));
+    QN_TRY(quern_machine_detect(&j->machine, err));
     j->bench.plan = &j->plan;
     j->bench.rng = 1;
     j->bench.progress = &bar;
@@ -431,6 +431,10 @@ quern_status qn_cmd_bench(qn_cli *cli, quern_error *err)
     status = qn_bench_run(&j->bench, err);
     qn_signals_end_stoppable();
     qn_progress_end(&bar);
+    j->peak_rss_bytes = qn_peak_rss_bytes();
+    if (status == QUERN_OK) {
+        QN_TRY(measure_machine(j, err));
+    }
     if (status == QUERN_OK || status == QUERN_ERROR_CANCELLED) {
         quern_error written;
         quern_status result = QUERN_OK;

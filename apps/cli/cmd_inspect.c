@@ -280,6 +280,10 @@ quern_status qn_cmd_inspect(qn_cli *cli, quern_error *err)
     if (o->n_positional > 0) {
         QN_FAIL(err, QUERN_ERROR_USAGE, "one file at a time: '%s'", o->positional[0]);
     }
+    if (strcmp(path, QN_DEMO_NAME) == 0) {
+        qn_cli_hint(cli, "what it is: quern run demo -v \"...\"");
+        QN_FAIL(err, QUERN_ERROR_UNAVAILABLE, "demo is part of the program, not a file (./demo is a path)");
+    }
     QN_TRY(quern_inspect(path, &options, &text, &len, err));
     if (cli->json) {
         QN_TRY(qn_cli_write_json_text(cli, text, len, err));

@@ -92,14 +92,15 @@ static void error_cell(qn_table *t, double v)
     }
 }
 
+/* A plan has no errors and no gate: those columns are left out. */
 static void print_outputs(qn_cli *cli, const qn_json *manifest, bool dry_run)
 {
     static const qn_table_column columns[] = {{"format", false, 0, QN_STYLE_NONE}, {"type", false, 0, QN_STYLE_BOLD},
                                               {"size", true, 0, QN_STYLE_NONE},    {"bits/weight", true, 0, QN_STYLE_NONE},
-                                              {"error", true, 0, QN_STYLE_NONE},   {"worst tensor", true, 0, QN_STYLE_NONE},
-                                              {"gate", false, 0, QN_STYLE_DIM},    {"file", false, 0, QN_STYLE_DIM}};
+                                              {"file", false, 0, QN_STYLE_DIM},    {"error", true, 0, QN_STYLE_NONE},
+                                              {"worst", true, 0, QN_STYLE_NONE},   {"gate", false, 0, QN_STYLE_DIM}};
     const qn_json *outputs = qn_json_get(manifest, "outputs");
-    qn_table *t = qn_table_create(columns, sizeof columns / sizeof columns[0]);
+    qn_table *t = qn_table_create(columns, dry_run ? 5 : 8);
     for (size_t i = 0; i < qn_json_length(outputs); i++) {
         const qn_json *o = qn_json_at(outputs, i), *tensors = qn_json_get(o, "tensors");
         qn_number size;
@@ -107,36 +108,52 @@ static void print_outputs(qn_cli *cli, const qn_json *manifest, bool dry_run)
         qn_table_cell(t, "%s", text_of(o, "format"));
         qn_table_cell(t, "%s", text_of(o, "type"));
         qn_table_cell(t, "%s", isnan(bytes) ? "-" : qn_format_bytes(size, (uint64_t)bytes));
-        if (isnan(bits)) {
-            qn_table_cell(t, "-");
-        } else {
-            qn_table_cell(t, "%.2f", bits);
-        }
-        error_cell(t, dry_run ? (double)NAN : mean_rmse(tensors));
-        error_cell(t, dry_run ? (double)NAN : worst_rmse(tensors));
-        qn_table_cell(t, "%s", text_of(qn_json_get(o, "gate"), "verdict"));
+        qn_table_cell(t, "%.2f", bits);
         qn_table_cell(t, "%s", text_of(o, "path"));
+        if (!dry_run) {
+            error_cell(t, mean_rmse(tensors));
+            error_cell(t, worst_rmse(tensors));
+            qn_table_cell(t, "%s", text_of(qn_json_get(o, "gate"), "verdict"));
+        }
     }
     qn_table_print(t, &cli->out, 0);
     qn_table_destroy(t);
 }
 
+/* What a format cannot say, or says in another way. */
+static void print_warnings(qn_cli *cli, const qn_json *manifest)
+{
+    const qn_json *outputs = qn_json_get(manifest, "outputs");
+    for (size_t i = 0; i < qn_json_length(outputs); i++) {
+        const qn_json *o = qn_json_at(outputs, i), *warnings = qn_json_get(o, "warnings");
+        for (size_t k = 0; k < qn_json_length(warnings); k++) {
+            const char *text = qn_json_string(qn_json_at(warnings, k), NULL);
+            qn_cli_warn(cli, "%s %s: %s", text_of(o, "format"), text_of(o, "type"), text != NULL ? text : "");
+        }
+    }
+}
+
 static void print_result(qn_cli *cli, const qn_json *manifest, bool dry_run)
 {
-    const qn_json *source = qn_json_get(manifest, "source");
+    const qn_json *source = dry_run ? manifest : qn_json_get(manifest, "source"); /* a plan has no list of hashed source files */
     const qn_json *first = qn_json_at(qn_json_get(manifest, "outputs"), 0);
     const char *dir = qn_opts_text(&cli->opts, QN_OPT_OUTPUT, NULL);
     qn_number n;
-    double parameters = number(source, "parameters"), peak = number(manifest, "peak_memory_bytes");
-    (void)printf("%s%s%s  %s", qn_term_style(&cli->out, QN_STYLE_BOLD), text_of(source, "name"), qn_term_style(&cli->out, QN_STYLE_NONE),
-                 text_of(source, "architecture"));
+    double parameters = number(source, "parameters"), peak = number(manifest, "peak_memory_bytes"), total = number(manifest, "total_bytes");
+    (void)printf("%s%s%s  %s", qn_term_style(&cli->out, QN_STYLE_BOLD), text_of(source, dry_run ? "source" : "name"),
+                 qn_term_style(&cli->out, QN_STYLE_NONE), text_of(source, "architecture"));
     if (!isnan(parameters)) {
         (void)printf(", %s parameters", qn_format_count(n, (uint64_t)parameters));
     }
     (void)printf("\n\n");
     print_outputs(cli, manifest, dry_run);
-    if (!isnan(peak)) {
-        (void)printf("\npeak memory %s%s\n", dry_run ? "about " : "", qn_format_bytes(n, (uint64_t)peak));
+    print_warnings(cli, manifest);
+    if (dry_run && !isnan(peak) && !isnan(total)) {
+        qn_number sum, room;
+        double disk = number(manifest, "disk_free_bytes");
+        (void)printf("\n%s in all, %s free here%s; about %s of memory\n", qn_format_bytes(sum, (uint64_t)total),
+                     isnan(disk) ? "?" : qn_format_bytes(room, (uint64_t)disk),
+                     qn_json_bool(qn_json_get(manifest, "fits"), true) ? "" : " (not enough)", qn_format_bytes(n, (uint64_t)peak));
     }
     if (!dry_run && dir != NULL && strcmp(text_of(first, "path"), "-") != 0) {
         qn_cli_note(cli, "next: quern run %s/%s \"...\"   quern inspect %s/manifest.json", dir, text_of(first, "path"), dir);

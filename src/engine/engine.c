@@ -7,7 +7,7 @@
 
 #include "engine/engine_int.h"
 
-enum { BATCH_DEFAULT = 512, BATCH_MAX = 1 << 16, CTX_DEFAULT_MAX = 8192 };
+enum { BATCH_DEFAULT = 512, BATCH_MAX = 1 << 16, CTX_DEFAULT_MAX = 8192, THREADS_MAX = 1024 /* of a qn_pool */ };
 
 /* Query heads that share one key/value head; attention kernels take that many query rows at once. */
 enum { HEAD_GROUP_MAX = 64 };
@@ -70,6 +70,9 @@ static quern_status settle(const quern_model *m, const quern_engine_options *opt
     out->n_batch = opt->n_batch != 0 ? opt->n_batch : BATCH_DEFAULT;
     if (out->n_batch > BATCH_MAX) {
         QN_FAIL(err, QUERN_ERROR_USAGE, "batch: %zu rows, at most %d", out->n_batch, BATCH_MAX);
+    }
+    if (out->n_threads > THREADS_MAX) {
+        QN_FAIL(err, QUERN_ERROR_USAGE, "threads: %zu, at most %d", out->n_threads, THREADS_MAX);
     }
     if (out->n_ctx > (size_t)1 << 32) {
         QN_FAIL(err, QUERN_ERROR_LIMIT, "context: %zu tokens, at most %" PRIu64, out->n_ctx, (uint64_t)1 << 32);

@@ -128,6 +128,17 @@ static void peak_row(qn_table *t, const char *name, double ops, const char *abse
     row(t, name, ops > 0 ? text : "-", ops > 0 ? "" : absent);
 }
 
+/* A path as people write it: the home folder as ~. */
+static void folder_row(qn_table *t, const char *name, const char *path, const char *note)
+{
+    const char *home = getenv("HOME");
+    size_t n = home != NULL ? strlen(home) : 0;
+    bool inside = path != NULL && n > 1 && strncmp(path, home, n) == 0 && path[n] == '/';
+    qn_table_cell(t, "%s", name);
+    qn_table_cell(t, "%s%s", inside ? "~" : "", path == NULL ? "-" : inside ? path + n : path);
+    qn_table_cell(t, "%s", note);
+}
+
 static void print_report(qn_cli *cli, const report *r)
 {
     static const qn_table_column columns[] = {
@@ -168,8 +179,8 @@ static void print_report(qn_cli *cli, const report *r)
     row(t, "line editing", qn_line_edit_library(), "");
     row(t, "python3", r->python != NULL ? r->python : "-", r->python != NULL ? "" : "not on PATH");
     row(t, "sandbox", "-", SANDBOX_WHY);
-    row(t, "stored models", r->data != NULL ? r->data : "-", "QUERN_HOME");
-    row(t, "settings", r->config != NULL ? r->config : "-", "");
+    folder_row(t, "stored models", r->data, "QUERN_HOME");
+    folder_row(t, "settings", r->config, "");
     qn_table_print(t, &cli->out, 0);
     qn_table_destroy(t);
     qn_buf_deinit(&text);

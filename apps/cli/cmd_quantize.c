@@ -156,6 +156,7 @@ static void print_result(qn_cli *cli, const qn_json *manifest, bool dry_run)
                      qn_json_bool(qn_json_get(manifest, "fits"), true) ? "" : " (not enough)", qn_format_bytes(n, (uint64_t)peak));
     }
     if (!dry_run && dir != NULL && strcmp(text_of(first, "path"), "-") != 0) {
+        (void)fputs(cli->err.is_terminal && !cli->quiet ? "\n" : "", cli->err.file);
         qn_cli_note(cli, "next: quern run %s/%s \"...\"   quern inspect %s/manifest.json", dir, text_of(first, "path"), dir);
     }
 }

@@ -98,7 +98,7 @@ static void test_golden(void **state)
     assert_true(summary.bytes == qn_safetensors_file_bytes(ours, 0));
     assert_string_equal(qn_safetensors_metadata(ours, "kv_type"), "f32");
     for (int i = 0; i < 3; i++) {
-        char name[16];
+        char name[32];
         (void)snprintf(name, sizeof name, "logits.%d", i);
         const qn_tensor *a = qn_safetensors_find(ours, name), *b = qn_safetensors_find(golden, name);
         assert_non_null(a);

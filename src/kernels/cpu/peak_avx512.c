@@ -15,7 +15,7 @@ uint64_t qn_peak_read_avx512(const void *p, size_t bytes)
         d = _mm512_xor_si512(d, _mm512_load_si512((const void *)(at + i + 3 * sizeof a)));
     }
     __m512i all = _mm512_xor_si512(_mm512_xor_si512(a, b), _mm512_xor_si512(c, d));
-    return (uint64_t)_mm512_reduce_add_epi64(all);
+    return (uint64_t)_mm512_reduce_or_epi64(all);
 }
 
 uint64_t qn_peak_fma_f32_avx512(uint64_t rounds)

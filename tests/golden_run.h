@@ -3,6 +3,7 @@
 #define QN_TEST_GOLDEN_RUN_H
 
 #include <math.h>
+#include <string.h>
 
 #include "base/alloc.h"
 #include "base/fs.h"
@@ -71,6 +72,14 @@ static inline float *golden_logits(quern_engine *e, const int32_t *ids, size_t n
     return logits;
 }
 
+/* A float of a mapped file: safetensors aligns nothing. */
+static inline double golden_float_at(const float *p, size_t i)
+{
+    float x;
+    memcpy(&x, (const char *)p + i * sizeof x, sizeof x);
+    return (double)x;
+}
+
 /* Differences between ours and a reference, both (n). */
 typedef struct golden_difference {
     double max, rms, std; /* std of the reference */
@@ -80,11 +89,11 @@ static inline golden_difference golden_compare(const float *ours, const float *r
 {
     double max = 0, sum = 0, mean = 0, square = 0;
     for (size_t i = 0; i < n; i++) {
-        double d = fabs((double)ours[i] - (double)reference[i]);
+        double r = golden_float_at(reference, i), d = fabs((double)ours[i] - r);
         max = d > max || !(d == d) ? d : max;
         sum += d * d;
-        mean += (double)reference[i];
-        square += (double)reference[i] * (double)reference[i];
+        mean += r;
+        square += r * r;
     }
     mean /= (double)n;
     return (golden_difference){.max = max, .rms = sqrt(sum / (double)n), .std = sqrt(square / (double)n - mean * mean)};

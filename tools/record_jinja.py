@@ -1,14 +1,20 @@
 #!/usr/bin/env python3
 """Records what Jinja2 renders, set up as transformers sets it up: the expectations of tests/unit/test_jinja.c.
 
-Usage: tools/record_jinja.py          writes tests/data/jinja/*.jsonl
-       tools/record_jinja.py --check  fails if a recording would change
+Usage: tools/record_jinja.py              writes tests/jinja/*.jsonl
+       tools/record_jinja.py --check      fails if a recording would change
+       tools/record_jinja.py --show NAME  prints what Jinja2 makes of the case of that name
 
-Needs jinja2 3.1.6. Each row: name, template, context, and expected (the text) or error (its class and message).
-The cases are in tools/jinja_cases/*.py, the templates of chat formats in tools/jinja_cases/templates/.
+Needs jinja2 3.1.6. The cases are in tools/jinja_cases/*.py, the templates of chat formats in tools/jinja_cases/templates/.
+The first line of a file holds the contexts by name. Each further line is one case:
+    [name, template, context name, expected]         a text that must come out byte for byte, or
+    [name, template, context name, null, [class, message]]  the exception that Jinja2 raises
+In expressions.jsonl the name is the expression and the template null: "{{ " + name + " }}".
+In chat.jsonl the template is the name of a file, and expected is the SHA-256 of the text.
 """
 import argparse
 import datetime
+import hashlib
 import importlib
 import json
 import pathlib
@@ -19,7 +25,7 @@ import jinja2.ext
 import jinja2.sandbox
 
 HERE = pathlib.Path(__file__).resolve().parent
-OUT = HERE.parent / "tests" / "data" / "jinja"
+OUT = HERE.parent / "tests" / "jinja"
 NOW = 1753920000  # 2025-07-31 00:00:00 UTC
 
 
@@ -56,41 +62,55 @@ def environment():
     return env
 
 
-def record(name, template, context):
-    row = {"name": name, "template": template, "context": context}
+def render(template, context):
+    """The text, or the exception as [class, message]."""
     try:
-        row["expected"] = environment().from_string(template).render(**json.loads(json.dumps(context)))
-        row["expected"].encode("utf-8")
+        text = environment().from_string(template).render(**json.loads(json.dumps(context)))
+        text.encode("utf-8")
+        return text, None
     except Exception as e:  # whatever Python raises is what the engine must refuse
-        row.pop("expected", None)
-        row["error"] = [type(e).__name__, str(e)]
-    return row
+        return None, [type(e).__name__, str(e)]
+
+
+def row_of(module, name, template, context_name, text, error):
+    if module == "expressions" and template == "{{ " + name + " }}":
+        template = None
+    if module == "chat":
+        template = name.split(":")[0] + ".jinja"
+        text = text and hashlib.sha256(text.encode("utf-8")).hexdigest()
+    row = [name, template, context_name, text]
+    return json.dumps(row if error is None else row + [error], ensure_ascii=False, separators=(",", ":"))
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--show", metavar="NAME")
     args = parser.parse_args()
     if jinja2.__version__ != "3.1.6":
         sys.exit("needs jinja2 3.1.6, found " + jinja2.__version__)
     sys.path.insert(0, str(HERE))
     changed = []
     for module in ("expressions", "statements", "chat"):
-        cases = importlib.import_module("jinja_cases." + module).cases()
-        names = set()
-        rows = []
-        for name, template, context in cases:
+        contexts, rows, names, errors = {}, [], set(), 0
+        for name, template, context_name, context in importlib.import_module("jinja_cases." + module).cases():
+            text, error = render(template, context)
+            if args.show == name:
+                print(error if text is None else text)
             if name in names:
                 sys.exit(f"{module}: two cases are called {name}")
             names.add(name)
-            rows.append(json.dumps(record(name, template, context), ensure_ascii=False))
+            contexts[context_name] = context
+            errors += error is not None
+            rows.append(row_of(module, name, template, context_name, text, error))
         path = OUT / (module + ".jsonl")
-        text = "\n".join(rows) + "\n"
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
+        text = "\n".join([json.dumps(contexts, ensure_ascii=False, separators=(",", ":"))] + rows) + "\n"
+        if not args.show and (not path.exists() or path.read_text(encoding="utf-8") != text):
             changed.append(path.name)
             if not args.check:
                 path.write_text(text, encoding="utf-8")
-        print(f"{module}: {len(rows)} cases, {sum('error' in json.loads(r) for r in rows)} of them errors")
+        if not args.show:
+            print(f"{module}: {len(rows)} cases, {errors} of them errors")
     if args.check and changed:
         sys.exit("recordings differ: " + ", ".join(changed))
 

@@ -251,7 +251,7 @@ static quern_status make_index(const qn_job *job, const qn_output *o, qn_buf *ou
     qn_json *root = qn_json_new_object();
     qn_json *metadata = qn_json_new_object();
     qn_json *map = qn_json_new_object();
-    bool fits = qn_json_set(metadata, "total_size", qn_json_new_int((int64_t)o->tensor_bytes)) &
+    bool fits = qn_json_set(metadata, "total_size", qn_json_new_int((int64_t)o->tensor_bytes)) &&
                 qn_json_set(metadata, "total_parameters", qn_json_new_int((int64_t)job->source.n_parameters));
     for (size_t i = 0; i < job->source.n_pieces; i++) {
         const qn_sink *sink = &o->sinks[i];

@@ -385,5 +385,6 @@ done:
 
 quern_status quern_quantize(const quern_quantize_options *opt, char **manifest_json, size_t *len, quern_error *err)
 {
-    return qn_quantize_run(opt, default_shard_bytes, manifest_json, len, err);
+    size_t unused;
+    return qn_quantize_run(opt, default_shard_bytes, manifest_json, len != NULL ? len : &unused, err);
 }

@@ -46,6 +46,8 @@ void quern_prompt_deinit(quern_prompt *p)
     *p = (quern_prompt){0};
 }
 
+static int64_t time_or_now(int64_t given) { return given != 0 ? given : (int64_t)time(NULL); }
+
 /* ---- any context ---- */
 
 static bool is_listed(const char *const *names, const char *name, size_t len)
@@ -79,7 +81,7 @@ quern_status quern_template_render(const quern_template *t, const char *context_
         variables[i].value = qn_json_iter_value(it);
         variables[i].trusted = is_listed(trusted, variables[i].name, variables[i].name_len);
     }
-    QN_TRY(qn_jinja_render(t->jinja, variables, i, now, limits, out, NULL, err));
+    QN_TRY(qn_jinja_render(t->jinja, variables, i, time_or_now(now), limits, out, NULL, err));
 done:
     qn_free(variables);
     qn_json_free(context);
@@ -229,8 +231,7 @@ quern_status quern_chat_render(const quern_template *t, const quern_tokenizer *t
     add_variable(&c, "add_generation_prompt", 21)->value = c.add_generation_prompt;
     add_special_tokens(&c, tokenizer);
     QN_TRY(add_extra(&c, err));
-    int64_t now = request->now != 0 ? request->now : (int64_t)time(NULL);
-    QN_TRY(qn_jinja_render(t->jinja, c.variables, c.n, now, NULL, out, NULL, err));
+    QN_TRY(qn_jinja_render(t->jinja, c.variables, c.n, time_or_now(request->now), NULL, out, NULL, err));
 done:
     qn_free(c.variables);
     qn_json_free(c.messages);

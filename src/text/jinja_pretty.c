@@ -12,6 +12,7 @@ static bool key_order(qn_jrun *run, const qn_jdict *d, uint32_t **out)
     uint32_t *order = d->n < UINT32_MAX ? qn_jalloc(run, (d->n + 1) * sizeof *order) : NULL;
     qn_jval keys;
     if (order == NULL || !qn_jlist_new(run, QN_JV_LIST, d->n, &keys)) {
+        qn_jfree(run, order, (d->n + 1) * sizeof *order);
         return qn_jfail_status(run, QUERN_ERROR_LIMIT, "a dict is too large to be printed");
     }
     bool strings = true, ok = true;
@@ -24,6 +25,10 @@ static bool key_order(qn_jrun *run, const qn_jdict *d, uint32_t **out)
         ok = qn_jsort(run, keys.u.list->items, d->n, false, order);
     }
     qn_jrelease(run, keys);
+    if (!ok) {
+        qn_jfree(run, order, (d->n + 1) * sizeof *order);
+        order = NULL;
+    }
     *out = order;
     return ok;
 }

@@ -227,7 +227,7 @@ static void init_limits(qn_jrun *run, const quern_template_limits *limits)
     uint32_t depth = l->max_depth != 0 ? l->max_depth : 200u;
     run->max_calls = depth < 500u ? depth : 500u; /* the C stack bears this many */
     run->max_depth = run->max_calls * 8u;
-    run->cap_bytes = ((size_t)256 << 20) + run->max_output_bytes * 4;
+    run->cap_bytes = ((size_t)128 << 20) + run->max_output_bytes * 4;
 }
 
 /* Sets up the context and renders into a string; everything it made is freed by the sweep of the caller. */

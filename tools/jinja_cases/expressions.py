@@ -1081,7 +1081,7 @@ def lines(text):
 
 
 def cases():
-    for i, line in enumerate(lines(SOURCE)):
-        yield f"{i:04d} {line}", "{{ " + line + " }}", CONTEXT
+    for line in lines(SOURCE):
+        yield line, "{{ " + line + " }}", "all", CONTEXT
     for i, line in enumerate(lines(MALFORMED)):
-        yield f"m{i:03d} {line}", line, {"y": [1, 2], "a": 1, "b": 2, "x": [1, 2, 3]}
+        yield f"malformed {i}", line, "few", {"y": [1, 2], "a": 1, "b": 2, "x": [1, 2, 3]}

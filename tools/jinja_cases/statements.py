@@ -600,7 +600,7 @@ a
 b
 ---
 minus strips all
-a   
+a
 
 
 {%- if t -%}
@@ -650,9 +650,7 @@ unicode blanks
 a  {%- if t -%}  b{% endif %}
 ---
 tab indentation
-	{% if t %}
-	x
-	{% endif %}
+(the template is below)
 ---
 empty template
 
@@ -837,9 +835,14 @@ def cases():
             template = "{% if t %}\r\na\r{% endif %}\r\nb\r"
         if name == "newline at the end":
             template = "x\n"
-        yield name, template, CONTEXT
-    yield "unicode line and names", "{% set größe = 1 %}{{ größe }}{% for ä in [1] %}{{ ä }}{% endfor %}", {}
-    yield "nbsp is stripped", "a\u00a0{%- if true %}b{% endif -%}\u2003c", {}
-    yield "context name with underscore", "{{ _x }}{{ __y }}", {"_x": 1, "__y": 2}
-    yield "context hides functions", "{{ range }}{{ namespace }}", {"range": "r", "namespace": "n"}
-    yield "context values", "{{ a }}{{ b }}{{ c }}{{ d }}{{ e }}", {"a": 1.0, "b": -0.0, "c": 1e16, "d": [None, True], "e": {"k": "it's"}}
+        if name == "tab indentation":
+            template = "\t{% if t %}\n\tx\n\t{% endif %}"
+        if name == "minus strips all":
+            template = template.replace("a\n", "a   \n", 1)
+        yield name, template, "all", CONTEXT
+    yield "unicode line and names", "{% set größe = 1 %}{{ größe }}{% for ä in [1] %}{{ ä }}{% endfor %}", "empty", {}
+    yield "nbsp is stripped", "a\u00a0{%- if true %}b{% endif -%}\u2003c", "empty", {}
+    yield "context name with underscore", "{{ _x }}{{ __y }}", "underscores", {"_x": 1, "__y": 2}
+    yield "context hides functions", "{{ range }}{{ namespace }}", "functions", {"range": "r", "namespace": "n"}
+    yield "context values", "{{ a }}{{ b }}{{ c }}{{ d }}{{ e }}", "values", {
+        "a": 1.0, "b": -0.0, "c": 1e16, "d": [None, True], "e": {"k": "it's"}}

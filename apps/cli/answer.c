@@ -97,12 +97,12 @@ qn_json *qn_answer_timings(const quern_generation *g, double load_s, bool *ok)
 {
     qn_json *t = qn_json_new_object();
     if (load_s >= 0) {
-        qn_put_real(t, "load_s", load_s, ok);
+        qn_put_measured(t, "load_s", load_s, ok);
     }
-    qn_put_real(t, "ttft_ms", g->ids.len > 0 ? g->ttft_seconds * 1e3 : NAN, ok);
-    qn_put_real(t, "prefill_tokens_per_s", qn_answer_prefill_rate(g), ok);
-    qn_put_real(t, "decode_tokens_per_s", qn_answer_decode_rate(g), ok);
-    qn_put_real(t, "total_ms", (g->prefill_seconds + g->decode_seconds) * 1e3, ok);
+    qn_put_measured(t, "ttft_ms", g->ids.len > 0 ? g->ttft_seconds * 1e3 : NAN, ok);
+    qn_put_measured(t, "prefill_tokens_per_s", qn_answer_prefill_rate(g), ok);
+    qn_put_measured(t, "decode_tokens_per_s", qn_answer_decode_rate(g), ok);
+    qn_put_measured(t, "total_ms", (g->prefill_seconds + g->decode_seconds) * 1e3, ok);
     return t;
 }
 

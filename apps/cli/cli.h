@@ -72,7 +72,7 @@ quern_status qn_cli_flush(quern_error *err);
 void qn_put(qn_json *object, const char *key, qn_json *value, bool *ok);
 void qn_put_text(qn_json *object, const char *key, const char *text, bool *ok); /* NULL gives null */
 void qn_put_count(qn_json *object, const char *key, uint64_t n, bool *ok);
-void qn_put_real(qn_json *object, const char *key, double v, bool *ok); /* not finite gives null */
+void qn_put_measured(qn_json *object, const char *key, double v, bool *ok); /* not finite gives null */
 void qn_push(qn_json *array, qn_json *value, bool *ok);
 
 /* ---- human numbers (output.c); each writes into and returns buf ---- */

@@ -188,7 +188,7 @@ static qn_json *samples_json(const qn_bench_result *r, bool *ok)
 {
     qn_json *list = qn_json_new_array();
     for (size_t i = 0; i < r->n_samples; i++) {
-        qn_push(list, qn_json_new_real(r->samples[i]), ok);
+        qn_push(list, qn_json_new_measured(r->samples[i]), ok);
     }
     return list;
 }
@@ -202,10 +202,10 @@ static qn_json *prefill_json(const bench_job *j, bool *ok)
         const qn_bench_result *r = &j->bench.prefill[i];
         qn_json *o = qn_json_new_object();
         qn_put_count(o, "n", r->n, ok);
-        qn_put_real(o, "tokens_per_s", qn_bench_median(r), ok);
+        qn_put_measured(o, "tokens_per_s", qn_bench_median(r), ok);
         qn_put(o, "samples", samples_json(r, ok), ok);
         qn_put_text(o, "bound", bound, ok);
-        qn_put_real(o, "fraction_of_peak", prefill_fraction(j, qn_bench_median(r)), ok);
+        qn_put_measured(o, "fraction_of_peak", prefill_fraction(j, qn_bench_median(r)), ok);
         qn_push(list, o, ok);
     }
     return list;
@@ -219,10 +219,10 @@ static qn_json *decode_json(const bench_job *j, bool *ok)
         qn_json *o = qn_json_new_object();
         qn_put_count(o, "depth", r->depth, ok);
         qn_put_count(o, "n", r->n, ok);
-        qn_put_real(o, "tokens_per_s", qn_bench_median(r), ok);
+        qn_put_measured(o, "tokens_per_s", qn_bench_median(r), ok);
         qn_put(o, "samples", samples_json(r, ok), ok);
         qn_put_count(o, "bytes_per_token", (uint64_t)decode_bytes(j, r), ok);
-        qn_put_real(o, "fraction_of_bandwidth", decode_fraction(j, r), ok);
+        qn_put_measured(o, "fraction_of_bandwidth", decode_fraction(j, r), ok);
         qn_push(list, o, ok);
     }
     return list;
@@ -235,9 +235,9 @@ static qn_json *batch_json(const bench_job *j, bool *ok)
         const qn_bench_result *r = &j->bench.batch[i];
         qn_json *o = qn_json_new_object();
         qn_put_count(o, "parallel", r->n, ok);
-        qn_put_real(o, "tokens_per_s", qn_bench_median(r), ok);
-        qn_put_real(o, "latency_ms_p50", r->n_samples > 0 ? r->latency_p50_s * 1e3 : (double)NAN, ok);
-        qn_put_real(o, "latency_ms_p99", r->n_samples > 0 ? r->latency_p99_s * 1e3 : (double)NAN, ok);
+        qn_put_measured(o, "tokens_per_s", qn_bench_median(r), ok);
+        qn_put_measured(o, "latency_ms_p50", r->n_samples > 0 ? r->latency_p50_s * 1e3 : (double)NAN, ok);
+        qn_put_measured(o, "latency_ms_p99", r->n_samples > 0 ? r->latency_p99_s * 1e3 : (double)NAN, ok);
         qn_push(list, o, ok);
     }
     return list;
@@ -245,7 +245,7 @@ static qn_json *batch_json(const bench_job *j, bool *ok)
 
 static void put_measured(qn_json *o, const char *key, double v, bool *ok)
 {
-    qn_put(o, key, v > 0 ? qn_json_new_real(v) : qn_json_new_null(), ok);
+    qn_put(o, key, v > 0 ? qn_json_new_measured(v) : qn_json_new_null(), ok);
 }
 
 static qn_json *machine_json(const bench_job *j, bool *ok)
@@ -277,9 +277,9 @@ static qn_json *cost_json(const bench_job *j, bool *ok)
     }
     double price = qn_opts_real(o, QN_OPT_BENCH_PRICE, 0);
     qn_json *c = qn_json_new_object();
-    qn_put_real(c, "price_per_hour", price, ok);
-    qn_put_real(c, "prefill_per_million_tokens", cost_per_million(price, &j->bench.prefill[0], j->bench.n_prefill), ok);
-    qn_put_real(c, "decode_per_million_tokens", cost_per_million(price, &j->bench.decode[0], j->bench.n_decode), ok);
+    qn_put_measured(c, "price_per_hour", price, ok);
+    qn_put_measured(c, "prefill_per_million_tokens", cost_per_million(price, &j->bench.prefill[0], j->bench.n_prefill), ok);
+    qn_put_measured(c, "decode_per_million_tokens", cost_per_million(price, &j->bench.decode[0], j->bench.n_decode), ok);
     return c;
 }
 
@@ -304,14 +304,14 @@ static quern_status write_json(bench_job *j, quern_error *err)
     qn_put_text(doc, "isa", e->isa, &ok);
     qn_put_text(doc, "kv_type", qn_settings_kv_name(e->kv_type), &ok);
     qn_put_count(doc, "n_batch", e->n_batch, &ok);
-    qn_put_real(doc, "load_s", j->load_s, &ok);
+    qn_put_measured(doc, "load_s", j->load_s, &ok);
     qn_put(doc, "prefill", prefill_json(j, &ok), &ok);
     qn_put(doc, "decode", decode_json(j, &ok), &ok);
     qn_put(doc, "batch", batch_json(j, &ok), &ok);
-    qn_put_real(doc, "ttft_ms", first_token_seconds(j) * 1e3, &ok);
+    qn_put_measured(doc, "ttft_ms", first_token_seconds(j) * 1e3, &ok);
     qn_put(doc, "machine", machine_json(j, &ok), &ok);
-    qn_put_real(doc, "cpu_utilization", utilization(j), &ok);
-    qn_put_real(doc, "energy_j", j->bench.energy_j, &ok);
+    qn_put_measured(doc, "cpu_utilization", utilization(j), &ok);
+    qn_put_measured(doc, "energy_j", j->bench.energy_j, &ok);
     qn_put_count(doc, "peak_rss_bytes", j->peak_rss_bytes, &ok);
     qn_put(doc, "cost", cost_json(j, &ok), &ok);
     return qn_cli_write_json(j->cli, doc, ok, err);

@@ -520,7 +520,7 @@ static quern_status write_json(chat *c, quern_error *err)
     qn_put(doc, "messages", messages, &ok);
     qn_put(doc, "turns", c->turns, &ok);
     c->turns = NULL;
-    qn_put_real(doc, "load_s", c->load_s, &ok);
+    qn_put_measured(doc, "load_s", c->load_s, &ok);
     qn_put(doc, "memory", qn_answer_memory(c->engine, &c->memory, &ok), &ok);
     qn_put_count(doc, "peak_rss_bytes", qn_peak_rss_bytes(), &ok);
     status = qn_cli_write_json(c->cli, doc, ok, err);

@@ -64,16 +64,16 @@ done:
 static qn_json *bandwidth_json(const report *r, bool *ok)
 {
     qn_json *o = qn_json_new_object();
-    qn_put_real(o, "read_one_thread_bytes_per_s", r->machine.read_bandwidth_one, ok);
-    qn_put_real(o, "read_bytes_per_s", r->machine.read_bandwidth_all, ok);
-    qn_put(o, "mapped_bytes_per_s", r->mapped_bandwidth > 0 ? qn_json_new_real(r->mapped_bandwidth) : qn_json_new_null(), ok);
+    qn_put_measured(o, "read_one_thread_bytes_per_s", r->machine.read_bandwidth_one, ok);
+    qn_put_measured(o, "read_bytes_per_s", r->machine.read_bandwidth_all, ok);
+    qn_put(o, "mapped_bytes_per_s", r->mapped_bandwidth > 0 ? qn_json_new_measured(r->mapped_bandwidth) : qn_json_new_null(), ok);
     return o;
 }
 
 /* A peak of 0 means that the machine has no such unit. */
 static void put_peak(qn_json *o, const char *key, double v, bool *ok)
 {
-    qn_put(o, key, v > 0 ? qn_json_new_real(v) : qn_json_new_null(), ok);
+    qn_put(o, key, v > 0 ? qn_json_new_measured(v) : qn_json_new_null(), ok);
 }
 
 static quern_status write_json(qn_cli *cli, const report *r, quern_error *err)

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "demo_model.h"
 #include "model_ref.h"
 #include "quern/inspect.h"
 #include "table.h"
@@ -57,7 +58,8 @@ static void append_number(qn_buf *out, const char *key, const qn_json *v, bool i
         }
     } else {
         (void)qn_json_number(v, &x);
-        (void)qn_buf_printf(out, "%.6g", x);
+        bool is_whole = x >= 1e4 && x < 1e15 && x == floor(x);
+        (void)qn_buf_printf(out, is_whole ? "%.0f" : "%.6g", x);
     }
 }
 
@@ -145,23 +147,34 @@ static bool append_shortened_array(qn_buf *out, const qn_json *v)
     return true;
 }
 
-/* Rows of name and value; objects inside give dotted names. Tables are left to print_section. */
-static void add_members(qn_table *t, const char *prefix, const qn_json *object, bool nested)
+/* A member's name as words; a model's own metadata keys stay as they are. */
+static void append_label(qn_buf *out, const char *key, bool is_metadata)
+{
+    for (; *key != 0; key++) {
+        (void)qn_buf_append_char(out, *key == '_' && !is_metadata ? ' ' : *key);
+    }
+}
+
+typedef enum section_kind { DOCUMENT, SECTION, METADATA } section_kind;
+
+/* Rows of name and value; objects inside a section give dotted names. Tables are left to print_section. */
+static void add_members(qn_table *t, const char *prefix, const qn_json *object, section_kind kind)
 {
     for (qn_json_iterator *it = qn_json_iter(object); it != NULL; it = qn_json_next(object, it)) {
         const char *key = qn_json_iter_key(it, NULL);
         const qn_json *v = qn_json_iter_value(it);
         bool is_object = qn_json_get_kind(v) == QN_JSON_OBJECT;
-        if (strcmp(key, "schema") == 0 || is_list_of_objects(v) || (is_object && !nested)) {
+        if (strcmp(key, "schema") == 0 || is_list_of_objects(v) || (is_object && kind == DOCUMENT)) {
             continue;
         }
         qn_buf label, value;
         qn_buf_init(&label, 1u << 16);
         qn_buf_init(&value, 1u << 24);
-        (void)qn_buf_printf(&label, "%s%s", prefix, key);
+        (void)qn_buf_append_str(&label, prefix);
+        append_label(&label, key, kind == METADATA);
         if (is_object && !append_shortened_array(&value, v)) {
             (void)qn_buf_append_char(&label, '.');
-            add_members(t, qn_buf_text(&label), v, true);
+            add_members(t, qn_buf_text(&label), v, kind);
         } else {
             if (!is_object) {
                 append_value(&value, key, v, false);
@@ -174,11 +187,11 @@ static void add_members(qn_table *t, const char *prefix, const qn_json *object, 
     }
 }
 
-static void print_members(qn_cli *cli, const qn_json *object, bool nested)
+static void print_members(qn_cli *cli, const qn_json *object, section_kind kind)
 {
     static const qn_table_column columns[] = {{NULL, false, 48, QN_STYLE_DIM}, {NULL, false, TEXT_COLUMNS_MAX, QN_STYLE_NONE}};
     qn_table *t = qn_table_create(columns, 2);
-    add_members(t, "", object, nested);
+    add_members(t, "", object, kind);
     qn_table_print(t, &cli->out, 2);
     qn_table_destroy(t);
 }
@@ -246,7 +259,7 @@ static void print_section(qn_cli *cli, const char *title, const qn_json *v)
         print_rows(cli, v);
         return;
     }
-    print_members(cli, v, true);
+    print_members(cli, v, strcmp(title, "metadata") == 0 ? METADATA : SECTION);
     for (qn_json_iterator *it = qn_json_iter(v); it != NULL; it = qn_json_next(v, it)) {
         if (is_list_of_objects(qn_json_iter_value(it))) {
             print_section(cli, qn_json_iter_key(it, NULL), qn_json_iter_value(it));
@@ -256,7 +269,7 @@ static void print_section(qn_cli *cli, const char *title, const qn_json *v)
 
 static void print_document(qn_cli *cli, const qn_json *doc)
 {
-    print_members(cli, doc, false);
+    print_members(cli, doc, DOCUMENT);
     for (qn_json_iterator *it = qn_json_iter(doc); it != NULL; it = qn_json_next(doc, it)) {
         print_section(cli, qn_json_iter_key(it, NULL), qn_json_iter_value(it));
     }
@@ -281,10 +294,15 @@ quern_status qn_cmd_inspect(qn_cli *cli, quern_error *err)
         QN_FAIL(err, QUERN_ERROR_USAGE, "one file at a time: '%s'", o->positional[0]);
     }
     if (strcmp(path, QN_DEMO_NAME) == 0) {
-        qn_cli_hint(cli, "what it is: quern run demo -v \"...\"");
-        QN_FAIL(err, QUERN_ERROR_UNAVAILABLE, "demo is part of the program, not a file (./demo is a path)");
+        size_t n_bytes;
+        const void *demo = qn_demo_model_find(&n_bytes);
+        if (demo == NULL) {
+            QN_FAIL(err, QUERN_ERROR_UNAVAILABLE, "demo: this program was built without the built-in model (./demo is a path)");
+        }
+        QN_TRY(quern_inspect_memory(demo, n_bytes, path, &options, &text, &len, err));
+    } else {
+        QN_TRY(quern_inspect(path, &options, &text, &len, err));
     }
-    QN_TRY(quern_inspect(path, &options, &text, &len, err));
     if (cli->json) {
         QN_TRY(qn_cli_write_json_text(cli, text, len, err));
         goto done;

@@ -99,7 +99,7 @@ void qn_put_count(qn_json *object, const char *key, uint64_t n, bool *ok)
     qn_put(object, key, qn_json_new_int(n > INT64_MAX ? INT64_MAX : (int64_t)n), ok);
 }
 
-void qn_put_real(qn_json *object, const char *key, double v, bool *ok) { qn_put(object, key, qn_json_new_real(v), ok); }
+void qn_put_measured(qn_json *object, const char *key, double v, bool *ok) { qn_put(object, key, qn_json_new_measured(v), ok); }
 
 void qn_push(qn_json *array, qn_json *value, bool *ok) { *ok = qn_json_append(array, value) && *ok; }
 

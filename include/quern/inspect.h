@@ -41,8 +41,12 @@ typedef struct quern_inspect_options {
     bool check_values;  /* read every weight: NaN and infinities are reported */
 } quern_inspect_options;
 
-/* *json is NUL-terminated; free with quern_free. opt may be NULL. */
+/* *json is NUL-terminated; free with quern_free. opt and len may be NULL. */
 QUERN_API quern_status quern_inspect(const char *path, const quern_inspect_options *opt, char **json, size_t *len, quern_error *err);
+
+/* The same for a GGUF of `size` bytes in memory, which the document calls `name`. data must not be NULL. */
+QUERN_API quern_status quern_inspect_memory(const void *data, size_t size, const char *name, const quern_inspect_options *opt, char **json,
+                                            size_t *len, quern_error *err);
 
 #ifdef __cplusplus
 }

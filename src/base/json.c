@@ -3,6 +3,8 @@
 
 #include <jansson.h>
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -208,6 +210,25 @@ qn_json *qn_json_new_null(void) { return wrap(json_null()); }
 qn_json *qn_json_new_bool(bool v) { return wrap(json_boolean(v)); }
 qn_json *qn_json_new_int(int64_t v) { return wrap(json_integer(v)); }
 qn_json *qn_json_new_real(double v) { return isfinite(v) ? wrap(json_real(v)) : qn_json_new_null(); }
+
+static double rounded(double v, int digits)
+{
+    char text[40];
+    (void)snprintf(text, sizeof text, "%.*g", digits, v);
+    return strtod(text, NULL);
+}
+
+qn_json *qn_json_new_measured(double v) { return qn_json_new_real(isfinite(v) ? rounded(v, 6) : v); }
+
+qn_json *qn_json_new_float(float v)
+{
+    int digits = 6;
+    while (digits < 9 && isfinite(v) && (float)rounded((double)v, digits) != v) {
+        digits++;
+    }
+    return qn_json_new_real(isfinite(v) ? rounded((double)v, digits) : (double)v);
+}
+
 qn_json *qn_json_new_string(const char *s) { return qn_json_new_string_n(s, strlen(s)); }
 
 qn_json *qn_json_new_string_n(const char *s, size_t n)
@@ -241,8 +262,26 @@ bool qn_json_append(qn_json *array, qn_json *value) { return json_array_append_n
 
 static int append_chunk(const char *data, size_t size, void *user) { return qn_buf_append(user, data, size) ? 0 : -1; }
 
+/* Digits, at least `digits`, that give every real of v back exactly. The depth is the parser's or our own documents'. */
+static int real_digits(const json_t *v, int digits)
+{
+    const char *key;
+    json_t *child;
+    size_t i;
+    switch (json_typeof(v)) {
+    case JSON_REAL:
+        for (; digits < 17 && rounded(json_real_value(v), digits) != json_real_value(v); digits++) {}
+        break;
+    case JSON_ARRAY: json_array_foreach (v, i, child) { digits = real_digits(child, digits); } break;
+    case JSON_OBJECT: json_object_foreach ((json_t *)(uintptr_t)v, key, child) { digits = real_digits(child, digits); } break;
+    default: break;
+    }
+    return digits;
+}
+
 bool qn_json_write(const qn_json *v, int indent, qn_buf *out)
 {
-    size_t flags = JSON_ENCODE_ANY | (indent > 0 ? JSON_INDENT((size_t)indent) : JSON_COMPACT) | JSON_REAL_PRECISION(17);
+    size_t digits = (size_t)real_digits(raw(v), 1);
+    size_t flags = JSON_ENCODE_ANY | (indent > 0 ? JSON_INDENT((size_t)indent) : JSON_COMPACT) | JSON_REAL_PRECISION(digits);
     return json_dump_callback(raw(v), append_chunk, out, flags) == 0 && !out->failed;
 }

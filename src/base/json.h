@@ -51,13 +51,15 @@ qn_json *qn_json_new_array(void);
 qn_json *qn_json_new_null(void);
 qn_json *qn_json_new_bool(bool v);
 qn_json *qn_json_new_int(int64_t v);
-qn_json *qn_json_new_real(double v);
+qn_json *qn_json_new_real(double v);     /* null if not finite, as the next two */
+qn_json *qn_json_new_measured(double v); /* 6 significant digits: more would be noise */
+qn_json *qn_json_new_float(float v);     /* the shortest decimal that rounds to v */
 qn_json *qn_json_new_string(const char *s);
 qn_json *qn_json_new_string_n(const char *s, size_t n);
 qn_json *qn_json_clone(const qn_json *v);
 bool qn_json_set(qn_json *object, const char *key, qn_json *value);
 bool qn_json_append(qn_json *array, qn_json *value);
-/* Writes v as text; indent 0 = one line, else spaces per level. Reals with 17 significant digits at most. */
+/* Writes v as text; indent 0 = one line, else spaces per level. Reals with as many digits as give every one back exactly. */
 bool qn_json_write(const qn_json *v, int indent, qn_buf *out);
 
 #endif

@@ -32,16 +32,29 @@ typedef struct model_view {
     char unsupported[QUERN_ERROR_MESSAGE_CAP]; /* why it cannot run; "" if it can */
 } model_view;
 
+/* Where a model is: a path, or bytes in memory (a GGUF) under a name. */
+typedef struct place {
+    const char *path;
+    const void *data; /* NULL: the path is a file or folder */
+    size_t size;
+} place;
+
+static quern_status open_place(model_view *v, const place *at, const quern_model_options *opt, quern_error *err)
+{
+    return at->data != NULL ? quern_model_open_memory(&v->model, at->data, at->size, at->path, opt, err)
+                            : quern_model_open(&v->model, at->path, opt, err);
+}
+
 /* Opens as for running. Weights that this version cannot run (a family, a type) are left out then, and the rest is described; a
  * configuration or tokenizer that it does not know is an error. */
-static quern_status open_model(model_view *v, const char *path, bool has_tokenizer, quern_error *err)
+static quern_status open_model(model_view *v, const place *at, bool has_tokenizer, quern_error *err)
 {
     quern_model_options opt = {.without_tokenizer = !has_tokenizer};
-    quern_status status = quern_model_open(&v->model, path, &opt, err);
+    quern_status status = open_place(v, at, &opt, err);
     if (status == QUERN_ERROR_UNSUPPORTED) {
         memcpy(v->unsupported, err->message, sizeof err->message);
         opt.without_weights = true;
-        status = quern_model_open(&v->model, path, &opt, err);
+        status = open_place(v, at, &opt, err);
     }
     return status;
 }
@@ -63,7 +76,7 @@ static void put_sizes(qn_doc *d, const qn_tensor_source *source, const quern_mod
     qn_doc_put(d, d->root, "parameters", qn_doc_u64(n_parameters));
     qn_doc_put(d, d->root, "bytes", qn_doc_u64(qn_inspect_file_bytes(source)));
     qn_doc_put(d, d->root, "weight_bytes", qn_doc_u64(n_bytes));
-    qn_doc_put(d, d->root, "bits_per_weight", n_parameters > 0 ? qn_json_new_real(8.0 * (double)n_bytes / (double)n_parameters) : qn_json_new_null());
+    qn_doc_put(d, d->root, "bits_per_weight", n_parameters > 0 ? qn_json_new_measured(8.0 * (double)n_bytes / (double)n_parameters) : qn_json_new_null());
 }
 
 /* n_merges: see qn_inspect_tokenizer. */
@@ -141,17 +154,17 @@ done:
     return status;
 }
 
-static quern_status inspect_gguf(qn_doc *d, const char *path, const quern_inspect_options *opt, quern_error *err)
+static quern_status inspect_gguf(qn_doc *d, const place *at, const quern_inspect_options *opt, quern_error *err)
 {
     quern_status status = QUERN_OK;
     model_view v = {0};
     qn_gguf *g = NULL;
-    QN_TRY(qn_gguf_open(&g, path, false, err));
+    QN_TRY(at->data != NULL ? qn_gguf_parse(&g, at->data, at->size, at->path, err) : qn_gguf_open(&g, at->path, false, err));
     if (is_partial_gguf(g)) {
         QN_TRY(put_partial_gguf(d, &g, opt, err));
         goto done;
     }
-    QN_TRY(open_model(&v, path, true, err));
+    QN_TRY(open_model(&v, at, true, err));
     qn_tensor_source source = {.gguf = v.model->gguf};
     QN_TRY(put_model(d, &v, &source, count_gguf_merges(g), opt, err));
     if (opt->metadata) {
@@ -205,7 +218,7 @@ static quern_status inspect_folder(qn_doc *d, const char *dir, const quern_inspe
     char *tokenizer = NULL;
     size_t len = 0;
     QN_TRY(read_member(dir, "tokenizer.json", &tokenizer, &len, err));
-    QN_TRY(open_model(&v, dir, tokenizer != NULL, err));
+    QN_TRY(open_model(&v, &(place){.path = dir}, tokenizer != NULL, err));
     if (v.model->safetensors == NULL) {
         QN_TRY(qn_safetensors_open_dir(&v.safetensors, dir, false, err));
     }
@@ -350,34 +363,51 @@ static quern_status inspect_path(qn_doc *d, const char *path, const quern_inspec
     } else if (kind == KIND_SAFETENSORS) {
         QN_TRY(inspect_safetensors(d, path, opt, err));
     } else {
-        QN_TRY(inspect_gguf(d, path, opt, err));
+        QN_TRY(inspect_gguf(d, &(place){.path = path}, opt, err));
     }
 done:
     return status;
 }
 
-quern_status quern_inspect(const char *path, const quern_inspect_options *opt, char **json, size_t *len, quern_error *err)
+static quern_status inspect_place(const place *at, const quern_inspect_options *opt, char **json, size_t *len, quern_error *err)
 {
     static const quern_inspect_options defaults = {0};
     quern_status status = QUERN_OK;
     quern_error own = {0};
     quern_error *e = err != NULL ? err : &own; /* a message may become part of the document */
+    size_t n_bytes = 0;
     qn_buf text;
     qn_doc d = {.root = qn_json_new_object()};
     qn_buf_init(&text, SIZE_MAX / 2);
     *json = NULL;
     qn_doc_put(&d, d.root, "schema", qn_json_new_string("quern.inspect/1"));
-    qn_doc_put(&d, d.root, "path", qn_json_new_string(path));
-    QN_TRY(inspect_path(&d, path, opt != NULL ? opt : &defaults, e));
-    if (d.failed || !qn_json_write(d.root, 0, &text)) {
-        QN_FAIL(e, QUERN_ERROR_MEMORY, "%s: out of memory for its description", path);
+    qn_doc_put(&d, d.root, "path", qn_json_new_string(at->path));
+    opt = opt != NULL ? opt : &defaults;
+    if (at->data != NULL) {
+        qn_doc_put(&d, d.root, "kind", qn_json_new_string(kind_names[KIND_GGUF]));
+        QN_TRY(inspect_gguf(&d, at, opt, e));
+    } else {
+        QN_TRY(inspect_path(&d, at->path, opt, e));
     }
-    *json = qn_buf_take(&text, len);
-    if (*json == NULL) {
-        QN_FAIL(e, QUERN_ERROR_MEMORY, "%s: out of memory for its description", path);
+    if (d.failed || !qn_json_write(d.root, 0, &text) || (*json = qn_buf_take(&text, &n_bytes)) == NULL) {
+        QN_FAIL(e, QUERN_ERROR_MEMORY, "%s: out of memory for its description", at->path);
     }
 done:
+    if (len != NULL) {
+        *len = n_bytes;
+    }
     qn_json_free(d.root);
     qn_buf_deinit(&text);
     return status;
+}
+
+quern_status quern_inspect(const char *path, const quern_inspect_options *opt, char **json, size_t *len, quern_error *err)
+{
+    return inspect_place(&(place){.path = path}, opt, json, len, err);
+}
+
+quern_status quern_inspect_memory(const void *data, size_t size, const char *name, const quern_inspect_options *opt, char **json, size_t *len,
+                                  quern_error *err)
+{
+    return inspect_place(&(place){.path = name, .data = data, .size = size}, opt, json, len, err);
 }

@@ -38,6 +38,9 @@ static qn_json *put_container(qn_doc *d, qn_json *object, const char *key, qn_js
 
 qn_json *qn_doc_put_object(qn_doc *d, qn_json *object, const char *key) { return put_container(d, object, key, qn_json_new_object()); }
 qn_json *qn_doc_put_array(qn_doc *d, qn_json *object, const char *key) { return put_container(d, object, key, qn_json_new_array()); }
+/* GGUF keeps settings as float32: shown as the decimal that was meant. */
+static qn_json *decimal(double v) { return (double)(float)v == v ? qn_json_new_float((float)v) : qn_json_new_real(v); }
+
 qn_json *qn_doc_u64(uint64_t v) { return v <= INT64_MAX ? qn_json_new_int((int64_t)v) : qn_json_new_real((double)v); }
 qn_json *qn_doc_text_or_null(const char *s) { return s != NULL ? qn_json_new_string(s) : qn_json_new_null(); }
 
@@ -59,7 +62,7 @@ static qn_json *element_json(const qn_gguf_value *v, uint64_t i, const uint8_t *
         return qn_json_new_int(integer);
     }
     if (qn_gguf_element_f64(v, i, &real)) {
-        return qn_json_new_real(real);
+        return v->element == QN_GGUF_F32 ? qn_json_new_float((float)real) : qn_json_new_real(real);
     }
     return qn_json_new_real(18446744073709551615.0); /* a u64 above 2^63 */
 }
@@ -109,12 +112,12 @@ static void put_rope(qn_doc *d, qn_json *config, const qn_rope_config *rope)
 {
     static const char *const kinds[] = {[QN_ROPE_NONE] = "none", [QN_ROPE_LINEAR] = "linear", [QN_ROPE_LLAMA3] = "llama3", [QN_ROPE_YARN] = "yarn"};
     qn_json *o = qn_doc_put_object(d, config, "rope");
-    qn_doc_put(d, o, "theta", qn_json_new_real(rope->theta));
+    qn_doc_put(d, o, "theta", decimal(rope->theta));
     qn_doc_put(d, o, "dimensions", qn_doc_u64(rope->n_rot));
     qn_doc_put(d, o, "pairs", qn_json_new_string(rope->interleaved ? "interleaved" : "halves"));
     qn_doc_put(d, o, "scaling", qn_json_new_string(kinds[rope->scaling]));
     if (rope->scaling != QN_ROPE_NONE) {
-        qn_doc_put(d, o, "factor", qn_json_new_real(rope->factor));
+        qn_doc_put(d, o, "factor", decimal(rope->factor));
     }
     if (rope->scaling == QN_ROPE_YARN || rope->scaling == QN_ROPE_LLAMA3) {
         qn_doc_put(d, o, "original_context", qn_doc_u64(rope->original_ctx));
@@ -155,11 +158,11 @@ static void put_sampling(qn_doc *d, qn_json *config, const qn_model_config *c)
         return;
     }
     qn_json *o = qn_doc_put_object(d, config, "sampling");
-    qn_doc_put(d, o, "temperature", qn_json_new_real((double)c->sampling.temperature));
+    qn_doc_put(d, o, "temperature", qn_json_new_float(c->sampling.temperature));
     qn_doc_put(d, o, "top_k", qn_json_new_int(c->sampling.top_k));
-    qn_doc_put(d, o, "top_p", qn_json_new_real((double)c->sampling.top_p));
-    qn_doc_put(d, o, "min_p", qn_json_new_real((double)c->sampling.min_p));
-    qn_doc_put(d, o, "repeat_penalty", qn_json_new_real((double)c->sampling.repeat_penalty));
+    qn_doc_put(d, o, "top_p", qn_json_new_float(c->sampling.top_p));
+    qn_doc_put(d, o, "min_p", qn_json_new_float(c->sampling.min_p));
+    qn_doc_put(d, o, "repeat_penalty", qn_json_new_float(c->sampling.repeat_penalty));
 }
 
 static void put_quantization(qn_doc *d, qn_json *config, const qn_model_config *c)
@@ -190,7 +193,7 @@ void qn_inspect_config(qn_doc *d, const qn_model_config *c)
     qn_doc_put(d, o, "ffn_size", qn_doc_u64(c->ffn_size));
     qn_doc_put(d, o, "vocab", c->n_vocab > 0 ? qn_doc_u64(c->n_vocab) : qn_json_new_null());
     qn_doc_put(d, o, "context", qn_doc_u64(c->n_ctx_train));
-    qn_doc_put(d, o, "rms_eps", qn_json_new_real(c->rms_eps));
+    qn_doc_put(d, o, "rms_eps", decimal(c->rms_eps));
     qn_doc_put(d, o, "tied_embeddings", qn_json_new_bool(c->tied_embeddings));
     put_rope(d, o, &c->rope);
     put_layers(d, o, c);

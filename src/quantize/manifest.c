@@ -83,8 +83,8 @@ static qn_json *tensor_entries(builder *b, const qn_job *job, const qn_output *o
         set_text(b, v, "name", sink->name);
         set_text(b, v, "type", type);
         set(b, v, "shape", shape_entry(b, &job->source.pieces[i]));
-        set(b, v, "rel_rmse", qn_json_new_real(relative_rms(&sink->error)));
-        set(b, v, "max_abs_error", qn_json_new_real(sink->error.max_abs_error));
+        set(b, v, "rel_rmse", qn_json_new_measured(relative_rms(&sink->error)));
+        set(b, v, "max_abs_error", qn_json_new_measured(sink->error.max_abs_error));
         append(b, list, v);
     }
     if (o->rope_divisors != NULL) {
@@ -94,8 +94,8 @@ static qn_json *tensor_entries(builder *b, const qn_job *job, const qn_output *o
         set_text(b, v, "name", "rope_freqs.weight");
         set_text(b, v, "type", "F32");
         set(b, v, "shape", shape);
-        set(b, v, "rel_rmse", qn_json_new_real(0));
-        set(b, v, "max_abs_error", qn_json_new_real(0));
+        set(b, v, "rel_rmse", qn_json_new_measured(0));
+        set(b, v, "max_abs_error", qn_json_new_measured(0));
         append(b, list, v);
     }
     return list;
@@ -133,7 +133,7 @@ static qn_json *output_entry(builder *b, const qn_job *job, const qn_output *o)
     }
     set(b, v, "files", files);
     set_count(b, v, "bytes", output_bytes(o));
-    set(b, v, "bits_per_weight", qn_json_new_real(qn_output_bits_per_weight(job, o)));
+    set(b, v, "bits_per_weight", qn_json_new_measured(qn_output_bits_per_weight(job, o)));
     for (size_t i = 0; i < o->n_warnings; i++) {
         append(b, warnings, qn_json_new_string(o->warnings[i]));
     }
@@ -184,7 +184,7 @@ quern_status qn_plan_write(const qn_job *job, const qn_memory_plan *memory, uint
         set_text(&b, v, "type", o->type);
         set_text(&b, v, "path", o->relative);
         set_count(&b, v, "bytes", output_bytes(o));
-        set(&b, v, "bits_per_weight", qn_json_new_real(qn_output_bits_per_weight(job, o)));
+        set(&b, v, "bits_per_weight", qn_json_new_measured(qn_output_bits_per_weight(job, o)));
         for (size_t k = 0; k < o->n_warnings; k++) {
             append(&b, warnings, qn_json_new_string(o->warnings[k]));
         }

@@ -1,4 +1,6 @@
 /* test_base.c - error messages, arena, buffer, JSON, UTF-8, files, thread pool. */
+#include <math.h>
+
 #include "qn_test.h"
 
 #include <unistd.h>
@@ -79,6 +81,36 @@ static void json_wide_integers(void **state)
     assert_true(qn_json_number(qn_json_at(v, 2), &real) && real < -9.9e29 && real > -1.1e30);
     assert_string_equal(qn_json_string(qn_json_at(v, 3), NULL), "99999999999999999999\"9");
     qn_json_free(v);
+}
+
+/* Reals come back exactly, with no more digits than that takes. */
+static void json_reals_are_short_and_exact(void **state)
+{
+    (void)state;
+    static const struct {
+        double v;
+        const char *text;
+    } cases[] = {{0.1, "[0.1]"}, {1e-6, "[1e-6]"}, {1.0 / 3, "[0.3333333333333333]"}, {5e-324, "[5e-324]"}, {1e6, "[1e6]"}, {-2.5, "[-2.5]"}};
+    qn_buf b;
+    qn_json *v;
+    qn_buf_init(&b, 4096);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        v = qn_json_new_array();
+        assert_true(qn_json_append(v, qn_json_new_real(cases[i].v)));
+        qn_buf_reset(&b);
+        assert_true(qn_json_write(v, 0, &b));
+        assert_string_equal(qn_buf_text(&b), cases[i].text);
+        qn_json_free(v);
+    }
+    v = qn_json_new_array();
+    assert_true(qn_json_append(v, qn_json_new_measured(1234.56789)) && qn_json_append(v, qn_json_new_float(0.1f)) &&
+                qn_json_append(v, qn_json_new_float(16777217.0f)) && qn_json_append(v, qn_json_new_measured(NAN)) &&
+                qn_json_append(v, qn_json_new_float(INFINITY)));
+    qn_buf_reset(&b);
+    assert_true(qn_json_write(v, 0, &b));
+    assert_string_equal(qn_buf_text(&b), "[1234.57,0.1,16777216.0,null,null]");
+    qn_json_free(v);
+    qn_buf_deinit(&b);
 }
 
 static void json_refuses(void **state)
@@ -242,6 +274,7 @@ int main(void)
         cmocka_unit_test(error_is_cut_at_a_character),
         cmocka_unit_test(arena_aligns_and_respects_its_ceiling),
         cmocka_unit_test(json_round_trip),
+        cmocka_unit_test(json_reals_are_short_and_exact),
         cmocka_unit_test(json_refuses),
         cmocka_unit_test(json_wide_integers),
         cmocka_unit_test(utf8_strictness),

@@ -98,6 +98,28 @@ static void gguf_is_described(void **state)
     qn_json_free(doc);
 }
 
+/* In memory a file is what it is on disk, but for its name. */
+static void memory_is_described(void **state)
+{
+    (void)state;
+    char *data, *json;
+    size_t size, len;
+    quern_error err;
+    qn_json *doc, *file = inspect(qn_test_golden("gguf/quant/qwen3.Q4_K_M.gguf"));
+    assert_ok(qn_file_read(&data, &size, qn_test_golden("gguf/quant/qwen3.Q4_K_M.gguf"), SIZE_MAX, &err));
+    assert_ok(quern_inspect_memory(data, size, "built in", &(quern_inspect_options){.tensors = true, .check_values = true}, &json, &len, &err));
+    assert_ok(qn_json_parse(&doc, json, len, 0, "document", &err));
+    check_sums(doc);
+    assert_string_equal(text(doc, "path"), "built in");
+    assert_int_equal(integer(doc, "weight_bytes"), integer(file, "weight_bytes"));
+    quern_free(json);
+    assert_int_equal(quern_inspect_memory(data, size - 1, "cut", NULL, &json, NULL, &err), QUERN_ERROR_INVALID);
+    assert_non_null(strstr(err.message, "cut"));
+    qn_json_free(doc);
+    qn_json_free(file);
+    qn_free(data);
+}
+
 static void folders_are_described(void **state)
 {
     (void)state;
@@ -394,6 +416,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gguf_is_described),
+        cmocka_unit_test(memory_is_described),
         cmocka_unit_test(folders_are_described),
         cmocka_unit_test(what_cannot_run_is_described),
         cmocka_unit_test(single_files_are_described),

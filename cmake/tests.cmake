@@ -41,6 +41,13 @@ if(TARGET quern)
     add_test(NAME cli_${name} COMMAND ${CMAKE_SOURCE_DIR}/tests/cli/run_case.py $<TARGET_FILE:quern> ${file})
     set_tests_properties(cli_${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT ${QUERN_TEST_TIMEOUT} LABELS cli)
   endforeach()
+  file(GLOB QUERN_CLI_SCRIPTS CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/cli/test_cli_*.py)
+  foreach(file IN LISTS QUERN_CLI_SCRIPTS)
+    get_filename_component(name ${file} NAME_WE)
+    string(REPLACE test_cli_ cli_session_ name ${name})
+    add_test(NAME ${name} COMMAND ${file} $<TARGET_FILE:quern>)
+    set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT ${QUERN_TEST_TIMEOUT} LABELS cli)
+  endforeach()
 endif()
 
 # ---- the tree and what is shipped: once, in the plain build ----

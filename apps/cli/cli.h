@@ -42,6 +42,7 @@ quern_status qn_cmd_quantize(qn_cli *cli, quern_error *err);
 quern_status qn_cmd_run(qn_cli *cli, quern_error *err);
 quern_status qn_cmd_chat(qn_cli *cli, quern_error *err);
 quern_status qn_cmd_bench(qn_cli *cli, quern_error *err);
+quern_status qn_cmd_eval(qn_cli *cli, quern_error *err);
 quern_status qn_cmd_inspect(qn_cli *cli, quern_error *err);
 quern_status qn_cmd_tokenize(qn_cli *cli, quern_error *err);
 quern_status qn_cmd_template(qn_cli *cli, quern_error *err);

@@ -14,16 +14,6 @@ static bool on_progress(void *user, size_t done, size_t total)
     return !qn_signals_stopped();
 }
 
-/* Float weights are compared with float caches: the KV default follows the weights. */
-static void choose_kv(const qn_cli *cli, const quern_model *model, quern_engine_options *options)
-{
-    const char *weights = quern_model_get_info(model)->weights;
-    bool is_float = strcmp(weights, "F32") == 0 || strcmp(weights, "F16") == 0 || strcmp(weights, "BF16") == 0;
-    if (!qn_opts_given(&cli->opts, QN_OPT_KV_TYPE) && is_float) {
-        options->kv_type = QUERN_KV_F32;
-    }
-}
-
 static quern_status write_result(qn_cli *cli, const quern_model *model, const quern_logits_summary *s, quern_error *err)
 {
     const quern_model_info *info = quern_model_get_info(model);
@@ -76,7 +66,7 @@ quern_status qn_cmd_logits(qn_cli *cli, quern_error *err)
     }
     QN_TRY(qn_input_read(ids_path, &ids, &len, err));
     QN_TRY(qn_model_ref_open(cli, path, options.add_bos ? 0 : QN_OPEN_WITHOUT_TOKENIZER, &model, err));
-    choose_kv(cli, model, &options.engine);
+    qn_settings_float_kv(cli, model, &options.engine);
     qn_progress_begin(&bar, &cli->err, !cli->quiet, "logits", QN_UNIT_TOKENS);
     qn_signals_begin_stoppable();
     status = quern_logits_write(model, &options, ids, len, strcmp(ids_path, "-") == 0 ? "standard input" : ids_path, out_path, &summary,

@@ -13,6 +13,7 @@
 #define CMD_QUANTIZE (1u << QN_COMMAND_QUANTIZE)
 #define CMD_RUN (1u << QN_COMMAND_RUN)
 #define CMD_BENCH (1u << QN_COMMAND_BENCH)
+#define CMD_EVAL (1u << QN_COMMAND_EVAL)
 #define CMD_INSPECT (1u << QN_COMMAND_INSPECT)
 #define CMD_TOKENIZE (1u << QN_COMMAND_TOKENIZE)
 #define CMD_TEMPLATE (1u << QN_COMMAND_TEMPLATE)
@@ -21,7 +22,7 @@
 #define CMD_ALL 0xffffffffu
 #define GENERATES (CMD_RUN | 1u << QN_COMMAND_CHAT)
 #define READS_MODEL (CMD_INSPECT | CMD_TOKENIZE | CMD_TEMPLATE | CMD_LOGITS)
-#define ENGINES (GENERATES | CMD_BENCH | CMD_LOGITS)
+#define ENGINES (GENERATES | CMD_BENCH | CMD_EVAL | CMD_LOGITS)
 
 static const qn_opt_row rows[QN_OPT_COUNT] = {
 #define QN_OPTION(id, shrt, lng, alias, kind, value, group, commands, help) \

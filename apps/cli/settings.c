@@ -10,6 +10,15 @@
 
 #include "base/clock.h"
 
+void qn_settings_float_kv(const qn_cli *cli, const quern_model *model, quern_engine_options *options)
+{
+    const char *weights = quern_model_get_info(model)->weights;
+    bool is_float = strcmp(weights, "F32") == 0 || strcmp(weights, "F16") == 0 || strcmp(weights, "BF16") == 0;
+    if (!qn_opts_given(&cli->opts, QN_OPT_KV_TYPE) && is_float) {
+        options->kv_type = QUERN_KV_F32;
+    }
+}
+
 const char *qn_settings_kv_name(quern_kv_type t)
 {
     switch (t) {

@@ -28,6 +28,10 @@ OUTPUT = {"format": ("gguf", "mlx"), "type": str, "path": str, "files": [{"path"
 MANIFEST = {"schema": "quern.manifest/1", "created": str, "quern_version": str,
             "source": {"name": str, "format": str, "architecture": str, "parameters": POSITIVE, "files": [{"path": str, "bytes": COUNT, "sha256": str}]},
             "calibration": (dict, None), "outputs": [OUTPUT]}
+PPL = {"suite": ("ppl", "kld"), "n_ctx": COUNT, "chunks": POSITIVE, "tokens": POSITIVE, "ppl": POSITIVE, "ppl_error": POSITIVE, "nll": POSITIVE,
+       "bits_per_byte": POSITIVE, "arithmetic": ("as_run", "f32_activations"), "weights": str, "kv_type": ("f32", "f16", "q8_0")}
+EVAL = {"schema": "quern.eval/1", "model": str, "suites": [PPL]}
+KLD = ("kld_mean", "kld_median", "kld_p90", "kld_p99", "kld_p999", "kld_max", "top1_agreement", "delta_p_mean", "delta_p_rms", "ppl_ratio")
 DOCTOR = {"schema": "quern.doctor/1", "isa": {"available": [str], "chosen": str}, "bandwidth": dict, "sandbox": {"tier": (str, None), "why": str},
           "optional": dict}
 HELP = {"schema": "quern.help/1", "version": str,
@@ -131,6 +135,26 @@ def check_machine(checks, gguf):
     checks.that(doc and doc["isa"]["chosen"] in doc["isa"]["available"] and "scalar" in doc["isa"]["available"], "doctor: the chosen set is available")
 
 
+def check_eval(checks, folder, gguf):
+    text = write(folder, "text.txt", "".join(f"def add_{i}(a, b):\n    return a + b * {i}\n\n" for i in range(200)))
+    doc = document(checks, run("eval", gguf, "--suite", "ppl,kld", "--base", MODEL, "--text", text, "-c", "64", "--limit", "9", "--json"), EVAL, "eval")
+    if checks.that(doc and [s["suite"] for s in doc["suites"]] == ["ppl", "kld"], "eval: the suites in order"):
+        ppl, kld = doc["suites"]
+        checks.that(ppl["chunks"] == 9 and ppl["tokens"] == 9 * 31 and ppl["n_ctx"] == 64, "eval: the second half of a chunk is scored")
+        checks.that(all(isinstance(kld.get(k), (int, float)) for k in KLD) and not any(k in ppl for k in KLD), "eval: kld has its own members")
+        checks.that(0 < kld["kld_median"] <= kld["kld_p90"] <= kld["kld_p99"] <= kld["kld_max"] and kld["top1_agreement"] <= 1, "eval: percentiles rise")
+        checks.that(abs(kld["ppl"] / kld["ppl_base"] / kld["ppl_ratio"] - 1) < 1e-9, "eval: the ratio is the perplexities'")
+        checks.that(kld["base_kv_type"] == "f32" and kld["base_weights"] == "BF16" and kld["kv_type"] == "f16", "eval: float weights have float32 caches")
+    same = document(checks, run("eval", MODEL, "--suite", "kld", "--base", MODEL, "--text", text, "-c", "64", "--json"), EVAL, "eval of itself")
+    checks.that(same and same["suites"][0]["kld_max"] == 0 and same["suites"][0]["top1_agreement"] == 1, "eval: no divergence from itself")
+    for arguments, code in ((["--suite", "kld", "--text", text], 2), (["--suite", "ppl", "--base", MODEL, "--text", text], 2), (["--suite", "mmlu", "--text", text], 2),
+                            (["--suite", "ppl"], 2), (["--suite", "ppl", "--text", "no/such"], 3),
+                            (["--suite", "ppl", "--text", write(folder, "short.txt", "x = 1")], 3)):
+        done = run("eval", MODEL, *arguments, "--json")
+        checks.exit_code(done, code, "eval " + " ".join(arguments))
+        document(checks, done, ERROR, "eval " + " ".join(arguments))
+
+
 def check_help(checks):
     doc = document(checks, run("help", "--json"), HELP, "help")
     names = [c["name"] for c in doc["commands"]] if doc else []
@@ -170,7 +194,9 @@ def main():
         check_text(checks, folder)
         check_run(checks, folder)
         check_chat(checks)
-        check_machine(checks, check_files(checks, folder))
+        gguf = check_files(checks, folder)
+        check_machine(checks, gguf)
+        check_eval(checks, folder, gguf)
     checks.close()
 
 

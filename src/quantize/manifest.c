@@ -83,8 +83,8 @@ static qn_json *tensor_entries(builder *b, const qn_job *job, const qn_output *o
         set_text(b, v, "name", sink->name);
         set_text(b, v, "type", type);
         set(b, v, "shape", shape_entry(b, &job->source.pieces[i]));
-        set(b, v, "rel_rmse", qn_json_new_measured(relative_rms(&sink->error)));
-        set(b, v, "max_abs_error", qn_json_new_measured(sink->error.max_abs_error));
+        set(b, v, "rel_rmse", qn_json_new_real(relative_rms(&sink->error)));
+        set(b, v, "max_abs_error", qn_json_new_real(sink->error.max_abs_error));
         append(b, list, v);
     }
     if (o->rope_divisors != NULL) {
@@ -94,8 +94,8 @@ static qn_json *tensor_entries(builder *b, const qn_job *job, const qn_output *o
         set_text(b, v, "name", "rope_freqs.weight");
         set_text(b, v, "type", "F32");
         set(b, v, "shape", shape);
-        set(b, v, "rel_rmse", qn_json_new_measured(0));
-        set(b, v, "max_abs_error", qn_json_new_measured(0));
+        set(b, v, "rel_rmse", qn_json_new_real(0));
+        set(b, v, "max_abs_error", qn_json_new_real(0));
         append(b, list, v);
     }
     return list;

@@ -1,9 +1,9 @@
 # Everything ctest runs. Exit 77 is a skip; tests/run.py counts cases and compares skips with tests/allowed_skips.txt.
 
 # Seconds a test may take; the sanitizers make them slower.
-set(QUERN_TEST_TIMEOUT 300)
+set(QUERN_TEST_TIMEOUT 600)
 if(QUERN_SANITIZE STREQUAL "address")
-  set(QUERN_TEST_TIMEOUT 600)
+  set(QUERN_TEST_TIMEOUT 1200)
 elseif(QUERN_SANITIZE STREQUAL "thread")
   set(QUERN_TEST_TIMEOUT 2400)
 endif()

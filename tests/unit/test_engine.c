@@ -45,7 +45,7 @@ static uint64_t calls_of_isa(qn_isa isa)
     return isa == QN_ISA_AVX512VNNI || isa == QN_ISA_AMX ? n + calls_of_isa((qn_isa)(isa - 1)) : n;
 }
 
-/* Every model file here, every ISA, several thread counts and chunk sizes: equal to scalar, one thread, all rows at once. */
+/* Every model file here, every ISA, several thread counts and chunk sizes, both types of caches: equal to scalar, one thread, all rows at once. */
 static void bits_do_not_depend_on_how_it_is_run(void **state)
 {
     (void)state;
@@ -56,6 +56,9 @@ static void bits_do_not_depend_on_how_it_is_run(void **state)
         quern_model *m = golden_open(qn_test_golden(files[f]));
         size_t v = quern_model_get_info(m)->n_vocab;
         for (int kv = QUERN_KV_F16; kv <= QUERN_KV_F32; kv++) {
+            if (kv == QUERN_KV_F32 && f % 3 != 0) {
+                continue; /* the type of the caches meets every third file: Q4_K, BF16 with q/k norms, tied with biases */
+            }
             quern_engine *reference = engine_of(m, 1, "scalar", 512, (quern_kv_type)kv);
             float *want = golden_logits(reference, ids, N_IDS, v, N_IDS);
             quern_engine_destroy(reference);

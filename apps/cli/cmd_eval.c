@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/fs.h"
 #include "model_ref.h"
 #include "progress.h"
 #include "prompt_input.h"
@@ -185,9 +186,9 @@ static quern_status write_json(const job *j, quern_error *err)
     return qn_cli_write_json(j->cli, doc, ok, err);
 }
 
-static void add_row(qn_table *t, const char *name, const quern_perplexity *p)
+static void add_row(qn_table *t, const subject *s, const quern_perplexity *p)
 {
-    qn_table_cell(t, "%s", name);
+    qn_table_cell(t, "%s", qn_path_base(quern_model_get_info(s->model)->path));
     qn_table_cell(t, "%.4f", p->ppl);
     qn_table_cell(t, "± %.4f", p->ppl_error);
     qn_table_cell(t, "%.4f", p->nll);
@@ -201,9 +202,9 @@ static void print_result(const job *j)
                                               {"bits/byte", true, 0, QN_STYLE_NONE}};
     qn_number tokens;
     qn_table *t = qn_table_create(columns, 5);
-    add_row(t, quern_model_get_info(j->model.model)->name, &j->own);
+    add_row(t, &j->model, &j->own);
     if (j->kld) {
-        add_row(t, quern_model_get_info(j->base.model)->name, &j->of_base);
+        add_row(t, &j->base, &j->of_base);
     }
     qn_table_print(t, &j->cli->out, 0);
     qn_table_destroy(t);

@@ -42,7 +42,8 @@ typedef struct quern_engine_plan {
 
 /* Adds up what every module of an engine with these options would allocate. Fails as quern_engine_create would for bad options. */
 QUERN_API quern_status quern_engine_make_plan(const quern_model *m, const quern_engine_options *opt, quern_engine_plan *out, quern_error *err);
-/* opt may be NULL (defaults). The model must outlive the engine; quern_engine_destroy accepts NULL. Sequences must be destroyed first. */
+/* opt may be NULL (defaults). The model must outlive the engine; quern_engine_destroy accepts NULL. Sequences that are still
+ * alive then can only be destroyed. */
 QUERN_API quern_status quern_engine_create(quern_engine **out, const quern_model *m, const quern_engine_options *opt, quern_error *err);
 QUERN_API void quern_engine_destroy(quern_engine *e);
 

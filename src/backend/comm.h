@@ -14,11 +14,9 @@ struct qn_comm {
     uint32_t rank, world;
     /* data[i] = sum over ranks, added in rank order, so that every rank gets the same bits. */
     void (*all_reduce_sum)(const qn_comm *comm, qn_member member, float *data, size_t n);
-    /* Closes what the implementation opened. */
-    void (*close)(qn_comm *comm);
 };
 
-/* The group of one: nothing to add, nothing to close. */
+/* The group of one: nothing to add. */
 const qn_comm *qn_comm_local(void);
 
 #endif

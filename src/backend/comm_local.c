@@ -9,10 +9,8 @@ static void all_reduce_nothing(const qn_comm *comm, qn_member member, float *dat
     (void)n;
 }
 
-static void close_nothing(qn_comm *comm) { (void)comm; }
-
 const qn_comm *qn_comm_local(void)
 {
-    static const qn_comm local = {.rank = 0, .world = 1, .all_reduce_sum = all_reduce_nothing, .close = close_nothing};
+    static const qn_comm local = {.rank = 0, .world = 1, .all_reduce_sum = all_reduce_nothing};
     return &local;
 }

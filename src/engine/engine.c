@@ -18,6 +18,7 @@ typedef struct settings {
     qn_isa isa;
     size_t n_threads, n_ctx, n_batch, n_pages;
     qn_kv_format format;
+    quern_kv_type kv_type;
     bool f32_activations;
 } settings;
 
@@ -40,19 +41,20 @@ done:
 
 static quern_status choose_kv(const quern_engine_options *opt, qn_kv_format *out, quern_error *err)
 {
-    quern_status status = QUERN_OK;
-    if (opt->kv_type == QUERN_KV_Q8_0) {
-        QN_FAIL(err, QUERN_ERROR_UNAVAILABLE, "a q8_0 KV cache is not available in this version; use f16 or f32");
+    switch (opt->kv_type) {
+    case QUERN_KV_F16: *out = QN_KV_FORMAT_F16; return QUERN_OK;
+    case QUERN_KV_F32: *out = QN_KV_FORMAT_F32; return QUERN_OK;
+    case QUERN_KV_Q8_0: return qn_error_set(err, QUERN_ERROR_UNAVAILABLE, "a q8_0 KV cache is not available in this version; use f16 or f32");
     }
-    *out = opt->kv_type == QUERN_KV_F32 ? QN_KV_FORMAT_F32 : QN_KV_FORMAT_F16;
-done:
-    return status;
+    return qn_error_set(err, QUERN_ERROR_USAGE, "unknown type of KV cache: %d", (int)opt->kv_type);
 }
 
 static quern_status settle(const quern_model *m, const quern_engine_options *opt, settings *out, quern_error *err)
 {
+    static const quern_engine_options defaults = {0};
     quern_status status = QUERN_OK;
     const qn_model_config *c = &m->config;
+    opt = opt != NULL ? opt : &defaults;
     if (!m->has_weights) {
         QN_FAIL(err, QUERN_ERROR_USAGE, "%s was opened without weights", m->info.path);
     }
@@ -62,6 +64,7 @@ static quern_status settle(const quern_model *m, const quern_engine_options *opt
     }
     QN_TRY(choose_isa(opt->isa, &out->isa, err));
     QN_TRY(choose_kv(opt, &out->format, err));
+    out->kv_type = opt->kv_type;
     out->n_threads = opt->n_threads != 0 ? opt->n_threads : qn_cpu_usable_count();
     out->n_ctx = opt->n_ctx;
     if (out->n_ctx == 0) {
@@ -118,15 +121,15 @@ quern_status quern_engine_make_plan(const quern_model *m, const quern_engine_opt
 static quern_status allocate_tables(quern_engine *e, const settings *s, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    const quern_model *m = e->model;
-    size_t n_layers = m->config.n_layers, bytes = qn_graph_bytes(&m->config, &m->weights, s->f32_activations, s->n_batch, s->n_batch);
+    const qn_model_config *c = &e->config;
+    size_t n_layers = c->n_layers, bytes = qn_graph_bytes(c, &e->weights, s->f32_activations, s->n_batch, s->n_batch);
     void *memory = qn_arena_alloc_aligned(&e->arena, bytes);
     e->ids = qn_arena_alloc_array(&e->arena, s->n_batch, sizeof *e->ids);
     e->positions = qn_arena_alloc_array(&e->arena, s->n_batch, sizeof *e->positions);
     e->logit_rows = qn_arena_alloc_array(&e->arena, s->n_batch, sizeof *e->logit_rows);
     e->logit_pointers = qn_arena_alloc_array(&e->arena, s->n_batch, sizeof *e->logit_pointers);
     e->views = qn_arena_alloc_array(&e->arena, n_layers, sizeof *e->views);
-    e->logits = qn_arena_alloc_array(&e->arena, m->config.n_vocab, sizeof *e->logits);
+    e->logits = qn_arena_alloc_array(&e->arena, c->n_vocab, sizeof *e->logits);
     const qn_kv_view **all = qn_arena_alloc_array(&e->arena, n_layers * s->n_batch, sizeof *all);
     if (memory == NULL || e->ids == NULL || e->positions == NULL || e->logit_rows == NULL || e->logit_pointers == NULL || e->views == NULL ||
         e->logits == NULL || all == NULL) {
@@ -135,7 +138,7 @@ static quern_status allocate_tables(quern_engine *e, const settings *s, quern_er
     for (size_t layer = 0; layer < n_layers; layer++) {
         e->views[layer] = all + layer * s->n_batch;
     }
-    qn_graph_bind(&e->graph.buffers, &m->config, &m->weights, s->f32_activations, s->n_batch, s->n_batch, memory);
+    qn_graph_bind(&e->graph.buffers, c, &e->weights, s->f32_activations, s->n_batch, s->n_batch, memory);
 done:
     return status;
 }
@@ -174,7 +177,8 @@ static void count_work(const quern_model *m, quern_engine_info *info)
     info->macs_per_token = layers.macs;
 }
 
-quern_status quern_engine_create(quern_engine **out, const quern_model *m, const quern_engine_options *opt, quern_error *err)
+quern_status qn_engine_create_rank(quern_engine **out, const quern_model *m, const quern_engine_options *opt, qn_shard shard, const qn_comm *comm,
+                                   quern_error *err)
 {
     quern_status status = QUERN_OK;
     settings s;
@@ -187,24 +191,40 @@ quern_status quern_engine_create(quern_engine **out, const quern_model *m, const
     }
     qn_arena_init(&e->arena, 0);
     e->model = m;
-    e->info = (quern_engine_info){.isa = qn_isa_name(s.isa), .n_threads = s.n_threads, .n_ctx = s.n_ctx, .n_batch = s.n_batch, .kv_type = opt->kv_type};
+    e->info = (quern_engine_info){.isa = qn_isa_name(s.isa), .n_threads = s.n_threads, .n_ctx = s.n_ctx, .n_batch = s.n_batch, .kv_type = s.kv_type};
     make_plan(m, &s, &e->info.plan);
     count_work(m, &e->info);
+    QN_TRY(qn_shard_model(shard, &m->config, &m->weights, &e->arena, &e->config, &e->weights, err));
     qn_cpu_options cpu = cpu_options(m, &s);
     QN_TRY(qn_cpu_create(&e->backend, &cpu, err));
-    QN_TRY(qn_rope_init(&e->rope, &m->config.rope, m->weights.rope_divisors, &e->arena, err));
-    QN_TRY(qn_kv_pool_init(&e->pool, &m->config, s.format, s.n_pages, err));
+    QN_TRY(qn_rope_init(&e->rope, &e->config.rope, e->weights.rope_divisors, &e->arena, err));
+    QN_TRY(qn_kv_pool_init(&e->pool, &e->config, s.format, s.n_pages, err));
     QN_TRY(allocate_tables(e, &s, err));
     e->graph.backend = e->backend;
-    e->graph.comm = qn_comm_local();
-    e->graph.config = &m->config;
-    e->graph.weights = &m->weights;
+    e->graph.comm = comm;
+    e->graph.config = &e->config;
+    e->graph.weights = &e->weights;
     e->graph.rope = &e->rope;
     *out = e;
     e = NULL;
 done:
     quern_engine_destroy(e);
     return status;
+}
+
+quern_status quern_engine_create(quern_engine **out, const quern_model *m, const quern_engine_options *opt, quern_error *err)
+{
+    return qn_engine_create_rank(out, m, opt, qn_shard_whole(), qn_comm_local(), err);
+}
+
+void qn_engine_free_if_unused(quern_engine *e)
+{
+    if (!e->is_destroyed || e->n_sequences > 0) {
+        return;
+    }
+    qn_kv_pool_deinit(&e->pool);
+    qn_arena_deinit(&e->arena);
+    qn_free(e);
 }
 
 void quern_engine_destroy(quern_engine *e)
@@ -214,10 +234,10 @@ void quern_engine_destroy(quern_engine *e)
     }
     if (e->backend != NULL) {
         e->backend->destroy(e->backend);
+        e->backend = NULL;
     }
-    qn_kv_pool_deinit(&e->pool);
-    qn_arena_deinit(&e->arena);
-    qn_free(e);
+    e->is_destroyed = true;
+    qn_engine_free_if_unused(e);
 }
 
 const quern_engine_info *quern_engine_get_info(const quern_engine *e) { return &e->info; }
@@ -250,14 +270,14 @@ done:
 static quern_status check_step(quern_engine *e, const quern_step_item *items, size_t n_items, size_t *n_rows, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    size_t pages = 0, rows = 0, marked = 0;
+    size_t pages = 0, rows = 0, marked = 0; /* items before `marked` are to be unmarked */
     for (size_t i = 0; i < n_items; i++, marked++) {
         QN_TRY(check_item(e, &items[i], err));
         if (items[i].sequence->in_step) {
             QN_FAIL(err, QUERN_ERROR_USAGE, "a sequence may appear only once in a step");
         }
         items[i].sequence->in_step = true;
-        pages += qn_sequence_pages_wanted(items[i].sequence, items[i].n_ids);
+        pages += qn_sequence_plan_begin(items[i].sequence, items[i].n_ids);
         rows += items[i].n_ids;
         if (rows > e->info.n_batch) {
             marked++;
@@ -272,6 +292,7 @@ static quern_status check_step(quern_engine *e, const quern_step_item *items, si
 done:
     for (size_t i = 0; i < marked; i++) {
         items[i].sequence->in_step = false;
+        qn_sequence_plan_end(items[i].sequence);
     }
     return status;
 }

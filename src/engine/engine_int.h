@@ -5,6 +5,7 @@
 #include "engine/kv_pool.h"
 #include "model/graph.h"
 #include "model/model_int.h"
+#include "model/shard.h"
 #include "quern/engine.h"
 
 struct quern_engine {
@@ -12,10 +13,13 @@ struct quern_engine {
     qn_arena arena;              /* everything below that is an array */
     qn_backend *backend;
     qn_rope rope;
+    qn_model_config config;      /* this rank's part of the model (model/shard.h); the only rank holds all of it */
+    qn_weights weights;
     qn_graph graph;
     qn_kv_pool pool;
     quern_engine_info info;
-    size_t n_sequences;          /* alive; they must be destroyed before the engine */
+    size_t n_sequences;          /* alive: the last of them frees a destroyed engine */
+    bool is_destroyed;
     /* one step's tables, for n_batch rows */
     int32_t *ids;
     size_t *positions;
@@ -33,11 +37,21 @@ struct quern_sequence {
     const void **k_pages;        /* [layer][pool.n_pages] */
     const void **v_pages;
     qn_kv_view *views;           /* [layer] */
+    bool copies_page;            /* between plan_begin and plan_end: the last page would be copied */
     bool in_step;                /* guards against the same sequence twice in a step */
 };
 
-/* Pages that appending n tokens needs beyond those the sequence may write. */
-size_t qn_sequence_pages_wanted(const quern_sequence *s, size_t n);
+/* An engine that holds one rank's part of the model; its group runs the same steps at the same time. comm must outlive it. */
+quern_status qn_engine_create_rank(quern_engine **out, const quern_model *m, const quern_engine_options *opt, qn_shard shard, const qn_comm *comm,
+                                   quern_error *err);
+
+/* Frees an engine that was destroyed, once its last sequence is gone. */
+void qn_engine_free_if_unused(quern_engine *e);
+
+/* Pages that appending n tokens needs beyond those the sequence may write. Until plan_end a page that the sequence would copy counts as given
+ * back, so that of two forks in one step only the first asks for a copy. */
+size_t qn_sequence_plan_begin(quern_sequence *s, size_t n);
+void qn_sequence_plan_end(quern_sequence *s);
 /* Makes positions [n_tokens, n_tokens + n) writable; the pool has enough free pages. */
 void qn_sequence_extend(quern_sequence *s, size_t n);
 

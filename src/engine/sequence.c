@@ -21,9 +21,23 @@ static bool last_page_is_shared(const quern_sequence *s)
     return s->n_tokens % QN_KV_PAGE != 0 && s->engine->pool.counts[s->pages[s->n_pages - 1]] > 1;
 }
 
-size_t qn_sequence_pages_wanted(const quern_sequence *s, size_t n)
+size_t qn_sequence_plan_begin(quern_sequence *s, size_t n)
 {
-    return n == 0 ? 0 : pages_for(s->n_tokens + n) - s->n_pages + (last_page_is_shared(s) ? 1 : 0);
+    size_t wanted = pages_for(s->n_tokens + n) - s->n_pages;
+    if (last_page_is_shared(s)) {
+        s->engine->pool.counts[s->pages[s->n_pages - 1]]--;
+        s->copies_page = true;
+        wanted++;
+    }
+    return wanted;
+}
+
+void qn_sequence_plan_end(quern_sequence *s)
+{
+    if (s->copies_page) {
+        s->engine->pool.counts[s->pages[s->n_pages - 1]]++;
+        s->copies_page = false;
+    }
 }
 
 void qn_sequence_extend(quern_sequence *s, size_t n)
@@ -44,7 +58,7 @@ void qn_sequence_extend(quern_sequence *s, size_t n)
 quern_status quern_sequence_create(quern_sequence **out, quern_engine *e, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    const qn_model_config *c = &e->model->config;
+    const qn_model_config *c = &e->config;
     size_t n = e->pool.n_pages, layers = c->n_layers;
     quern_sequence *s = qn_calloc(1, sizeof *s);
     *out = NULL;
@@ -75,6 +89,7 @@ quern_status quern_sequence_fork(quern_sequence **out, const quern_sequence *fro
 {
     quern_status status = QUERN_OK;
     quern_sequence *s;
+    *out = NULL;
     QN_TRY(quern_sequence_create(&s, from->engine, err));
     s->n_tokens = from->n_tokens;
     s->n_pages = from->n_pages;
@@ -95,12 +110,14 @@ void quern_sequence_destroy(quern_sequence *s)
     for (size_t i = 0; i < s->n_pages; i++) {
         qn_kv_pool_release(&s->engine->pool, s->pages[i]);
     }
-    s->engine->n_sequences--;
+    quern_engine *e = s->engine;
     qn_free(s->pages);
     qn_free(s->k_pages);
     qn_free(s->v_pages);
     qn_free(s->views);
     qn_free(s);
+    e->n_sequences--;
+    qn_engine_free_if_unused(e);
 }
 
 size_t quern_sequence_n_tokens(const quern_sequence *s) { return s->n_tokens; }

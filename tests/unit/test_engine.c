@@ -126,6 +126,48 @@ static void sequences_in_one_step_do_not_touch_each_other(void **state)
     quern_engine_destroy(e);
 }
 
+static void defaults_and_bad_options(void **state)
+{
+    (void)state;
+    quern_error err;
+    quern_engine *e;
+    quern_engine_plan plan;
+    assert_ok(quern_engine_make_plan(model, NULL, &plan, &err));
+    assert_ok(quern_engine_create(&e, model, NULL, &err));
+    const quern_engine_info *info = quern_engine_get_info(e);
+    assert_int_equal(info->kv_type, QUERN_KV_F16);
+    assert_int_equal(info->n_ctx, 8192);
+    assert_int_equal(info->plan.total, plan.total);
+    quern_engine_destroy(e);
+    const quern_engine_options odd = {.kv_type = (quern_kv_type)77};
+    assert_int_equal(quern_engine_create(&e, model, &odd, &err), QUERN_ERROR_USAGE);
+    assert_null(e);
+}
+
+/* Two forks that write at once need one copy of the page they share, not two; and an engine may go before its sequences. */
+static void forks_in_one_step_copy_once(void **state)
+{
+    (void)state;
+    quern_error err;
+    const quern_engine_options opt = {.n_threads = 1, .n_ctx = 128, .n_batch = 32};
+    quern_engine *e = golden_engine(model, &opt);
+    quern_sequence *a, *b;
+    assert_ok(quern_sequence_create(&a, e, &err));
+    const quern_step_item first = {.sequence = a, .ids = ids, .n_ids = 10};
+    assert_ok(quern_engine_step(e, &first, 1, &err));
+    assert_ok(quern_sequence_fork(&b, a, &err));
+    const quern_step_item both[2] = {{.sequence = a, .ids = ids, .n_ids = 1}, {.sequence = b, .ids = ids + 1, .n_ids = 1}};
+    assert_ok(quern_engine_step(e, both, 2, &err));
+    const quern_step_item too_many[2] = {{.sequence = a, .ids = ids, .n_ids = 1}, {.sequence = b, .ids = ids, .n_ids = 31}};
+    assert_ok(quern_engine_step(e, too_many, 2, &err));
+    const quern_step_item full[2] = {{.sequence = a, .ids = ids, .n_ids = 1}, {.sequence = b, .ids = ids, .n_ids = 30}};
+    assert_int_equal(quern_engine_step(e, full, 2, &err), QUERN_ERROR_CONTEXT_FULL);
+    assert_int_equal(quern_sequence_n_tokens(a), 12);
+    quern_engine_destroy(e);
+    quern_sequence_destroy(b);
+    quern_sequence_destroy(a);
+}
+
 static void forks_share_and_copy_on_write(void **state)
 {
     (void)state;
@@ -389,6 +431,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bits_do_not_depend_on_how_it_is_run),
         cmocka_unit_test(sequences_in_one_step_do_not_touch_each_other),
+        cmocka_unit_test(defaults_and_bad_options),
+        cmocka_unit_test(forks_in_one_step_copy_once),
         cmocka_unit_test(forks_share_and_copy_on_write),
         cmocka_unit_test(refusals_change_nothing),
         cmocka_unit_test(options_are_checked),

@@ -16,7 +16,7 @@ if(EDIT_FOUND)
   target_link_libraries(quern PRIVATE PkgConfig::EDIT)
   target_compile_definitions(quern PRIVATE QUERN_HAVE_LIBEDIT)
 endif()
-add_custom_target(product DEPENDS quern quern_static quern_shared)
+add_custom_target(product DEPENDS quern ${QUERN_ARCHIVE} quern_shared)
 
 # ---- the built-in model: the library itself quantizes the checkpoint, the assembler puts the file into the program ----
 set(demo_gguf ${QUERN_DEMO_GGUF})

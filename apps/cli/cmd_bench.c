@@ -101,7 +101,7 @@ static quern_status open_engine(bench_job *j, const char *path, quern_error *err
     }
     options.n_batch = options.n_batch == 0 && n_sequences > 512 ? n_sequences : options.n_batch;
     QN_TRY(qn_model_ref_open(j->cli, path, QN_OPEN_WITHOUT_TOKENIZER, &j->model, err));
-    QN_TRY(quern_engine_create(&j->bench.engine, j->model, &options, err));
+    QN_TRY(qn_settings_create_engine(j->cli, j->model, &options, &j->bench.engine, err));
     j->load_s = qn_clock_seconds(begin, qn_clock_ns());
     qn_bench *b = &j->bench;
     b->n_vocab = quern_model_get_info(j->model)->n_vocab;

@@ -162,7 +162,7 @@ static quern_status answer_and_show(chat *c, quern_error *err)
         status = qn_cli_flush(err);
     }
     if (g->finish == QUERN_FINISH_CANCELLED) {
-        qn_cli_note(c->cli, "(stopped)");
+        qn_cli_note(c->cli, interactive ? "(stopped; Ctrl-C again leaves)" : "(stopped)");
     } else if (g->finish == QUERN_FINISH_LENGTH && !qn_opts_given(&c->cli->opts, QN_OPT_MAX_TOKENS)) {
         qn_cli_warn(c->cli, "the context of %zu tokens is full: /reset begins anew, -c makes room",
                     quern_engine_get_info(c->engine)->n_ctx);
@@ -410,7 +410,7 @@ done:
 static quern_status converse(chat *c, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    int interrupts = 0; /* in a row, at the prompt */
+    int interrupts = 0; /* in a row; one that stopped an answer counts */
     bool interactive = qn_line_edit_is_interactive(c->editor);
     qn_buf message;
     qn_buf_init(&message, (size_t)64 << 20);
@@ -432,7 +432,9 @@ static quern_status converse(chat *c, quern_error *err)
             break;
         }
         if (!is_blank(&message)) {
+            c->last.finish = QUERN_FINISH_STOP;
             QN_TRY(take_message(c, &message, err));
+            interrupts = interactive && c->last.finish == QUERN_FINISH_CANCELLED ? 1 : 0;
         }
     }
 done:
@@ -463,7 +465,7 @@ static quern_status open_chat(chat *c, quern_error *err)
         QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "%s: the model has no chat template, so it cannot chat", path);
     }
     QN_TRY(qn_settings_sampling(c->cli, c->model, &c->sampling, err));
-    QN_TRY(quern_engine_create(&c->engine, c->model, &options, err));
+    QN_TRY(qn_settings_create_engine(c->cli, c->model, &options, &c->engine, err));
     QN_TRY(quern_sequence_create(&c->sequence, c->engine, err));
     QN_TRY(qn_conversation_set_system(&c->conversation, qn_opts_text(&c->cli->opts, QN_OPT_SYSTEM, NULL), err));
     c->load_s = qn_clock_seconds(begin, qn_clock_ns());

@@ -84,7 +84,7 @@ static quern_status open_subject(job *j, const char *path, const quern_engine_op
     quern_engine_options own = *options;
     QN_TRY(qn_model_ref_open(j->cli, path, 0, &out->model, err));
     qn_settings_float_kv(j->cli, out->model, &own);
-    QN_TRY(quern_engine_create(&out->engine, out->model, &own, err));
+    QN_TRY(qn_settings_create_engine(j->cli, out->model, &own, &out->engine, err));
 done:
     return status;
 }

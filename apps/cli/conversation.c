@@ -139,7 +139,15 @@ quern_status qn_conversation_load(qn_conversation *c, const char *path, quern_er
     QN_TRY(qn_messages_read(path, &messages, NULL, err));
     for (size_t i = 0; i < qn_json_length(messages); i++) {
         const qn_json *m = qn_json_at(messages, i);
+        static const char *const roles[] = {"system", "user", "assistant", "tool"};
+        bool known = false;
         const char *role = qn_json_string(qn_json_get(m, "role"), NULL), *content = qn_json_string(qn_json_get(m, "content"), NULL);
+        for (size_t k = 0; role != NULL && k < sizeof roles / sizeof roles[0]; k++) {
+            known = known || strcmp(role, roles[k]) == 0;
+        }
+        if (!known) {
+            QN_FAIL(err, QUERN_ERROR_INVALID, "%s: message %zu has the role '%s'; expected system, user, assistant or tool", path, i, role != NULL ? role : "");
+        }
         if (i == 0 && content != NULL && strcmp(role, "system") == 0) {
             QN_TRY(qn_conversation_set_system(&loaded, content, err));
         } else {

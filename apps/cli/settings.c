@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "memory_use.h"
 
 void qn_settings_float_kv(const qn_cli *cli, const quern_model *model, quern_engine_options *options)
 {
@@ -53,6 +54,32 @@ quern_status qn_settings_engine(qn_cli *cli, quern_engine_options *out, quern_er
         .arithmetic = strcmp(qn_opts_text(o, QN_OPT_ARITHMETIC, ""), "f32_activations") == 0 ? QUERN_ARITHMETIC_F32_ACTIVATIONS
                                                                                              : QUERN_ARITHMETIC_AS_RUN,
     };
+done:
+    return status;
+}
+
+quern_status qn_settings_create_engine(qn_cli *cli, const quern_model *model, const quern_engine_options *options, quern_engine **out, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    const quern_model_info *info = quern_model_get_info(model);
+    quern_engine_plan plan;
+    qn_number context, kv, buffers, have;
+    uint64_t available = qn_available_memory_bytes();
+    *out = NULL;
+    QN_TRY(quern_engine_make_plan(model, options, &plan, err));
+    if (plan.activations > available || plan.kv > available - plan.activations) {
+        uint64_t fits = plan.activations < available && plan.kv_per_token > 0 ? (available - plan.activations) / plan.kv_per_token : 0;
+        if (fits >= 64) {
+            qn_cli_hint(cli, "a context of %s tokens (-c) would fit", qn_format_grouped(context, fits / 64 * 64));
+        }
+        QN_FAIL(err, QUERN_ERROR_LIMIT, "does not fit: a context of %s tokens needs %s for its KV cache and %s for buffers; %s of memory are available",
+                qn_format_grouped(context, plan.kv_per_token > 0 ? plan.kv / plan.kv_per_token : 0), qn_format_bytes(kv, plan.kv),
+                qn_format_bytes(buffers, plan.activations), qn_format_bytes(have, available));
+    }
+    if (info->n_ctx_train > 0 && options->n_ctx > info->n_ctx_train) {
+        qn_cli_warn(cli, "the model was made for a context of %s tokens: beyond them its answers get worse", qn_format_grouped(context, info->n_ctx_train));
+    }
+    QN_TRY(quern_engine_create(out, model, options, err));
 done:
     return status;
 }

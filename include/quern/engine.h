@@ -86,7 +86,8 @@ typedef enum quern_finish { QUERN_FINISH_STOP, QUERN_FINISH_LENGTH, QUERN_FINISH
 QUERN_API const char *quern_finish_name(quern_finish f);
 
 /* Called with each newly chosen token; text holds bytes that became complete and are certainly not part of a stop
- * string (may be empty). Return false to cancel. Called with id -1 once at the end for text still held back. */
+ * string (may be empty). Return false to cancel. Called with id -1 once at the end for text still held back, after a
+ * cancel too; what it returns then changes nothing. */
 typedef bool (*quern_token_callback)(void *user, int32_t id, const char *text, size_t len);
 /* Called after each prefill chunk with tokens done and total; return false to cancel. May be NULL. */
 typedef bool (*quern_progress_callback)(void *user, size_t done, size_t total);

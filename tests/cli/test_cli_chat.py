@@ -68,7 +68,7 @@ def check_interrupt(checks, home):
         s.type("Count.\n")
         checks.that(s.wait_for(r"Count\.\n[\s\S]{80}"), "chat: a long answer begins", s.new())
         s.type("\x03")
-        checks.that(s.wait_for(r"\(stopped\)[\s\S]*> $"), "chat: Ctrl-C stops the answer, not the program", s.new()[-300:])
+        checks.that(s.wait_for(r"\(stopped; [\s\S]*> $"), "chat: Ctrl-C stops the answer, not the program", s.new()[-300:])
         s.type("/stats\n")
         checks.that(s.wait_for(r"context: \d+ of 32768"), "chat: which goes on", s.new())
         s.wait_for(PROMPT)
@@ -76,6 +76,14 @@ def check_interrupt(checks, home):
         checks.that(s.wait_for(r"Ctrl-C again[\s\S]*> $"), "chat: Ctrl-C at the prompt drops the line", s.new())
         s.type("\x03")
         checks.that(s.wait_end() == 130, "chat: twice leaves with 130", s.code)
+    with Session(home, "chat", MODEL, "--temp", "0", "--ignore-eos", "-c", "32k") as s:
+        s.wait_for(PROMPT)
+        s.type("Count.\n")
+        s.wait_for(r"Count\.\n[\s\S]{80}")
+        s.type("\x03")
+        s.wait_for(r"\(stopped; [\s\S]*> $")
+        s.type("\x03")
+        checks.that(s.wait_end() == 130, "chat: Ctrl-C during an answer and again leaves with 130", s.code)
 
 
 def check_colours(checks, home):

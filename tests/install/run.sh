@@ -10,7 +10,6 @@ DESTDIR="$stage" cmake --install "$build" --prefix /opt/quern >/dev/null
 prefix=$stage/opt/quern
 pc=$(find "$prefix" -name quern.pc)
 libdir=$(dirname "$(dirname "$pc")")
-# A second path (colon) keeps the system's own packages visible, which the static link needs.
 PKG_CONFIG_PATH=$(dirname "$pc")
 export PKG_CONFIG_PATH
 
@@ -22,6 +21,12 @@ ldd "$stage/shared" | grep -q libquern || LD_LIBRARY_PATH=$libdir ldd "$stage/sh
 
 static_libs=$(pkg-config --static --libs quern | sed "s# -lquern # $libdir/libquern.a #")
 case $static_libs in *libquern.a*) ;; *) echo "pkg-config --static --libs has no -lquern: $static_libs"; exit 1 ;; esac
+foreign=$(nm -g --defined-only "$libdir/libquern.a" | awk 'NF == 3 && $3 !~ /^quern_/ { print $3 }')
+if [ -n "$foreign" ]; then
+    echo "libquern.a lets more than quern_* be linked to:"
+    echo "$foreign" | head
+    exit 1
+fi
 # shellcheck disable=SC2046,SC2086
 $cc -std=c17 -Wall -Wextra -Werror $(pkg-config --cflags quern) -o "$stage/static" "$here/outside.c" $static_libs
 "$stage/static" >"$stage/static.txt"

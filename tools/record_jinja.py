@@ -5,7 +5,7 @@ Usage: tools/record_jinja.py              writes tests/jinja/*.jsonl
        tools/record_jinja.py --check      fails if a recording would change
        tools/record_jinja.py --show NAME  prints what Jinja2 makes of the case of that name
 
-Needs jinja2 3.1.6. The cases are in tools/jinja_cases/*.py, the templates of chat formats in tools/jinja_cases/templates/.
+Needs jinja2 3.1.6 and markupsafe 3.0.3 (3.0.4 removes comments within comments otherwise). The cases are in tools/jinja_cases/*.py, the templates of chat formats in tools/jinja_cases/templates/.
 The first line of a file holds the contexts by name. Each further line is one case:
     [name, template, context name, expected]         a text that must come out byte for byte, or
     [name, template, context name, null, [class, message]]  the exception that Jinja2 raises
@@ -16,6 +16,7 @@ import argparse
 import datetime
 import hashlib
 import importlib
+import importlib.metadata
 import json
 import pathlib
 import sys
@@ -87,8 +88,9 @@ def main():
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--show", metavar="NAME")
     args = parser.parse_args()
-    if jinja2.__version__ != "3.1.6":
-        sys.exit("needs jinja2 3.1.6, found " + jinja2.__version__)
+    for package, version in (("jinja2", "3.1.6"), ("markupsafe", "3.0.3")):
+        if importlib.metadata.version(package) != version:
+            sys.exit(f"needs {package} {version}, found {importlib.metadata.version(package)}")
     sys.path.insert(0, str(HERE))
     changed = []
     for module in ("expressions", "statements", "chat"):

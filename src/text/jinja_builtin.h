@@ -44,7 +44,7 @@ const qn_jbuiltin *qn_jfilter_find(const char *name, size_t len);
 const qn_jbuiltin *qn_jtest_find(const char *name, size_t len);
 const qn_jbuiltin *qn_jglobal_find(const char *name, size_t len);
 
-extern const qn_jtable qn_jfilters_text, qn_jfilters_list, qn_jfilters_value;
+extern const qn_jtable qn_jfilters_text, qn_jfilters_list, qn_jfilters_lazy, qn_jfilters_value;
 extern const qn_jtable qn_jmethods_str, qn_jmethods_str_more, qn_jmethods_dict, qn_jmethods_list, qn_jmethods_tuple, qn_jmethods_int,
     qn_jmethods_float, qn_jmethods_loop, qn_jmethods_cycler, qn_jmethods_range;
 

@@ -537,7 +537,8 @@ static qn_jflow exec_filter_block(qn_jrun *run, qn_jenv *env, const qn_jnode *no
     if (ok && flow == QN_FLOW_NEXT) {
         ok = qn_jeval_filters(run, env, node->u.filter_block.filter, text, &filtered);
         if (ok) {
-            ok = emit(run, filtered);
+            ok = filtered.kind == QN_JV_STRING ? emit(run, filtered)
+                                               : qn_jfail(run, "expected str instance, %s found", qn_jtype_name(filtered));
             qn_jrelease(run, filtered);
         }
         qn_jrelease(run, text);

@@ -1,4 +1,5 @@
-/* jinja_filters_list.c - filters on sequences: choosing, ordering, grouping, mapping. args[0] is the filtered value. */
+/* jinja_filters_list.c - filters on sequences that work at once: ordering, grouping, adding up. args[0] is the filtered value. The lazy
+ * ones are in jinja_filters_lazy.c. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -191,13 +192,14 @@ static bool sort_keys(qn_jrun *run, const qn_jlist *items, qn_jval attribute, bo
 static bool f_sort(qn_jrun *run, const qn_jval *a, qn_jval *out)
 {
     qn_jval items, keys;
+    int64_t reverse;
     if (!qn_jcollect(run, a[0], QN_JV_LIST, &items)) {
         return false;
     }
     bool ok = qn_jlist_new(run, QN_JV_LIST, items.u.list->n, &keys);
     if (ok) {
-        ok = sort_keys(run, items.u.list, a[3], qn_jtruth(a[2]), keys.u.list) &&
-             sorted_list(run, items.u.list, keys.u.list, qn_jtruth(a[1]), out);
+        ok = qn_jarg_int(run, a[1], 0, &reverse) && sort_keys(run, items.u.list, a[3], qn_jtruth(a[2]), keys.u.list) &&
+             sorted_list(run, items.u.list, keys.u.list, reverse != 0, out);
         qn_jrelease(run, keys);
     }
     qn_jrelease(run, items);
@@ -207,6 +209,7 @@ static bool f_sort(qn_jrun *run, const qn_jval *a, qn_jval *out)
 static bool f_dictsort(qn_jrun *run, const qn_jval *a, qn_jval *out)
 {
     qn_jval view, items, keys;
+    int64_t reverse;
     bool by_value = a[2].kind == QN_JV_STRING && qn_jstr_equals(a[2].u.str, "value");
     if (a[2].kind != QN_JV_MISSING && !by_value && !(a[2].kind == QN_JV_STRING && qn_jstr_equals(a[2].u.str, "key"))) {
         return qn_jfail(run, "You can only sort by either \"key\" or \"value\"");
@@ -216,7 +219,7 @@ static bool f_dictsort(qn_jrun *run, const qn_jval *a, qn_jval *out)
                                             : qn_jfail(run, "'%s' object has no attribute 'items'", qn_jtype_name(a[0]));
     }
     const qn_jdict *d = a[0].u.dict;
-    if (!qn_jview_new(run, a[0].u.dict, QN_VIEW_ITEMS, &view)) {
+    if (!qn_jarg_int(run, a[3], 0, &reverse) || !qn_jview_new(run, a[0].u.dict, QN_VIEW_ITEMS, &view)) {
         return false;
     }
     bool ok = qn_jcollect(run, view, QN_JV_LIST, &items);
@@ -229,7 +232,7 @@ static bool f_dictsort(qn_jrun *run, const qn_jval *a, qn_jval *out)
         qn_jval key, v = by_value ? d->entries[i].value : d->entries[i].key;
         ok = (qn_jtruth(a[1]) ? (key = qn_jretain(v), true) : qn_jignore_case(run, v, &key)) && qn_jlist_push(run, keys.u.list, key);
     }
-    ok = ok && sorted_list(run, items.u.list, keys.u.list, qn_jtruth(a[3]), out);
+    ok = ok && sorted_list(run, items.u.list, keys.u.list, reverse != 0, out);
     if (ok) {
         qn_jrelease(run, keys);
     }
@@ -344,188 +347,6 @@ static bool f_groupby(qn_jrun *run, const qn_jval *a, qn_jval *out)
         qn_jrelease(run, parts);
     }
     qn_jrelease(run, items);
-    return ok;
-}
-
-/* ---- lazy filters ---- */
-
-static bool keep_arguments(qn_jrun *run, const qn_jargs *args, size_t skip, qn_jiter *it)
-{
-    if (!qn_jlist_new(run, QN_JV_LIST, args->n, &it->args)) {
-        return false;
-    }
-    for (size_t i = skip; i < args->n; i++) {
-        it->args.u.list->items[it->args.u.list->n++] = qn_jretain(args->positional[i]);
-    }
-    if (!qn_jdict_new(run, &it->keywords)) {
-        return false;
-    }
-    for (size_t i = 0; i < args->n_keywords; i++) {
-        const qn_jkeyword *k = &args->keywords[i];
-        if (i == QN_JPARAMS_MAX) {
-            return qn_jfail(run, "too many keyword arguments");
-        }
-        qn_jobj_retain(&k->name->head);
-        if (!qn_jdict_set(run, it->keywords.u.dict, qn_jobject(k->name), qn_jretain(k->value))) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* A generator over nothing, for an empty value: its arguments are not looked at. */
-static bool empty_generator(qn_jrun *run, qn_jval *out)
-{
-    qn_jval nothing, iterator;
-    if (!qn_jundefined_new(run, "", NULL, qn_jmissing(), &nothing)) {
-        return false;
-    }
-    bool ok = qn_jiter_new(run, nothing, &iterator);
-    qn_jrelease(run, nothing);
-    *out = iterator;
-    return ok;
-}
-
-static const qn_jkeyword *find_keyword(const qn_jargs *args, const char *name)
-{
-    for (size_t i = 0; i < args->n_keywords; i++) {
-        if (qn_jstr_equals(args->keywords[i].name, name)) {
-            return &args->keywords[i];
-        }
-    }
-    return NULL;
-}
-
-static bool map_attribute(qn_jrun *run, const qn_jargs *args, qn_jiter *it)
-{
-    const qn_jkeyword *fallback = find_keyword(args, "default");
-    for (size_t i = 0; i < args->n_keywords; i++) {
-        const qn_jstr *name = args->keywords[i].name;
-        if (!qn_jstr_equals(name, "attribute") && !qn_jstr_equals(name, "default")) {
-            return qn_jfail(run, "Unexpected keyword argument '%.100s'", name->data);
-        }
-    }
-    it->fallback = fallback != NULL ? qn_jretain(fallback->value) : qn_jmissing();
-    return qn_jattribute_parts(run, find_keyword(args, "attribute")->value, &it->parts);
-}
-
-static bool f_map(qn_jrun *run, qn_jval self, const qn_jargs *args, qn_jval *out)
-{
-    qn_jiter *it;
-    if (!qn_jtruth(self)) {
-        return empty_generator(run, out);
-    }
-    if (!qn_jiter_lazy(run, QN_IT_MAP, self, &it)) {
-        return false;
-    }
-    *out = qn_jobject(it);
-    if (args->n == 0 && find_keyword(args, "attribute") != NULL) {
-        return map_attribute(run, args, it);
-    }
-    if (args->n == 0) {
-        return qn_jfail(run, "map requires a filter argument");
-    }
-    qn_jstr *name;
-    if (!qn_jarg_str(run, args->positional[0], "the filter of map", &name)) {
-        return false;
-    }
-    it->definition = qn_jfilter_find(name->data, name->len);
-    if (it->definition == NULL) {
-        return qn_jfail(run, "No filter named '%.100s'.", name->data);
-    }
-    return keep_arguments(run, args, 1, it);
-}
-
-static bool choose(qn_jrun *run, qn_jval self, const qn_jargs *args, bool negate, bool by_attribute, qn_jval *out)
-{
-    qn_jiter *it;
-    size_t at = by_attribute ? 1 : 0;
-    if (!qn_jtruth(self)) {
-        return empty_generator(run, out);
-    }
-    if (by_attribute && args->n == 0) {
-        return qn_jfail(run, "Missing parameter for attribute name");
-    }
-    if (!qn_jiter_lazy(run, QN_IT_SELECT, self, &it)) {
-        return false;
-    }
-    *out = qn_jobject(it);
-    it->negate = negate;
-    if (by_attribute && !qn_jattribute_parts(run, args->positional[0], &it->parts)) {
-        return false;
-    }
-    if (args->n <= at) {
-        return true; /* no test: the truth of the value */
-    }
-    qn_jstr *name;
-    if (!qn_jarg_str(run, args->positional[at], "the test of a selection", &name)) {
-        return false;
-    }
-    it->definition = qn_jtest_find(name->data, name->len);
-    if (it->definition == NULL) {
-        return qn_jfail(run, "No test named '%.100s'.", name->data);
-    }
-    return keep_arguments(run, args, at + 1, it);
-}
-
-static bool f_select(qn_jrun *run, qn_jval self, const qn_jargs *args, qn_jval *out) { return choose(run, self, args, false, false, out); }
-static bool f_reject(qn_jrun *run, qn_jval self, const qn_jargs *args, qn_jval *out) { return choose(run, self, args, true, false, out); }
-static bool f_selectattr(qn_jrun *run, qn_jval self, const qn_jargs *args, qn_jval *out) { return choose(run, self, args, false, true, out); }
-static bool f_rejectattr(qn_jrun *run, qn_jval self, const qn_jargs *args, qn_jval *out) { return choose(run, self, args, true, true, out); }
-
-static bool f_unique(qn_jrun *run, const qn_jval *a, qn_jval *out)
-{
-    qn_jiter *it;
-    if (!qn_jiter_lazy(run, QN_IT_UNIQUE, a[0], &it)) {
-        return false;
-    }
-    *out = qn_jobject(it);
-    it->case_sensitive = qn_jtruth(a[1]);
-    return qn_jdict_new(run, &it->seen) && (!qn_jarg_given(a[2]) || qn_jattribute_parts(run, a[2], &it->parts));
-}
-
-static bool f_batch(qn_jrun *run, const qn_jval *a, qn_jval *out)
-{
-    qn_jiter *it;
-    if (!qn_jiter_lazy(run, QN_IT_BATCH, a[0], &it)) {
-        return false;
-    }
-    *out = qn_jobject(it);
-    it->fallback = qn_jarg_given(a[2]) ? qn_jretain(a[2]) : qn_jmissing();
-    return qn_jarg_int(run, a[1], 0, &it->n);
-}
-
-static bool f_slice(qn_jrun *run, const qn_jval *a, qn_jval *out)
-{
-    qn_jiter *it;
-    if (!qn_jiter_lazy(run, QN_IT_SLICE, a[0], &it)) {
-        return false;
-    }
-    *out = qn_jobject(it);
-    it->fallback = qn_jarg_given(a[2]) ? qn_jretain(a[2]) : qn_jmissing();
-    if (!qn_jarg_int(run, a[1], 0, &it->n) || !qn_jcollect(run, a[0], QN_JV_LIST, &it->args)) {
-        return false;
-    }
-    return it->n != 0 || qn_jfail(run, "integer division or modulo by zero");
-}
-
-static bool f_items(qn_jrun *run, const qn_jval *a, qn_jval *out)
-{
-    if (a[0].kind == QN_JV_UNDEFINED) {
-        return empty_generator(run, out);
-    }
-    if (a[0].kind != QN_JV_DICT) {
-        return qn_jfail(run, "Can only get item pairs from a mapping.");
-    }
-    qn_jval view;
-    if (!qn_jview_new(run, a[0].u.dict, QN_VIEW_ITEMS, &view)) {
-        return false;
-    }
-    bool ok = qn_jiter_new(run, view, out);
-    qn_jrelease(run, view);
-    if (ok) {
-        out->u.iter->type_name = "generator";
-    }
     return ok;
 }
 
@@ -653,28 +474,19 @@ static bool f_random(qn_jrun *run, const qn_jval *a, qn_jval *out)
 }
 
 static const qn_jbuiltin ROWS[] = {
-    {"batch", "value,linecount,fill_with", 1, false, f_batch, NULL},
     {"count", "obj", 0, true, f_length, NULL},
     {"dictsort", "value,case_sensitive,by,reverse", 0, false, f_dictsort, NULL},
     {"first", "seq", 0, false, f_first, NULL},
     {"groupby", "value,attribute,default,case_sensitive", 1, false, f_groupby, NULL},
-    {"items", "value", 0, false, f_items, NULL},
     {"join", "value,d,attribute", 0, false, f_join, NULL},
     {"last", "seq", 0, false, f_last, NULL},
     {"length", "obj", 0, true, f_length, NULL},
     {"list", "value", 0, false, f_list, NULL},
-    {"map", NULL, 0, false, NULL, f_map},
     {"max", "value,case_sensitive,attribute", 0, false, f_max, NULL},
     {"min", "value,case_sensitive,attribute", 0, false, f_min, NULL},
     {"random", "seq", 0, false, f_random, NULL},
-    {"reject", NULL, 0, false, NULL, f_reject},
-    {"rejectattr", NULL, 0, false, NULL, f_rejectattr},
     {"reverse", "value", 0, false, f_reverse, NULL},
-    {"select", NULL, 0, false, NULL, f_select},
-    {"selectattr", NULL, 0, false, NULL, f_selectattr},
-    {"slice", "value,slices,fill_with", 1, false, f_slice, NULL},
     {"sort", "value,reverse,case_sensitive,attribute", 0, false, f_sort, NULL},
     {"sum", "iterable,attribute,start", 0, false, f_sum, NULL},
-    {"unique", "value,case_sensitive,attribute", 0, false, f_unique, NULL},
 };
 const qn_jtable qn_jfilters_list = {ROWS, sizeof ROWS / sizeof ROWS[0]};

@@ -485,37 +485,43 @@ static bool append_cut(qn_jrun *run, qn_jstr *s, size_t end, qn_jstr *ellipsis, 
     return ok;
 }
 
-static bool f_truncate(qn_jrun *run, const qn_jval *a, qn_jval *out)
+/* What is short enough stays as it is, whatever it is; only a string can be cut. */
+static bool truncate_to(qn_jrun *run, const qn_jval *a, int64_t length, int64_t leeway, qn_jstr *ellipsis, qn_jval *out)
 {
-    qn_jstr *s, *ellipsis;
-    qn_jval dots = qn_jmissing();
-    int64_t length, leeway;
-    if (a[0].kind == QN_JV_UNDEFINED) {
+    size_t n = 0;
+    if (a[0].kind != QN_JV_UNDEFINED && !qn_jlength(run, a[0], &n)) {
+        return qn_jfail(run, "object of type '%s' has no len()", qn_jtype_name(a[0]));
+    }
+    if (n <= (uint64_t)length + (uint64_t)leeway) {
         *out = qn_jretain(a[0]);
         return true;
     }
-    if (!qn_jarg_str(run, a[0], "the value of truncate", &s) || !qn_jarg_int(run, a[1], 255, &length) ||
-        !qn_jarg_int(run, a[4].kind == QN_JV_NONE ? qn_jmissing() : a[4], 5, &leeway) ||
+    qn_jstr *s;
+    if (!qn_jarg_str(run, a[0], "the value of truncate", &s)) {
+        return false;
+    }
+    size_t end = qn_jstr_offset(s, (size_t)length - ellipsis->n_chars), space = end;
+    while (!qn_jtruth(a[2]) && space > 0 && s->data[space - 1] != ' ') {
+        space--;
+    }
+    end = !qn_jtruth(a[2]) && space > 0 ? space - 1 : end;
+    return qn_jcharge_bytes(run, s->len) && append_cut(run, s, end, ellipsis, out);
+}
+
+static bool f_truncate(qn_jrun *run, const qn_jval *a, qn_jval *out)
+{
+    qn_jstr *ellipsis;
+    qn_jval dots = qn_jmissing();
+    int64_t length, leeway;
+    if (!qn_jarg_int(run, a[1], 255, &length) || !qn_jarg_int(run, a[4].kind == QN_JV_NONE ? qn_jmissing() : a[4], 5, &leeway) ||
         !(a[3].kind == QN_JV_MISSING ? qn_jstr_new(run, "...", 3, false, &dots) : (dots = qn_jretain(a[3]), true)) ||
         !qn_jarg_str(run, dots, "the end of truncate", &ellipsis)) {
         return false;
     }
     int64_t end_chars = (int64_t)ellipsis->n_chars;
-    bool ok;
-    if (length < end_chars || leeway < 0) {
-        ok = length < end_chars ? qn_jfail(run, "expected length >= %lld, got %lld", (long long)end_chars, (long long)length)
-                                : qn_jfail(run, "expected leeway >= 0, got %lld", (long long)leeway);
-    } else if (s->n_chars <= (uint64_t)length + (uint64_t)leeway) {
-        *out = qn_jretain(a[0]);
-        ok = true;
-    } else {
-        size_t end = qn_jstr_offset(s, (size_t)(length - end_chars)), space = end;
-        while (!qn_jtruth(a[2]) && space > 0 && s->data[space - 1] != ' ') {
-            space--;
-        }
-        end = !qn_jtruth(a[2]) && space > 0 ? space - 1 : end;
-        ok = qn_jcharge_bytes(run, s->len) && append_cut(run, s, end, ellipsis, out);
-    }
+    bool ok = length < end_chars ? qn_jfail(run, "expected length >= %lld, got %lld", (long long)end_chars, (long long)length)
+              : leeway < 0       ? qn_jfail(run, "expected leeway >= 0, got %lld", (long long)leeway)
+                                 : truncate_to(run, a, length, leeway, ellipsis, out);
     qn_jrelease(run, dots);
     return ok;
 }

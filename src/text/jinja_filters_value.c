@@ -38,9 +38,12 @@ static bool f_default(qn_jrun *run, const qn_jval *a, qn_jval *out)
 
 static bool f_int(qn_jrun *run, const qn_jval *a, qn_jval *out)
 {
-    int64_t base, i;
-    bool ok;
-    if (!qn_jarg_int(run, a[2], 10, &base) || !qn_jto_int(run, a[0], base, &ok, &i)) {
+    int64_t base = 10, i;
+    bool ok = a[0].kind != QN_JV_STRING || a[2].kind == QN_JV_MISSING || qn_jis_int(a[2]); /* a base of another type: the default */
+    if (ok && a[0].kind == QN_JV_STRING && !qn_jarg_int(run, a[2], 10, &base)) {
+        return false;
+    }
+    if (ok && !qn_jto_int(run, a[0], base, &ok, &i)) {
         return false;
     }
     if (!ok) { /* "42.23" is 42, and what is no number gives the default */
@@ -84,7 +87,7 @@ static bool f_filesizeformat(qn_jrun *run, const qn_jval *a, qn_jval *out)
     if (bytes == 1.0) {
         (void)snprintf(text, sizeof text, "1 Byte");
     } else if (bytes < base) {
-        (void)snprintf(text, sizeof text, "%.0f Bytes", trunc(bytes));
+        (void)snprintf(text, sizeof text, "%.0f Bytes", trunc(bytes) + 0.0); /* never -0 */
     } else {
         size_t i = 0;
         for (; i < 8; i++) {
@@ -188,6 +191,7 @@ const qn_jbuiltin *qn_jfilter_find(const char *name, size_t len)
 {
     const qn_jbuiltin *f = qn_jtable_find(qn_jfilters_text, name, len);
     f = f != NULL ? f : qn_jtable_find(qn_jfilters_list, name, len);
+    f = f != NULL ? f : qn_jtable_find(qn_jfilters_lazy, name, len);
     return f != NULL ? f : qn_jtable_find(qn_jfilters_value, name, len);
 }
 

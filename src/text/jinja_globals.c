@@ -60,6 +60,9 @@ bool qn_jdict_fill(qn_jrun *run, const qn_jargs *args, qn_jdict *into)
     }
     if (args->n == 1) {
         qn_jval source = args->positional[0];
+        if (source.kind == QN_JV_UNDEFINED) {
+            return qn_jundefined_fail(run, source);
+        }
         if (!(source.kind == QN_JV_DICT ? qn_jdict_copy(run, source.u.dict, into) : add_pairs(run, source, into))) {
             return false;
         }

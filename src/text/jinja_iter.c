@@ -32,6 +32,28 @@ bool qn_jiter_lazy(qn_jrun *run, qn_jiter_kind what, qn_jval source, qn_jiter **
     return ok;
 }
 
+bool qn_jiter_generator(qn_jrun *run, qn_jval source, bool (*start)(qn_jrun *run, qn_jiter *it), qn_jiter **out)
+{
+    if (!new_iter(run, QN_IT_EMPTY, source, out)) {
+        return false;
+    }
+    (*out)->type_name = "generator";
+    (*out)->start = start;
+    (*out)->pos = run->pos;
+    return true;
+}
+
+bool qn_jiter_draw(qn_jrun *run, qn_jiter_kind what, qn_jiter *it)
+{
+    qn_jval input;
+    if (!qn_jiter_new(run, it->source, &input)) {
+        return false;
+    }
+    qn_jassign(run, &it->source, input);
+    it->what = what;
+    return true;
+}
+
 bool qn_jis_iterable(qn_jval v)
 {
     switch ((qn_jkind)v.kind) {
@@ -193,6 +215,19 @@ static int next_entry(qn_jrun *run, qn_jiter *it, qn_jval *out)
 
 /* ---- lazy filters ---- */
 
+/* Calls the filter or test of an iterator. */
+static bool call_definition(qn_jrun *run, const qn_jiter *it, qn_jval item, qn_jval *out)
+{
+    const qn_jlist *args = it->args.u.list;
+    const qn_jdict *d = it->keywords.u.dict;
+    qn_jkeyword keywords[QN_JPARAMS_MAX];
+    for (size_t i = 0; i < d->n; i++) {
+        keywords[i] = (qn_jkeyword){.name = d->entries[i].key.u.str, .value = d->entries[i].value};
+    }
+    const qn_jargs call = {.positional = args->items, .n = args->n, .keywords = keywords, .n_keywords = d->n};
+    return qn_jbuiltin_call(run, it->definition, item, &call, out);
+}
+
 static int next_mapped(qn_jrun *run, qn_jiter *it, qn_jval *out)
 {
     qn_jval item;
@@ -200,19 +235,8 @@ static int next_mapped(qn_jrun *run, qn_jiter *it, qn_jval *out)
     if (more != 1) {
         return more;
     }
-    bool ok;
-    if (it->parts.kind != QN_JV_MISSING) {
-        ok = qn_jattribute_get(run, item, it->parts.u.list, it->fallback, out);
-    } else {
-        const qn_jlist *args = it->args.u.list;
-        qn_jkeyword keywords[QN_JPARAMS_MAX];
-        const qn_jdict *d = it->keywords.u.dict;
-        for (size_t i = 0; i < d->n; i++) {
-            keywords[i] = (qn_jkeyword){.name = d->entries[i].key.u.str, .value = d->entries[i].value};
-        }
-        qn_jargs call = {.positional = args->items, .n = args->n, .keywords = keywords, .n_keywords = d->n};
-        ok = qn_jbuiltin_call(run, it->definition, item, &call, out);
-    }
+    bool ok = it->parts.kind != QN_JV_MISSING ? qn_jattribute_get(run, item, it->parts.u.list, it->fallback, out)
+                                              : call_definition(run, it, item, out);
     qn_jrelease(run, item);
     return ok ? 1 : -1;
 }
@@ -230,10 +254,8 @@ static bool item_passes(qn_jrun *run, const qn_jiter *it, qn_jval item, bool *pa
     if (it->definition == NULL) {
         *passes = qn_jtruth(value) != it->negate;
     } else {
-        const qn_jlist *args = it->args.u.list;
-        qn_jargs call = {.positional = args->items, .n = args->n};
         qn_jval result;
-        ok = qn_jbuiltin_call(run, it->definition, value, &call, &result);
+        ok = call_definition(run, it, value, &result);
         if (ok) {
             *passes = qn_jtruth(result) != it->negate;
             qn_jrelease(run, result);
@@ -390,6 +412,20 @@ static int next_of_kind(qn_jrun *run, qn_jiter *it, qn_jval *out)
     return 0;
 }
 
+static bool start(qn_jrun *run, qn_jiter *it)
+{
+    bool (*const pending)(qn_jrun *, qn_jiter *) = it->start;
+    if (pending == NULL) {
+        return true;
+    }
+    uint32_t pos = run->pos;
+    it->start = NULL;
+    run->pos = it->pos;
+    bool ok = pending(run, it);
+    run->pos = pos;
+    return ok;
+}
+
 int qn_jiter_next(qn_jrun *run, qn_jiter *it, qn_jval *out)
 {
     if (it->done) {
@@ -398,7 +434,7 @@ int qn_jiter_next(qn_jrun *run, qn_jiter *it, qn_jval *out)
     if (!qn_jcharge(run, 1) || !qn_jenter(run)) {
         return -1;
     }
-    int more = next_of_kind(run, it, out);
+    int more = start(run, it) ? next_of_kind(run, it, out) : -1;
     qn_jleave(run);
     it->done = more != 1;
     return more;

@@ -66,7 +66,10 @@ struct qn_jiter {
     qn_jval keywords;       /* dict */
     qn_jval seen;           /* dict: keys of unique */
     int64_t n;              /* of batch and slice */
-    bool negate, case_sensitive;
+    bool negate, case_sensitive, by_attribute;
+    /* Looks at the source and the arguments when the first item is asked for, and sets all of the above; NULL: done. */
+    bool (*start)(qn_jrun *run, qn_jiter *it);
+    uint32_t pos;           /* where the filter stands, for its messages */
 };
 
 /* ---- objects (jinja_value.c, jinja_run.c) ---- */
@@ -81,6 +84,10 @@ bool qn_jiter_new(qn_jrun *run, qn_jval v, qn_jval *out);
 bool qn_jiter_reversed(qn_jrun *run, qn_jval v, bool *possible, qn_jval *out);
 /* A lazy filter over `source`, to be filled in by the caller. */
 bool qn_jiter_lazy(qn_jrun *run, qn_jiter_kind what, qn_jval source, qn_jiter **out);
+/* The same, but even the source is looked at by `start`; without it, the iterator is empty. */
+bool qn_jiter_generator(qn_jrun *run, qn_jval source, bool (*start)(qn_jrun *run, qn_jiter *it), qn_jiter **out);
+/* Draws from an iterator over the source from now on. */
+bool qn_jiter_draw(qn_jrun *run, qn_jiter_kind what, qn_jiter *it);
 /* 1: *out is the next item; 0: no more; -1: failed. */
 int qn_jiter_next(qn_jrun *run, qn_jiter *it, qn_jval *out);
 bool qn_jis_iterable(qn_jval v);

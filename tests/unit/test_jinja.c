@@ -277,9 +277,9 @@ static void public_api(void **state)
 static void tables_are_sorted(void **state)
 {
     (void)state;
-    const qn_jtable tables[] = {qn_jfilters_text, qn_jfilters_list, qn_jfilters_value, qn_jmethods_str, qn_jmethods_str_more, qn_jmethods_dict,
-                                qn_jmethods_list, qn_jmethods_tuple, qn_jmethods_int, qn_jmethods_float, qn_jmethods_loop, qn_jmethods_cycler,
-                                qn_jmethods_range};
+    const qn_jtable tables[] = {qn_jfilters_text,    qn_jfilters_list,     qn_jfilters_lazy,  qn_jfilters_value, qn_jmethods_str,
+                                qn_jmethods_str_more, qn_jmethods_dict,     qn_jmethods_list,  qn_jmethods_tuple, qn_jmethods_int,
+                                qn_jmethods_float,    qn_jmethods_loop,     qn_jmethods_cycler, qn_jmethods_range};
     for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
         for (size_t k = 0; k < tables[i].n; k++) {
             const char *name = tables[i].rows[k].name;

@@ -825,6 +825,69 @@ many prints
 ---
 unclosed braces in data
 { {{ 1 }} } {{ '{' }}{
+---
+lazy filters look at nothing before they are drawn from
+{% set a = none|map('nosuch') %}{% set b = 5|select('nosuch') %}{% set c = 5|batch('x') %}{% set d = 'x'|items %}{% set e = 5|unique %}{% set f = 5|slice(0) %}ok{{ 'y' if a and b and c and d and e and f }}
+---
+lazy selection from none
+{% set found = none|selectattr('type', 'equalto', 'x') %}{{ found|list }}{{ found is iterable }}
+---
+lazy selection fails when drawn from
+{% set found = 5|selectattr('type') %}a{{ found|list }}
+---
+lazy items fail when drawn from
+{% set pairs = 'text'|items %}{% for k, v in pairs %}{{ k }}{% endfor %}
+---
+lazy map sees what was added later
+{% set l = ['a'] %}{% set m = l|map('upper') %}{% set _ = l.append('b') %}{{ m|join }}
+---
+lazy batch of a width that is no number
+{{ 'abc'|batch('x')|list }}{{ 'abc'|batch(2.5)|list }}
+---
+lazy batch to be filled up to no number
+{{ 'abc'|batch('x', 'fill')|list }}
+---
+selection with a keyword argument
+{{ [1, 2, 3, 4]|select('divisibleby', num=2)|list }}{{ [{'a': 3}, {'a': 4}]|rejectattr('a', 'divisibleby', num=2)|list }}
+---
+filter block to an integer
+{% filter int %}5{% endfilter %}
+---
+filter block to a list
+{% filter list %}ab{% endfilter %}
+---
+sort with a text for reverse
+{{ [2, 1]|sort('n') }}
+---
+sort with an undefined for reverse
+{{ [2, 1]|sort(reverse=nosuch) }}
+---
+dictsort with a text for reverse
+{{ {'a': 1}|dictsort(reverse='x') }}
+---
+truncate leaves what is short
+{{ [1, 2]|truncate }}{{ {}|truncate(3) }}{{ nosuch|truncate }}{{ range(4)|truncate(4) }}
+---
+truncate cuts no list
+{{ [1, 2, 3, 4, 5, 6, 7, 8, 9]|truncate(3) }}
+---
+truncate of a number
+{{ 5|truncate }}
+---
+truncate of an undefined checks its arguments
+{{ nosuch|truncate(1) }}
+---
+int with a base that is none
+{{ 'x'|int('fallback', 'b') }}{{ 7|int(0, none) }}{{ '12'|int(5, none) }}{{ '0x1f'|int(0, 16) }}
+---
+dict of an undefined
+{{ dict(nosuch) }}
+---
+namespace of an undefined
+{{ namespace(nosuch) }}
+---
+file size of less than nothing
+{{ (-0.5)|filesizeformat }}{{ (-5)|filesizeformat }}
 """
 
 

@@ -1,8 +1,10 @@
-/* normalize.c - Unicode classes and normalization forms, from utf8proc's tables.
+/* normalize.c - normalization forms, from utf8proc's tables.
  *
+ * Text that already has the form is only read. A stretch that may change begins at the last character before it that can neither be
+ * changed nor combine with what stands before it, and ends where the next such character begins.
  * utf8proc orders combining marks by exchanging neighbours, which is quadratic for hostile text; so characters are decomposed here one by
- * one, ordered by counting, and only composed by utf8proc. Text is normalized between characters that can neither be changed nor combine
- * with what stands before them; long stretches of ordinary text are copied.
+ * one, ordered by counting, and only composed by utf8proc.
+ * Characters newer than the normalizer's Unicode version (QN_CLASS_NEW) never reach utf8proc, so that its version does not matter.
  */
 #include "text/normalize.h"
 
@@ -12,112 +14,13 @@
 #include "base/alloc.h"
 #include "base/utf8.h"
 
-/* ---- classes ---- */
-
-#define OTHER_SYMBOL (QN_CLASS_S | QN_CLASS_OTHER)
-#define OTHER_PUNCT (QN_CLASS_P | QN_CLASS_OTHER)
-#define UPPER_LETTER (QN_CLASS_L | QN_CLASS_UPPER | QN_CLASS_WORD)
-#define LOWER_LETTER (QN_CLASS_L | QN_CLASS_LOWER | QN_CLASS_WORD)
-#define BOTH_LETTER (UPPER_LETTER | LOWER_LETTER)
-#define MARK (QN_CLASS_M | QN_CLASS_UPPER | QN_CLASS_LOWER | QN_CLASS_WORD | QN_CLASS_OTHER)
-#define NUMBER (QN_CLASS_N | QN_CLASS_WORD)
-#define LINE (QN_CLASS_SPACE | QN_CLASS_NEWLINE)
-
-/* clang-format off */
-#define X4(v) v, v, v, v
-#define X26(v) X4(v), X4(v), X4(v), X4(v), X4(v), X4(v), v, v
-const uint16_t qn_ascii_class[128] = {
-    X4(QN_CLASS_OTHER), X4(QN_CLASS_OTHER), QN_CLASS_OTHER, QN_CLASS_SPACE, LINE, QN_CLASS_SPACE, /* up to VT */
-    QN_CLASS_SPACE, LINE, QN_CLASS_OTHER, QN_CLASS_OTHER, X4(QN_CLASS_OTHER), X4(QN_CLASS_OTHER), X4(QN_CLASS_OTHER), X4(QN_CLASS_OTHER),
-    QN_CLASS_SPACE, OTHER_PUNCT, OTHER_PUNCT, OTHER_PUNCT, OTHER_SYMBOL, OTHER_PUNCT, OTHER_PUNCT, OTHER_PUNCT,  /* ' ' ! " # $ % & ' */
-    OTHER_PUNCT, OTHER_PUNCT, OTHER_PUNCT, OTHER_SYMBOL, X4(OTHER_PUNCT),                                        /* ( ) * + , - . / */
-    X4(NUMBER), X4(NUMBER), NUMBER, NUMBER,
-    OTHER_PUNCT, OTHER_PUNCT, OTHER_SYMBOL, OTHER_SYMBOL, OTHER_SYMBOL, OTHER_PUNCT, OTHER_PUNCT,                /* : ; < = > ? @ */
-    X26(UPPER_LETTER),
-    OTHER_PUNCT, OTHER_PUNCT, OTHER_PUNCT, OTHER_SYMBOL, OTHER_PUNCT | QN_CLASS_WORD, OTHER_SYMBOL,              /* [ \ ] ^ _ ` */
-    X26(LOWER_LETTER),
-    OTHER_PUNCT, OTHER_SYMBOL, OTHER_PUNCT, OTHER_SYMBOL, QN_CLASS_OTHER                                         /* { | } ~ DEL */
-};
-/* clang-format on */
-
-static bool is_white_space(uint32_t cp)
-{
-    return cp == 0x20 || (cp >= 9 && cp <= 13) || cp == 0x85 || cp == 0xa0 || cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200a) ||
-           cp == 0x2028 || cp == 0x2029 || cp == 0x202f || cp == 0x205f || cp == 0x3000;
-}
-
-uint32_t qn_unicode_class(uint32_t cp)
-{
-    static const uint16_t of_category[32] = {[UTF8PROC_CATEGORY_LU] = UPPER_LETTER,   [UTF8PROC_CATEGORY_LT] = UPPER_LETTER,
-                                             [UTF8PROC_CATEGORY_LL] = LOWER_LETTER,   [UTF8PROC_CATEGORY_LM] = BOTH_LETTER,
-                                             [UTF8PROC_CATEGORY_LO] = BOTH_LETTER,    [UTF8PROC_CATEGORY_MN] = MARK,
-                                             [UTF8PROC_CATEGORY_MC] = MARK,           [UTF8PROC_CATEGORY_ME] = MARK,
-                                             [UTF8PROC_CATEGORY_ND] = NUMBER,         [UTF8PROC_CATEGORY_NL] = NUMBER,
-                                             [UTF8PROC_CATEGORY_NO] = QN_CLASS_N,     [UTF8PROC_CATEGORY_PC] = OTHER_PUNCT | QN_CLASS_WORD,
-                                             [UTF8PROC_CATEGORY_PD] = OTHER_PUNCT,    [UTF8PROC_CATEGORY_PS] = OTHER_PUNCT,
-                                             [UTF8PROC_CATEGORY_PE] = OTHER_PUNCT,    [UTF8PROC_CATEGORY_PI] = OTHER_PUNCT,
-                                             [UTF8PROC_CATEGORY_PF] = OTHER_PUNCT,    [UTF8PROC_CATEGORY_PO] = OTHER_PUNCT,
-                                             [UTF8PROC_CATEGORY_SM] = OTHER_SYMBOL,   [UTF8PROC_CATEGORY_SC] = OTHER_SYMBOL,
-                                             [UTF8PROC_CATEGORY_SK] = OTHER_SYMBOL,   [UTF8PROC_CATEGORY_SO] = OTHER_SYMBOL,
-                                             [UTF8PROC_CATEGORY_CN] = QN_CLASS_OTHER, [UTF8PROC_CATEGORY_CC] = QN_CLASS_OTHER,
-                                             [UTF8PROC_CATEGORY_CF] = QN_CLASS_OTHER, [UTF8PROC_CATEGORY_CS] = QN_CLASS_OTHER,
-                                             [UTF8PROC_CATEGORY_CO] = QN_CLASS_OTHER, [UTF8PROC_CATEGORY_ZS] = QN_CLASS_OTHER,
-                                             [UTF8PROC_CATEGORY_ZL] = QN_CLASS_OTHER, [UTF8PROC_CATEGORY_ZP] = QN_CLASS_OTHER};
-    if (cp < 128) {
-        return qn_ascii_class[cp];
-    }
-    if (cp > 0x10ffff) {
-        return QN_CLASS_OTHER;
-    }
-    return is_white_space(cp) ? QN_CLASS_SPACE : of_category[(unsigned)utf8proc_category((utf8proc_int32_t)cp) & 31u];
-}
-
-uint32_t qn_class_at(const char *s, size_t n, size_t i, size_t *next)
-{
-    unsigned char c = (unsigned char)s[i];
-    if (c < 128) {
-        *next = i + 1;
-        return qn_ascii_class[c];
-    }
-    uint32_t cp;
-    *next = i + qn_utf8_decode(s + i, n - i, &cp);
-    return qn_unicode_class(cp);
-}
-
 /* ---- normalization forms ---- */
 
-/* True for characters that NFC leaves alone and that never combine with the one before: combining class 0 and NFC_Quick_Check=Yes in all
- * of these ranges. A character outside merely takes the slower way. */
-static bool is_plain_nfc(uint32_t cp)
-{
-    static const struct {
-        uint32_t first, last;
-    } plain[] = {
-        {0, 0x2ff},       {0x3a3, 0x482},     {0x48a, 0x52f},     {0x1e00, 0x1eff},   {0x2010, 0x2027}, {0x2030, 0x205e},
-        {0x2070, 0x2071}, {0x2074, 0x208e},   {0x20a0, 0x20c0},   {0x2190, 0x2328},   {0x232b, 0x23ff}, {0x2500, 0x2adb},
-        {0x3001, 0x3029}, {0x3041, 0x3096},   {0x309b, 0x30ff},   {0x3400, 0x4dbf},   {0x4e00, 0x9fff}, {0xac00, 0xd7a3},
-        {0xff01, 0xff9d}, {0x1f300, 0x1f64f}, {0x1f680, 0x1f6d7}, {0x1f900, 0x1f9ff},
-    };
-    size_t low = 0, high = sizeof plain / sizeof plain[0];
-    while (low < high) {
-        size_t mid = (low + high) / 2;
-        if (cp > plain[mid].last) {
-            low = mid + 1;
-        } else if (cp < plain[mid].first) {
-            high = mid;
-        } else {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool is_plain(qn_normal_op op, uint32_t cp) { return op == QN_NORMAL_NFC ? is_plain_nfc(cp) : cp < 128; }
-
-/* Decomposed characters of one stretch. */
+/* One stretch: its characters, decomposed, and the normalized text. */
 typedef struct stretch {
     utf8proc_int32_t *cps, *sorted;
     size_t n, cap;
+    qn_buf text;
 } stretch;
 
 static bool stretch_reserve(stretch *z, size_t extra)
@@ -179,12 +82,13 @@ static void order_all_marks(stretch *z)
     }
 }
 
-/* Normalizes valid UTF-8 s[0..n) and appends it to out. */
-static bool normalize_stretch(stretch *z, qn_normal_op op, const char *s, size_t n, qn_buf *out)
+/* Normalizes valid UTF-8 s[0..n) into z->text. */
+static bool normalize_stretch(stretch *z, qn_normal_op op, const char *s, size_t n)
 {
     bool compatible = op == QN_NORMAL_NFKC || op == QN_NORMAL_NFKD, compose = op == QN_NORMAL_NFC || op == QN_NORMAL_NFKC;
     unsigned options = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | (compatible ? UTF8PROC_COMPAT : 0u);
     z->n = 0;
+    qn_buf_reset(&z->text);
     for (size_t i = 0; i < n;) {
         uint32_t cp;
         i += qn_utf8_decode(s + i, n - i, &cp);
@@ -208,45 +112,88 @@ static bool normalize_stretch(stretch *z, qn_normal_op op, const char *s, size_t
     for (size_t i = 0; i < z->n; i++) {
         char bytes[4];
         size_t len = qn_utf8_encode((uint32_t)z->cps[i], bytes);
-        if (!qn_buf_append(out, bytes, len)) {
+        if (!qn_buf_append(&z->text, bytes, len)) {
             return false;
         }
     }
     return true;
 }
 
-/* Ends of the next part to treat: a stretch [*begin, *end) to normalize; what lies before *begin is copied. False if all is plain. */
-static bool find_stretch(qn_normal_op op, const char *s, size_t n, size_t from, size_t *begin, size_t *end)
+/* What a character is to one form. */
+typedef enum role {
+    ROLE_PLAIN,   /* stays as it is, and never combines with what stands before it */
+    ROLE_MARK,    /* the same of a combining mark that stands in order */
+    ROLE_BARRIER, /* stands alone: no UTF-8, or newer than the normalizer */
+    ROLE_OTHER
+} role;
+
+static role role_of(qn_normal_op op, uint32_t cp)
 {
-    size_t plain_at = from; /* the last plain character: it may combine with what follows */
-    bool have_plain = false;
-    size_t i = from;
-    while (i < n) {
-        if ((unsigned char)s[i] < 128) {
-            plain_at = i++;
-            have_plain = true;
-            continue;
-        }
-        uint32_t cp;
-        size_t len = qn_utf8_decode(s + i, n - i, &cp);
-        if (cp == QN_UTF8_INVALID) {
-            have_plain = false;
-        } else if (is_plain(op, cp)) {
-            plain_at = i;
-            have_plain = true;
-        } else {
+    uint32_t class = qn_unicode_class(cp);
+    if (cp == QN_UTF8_INVALID || (class & QN_CLASS_NEW) != 0) {
+        return ROLE_BARRIER;
+    }
+    if (op != QN_NORMAL_NFC) {
+        return cp < 128 ? ROLE_PLAIN : ROLE_OTHER;
+    }
+    return (class & QN_CLASS_NFC_YES) != 0 ? ROLE_PLAIN : (class & QN_CLASS_NFC_MARK) != 0 ? ROLE_MARK : ROLE_OTHER;
+}
+
+/* End of the ASCII at s[i], eight bytes at a time. */
+static size_t skip_ascii(const char *s, size_t n, size_t i)
+{
+    uint64_t eight;
+    for (; n - i >= sizeof eight; i += sizeof eight) {
+        memcpy(&eight, s + i, sizeof eight);
+        if ((eight & UINT64_C(0x8080808080808080)) != 0) {
             break;
         }
-        i += len;
     }
-    if (i == n) {
+    while (i < n && (unsigned char)s[i] < 128) {
+        i++;
+    }
+    return i;
+}
+
+/* The next stretch that may change, [*begin, *end); `from` is the beginning of the text or the end of the stretch before. False if none. */
+static bool find_stretch(qn_normal_op op, const char *s, size_t n, size_t from, size_t *begin, size_t *end)
+{
+    size_t i = from, start = from, len = 0; /* start: the last plain character, or the place behind the last barrier */
+    unsigned class_before = 0;
+    uint32_t cp;
+    for (; i < n; i += len) {
+        if ((unsigned char)s[i] < 128) {
+            i = skip_ascii(s, n, i);
+            start = i - 1;
+            class_before = 0;
+            if (i == n) {
+                return false;
+            }
+        }
+        len = qn_utf8_decode(s + i, n - i, &cp);
+        role r = role_of(op, cp);
+        if (r == ROLE_OTHER) {
+            break;
+        }
+        if (r == ROLE_MARK) {
+            unsigned class = combining_class((utf8proc_int32_t)cp);
+            if (class < class_before) {
+                break;
+            }
+            class_before = class;
+            continue;
+        }
+        start = r == ROLE_PLAIN ? i : i + len;
+        class_before = 0;
+    }
+    if (i >= n) {
         return false;
     }
-    *begin = have_plain ? plain_at : i;
+    *begin = start;
     while (i < n) {
-        uint32_t cp;
-        size_t len = qn_utf8_decode(s + i, n - i, &cp);
-        if (cp == QN_UTF8_INVALID || is_plain(op, cp)) {
+        len = qn_utf8_decode(s + i, n - i, &cp);
+        role r = role_of(op, cp);
+        if (r == ROLE_PLAIN || r == ROLE_BARRIER) {
             break;
         }
         i += len;
@@ -256,7 +203,12 @@ static bool find_stretch(qn_normal_op op, const char *s, size_t n, size_t from, 
 }
 
 /* Output of a step: text and, if kept, trust. */
-static bool put(qn_marked_text *out, const char *s, size_t n) { return qn_buf_append(&out->text, s, n); }
+static bool put(qn_marked_text *out, const char *s, size_t n)
+{
+    out->too_long = out->too_long || n > out->text.max_len - out->text.len;
+    return qn_buf_append(&out->text, s, n);
+}
+
 static bool put_trust(qn_marked_text *out, const char *trust, size_t n) { return !out->has_trust || qn_buf_append(&out->trust, trust, n); }
 
 static bool all_trusted(const char *trust, size_t n) { return memchr(trust, 0, n) == NULL; }
@@ -278,26 +230,18 @@ static bool run_form(qn_normal_op op, const char *s, size_t n, const char *trust
     stretch z = {0};
     size_t copied = 0, begin, end;
     bool ok = true;
+    qn_buf_init(&z.text, SIZE_MAX / 2);
     *changed = false;
     for (size_t at = 0; ok && find_stretch(op, s, n, at, &begin, &end); at = end) {
-        size_t before_copy = out->text.len;
+        ok = normalize_stretch(&z, op, s + begin, end - begin);
+        if (!ok || (z.text.len == end - begin && memcmp(qn_buf_text(&z.text), s + begin, end - begin) == 0)) {
+            continue; /* what has not changed is copied with what follows, if at all */
+        }
         ok = put(out, s + copied, begin - copied) && put_trust(out, trust != NULL ? trust + copied : NULL, begin - copied);
         size_t before = out->text.len;
-        ok = ok && normalize_stretch(&z, op, s + begin, end - begin, &out->text);
-        if (!ok) {
-            break;
-        }
-        bool same = out->text.len - before == end - begin && memcmp(out->text.data + before, s + begin, end - begin) == 0;
-        if (same && !*changed) { /* nothing has changed so far: forget the copy */
-            out->text.len = before_copy;
-            if (out->has_trust) {
-                out->trust.len = before_copy;
-            }
-            continue;
-        }
+        ok = ok && put(out, qn_buf_text(&z.text), z.text.len) &&
+             put_trust_value(out, before, trust == NULL || all_trusted(trust + begin, end - begin));
         *changed = true;
-        ok = same ? put_trust(out, trust != NULL ? trust + begin : NULL, end - begin)
-                  : put_trust_value(out, before, trust == NULL || all_trusted(trust + begin, end - begin));
         copied = end;
     }
     if (ok && *changed) {
@@ -305,6 +249,7 @@ static bool run_form(qn_normal_op op, const char *s, size_t n, const char *trust
     }
     qn_free(z.cps);
     qn_free(z.sorted);
+    qn_buf_deinit(&z.text);
     return ok;
 }
 
@@ -375,8 +320,9 @@ quern_status qn_normalize(const qn_normalizer *z, const char *s, size_t n, const
         qn_buf_reset(&to->trust);
         to->text.max_len = to->trust.max_len = max_len;
         to->has_trust = trust != NULL;
+        to->too_long = false;
         if (!run_step(&z->steps[i], s, n, trust, to, &changed)) {
-            if (max_len - to->text.len < n + QN_NORMAL_TEXT_MAX) { /* the append that failed was at most this long */
+            if (to->too_long) {
                 QN_FAIL(err, QUERN_ERROR_LIMIT, "normalizing makes a text of %zu bytes longer than %zu", n, max_len);
             }
             QN_FAIL_MEMORY(err, "normalizing a text", to->text.len + n);

@@ -1,5 +1,8 @@
 /* normalize.h - Unicode character classes and the normalizers of tokenizers. normalize.c is the only file that knows utf8proc.
  *
+ * Classes are those of Unicode 16 and normalizing is that of Unicode 9, whatever this machine's libraries know: the tables are ours
+ * (unicode_class.c), as Hugging Face's tokenizers 0.23 has them.
+ *
  * Every function takes arbitrary bytes: what is no UTF-8 is kept as it is and belongs to no class but QN_CLASS_OTHER.
  */
 #ifndef QN_TEXT_NORMALIZE_H
@@ -21,9 +24,13 @@ enum {
     QN_CLASS_S = 32,        /* \p{S} */
     QN_CLASS_UPPER = 64,    /* Lu Lt Lm Lo M */
     QN_CLASS_LOWER = 128,   /* Ll Lm Lo M */
-    QN_CLASS_WORD = 256,    /* \w: L, M, Nd, Nl, Pc */
+    QN_CLASS_WORD = 256,    /* \w: Alphabetic, M, Nd, Pc, Join_Control */
     QN_CLASS_NEWLINE = 512, /* CR and LF */
-    QN_CLASS_OTHER = 1024   /* none of L N SPACE */
+    QN_CLASS_OTHER = 1024,  /* none of L N SPACE */
+    /* What normalizing may do to a character; none of the three: look closer. */
+    QN_CLASS_NFC_YES = 2048,  /* NFC neither changes it nor combines it with what stands before it */
+    QN_CLASS_NFC_MARK = 4096, /* the same of a combining mark: NFC only orders it among marks */
+    QN_CLASS_NEW = 8192       /* unknown to the normalizer: stands alone and stays as it is */
 };
 
 /* Classes of a code point (QN_UTF8_INVALID allowed). */
@@ -60,6 +67,7 @@ typedef struct qn_normalizer {
 typedef struct qn_marked_text {
     qn_buf text, trust;
     bool has_trust;
+    bool too_long; /* an append failed at the longest accepted length, not for want of memory */
 } qn_marked_text;
 
 /* The longest normalized text that is accepted for n bytes of input. */

@@ -170,7 +170,7 @@ static quern_status encode_prompt(qn_cli *cli, run_job *j, quern_error *err)
         QN_FAIL(err, QUERN_ERROR_USAGE, "the prompt is empty");
     }
     if (raw) {
-        QN_TRY(qn_raw_encode(j->model, text.data, text.len, !qn_opts_flag(o, QN_OPT_NO_SPECIAL), &j->ids, err));
+        QN_TRY(qn_raw_encode(cli, j->model, text.data, text.len, !qn_opts_flag(o, QN_OPT_NO_SPECIAL), &j->ids, err));
     } else {
         QN_TRY(build_messages(cli, j, &text, &messages, err));
         qn_chat_input input = {.messages = messages,

@@ -120,7 +120,7 @@ static quern_status render_model(qn_cli *cli, quern_error *err)
     if (o->n_positional > 0) {
         QN_FAIL(err, QUERN_ERROR_USAGE, "too many arguments: '%s'", o->positional[0]);
     }
-    QN_TRY(qn_model_ref_open(cli, path, QN_OPEN_WITHOUT_WEIGHTS, &model, err));
+    QN_TRY(qn_model_ref_open(cli, path, QN_OPEN_VOCABULARY_ONLY, &model, err));
     if (messages_path == NULL) {
         status = write_source(cli, model, err);
         goto done;

@@ -52,20 +52,13 @@ done:
 static quern_status open_source(qn_cli *cli, source *s, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    char *path = NULL, *inside = NULL, *config = NULL;
+    char *path = NULL;
     QN_TRY(qn_model_ref_take(cli, NULL, &path, err));
-    inside = qn_path_join(path, "tokenizer.json");
-    config = qn_path_join(path, "config.json");
-    if (inside == NULL || config == NULL) {
-        QN_FAIL_MEMORY(err, path, strlen(path));
-    }
     size_t n = strlen(path);
     if (n > 5 && strcmp(path + n - 5, ".json") == 0 && qn_path_is_file(path)) {
         QN_TRY(open_json(s, path, err));
-    } else if (qn_path_is_file(inside) && !qn_path_exists(config)) { /* a folder with a tokenizer and nothing else */
-        QN_TRY(open_json(s, inside, err));
     } else {
-        QN_TRY(qn_model_ref_open(cli, path, QN_OPEN_WITHOUT_WEIGHTS, &s->model, err));
+        QN_TRY(qn_model_ref_open(cli, path, QN_OPEN_VOCABULARY_ONLY, &s->model, err));
         s->tokenizer = quern_model_get_tokenizer(s->model);
     }
     if (s->tokenizer == NULL) {
@@ -73,8 +66,6 @@ static quern_status open_source(qn_cli *cli, source *s, quern_error *err)
     }
 done:
     qn_free(path);
-    qn_free(inside);
-    qn_free(config);
     return status;
 }
 

@@ -389,7 +389,7 @@ quern_status qn_model_ref_open(qn_cli *cli, const char *path, int flags, quern_m
 {
     quern_model_options options = {
         .copy_weights = qn_model_ref_copies(cli),
-        .without_weights = (flags & QN_OPEN_WITHOUT_WEIGHTS) != 0,
+        .vocabulary_only = (flags & QN_OPEN_VOCABULARY_ONLY) != 0,
         .without_tokenizer = (flags & QN_OPEN_WITHOUT_TOKENIZER) != 0,
     };
     if (strcmp(path, QN_DEMO_NAME) != 0) {

@@ -26,7 +26,8 @@ quern_status qn_model_ref_take(qn_cli *cli, const char *fallback, char **path, q
 /* True if -m or -hf stands on the command line. */
 bool qn_model_ref_given(const qn_cli *cli);
 
-enum { QN_OPEN_WITHOUT_WEIGHTS = 1, QN_OPEN_WITHOUT_TOKENIZER = 2 };
+/* VOCABULARY_ONLY: tokenizer and chat template, of architectures that cannot run as well. */
+enum { QN_OPEN_VOCABULARY_ONLY = 1, QN_OPEN_WITHOUT_TOKENIZER = 2 };
 /* Opens what resolve gave, with --load. */
 quern_status qn_model_ref_open(qn_cli *cli, const char *path, int flags, quern_model **model, quern_error *err);
 

@@ -175,12 +175,22 @@ done:
     return status;
 }
 
-quern_status qn_raw_encode(const quern_model *model, const char *text, size_t len, bool parse_special, quern_ids *ids, quern_error *err)
+quern_status qn_raw_encode(qn_cli *cli, const quern_model *model, const char *text, size_t len, bool parse_special, quern_ids *ids,
+                           quern_error *err)
 {
+    quern_status status = QUERN_OK;
     const quern_tokenizer *t = quern_model_get_tokenizer(model);
     if (t == NULL) {
-        return qn_error_set(err, QUERN_ERROR_UNSUPPORTED, "%s: the model has no tokenizer", quern_model_get_info(model)->name);
+        QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "%s: the model has no tokenizer", quern_model_get_info(model)->name);
     }
-    int flags = (parse_special ? QUERN_ENCODE_PARSE_SPECIAL : 0) | (quern_tokenizer_get_info(t)->add_bos ? QUERN_ENCODE_ADD_BOS : 0);
-    return quern_tokenizer_encode(t, text, len, flags, ids, err);
+    const quern_tokenizer_info *info = quern_tokenizer_get_info(t);
+    int flags = (parse_special ? QUERN_ENCODE_PARSE_SPECIAL : 0) | (info->add_bos ? QUERN_ENCODE_ADD_BOS : 0);
+    QN_TRY(quern_tokenizer_encode(t, text, len, flags, ids, err));
+    if (info->add_bos && info->bos_id >= 0 && ids->len > 1 && ids->data[0] == info->bos_id && ids->data[1] == info->bos_id) {
+        size_t n = 0;
+        const char *bos = quern_tokenizer_get_text(t, info->bos_id, &n);
+        qn_cli_warn(cli, "the prompt begins with %.*s, and this model's configuration puts another before it", (int)n, bos != NULL ? bos : "");
+    }
+done:
+    return status;
 }

@@ -19,6 +19,7 @@ typedef struct quern_model quern_model;
 typedef struct quern_model_options {
     bool copy_weights;      /* read the file into memory instead of mapping it (--load copy) */
     bool without_weights;   /* configuration and tokenizer only; such a model cannot make an engine */
+    bool vocabulary_only;   /* tokenizer and chat template only, whatever the architecture; no weights, and no shape in the info */
     bool without_tokenizer; /* skip the tokenizer (a folder without tokenizer files opens then) */
 } quern_model_options;
 
@@ -26,7 +27,7 @@ typedef struct quern_model_info {
     const char *name;          /* general.name, or the folder's or file's name */
     const char *path;
     const char *format;        /* "gguf", "safetensors" or "mlx" */
-    const char *architecture;  /* "qwen2", "qwen3", "llama", "mistral", ... */
+    const char *architecture;  /* "qwen2", "qwen3", "llama", "mistral", ...; "" with vocabulary_only */
     const char *weights;       /* what most matrix bytes are: "Q4_K", "BF16", "MLX 4-bit g64" */
     uint64_t n_parameters;     /* elements of all weight tensors, a tied head counted once */
     uint64_t weight_bytes;     /* bytes of all tensors as stored */

@@ -156,6 +156,9 @@ static quern_status check_vocabulary(const quern_model *m, const char *path, que
     return QUERN_OK;
 }
 
+/* What a vocabulary needs of a configuration: nothing. */
+static qn_model_config no_config(void) { return (qn_model_config){.architecture = "", .bos_id = -1, .eos_id = -1, .pad_id = -1}; }
+
 static quern_status fill_info(quern_model *m, const char *path, const char *format, quern_error *err)
 {
     quern_status status = QUERN_OK;
@@ -184,11 +187,15 @@ done:
 static quern_status finish_gguf(quern_model *m, const char *path, const quern_model_options *opt, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    QN_TRY(qn_config_read_gguf(&m->config, &m->arena, m->gguf, err));
+    if (opt->vocabulary_only) {
+        m->config = no_config();
+    } else {
+        QN_TRY(qn_config_read_gguf(&m->config, &m->arena, m->gguf, err));
+    }
     if (!opt->without_tokenizer) {
         QN_TRY(qn_model_read_gguf_tokenizer(m, err));
     }
-    if (!opt->without_weights) {
+    if (!opt->without_weights && !opt->vocabulary_only) {
         QN_TRY(qn_model_bind_weights(m, err));
     }
     QN_TRY(fill_info(m, path, "gguf", err));
@@ -232,9 +239,13 @@ done:
 static quern_status open_dir(quern_model *m, const char *dir, const quern_model_options *opt, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    QN_TRY(read_dir_config(m, dir, err));
+    if (opt->vocabulary_only) {
+        m->config = no_config();
+    } else {
+        QN_TRY(read_dir_config(m, dir, err));
+    }
     QN_TRY(qn_model_read_dir_text(m, dir, !opt->without_tokenizer, err));
-    if (!opt->without_weights) {
+    if (!opt->without_weights && !opt->vocabulary_only) {
         QN_TRY(qn_safetensors_open_dir(&m->safetensors, dir, opt->copy_weights, err));
         QN_TRY(qn_model_bind_weights(m, err));
     }

@@ -2,6 +2,7 @@
  * implementation, and from Hugging Face's library (recorded by tools/record_tokenizer_goldens.py). */
 #include "base/clock.h"
 #include "qn_test_tokenizer.h"
+#include "quern/model.h"
 
 static const char SEPARATOR[] = "\n__ggml_vocab_test__\n";
 
@@ -441,6 +442,47 @@ static void loads_quickly(void **state)
     qn_test_vocab_close(&v);
 }
 
+/* ---- vocabularies of models that cannot run ---- */
+
+/* A GGUF's tokenizer does not depend on its architecture. */
+static void vocabulary_of_any_architecture(void **state)
+{
+    (void)state;
+    static const char key[] = "general.architecture";
+    static const char text[] = "def f(x):\n    return x";
+    const quern_model_options words = {.vocabulary_only = true}, plain = {.without_weights = true};
+    quern_error err = {0};
+    size_t size;
+    char *data = qn_test_read(qn_test_shared("data/tokenizers/ggml-vocab-llama-spm.gguf"), &size);
+    size_t at = 0;
+    while (memcmp(data + at, key, sizeof key - 1) != 0) {
+        at++;
+        assert_true(at + 64 < size);
+    }
+    char *name = data + at + sizeof key - 1 + 4 + 8; /* behind the value's type and length */
+    assert_memory_equal(name, "llama", 5);
+    quern_ids want = {0}, ids = {0};
+    for (int round = 0; round < 2; round++) {
+        quern_model *m = NULL;
+        assert_ok(quern_model_open_memory(&m, data, size, "vocabulary", &words, &err));
+        const quern_tokenizer *t = quern_model_get_tokenizer(m);
+        assert_non_null(t);
+        assert_ok(quern_tokenizer_encode(t, text, sizeof text - 1, 0, round == 0 ? &want : &ids, &err));
+        assert_string_equal(quern_model_get_info(m)->architecture, "");
+        assert_int_equal(quern_model_get_info(m)->n_layers, 0);
+        assert_int_equal(quern_model_get_info(m)->n_stop_ids, 1); /* the tokenizer's own */
+        quern_model_close(m);
+        memcpy(name, "bloom", 5);
+        assert_int_equal(quern_model_open_memory(&m, data, size, "vocabulary", &plain, &err), QUERN_ERROR_UNSUPPORTED);
+        assert_null(m);
+    }
+    assert_true(want.len > 5 && ids.len == want.len);
+    assert_memory_equal(ids.data, want.data, want.len * sizeof *want.data);
+    quern_ids_deinit(&want);
+    quern_ids_deinit(&ids);
+    qn_free(data);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -448,7 +490,7 @@ int main(void)
         cmocka_unit_test(gguf_starcoder),  cmocka_unit_test(gguf_deepseek_coder), cmocka_unit_test(gguf_deepseek_r1_qwen),
         cmocka_unit_test(json_llama3),     cmocka_unit_test(json_qwen3),          cmocka_unit_test(golden_encode_cases),
         cmocka_unit_test(wikitext_counts), cmocka_unit_test(export_round_trip),   cmocka_unit_test(recorded),
-        cmocka_unit_test(loads_quickly),
+        cmocka_unit_test(loads_quickly),   cmocka_unit_test(vocabulary_of_any_architecture),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -190,4 +190,55 @@ static inline void check_file_entries(const qn_json *files, const char *dir)
     }
 }
 
+static inline bool warns(const qn_json *output, const char *word)
+{
+    const qn_json *warnings = qn_json_get(output, "warnings");
+    for (size_t i = 0; i < qn_json_length(warnings); i++) {
+        if (strstr(qn_json_string(qn_json_at(warnings, i), NULL), word) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A copy of a checkpoint's folder that a test may spoil. */
+static inline void copy_model(const char *model, const char *dir)
+{
+    const char *source = model_dir(model);
+    DIR *d = opendir(source);
+    assert_non_null(d);
+    for (struct dirent *e = readdir(d); e != NULL; e = readdir(d)) {
+        if (e->d_name[0] != '.' && strncmp(e->d_name, "golden", 6) != 0) {
+            quern_error err = {0};
+            char *data;
+            size_t size;
+            assert_ok(qn_file_read(&data, &size, scratch_path(source, e->d_name), (size_t)64 << 20, &err));
+            FILE *f = fopen(scratch_path(dir, e->d_name), "wb");
+            assert_non_null(f);
+            assert_int_equal(fwrite(data, 1, size, f), size);
+            (void)fclose(f);
+            qn_free(data);
+        }
+    }
+    (void)closedir(d);
+}
+
+static inline void replace_in_file(const char *path, const char *from, const char *to)
+{
+    quern_error err = {0};
+    char *data;
+    size_t size;
+    assert_ok(qn_file_read(&data, &size, path, (size_t)64 << 20, &err));
+    char *at = memmem(data, size, from, strlen(from));
+    assert_non_null(at);
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    (void)fwrite(data, 1, (size_t)(at - data), f);
+    (void)fwrite(to, 1, strlen(to), f);
+    size_t rest = (size_t)(at - data) + strlen(from);
+    (void)fwrite(data + rest, 1, size - rest, f);
+    (void)fclose(f);
+    qn_free(data);
+}
+
 #endif

@@ -1,7 +1,7 @@
 /* bind.c - tensors to their places. Knows the names of both worlds (Hugging Face and MLX share theirs; GGUF has its own).
  *
  * Owns no memory: matrices are views, vectors go to the model's arena. A tensor that is missing, has another shape, or holds a value that
- * is not finite where it is copied, is an error that names it. */
+ * is not finite where it is copied, is an error that names it; so is, in the end, a tensor that found no place. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -56,12 +56,23 @@ static quern_status fail_missing(const quern_model *m, const place *p, const cha
     return qn_error_set(err, QUERN_ERROR_INVALID, "%s: tensor %s.%s is missing", source_path(m), shown_name(m, p), suffix);
 }
 
-/* stack 0: a matrix (rows, cols), or with rows 0 a vector (cols); else (stack, rows, cols). */
-static quern_status check_shape(const quern_model *m, const qn_tensor *t, uint64_t stack, uint64_t rows, uint64_t cols, quern_error *err)
+static size_t n_tensors(const quern_model *m) { return m->gguf != NULL ? qn_gguf_n_tensors(m->gguf) : qn_safetensors_n_tensors(m->safetensors); }
+
+static const qn_tensor *tensor_at(const quern_model *m, size_t i)
+{
+    return m->gguf != NULL ? qn_gguf_tensor_at(m->gguf, i) : qn_safetensors_tensor_at(m->safetensors, i);
+}
+
+static void note_place(const quern_model *m, const qn_tensor *t) { m->placed[t - tensor_at(m, 0)] = true; }
+
+/* Notes that a tensor has its place, and checks that it has the shape for it.
+ * stack 0: a matrix (rows, cols), or with rows 0 a vector (cols); else (stack, rows, cols). */
+static quern_status claim_tensor(const quern_model *m, const qn_tensor *t, uint64_t stack, uint64_t rows, uint64_t cols, quern_error *err)
 {
     bool vector = rows == 0;
     uint32_t n_dims = vector ? 1 : stack > 0 ? 3 : 2;
     bool fits = t->n_dims == n_dims && t->shape[n_dims - 1] == cols && (vector || t->shape[n_dims - 2] == rows) && (n_dims < 3 || t->shape[0] == stack);
+    note_place(m, t);
     if (fits) {
         return QUERN_OK;
     }
@@ -89,7 +100,7 @@ static quern_status bind_vector(quern_model *m, const place *p, const char *suff
     if (t == NULL) {
         return optional ? QUERN_OK : fail_missing(m, p, suffix, err);
     }
-    QN_TRY(check_shape(m, t, 0, 0, n, err));
+    QN_TRY(claim_tensor(m, t, 0, 0, n, err));
     if (t->dtype != QN_DTYPE_F32 && t->dtype != QN_DTYPE_F16 && t->dtype != QN_DTYPE_BF16) {
         QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s has type %s, expected F32, F16 or BF16", source_path(m), t->name, qn_dtype_get(t->dtype)->name);
     }
@@ -119,13 +130,13 @@ static quern_status bind_affine(quern_model *m, const place *p, const qn_tensor 
     if (cols % a.group != 0) {
         QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s: %" PRIu64 " columns are no multiple of the group size %u", source_path(m), t->name, cols, a.group);
     }
-    QN_TRY(check_shape(m, t, stack, rows, cols * a.bits / 32, err));
+    QN_TRY(claim_tensor(m, t, stack, rows, cols * a.bits / 32, err));
     const qn_tensor *scales = find_part(m, p, "scales"), *biases = find_part(m, p, "biases");
     if (scales == NULL || biases == NULL) {
         QN_TRY(fail_missing(m, p, scales == NULL ? "scales" : "biases", err));
     }
-    QN_TRY(check_shape(m, scales, stack, rows, cols / a.group, err));
-    QN_TRY(check_shape(m, biases, stack, rows, cols / a.group, err));
+    QN_TRY(claim_tensor(m, scales, stack, rows, cols / a.group, err));
+    QN_TRY(claim_tensor(m, biases, stack, rows, cols / a.group, err));
     bool plain = scales->dtype == QN_DTYPE_F32 || scales->dtype == QN_DTYPE_F16 || scales->dtype == QN_DTYPE_BF16;
     if (!plain || biases->dtype != scales->dtype) {
         QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s has type %s, expected F32, F16 or BF16, and biases of the same type", source_path(m), scales->name,
@@ -148,7 +159,7 @@ static quern_status bind_matrix_of(quern_model *m, const place *p, uint64_t stac
     if (m->config.mlx && t->dtype == QN_DTYPE_U32) {
         return bind_affine(m, p, t, stack, rows, cols, out, err);
     }
-    QN_TRY(check_shape(m, t, stack, rows, cols, err));
+    QN_TRY(claim_tensor(m, t, stack, rows, cols, err));
     size_t row_bytes;
     if (!qn_matmul_supported(t->dtype, (qn_affine){0}) || !qn_dtype_row_bytes(t->dtype, cols, &row_bytes)) {
         QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "%s: tensor %s has type %s, which this version cannot multiply with", source_path(m), t->name,
@@ -308,6 +319,26 @@ done:
     return status;
 }
 
+/* Whether the head that a file stores is its embedding once more, byte for byte. */
+static bool head_is_embedding(const quern_model *m, const place *head)
+{
+    static const char *const parts[] = {"weight", "scales", "biases"}; /* the last two only in MLX folders */
+    const place embedding = top_place("token_embd", "model.embed_tokens");
+    qn_affine a = qn_config_affine_for(&m->config, head->hf), b = qn_config_affine_for(&m->config, embedding.hf);
+    bool same = a.bits == b.bits && a.group == b.group;
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0] && same; i++) {
+        const qn_tensor *t = find_part(m, head, parts[i]), *u = find_part(m, &embedding, parts[i]);
+        same = t == u || (t != NULL && u != NULL && t->dtype == u->dtype && t->n_bytes == u->n_bytes && memcmp(t->data, u->data, t->n_bytes) == 0);
+    }
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0] && same; i++) {
+        const qn_tensor *t = find_part(m, head, parts[i]);
+        if (t != NULL) {
+            note_place(m, t);
+        }
+    }
+    return same;
+}
+
 static quern_status bind_output(quern_model *m, quern_error *err)
 {
     quern_status status = QUERN_OK;
@@ -317,9 +348,11 @@ static quern_status bind_output(quern_model *m, quern_error *err)
     bool has_head = find_part(m, &head, "weight") != NULL;
     if (m->gguf != NULL) {
         c->tied_embeddings = !has_head;
+    } else if (c->tied_embeddings && has_head) { /* as in transformers: a stored head of its own counts, whatever config.json says */
+        c->tied_embeddings = head_is_embedding(m, &head);
     }
     if (c->tied_embeddings) {
-        m->weights.output.w = m->weights.embedding; /* a stored copy of a tied head is the same matrix by definition */
+        m->weights.output.w = m->weights.embedding;
     } else {
         QN_TRY(bind_linear(m, head, c->n_vocab, c->hidden_size, 0, &m->weights.output, err));
     }
@@ -337,6 +370,32 @@ done:
     return status;
 }
 
+bool qn_tensor_carries_nothing(const char *hf_name)
+{
+    static const char *const suffixes[] = {"rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached"};
+    size_t n = strlen(hf_name);
+    for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
+        size_t k = strlen(suffixes[i]);
+        if (n >= k && strcmp(hf_name + n - k, suffixes[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What the graph would leave out: more layers, norms, biases, scales than the architecture has. llama.cpp refuses such files too. */
+static quern_status check_rest(const quern_model *m, quern_error *err)
+{
+    for (size_t i = 0; i < n_tensors(m); i++) {
+        const char *name = tensor_at(m, i)->name;
+        if (!m->placed[i] && (m->gguf != NULL || !qn_tensor_carries_nothing(name))) {
+            return qn_error_set(err, QUERN_ERROR_UNSUPPORTED, "%s: tensor %s has no place in architecture %s with %" PRIu32
+                                " layers; expected only tensors that are computed with", source_path(m), name, m->config.architecture, m->config.n_layers);
+        }
+    }
+    return QUERN_OK;
+}
+
 static quern_status check_supported(const quern_model *m, quern_error *err)
 {
     const qn_model_config *c = &m->config;
@@ -352,6 +411,10 @@ static quern_status check_supported(const quern_model *m, quern_error *err)
 quern_status qn_model_bind_weights(quern_model *m, quern_error *err)
 {
     quern_status status = QUERN_OK;
+    m->placed = qn_calloc(n_tensors(m) + 1, sizeof *m->placed);
+    if (m->placed == NULL) {
+        QN_FAIL_MEMORY(err, "tensor tables", n_tensors(m));
+    }
     QN_TRY(check_supported(m, err));
     QN_TRY(check_layer_count(m, err));
     QN_TRY(bind_embedding(m, err));
@@ -363,7 +426,10 @@ quern_status qn_model_bind_weights(quern_model *m, quern_error *err)
     for (uint32_t i = 0; i < m->config.n_layers; i++) {
         QN_TRY(bind_layer(m, i, &m->weights.layers[i], err));
     }
+    QN_TRY(check_rest(m, err));
     m->has_weights = true;
 done:
+    qn_free(m->placed);
+    m->placed = NULL;
     return status;
 }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kernels/vmath.h"
 #include "model/config_int.h"
 
 typedef struct source {
@@ -184,7 +185,7 @@ static quern_status read_yarn(source *s, qn_model_config *c)
     QN_TRY(get_real(s, "rope.scaling.yarn_beta_slow", &rope->beta_slow));
     QN_TRY(get_real(s, "rope.scaling.attn_factor", &attn_factor));
     if (attn_factor > 0) { /* llama.cpp multiplies its own factor by this one */
-        rope->attention_factor = attn_factor * (rope->factor > 1 ? 0.1 * log(rope->factor) + 1 : 1);
+        rope->attention_factor = attn_factor * (rope->factor > 1 ? 0.1 * qn_log(rope->factor) + 1 : 1);
     }
     if (rope->theta <= 1) {
         QN_FAIL(s->err, QUERN_ERROR_INVALID, "%s: key '%s.rope.freq_base' is %g, expected a number above 1 where rope is scaled by yarn",
@@ -222,6 +223,11 @@ static quern_status read_rope(source *s, qn_model_config *c)
     }
     if (rope->scaling == QN_ROPE_NONE) {
         rope->factor = 1;
+    }
+    double attn_factor = 1;
+    QN_TRY(get_real(s, "rope.scaling.attn_factor", &attn_factor));
+    if (rope->scaling != QN_ROPE_YARN && attn_factor != 1.0) {
+        QN_FAIL(s->err, QUERN_ERROR_UNSUPPORTED, "%s: key '%s' is %g, expected 1 where rope is not scaled by yarn", qn_gguf_path(s->gguf), s->key, attn_factor);
     }
 done:
     return status;
@@ -337,6 +343,7 @@ quern_status qn_config_read_gguf(qn_model_config *out, qn_arena *arena, const qn
     QN_TRY(read_experts(&s, &c));
     QN_TRY(qn_config_check_heads(&c, &names, qn_gguf_path(gguf), err));
     QN_TRY(read_rope(&s, &c));
+    QN_TRY(qn_config_check_foreign_gguf(gguf, &c, err));
     QN_TRY(read_layers(&s, &c, arena));
     QN_TRY(read_tokens(&s, &c, arena));
     QN_TRY(read_sampling(&s, &c));

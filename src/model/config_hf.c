@@ -1,9 +1,11 @@
 /* config_hf.c - config.json and generation_config.json as transformers writes them (and mlx-lm, whose quantization object config_mlx.c reads).
  *
- * Defaults for absent keys are those of the configuration classes of transformers. A key that changes the computation in a way this
- * program does not know is refused; keys that do not matter for inference are not looked at (auto_map above all: nothing is ever run). */
+ * Sizes that make a model (hidden_size, num_hidden_layers, num_attention_heads, intermediate_size, vocab_size, numbers of experts) must be
+ * given; for other absent keys the defaults are those of the family's configuration class in transformers 5. Every key that this class reads
+ * and that matters for inference is honoured or refused; keys by which other architectures change the computation are refused where their
+ * value would change it (config_foreign.c). What is left is not looked at (auto_map above all: nothing is ever run). Rope is read in
+ * config_rope.c. */
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,20 +19,23 @@ typedef struct family_row {
     const char *class_name;
     qn_family family;
     double theta;       /* where rope_theta is absent */
+    double eps;         /* where rms_norm_eps is absent */
+    uint32_t ctx;       /* where max_position_embeddings is absent */
+    uint32_t kv_heads;  /* where num_key_value_heads is absent; 0, and null in the file: as many as heads */
     bool tied;          /* where tie_word_embeddings is absent */
     uint32_t window;    /* where sliding_window is absent; 0 = none */
     uint32_t head_dim;  /* where head_dim is absent; 0 = hidden / heads */
 } family_row;
 
 static const family_row families[] = {
-    {"qwen2", "Qwen2ForCausalLM", QN_FAMILY_QWEN2, 1e4, false, 4096, 0},
-    {"qwen3", "Qwen3ForCausalLM", QN_FAMILY_QWEN3, 1e4, false, 4096, 128},
-    {"llama", "LlamaForCausalLM", QN_FAMILY_LLAMA, 1e4, false, 0, 0},
-    {"mistral", "MistralForCausalLM", QN_FAMILY_MISTRAL, 1e4, false, 4096, 0},
-    {"qwen3_moe", "Qwen3MoeForCausalLM", QN_FAMILY_QWEN3_MOE, 1e4, false, 4096, 0},
-    {"mixtral", "MixtralForCausalLM", QN_FAMILY_MIXTRAL, 1e6, false, 0, 0},
-    {"smollm3", "SmolLM3ForCausalLM", QN_FAMILY_SMOLLM3, 2e6, true, 0, 0},
-    {"gpt_oss", "GptOssForCausalLM", QN_FAMILY_GPT_OSS, 150000, false, 128, 64},
+    {"qwen2", "Qwen2ForCausalLM", QN_FAMILY_QWEN2, 1e4, 1e-6, 32768, 32, false, 4096, 0},
+    {"qwen3", "Qwen3ForCausalLM", QN_FAMILY_QWEN3, 1e4, 1e-6, 32768, 32, false, 4096, 128},
+    {"llama", "LlamaForCausalLM", QN_FAMILY_LLAMA, 1e4, 1e-6, 2048, 0, false, 0, 0},
+    {"mistral", "MistralForCausalLM", QN_FAMILY_MISTRAL, 1e4, 1e-6, 131072, 8, false, 4096, 0},
+    {"qwen3_moe", "Qwen3MoeForCausalLM", QN_FAMILY_QWEN3_MOE, 1e4, 1e-6, 32768, 4, false, 4096, 0},
+    {"mixtral", "MixtralForCausalLM", QN_FAMILY_MIXTRAL, 1e6, 1e-5, 131072, 8, false, 0, 0},
+    {"smollm3", "SmolLM3ForCausalLM", QN_FAMILY_SMOLLM3, 2e6, 1e-6, 32768, 4, true, 0, 0},
+    {"gpt_oss", "GptOssForCausalLM", QN_FAMILY_GPT_OSS, 150000, 1e-5, 131072, 8, false, 128, 64},
 };
 enum { N_FAMILIES = sizeof families / sizeof families[0] };
 
@@ -71,6 +76,13 @@ done:
     return status;
 }
 
+/* Where the class has a default for absence but no meaning for null. */
+static quern_status refuse_null(const qn_config_json *r, const char *key, const char *expected)
+{
+    const qn_json *v = qn_json_get(r->object, key);
+    return v == NULL || qn_json_get_kind(v) != QN_JSON_NULL ? QUERN_OK : qn_config_fail_value(r, key, expected);
+}
+
 static quern_status read_sizes(const qn_config_json *r, const family_row *family, qn_model_config *c)
 {
     quern_status status = QUERN_OK;
@@ -81,14 +93,16 @@ static quern_status read_sizes(const qn_config_json *r, const family_row *family
     QN_TRY(qn_config_need_uint(r, "num_attention_heads", 1, QN_CONFIG_HEADS_MAX, &c->n_heads));
     QN_TRY(qn_config_need_uint(r, "intermediate_size", 1, QN_CONFIG_FFN_MAX, &c->ffn_size));
     QN_TRY(qn_config_need_uint(r, "vocab_size", 1, QN_CONFIG_VOCAB_MAX, &c->n_vocab));
-    QN_TRY(qn_config_need_uint(r, "max_position_embeddings", 1, INT32_MAX, &c->n_ctx_train));
-    c->n_kv_heads = c->n_heads;
+    QN_TRY(refuse_null(r, "max_position_embeddings", "an integer above 0"));
+    c->n_ctx_train = family->ctx;
+    QN_TRY(qn_config_get_uint(r, "max_position_embeddings", 1, INT32_MAX, &c->n_ctx_train));
+    bool kv_heads_absent = qn_json_get(r->object, "num_key_value_heads") == NULL;
+    c->n_kv_heads = kv_heads_absent && family->kv_heads != 0 ? family->kv_heads : c->n_heads;
     QN_TRY(qn_config_get_uint(r, "num_key_value_heads", 1, QN_CONFIG_HEADS_MAX, &c->n_kv_heads));
     c->head_dim = family->head_dim;
     QN_TRY(qn_config_get_uint(r, "head_dim", 2, QN_CONFIG_HEAD_DIM_MAX, &c->head_dim));
-    if (qn_config_find(r, "rms_norm_eps") == NULL) {
-        QN_TRY(qn_config_fail_value(r, "rms_norm_eps", "a number above 0"));
-    }
+    QN_TRY(refuse_null(r, "rms_norm_eps", "a number above 0"));
+    c->rms_eps = family->eps;
     QN_TRY(qn_config_get_real(r, "rms_norm_eps", 0, true, 1, &c->rms_eps));
     QN_TRY(qn_config_get_string(r, "hidden_act", &activation));
     if (strcmp(activation, "silu") != 0 && strcmp(activation, "swish") != 0) {
@@ -133,127 +147,22 @@ done:
     return status;
 }
 
-/* ---- rope ---- */
-
-/* YaRN's factor on cos and sin as DeepSeek and Mistral write it: m(mscale) / m(mscale_all_dim), m(x) = 0.1 x ln(factor) + 1. */
-static quern_status read_yarn_magnitude(const qn_config_json *r, qn_rope_config *rope)
-{
-    quern_status status = QUERN_OK;
-    double mscale = 0;
-    double mscale_all_dim = 0;
-    QN_TRY(qn_config_get_real(r, "attention_factor", 0, true, 1e6, &rope->attention_factor));
-    QN_TRY(qn_config_get_real(r, "mscale", 0, false, 1e6, &mscale));
-    QN_TRY(qn_config_get_real(r, "mscale_all_dim", 0, false, 1e6, &mscale_all_dim));
-    if (rope->attention_factor <= 0 && mscale > 0 && mscale_all_dim > 0) {
-        double growth = rope->factor > 1 ? 0.1 * log(rope->factor) : 0;
-        rope->attention_factor = (mscale * growth + 1) / (mscale_all_dim * growth + 1);
-    }
-done:
-    return status;
-}
-
-static quern_status need_factor(const qn_config_json *r, double *out)
-{
-    return qn_config_find(r, "factor") != NULL ? qn_config_get_real(r, "factor", 0, true, 1e6, out) : qn_config_fail_value(r, "factor", "a number above 0");
-}
-
-static quern_status read_yarn(const qn_config_json *r, qn_model_config *c)
-{
-    quern_status status = QUERN_OK;
-    qn_rope_config *rope = &c->rope;
-    rope->original_ctx = c->n_ctx_train;
-    QN_TRY(qn_config_get_uint(r, "original_max_position_embeddings", 1, INT32_MAX, &rope->original_ctx));
-    QN_TRY(need_factor(r, &rope->factor));
-    QN_TRY(qn_config_get_real(r, "beta_fast", 0, true, 1e6, &rope->beta_fast));
-    QN_TRY(qn_config_get_real(r, "beta_slow", 0, true, 1e6, &rope->beta_slow));
-    QN_TRY(qn_config_get_bool(r, "truncate", &rope->truncate));
-    QN_TRY(read_yarn_magnitude(r, rope));
-    if (rope->theta <= 1) {
-        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: key 'rope_theta' is %g, expected a number above 1 where rope is scaled by yarn", r->what, rope->theta);
-    }
-done:
-    return status;
-}
-
-static quern_status read_llama3(const qn_config_json *r, qn_rope_config *rope)
-{
-    quern_status status = QUERN_OK;
-    QN_TRY(need_factor(r, &rope->factor));
-    QN_TRY(qn_config_need_uint(r, "original_max_position_embeddings", 1, INT32_MAX, &rope->original_ctx));
-    QN_TRY(qn_config_get_real(r, "low_freq_factor", 0, true, 1e6, &rope->low_freq_factor));
-    QN_TRY(qn_config_get_real(r, "high_freq_factor", 0, true, 1e6, &rope->high_freq_factor));
-    if (rope->low_freq_factor <= 0 || rope->high_freq_factor <= rope->low_freq_factor) {
-        QN_TRY(qn_config_fail_value(r, rope->low_freq_factor <= 0 ? "low_freq_factor" : "high_freq_factor",
-                                    "0 < low_freq_factor < high_freq_factor, both given"));
-    }
-done:
-    return status;
-}
-
-static quern_status read_rope_kind(const qn_config_json *r, const char *kind, const char *kind_key, qn_model_config *c)
-{
-    static const char *const others[] = {"dynamic", "longrope", "su", "mrope", "proportional"};
-    if (strcmp(kind, "default") == 0) {
-        return QUERN_OK;
-    }
-    if (strcmp(kind, "linear") == 0) {
-        c->rope.scaling = QN_ROPE_LINEAR;
-        return need_factor(r, &c->rope.factor);
-    }
-    if (strcmp(kind, "llama3") == 0) {
-        c->rope.scaling = QN_ROPE_LLAMA3;
-        return read_llama3(r, &c->rope);
-    }
-    if (strcmp(kind, "yarn") == 0) {
-        c->rope.scaling = QN_ROPE_YARN;
-        return read_yarn(r, c);
-    }
-    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
-        if (strcmp(kind, others[i]) == 0) {
-            return qn_error_set(r->err, QUERN_ERROR_UNSUPPORTED, "%s: key '%s%s' is \"%s\"; this version knows linear, llama3 and yarn", r->what, r->prefix,
-                                kind_key, kind);
-        }
-    }
-    return qn_config_fail_value(r, kind_key, "\"default\", \"linear\", \"llama3\" or \"yarn\"");
-}
-
-/* Old form: rope_theta and rope_scaling {"rope_type" or "type", ...} or null. New form: rope_parameters with rope_theta in it. */
-static quern_status read_rope(const qn_config_json *root, const family_row *family, qn_model_config *c)
-{
-    quern_status status = QUERN_OK;
-    bool modern = qn_config_find(root, "rope_parameters") != NULL;
-    const char *key = modern ? "rope_parameters" : "rope_scaling";
-    const qn_json *object = qn_config_find(root, key);
-    const char *kind = NULL;
-    const char *kind_key = "rope_type";
-    double partial = 1;
-    c->rope = (qn_rope_config){.theta = family->theta, .factor = 1, .beta_fast = 32, .beta_slow = 1, .truncate = true};
-    QN_TRY(qn_config_get_real(root, "rope_theta", 0, true, 1e300, &c->rope.theta));
-    if (object == NULL) {
-        return QUERN_OK;
-    }
-    if (qn_json_get_kind(object) != QN_JSON_OBJECT) {
-        return qn_config_fail_value(root, key, "an object");
-    }
-    qn_config_json r = {.object = object, .what = root->what, .prefix = modern ? "rope_parameters." : "rope_scaling.", .err = root->err};
-    QN_TRY(qn_config_get_real(&r, "rope_theta", 0, true, 1e300, &c->rope.theta));
-    QN_TRY(qn_config_get_real(&r, "partial_rotary_factor", 0, true, 1, &partial));
-    if (partial != 1.0) {
-        QN_TRY(qn_config_fail_value(&r, "partial_rotary_factor", "1: this architecture rotates whole heads"));
-    }
-    if (qn_config_find(&r, "rope_type") == NULL && qn_config_find(&r, "type") != NULL) {
-        kind_key = "type";
-    }
-    QN_TRY(qn_config_get_string(&r, kind_key, &kind));
-    if (kind == NULL && !(modern && qn_config_find(&r, "rope_theta") != NULL)) {
-        QN_TRY(qn_config_fail_value(&r, kind_key, "\"default\", \"linear\", \"llama3\" or \"yarn\""));
-    }
-    QN_TRY(read_rope_kind(&r, kind != NULL ? kind : "default", kind_key, c));
-done:
-    return status;
-}
-
 /* ---- experts ---- */
+
+/* transformers knows both names as one attribute and has written one or the other. */
+static quern_status read_expert_count(const qn_config_json *r, uint32_t min, qn_model_config *c)
+{
+    quern_status status = QUERN_OK;
+    bool local = qn_config_find(r, "num_local_experts") != NULL;
+    QN_TRY(qn_config_need_uint(r, local ? "num_local_experts" : "num_experts", min, QN_CONFIG_EXPERTS_MAX, &c->n_experts));
+    uint32_t other = c->n_experts;
+    QN_TRY(qn_config_get_uint(r, "num_experts", min, QN_CONFIG_EXPERTS_MAX, &other));
+    if (other != c->n_experts) {
+        QN_TRY(qn_config_fail_value(r, "num_experts", "the same number as num_local_experts"));
+    }
+done:
+    return status;
+}
 
 static quern_status read_experts(const qn_config_json *r, qn_model_config *c)
 {
@@ -262,7 +171,7 @@ static quern_status read_experts(const qn_config_json *r, qn_model_config *c)
     if (!qwen && c->family != QN_FAMILY_MIXTRAL && c->family != QN_FAMILY_GPT_OSS) {
         return QUERN_OK;
     }
-    QN_TRY(qn_config_need_uint(r, qwen ? "num_experts" : "num_local_experts", qwen ? 0 : 1, QN_CONFIG_EXPERTS_MAX, &c->n_experts));
+    QN_TRY(read_expert_count(r, qwen ? 0 : 1, c));
     if (c->n_experts == 0) {
         return QUERN_OK;
     }
@@ -350,17 +259,20 @@ done:
     return status;
 }
 
+/* Classes that read layer_types. A Mistral file with them is what transformers loads as Ministral: the same, but a window where they say so. */
+static bool has_layer_types(qn_family f)
+{
+    return f == QN_FAMILY_QWEN2 || f == QN_FAMILY_QWEN3 || f == QN_FAMILY_SMOLLM3 || f == QN_FAMILY_GPT_OSS || f == QN_FAMILY_MISTRAL;
+}
+
 static quern_status read_windows(const qn_config_json *r, const family_row *family, qn_model_config *c)
 {
     quern_status status = QUERN_OK;
     uint32_t window;
     uint32_t first = 28; /* of Qwen's windowed layers */
     const qn_json *types = NULL;
-    bool has_types = c->family == QN_FAMILY_QWEN2 || c->family == QN_FAMILY_QWEN3 || c->family == QN_FAMILY_SMOLLM3 || c->family == QN_FAMILY_GPT_OSS;
     QN_TRY(read_window(r, family, c, &window));
-    if (has_types) {
-        QN_TRY(get_layer_array(r, "layer_types", c->n_layers, &types));
-    }
+    QN_TRY(get_layer_array(r, "layer_types", c->n_layers, &types));
     if (c->family == QN_FAMILY_QWEN2 || c->family == QN_FAMILY_QWEN3) {
         QN_TRY(qn_config_get_uint(r, "max_window_layers", 0, INT32_MAX, &first));
     }
@@ -371,6 +283,9 @@ static quern_status read_windows(const qn_config_json *r, const family_row *fami
             sliding = type != NULL && strcmp(type, "sliding_attention") == 0;
             if (type == NULL || (!sliding && strcmp(type, "full_attention") != 0) || (sliding && window == 0)) {
                 QN_TRY(qn_config_fail_value(r, "layer_types", "\"full_attention\", or \"sliding_attention\" where a sliding_window is in use"));
+            }
+            if (!sliding && window != 0 && !has_layer_types(c->family)) {
+                QN_TRY(qn_config_fail_value(r, "layer_types", "\"sliding_attention\" for all: this architecture has its sliding_window in every layer"));
             }
         } else if (c->family == QN_FAMILY_QWEN2 || c->family == QN_FAMILY_QWEN3) {
             sliding = i >= first;
@@ -561,9 +476,10 @@ quern_status qn_config_read_hf(qn_model_config *out, qn_arena *arena, const char
     c.architecture = family->model_type;
     QN_TRY(read_sizes(&r, family, &c));
     QN_TRY(read_biases(&r, &c));
-    QN_TRY(read_rope(&r, family, &c));
+    QN_TRY(qn_config_read_rope(&r, family->theta, &c));
     QN_TRY(read_experts(&r, &c));
     QN_TRY(qn_config_check_heads(&c, &names, what, err));
+    QN_TRY(qn_config_check_foreign_hf(&r, &c));
     QN_TRY(read_layers(&r, family, &c, arena));
     QN_TRY(read_tokens(&r, &c, arena));
     QN_TRY(read_quantization(&r, &c, arena));

@@ -15,6 +15,7 @@ struct quern_model {
     qn_safetensors *safetensors;
     qn_model_config config;
     qn_weights weights;
+    bool *placed;                   /* while weights are bound: which tensors of the file have found their place; else NULL */
     bool has_weights;
     quern_tokenizer *tokenizer;
     quern_template *chat_template;

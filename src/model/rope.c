@@ -45,6 +45,14 @@ static void yarn_range(const qn_rope_config *c, double *low, double *high)
     }
 }
 
+bool qn_rope_same_yarn_range(const qn_rope_config *a, const qn_rope_config *b)
+{
+    double low_a, high_a, low_b, high_b;
+    yarn_range(a, &low_a, &high_a);
+    yarn_range(b, &low_b, &high_b);
+    return low_a == low_b && high_a == high_b;
+}
+
 quern_status qn_rope_init(qn_rope *rope, const qn_rope_config *c, const float *divisors, qn_arena *arena, quern_error *err)
 {
     quern_status status = QUERN_OK;

@@ -15,6 +15,8 @@ typedef struct qn_rope {
 
 /* divisors (n_rot / 2) may be NULL: GGUF's rope_freqs.weight, which divide the unscaled frequencies. Memory comes from arena. */
 quern_status qn_rope_init(qn_rope *rope, const qn_rope_config *config, const float *divisors, qn_arena *arena, quern_error *err);
+/* YaRN: whether two configurations blend the same dimensions, that is, give the same correction range. */
+bool qn_rope_same_yarn_range(const qn_rope_config *a, const qn_rope_config *b);
 /* cos_sin (n_rot): n_rot/2 cosines, then n_rot/2 sines, of `position`. */
 void qn_rope_fill(const qn_rope *rope, size_t position, float *cos_sin);
 

@@ -36,4 +36,7 @@ typedef struct qn_weights {
     const float *rope_divisors;    /* (n_rot / 2) or NULL: GGUF's rope_freqs.weight */
 } qn_weights;
 
+/* Tensors of checkpoints that carry nothing: rope's frequencies and tables, which old versions of transformers stored. */
+bool qn_tensor_carries_nothing(const char *hf_name);
+
 #endif

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "kernels/vmath.h"
+#include "model/rope.h"
 
 static bool has_interleaved_rope(qn_family f)
 {
@@ -66,12 +67,53 @@ done:
     return status;
 }
 
+/* Every reader rounds YaRN's correction range outwards to whole dimensions. */
+static quern_status check_yarn(const qn_model_config *c, quern_error *err)
+{
+    qn_rope_config rounded = c->rope;
+    rounded.truncate = true;
+    if (c->rope.scaling == QN_ROPE_YARN && !qn_rope_same_yarn_range(&c->rope, &rounded)) {
+        return qn_error_set(err, QUERN_ERROR_UNSUPPORTED,
+                            "config.json says truncate false for YaRN: GGUF has no key for it and its readers round the correction range, which gives this model "
+                            "other positions; GGUF cannot hold this model");
+    }
+    return QUERN_OK;
+}
+
+/* What GGUF can say and Quern reads, but llama.cpp (as of its build 0.3.36 for Python) refuses or does not read for this architecture. */
+static quern_status warn_of_llama_cpp(qn_job *job, qn_output *o, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    const qn_model_config *c = &job->source.config;
+    const char *arch = qn_family_name(c->family);
+    bool llama = strcmp(arch, "llama") == 0;
+    if (!llama && (c->o_bias || c->mlp_bias)) {
+        QN_TRY(qn_job_warn(job, o, err, "config.json says %s true: Quern reads the biases, but llama.cpp refuses files of architecture %s with them",
+                           c->o_bias ? "attention_bias" : "mlp_bias", arch));
+    }
+    if (!llama && c->rope.scaling == QN_ROPE_LLAMA3) {
+        QN_TRY(qn_job_warn(job, o, err, "rope is scaled by llama3 (tensor rope_freqs.weight): Quern reads it, but llama.cpp refuses files of architecture %s "
+                           "with it", arch));
+    }
+    qn_rope_config usual = c->rope;
+    usual.beta_fast = 32;
+    usual.beta_slow = 1;
+    if (c->rope.scaling == QN_ROPE_YARN && !qn_rope_same_yarn_range(&c->rope, &usual)) {
+        QN_TRY(qn_job_warn(job, o, err, "YaRN's beta_fast %g and beta_slow %g are stored and Quern reads them, but llama.cpp computes with 32 and 1 for this "
+                           "architecture: give it --yarn-beta-fast %g --yarn-beta-slow %g, or its results are wrong", c->rope.beta_fast, c->rope.beta_slow,
+                           c->rope.beta_fast, c->rope.beta_slow));
+    }
+done:
+    return status;
+}
+
 static quern_status check_expressible(qn_job *job, qn_output *o, quern_error *err)
 {
     quern_status status = QUERN_OK;
     const qn_model_config *c = &job->source.config;
     QN_TRY(check_experts(c, err));
     QN_TRY(check_rope_layers(c, err));
+    QN_TRY(check_yarn(c, err));
     for (uint32_t i = 0; i < c->n_layers; i++) {
         if (c->layers[i].window != 0 && c->layers[i].window < c->n_ctx_train) {
             QN_TRY(qn_job_warn(job, o, err,
@@ -82,10 +124,7 @@ static quern_status check_expressible(qn_job *job, qn_output *o, quern_error *er
             break;
         }
     }
-    if (c->rope.scaling == QN_ROPE_YARN && !c->rope.truncate) {
-        QN_TRY(qn_job_warn(job, o, err,
-                           "rope_scaling.truncate false cannot be said in GGUF: readers round YaRN's correction range, which changes results slightly"));
-    }
+    QN_TRY(warn_of_llama_cpp(job, o, err));
     if (c->n_stop_ids > 3) {
         QN_TRY(qn_job_warn(job, o, err, "the source names %zu end tokens; GGUF has keys for three, the others are not stored", c->n_stop_ids));
     }

@@ -1,8 +1,7 @@
 /* mlx_write.c - planning and beginning an MLX folder. See mlx_write.h.
  *
  * A quantized module has "weight" (uint32 words), "scales" and, for affine, "biases"; everything else keeps the source's type. config.json is
- * the source's with the objects "quantization" and "quantization_config" (the same content twice, as mlx-lm writes it); modules that differ
- * from the default stand in it by name.
+ * made in mlx_config.c.
  */
 #include "quantize/mlx_write.h"
 
@@ -13,8 +12,9 @@
 #include <unistd.h>
 
 #include "base/json.h"
+#include "quantize/mlx_config.h"
 
-enum { CONFIG_EXTRA_BYTES = 4096, COPIED_BYTES_MAX = 256 << 20 };
+enum { CONFIG_EXTRA_BYTES = 8192, COPIED_BYTES_MAX = 256 << 20 };
 
 /* Files of the source that belong to tokenizer and generation; those that exist are copied. */
 static const char *const copied_files[] = {"tokenizer.json",   "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
@@ -140,6 +140,7 @@ quern_status qn_mlx_plan(qn_job *job, qn_output *o, quern_error *err)
     for (size_t i = 0; i < job->source.n_pieces; i++) {
         QN_TRY(plan_sink(job, o, i, err));
     }
+    QN_TRY(qn_mlx_warn(job, o, err));
     QN_TRY(plan_weights(job, o, err));
     for (size_t i = 0; i < N_COPIED; i++) {
         qn_mapping m = {0};
@@ -163,74 +164,7 @@ done:
     return status;
 }
 
-/* ---- config.json ---- */
-
-static qn_json *quantization_entry(qn_affine a, const char *mode)
-{
-    qn_json *v = qn_json_new_object();
-    (void)qn_json_set(v, "group_size", qn_json_new_int(a.group));
-    (void)qn_json_set(v, "bits", qn_json_new_int(a.bits));
-    (void)qn_json_set(v, "mode", qn_json_new_string(mode));
-    return v;
-}
-
-/* The default, then the modules that differ. */
-static qn_json *quantization_object(const qn_job *job, const qn_output *o)
-{
-    const qn_mlx_recipe *r = o->target.mlx;
-    qn_json *v = quantization_entry((qn_affine){.bits = r->bits, .group = o->target.group}, r->mode == QN_MLX_MXFP4 ? "mxfp4" : "affine");
-    for (size_t i = 0; i < job->source.n_pieces; i++) {
-        const qn_sink *sink = &o->sinks[i];
-        bool usual = sink->affine.bits == r->bits && sink->affine.group == o->target.group;
-        if (sink->affine.bits != 0 && !usual) {
-            char module[128];
-            const qn_recipe_tensor *t = &job->source.pieces[i].what;
-            qn_part_mlx_module(job->source.config.family, t->part, t->layer, module, sizeof module);
-            (void)qn_json_set(v, module, quantization_entry(sink->affine, "affine"));
-        }
-    }
-    return v;
-}
-
-/* generation_config.json may name more end tokens than config.json; mlx-lm reads them from config.json. */
-static quern_status merge_end_tokens(const qn_source *s, qn_json *config, quern_error *err)
-{
-    quern_status status = QUERN_OK;
-    qn_json *generation = NULL;
-    if (s->generation_json == NULL) {
-        return QUERN_OK;
-    }
-    QN_TRY(qn_json_parse(&generation, s->generation_json, s->generation_len, 0, "generation_config.json", err));
-    const qn_json *ids = qn_json_get(generation, "eos_token_id");
-    if (ids != NULL && qn_json_get_kind(ids) != QN_JSON_NULL && !qn_json_set(config, "eos_token_id", qn_json_clone(ids))) {
-        QN_FAIL_MEMORY(err, "config.json", s->generation_len);
-    }
-done:
-    qn_json_free(generation);
-    return status;
-}
-
-static quern_status make_config(const qn_job *job, const qn_output *o, qn_buf *out, quern_error *err)
-{
-    quern_status status = QUERN_OK;
-    qn_json *config = NULL;
-    const qn_source *s = &job->source;
-    QN_TRY(qn_json_parse(&config, s->config_json, s->config_len, 0, "config.json", err));
-    QN_TRY(merge_end_tokens(s, config, err));
-    bool fits = true;
-    if (o->target.mlx->mode == QN_MLX_PLAIN) {
-        const char *key = qn_json_get(config, "dtype") != NULL ? "dtype" : "torch_dtype";
-        fits = qn_json_set(config, key, qn_json_new_string("bfloat16"));
-    } else {
-        fits = qn_json_set(config, "quantization", quantization_object(job, o)) && qn_json_set(config, "quantization_config", quantization_object(job, o));
-    }
-    if (!fits || !qn_json_write(config, 4, out) || !qn_buf_append_char(out, '\n')) {
-        QN_FAIL_MEMORY(err, "config.json", s->config_len + CONFIG_EXTRA_BYTES);
-    }
-done:
-    qn_json_free(config);
-    return status;
-}
+/* ---- model.safetensors.index.json ---- */
 
 static const char *const stream_suffixes[QN_STREAMS_MAX] = {"weight", "scales", "biases"};
 
@@ -350,7 +284,7 @@ quern_status qn_mlx_begin(qn_job *job, qn_output *o, quern_error *err)
         const char *name = qn_path_base(o->files[i].relative);
         qn_buf_reset(&text);
         if (strcmp(name, "config.json") == 0) {
-            QN_TRY(make_config(job, o, &text, err));
+            QN_TRY(qn_mlx_make_config(job, o, &text, err));
             QN_TRY(write_text(&o->files[i], qn_buf_text(&text), text.len, err));
         } else if (strcmp(name, "model.safetensors.index.json") == 0) {
             QN_TRY(make_index(job, o, &text, err));

@@ -8,6 +8,7 @@
 
 #include "base/fs.h"
 #include "base/json.h"
+#include "model/weights.h"
 
 enum { CONFIG_BYTES_MAX = 16 << 20, TOKENIZER_BYTES_MAX = 256 << 20, TEMPLATE_BYTES_MAX = 4 << 20 };
 
@@ -228,15 +229,6 @@ static int compare_pointers(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Tensors that carry nothing: precomputed rope frequencies of old checkpoints, and the copy of a tied embedding. */
-static bool is_redundant(const qn_source *s, const char *name)
-{
-    static const char suffix[] = ".rotary_emb.inv_freq";
-    size_t n = strlen(name);
-    bool frequencies = n > sizeof suffix - 1 && strcmp(name + n - (sizeof suffix - 1), suffix) == 0;
-    return frequencies || (s->config.tied_embeddings && strcmp(name, "lm_head.weight") == 0);
-}
-
 static quern_status check_rest(sorter *o)
 {
     quern_status status = QUERN_OK;
@@ -244,13 +236,25 @@ static quern_status check_rest(sorter *o)
     qsort(o->used, o->n_used, sizeof *o->used, compare_pointers);
     for (size_t i = 0; i < qn_safetensors_n_tensors(s->weights); i++) {
         const qn_tensor *t = qn_safetensors_tensor_at(s->weights, i);
-        if (bsearch(&t, o->used, o->n_used, sizeof *o->used, compare_pointers) == NULL && !is_redundant(s, t->name)) {
+        if (bsearch(&t, o->used, o->n_used, sizeof *o->used, compare_pointers) == NULL && !qn_tensor_carries_nothing(t->name) &&
+            strcmp(t->name, "lm_head.weight") != 0) { /* not used: checked to be the embedding */
             QN_FAIL(o->err, QUERN_ERROR_UNSUPPORTED, "%s: tensor %s has no place in the architecture %s that config.json names; nothing was converted",
                     qn_safetensors_file_path(s->weights, t->file_index), t->name, s->config.architecture);
         }
     }
 done:
     return status;
+}
+
+/* A head that is stored and differs from the embedding counts, whatever config.json says; as in transformers. */
+static void find_own_head(qn_source *s)
+{
+    const qn_tensor *head = qn_safetensors_find(s->weights, "lm_head.weight");
+    const qn_tensor *embedding = qn_safetensors_find(s->weights, "model.embed_tokens.weight");
+    if (s->config.tied_embeddings && head != NULL && embedding != NULL) {
+        s->config.tied_embeddings = head->dtype == embedding->dtype && head->n_bytes == embedding->n_bytes &&
+                                    memcmp(head->data, embedding->data, head->n_bytes) == 0;
+    }
 }
 
 static quern_status sort_tensors(qn_source *s, quern_error *err)
@@ -265,6 +269,7 @@ static quern_status sort_tensors(qn_source *s, quern_error *err)
     if (s->pieces == NULL || o.used == NULL) {
         QN_FAIL_MEMORY(err, "the list of tensors", o.cap_pieces * sizeof *s->pieces);
     }
+    find_own_head(s);
     QN_TRY(add(&o, QN_PART_TOKEN_EMBD, 0, false, c->n_vocab, c->hidden_size));
     for (uint32_t i = 0; i < c->n_layers; i++) {
         QN_TRY(add_layer(&o, i));

@@ -5,6 +5,7 @@
 #include <math.h>
 
 #include "base/alloc.h"
+#include "formats/gguf_write.h"
 #include "model/config.h"
 
 typedef struct loaded {
@@ -378,7 +379,8 @@ static void each_key_is_checked(void **state)
         {"{\"layer_types\":[\"full_attention\"]}", "'layer_types' is an array of 1, expected an array of 4"},
         {"{\"layer_types\":[\"full_attention\",\"full_attention\",\"full_attention\",\"linear_attention\"]}", "'layer_types'"},
         {"{\"layer_types\":[\"full_attention\",\"full_attention\",\"full_attention\",\"sliding_attention\"]}", "'layer_types'"},
-        {"{\"rope_scaling\":{}}", "'rope_scaling.rope_type' is missing"},
+        {"{\"rope_scaling\":{}}", NULL},
+        {"{\"rope_scaling\":{\"factor\":2}}", "'rope_scaling.rope_type' is missing"},
         {"{\"rope_scaling\":[]}", "'rope_scaling' is an array"},
         {"{\"rope_scaling\":{\"type\":\"linear\",\"factor\":2}}", NULL},
         {"{\"rope_scaling\":{\"type\":\"linear\"}}", "'rope_scaling.factor' is missing"},
@@ -389,14 +391,19 @@ static void each_key_is_checked(void **state)
          "\"original_max_position_embeddings\":256}}", NULL},
         {"{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":4,\"high_freq_factor\":4,"
          "\"original_max_position_embeddings\":256}}", "low_freq_factor < high_freq_factor"},
-        {"{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1,\"high_freq_factor\":4}}",
-         "'rope_scaling.original_max_position_embeddings' is missing"},
+        {"{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1,\"high_freq_factor\":4}}", NULL},
+        {"{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"high_freq_factor\":4}}", "'rope_scaling.low_freq_factor' is missing"},
         {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4,\"beta_fast\":0}}", "'rope_scaling.beta_fast' is 0"},
         {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4},\"rope_theta\":1}", "above 1 where rope is scaled by yarn"},
         {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4,\"truncate\":0}}", "'rope_scaling.truncate' is 0"},
         {"{\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":5e5},\"rope_theta\":null}", NULL},
         {"{\"rope_parameters\":{\"rope_theta\":5e5}}", NULL},
         {"{\"rope_parameters\":{\"full_attention\":{\"rope_type\":\"default\"}}}", "'rope_parameters.rope_type' is missing"},
+        {"{\"rope_parameters\":{\"rope_theta\":5e5,\"full_attention\":{\"rope_type\":\"yarn\"}}}", "'rope_parameters.full_attention' is an object"},
+        {"{\"rope_scaling\":{\"type\":\"default\",\"mrope_section\":[2,3,3]}}", "'rope_scaling.mrope_section' is an array"},
+        {"{\"rope_parameters\":[]}", "'rope_parameters' is an array"},
+        {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4,\"mscale\":-9,\"mscale_all_dim\":1}}", "'rope_scaling.mscale' is -9"},
+        {"{\"original_max_position_embeddings\":0,\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4}}", "'original_max_position_embeddings' is 0"},
         {"{\"rope_parameters\":{\"rope_theta\":5e5,\"partial_rotary_factor\":0.25}}", "'rope_parameters.partial_rotary_factor'"},
         {"{\"quantization\":{\"bits\":4,\"group_size\":64}}", NULL},
         {"{\"quantization\":{\"bits\":7,\"group_size\":64}}", "'quantization.bits' is 7"},
@@ -419,6 +426,25 @@ static void each_key_is_checked(void **state)
         {"{\"model_type\":\"smollm3\",\"no_rope_layers\":[1,1,1,2]}", "'no_rope_layers'"},
         {"{\"model_type\":\"smollm3\",\"no_rope_layers\":[1,1,1]}", "'no_rope_layers' is an array of 3"},
         {"{\"model_type\":\"smollm3\"}", NULL},
+        {"{\"model_type\":\"qwen3_moe\",\"num_experts\":4,\"num_local_experts\":5,\"num_experts_per_tok\":2,\"moe_intermediate_size\":8}",
+         "'num_experts' is 4, expected the same number as num_local_experts"},
+        {"{\"model_type\":\"llama\",\"layer_types\":[\"full_attention\",\"full_attention\",\"full_attention\",\"full_attention\"]}", NULL},
+        {"{\"model_type\":\"llama\",\"sliding_window\":8,\"layer_types\":[\"full_attention\",\"full_attention\",\"full_attention\",\"sliding_attention\"]}",
+         "'layer_types'"},
+        {"{\"model_type\":\"mixtral\",\"num_local_experts\":2,\"num_experts_per_tok\":1,\"sliding_window\":8,"
+         "\"layer_types\":[\"full_attention\",\"sliding_attention\",\"sliding_attention\",\"sliding_attention\"]}", "'layer_types'"},
+        {"{\"max_position_embeddings\":null}", "'max_position_embeddings' is missing"},
+        /* keys of other architectures: refused where their value matters */
+        {"{\"logit_scale\":0.5}", "'logit_scale' is 0.5, expected 1 or true, or no such key: architecture qwen3"},
+        {"{\"logit_scale\":1.0,\"residual_multiplier\":1,\"is_causal\":true,\"alibi\":false,\"clip_qkv\":null}", NULL},
+        {"{\"attention_multiplier\":0.25,\"query_pre_attn_scalar\":16,\"position_embedding_type\":\"rope\"}", NULL},
+        {"{\"attention_multiplier\":0.5}", "'attention_multiplier' is 0.5, expected 0.25"},
+        {"{\"query_pre_attn_scalar\":256}", "'query_pre_attn_scalar' is 256, expected 16"},
+        {"{\"final_logit_softcapping\":30.0}", "'final_logit_softcapping' is 30"},
+        {"{\"is_causal\":false}", "'is_causal' is false"},
+        {"{\"position_embedding_type\":\"alibi\"}", "'position_embedding_type' is the string"},
+        {"{\"clip_qkv\":[8]}", "'clip_qkv' is an array"},
+        {"{\"rope_traditional\":true}", "'rope_traditional' is true"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         loaded l;
@@ -477,6 +503,71 @@ static void values_arrive(void **state)
     assert_true(qn_config_affine_for(&l.c, "a").bits == 8 && qn_config_affine_for(&l.c, "a").group == 64);
     unload(&l);
     free(json);
+}
+
+/* What transformers 5 makes of files that say a thing twice, in an old place, or not at all. */
+static void the_same_place_counts_as_in_transformers(void **state)
+{
+    (void)state;
+    loaded l;
+    /* rope_scaling before rope_parameters, whose theta then does not count either */
+    char *json = with("{\"rope_parameters\":{\"rope_type\":\"yarn\",\"factor\":2,\"rope_theta\":7},\"rope_scaling\":{\"rope_type\":\"linear\",\"factor\":4}}");
+    load_text(&l, json, NULL);
+    assert_true(l.status == QUERN_OK && l.c.rope.scaling == QN_ROPE_LINEAR && l.c.rope.factor == 4 && l.c.rope.theta == 10000);
+    unload(&l);
+    free(json);
+    json = with("{\"rope_parameters\":{\"rope_type\":\"yarn\",\"factor\":2,\"rope_theta\":7},\"rope_scaling\":{}}");
+    load_text(&l, json, NULL);
+    assert_true(l.status == QUERN_OK && l.c.rope.scaling == QN_ROPE_YARN && l.c.rope.factor == 2 && l.c.rope.theta == 7);
+    unload(&l);
+    free(json);
+    static const char *const originals[] = {
+        "{\"original_max_position_embeddings\":64,\"rope_scaling\":{\"type\":\"yarn\",\"factor\":4,\"original_max_position_embeddings\":128}}",
+        "{\"original_max_position_embeddings\":64,\"rope_parameters\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1,\"high_freq_factor\":4}}",
+        "{\"max_position_embeddings\":64,\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1,\"high_freq_factor\":4}}"};
+    for (size_t i = 0; i < sizeof originals / sizeof originals[0]; i++) {
+        json = with(originals[i]);
+        load_text(&l, json, NULL);
+        assert_true(l.status == QUERN_OK && l.c.rope.original_ctx == 64);
+        unload(&l);
+        free(json);
+    }
+    json = with("{\"model_type\":\"mistral\",\"sliding_window\":8,\"layer_types\":[\"full_attention\",\"sliding_attention\",\"full_attention\","
+                "\"sliding_attention\"]}");
+    load_text(&l, json, NULL);
+    assert_int_equal(l.status, QUERN_OK);
+    assert_true(l.c.layers[0].window == 0 && l.c.layers[1].window == 8 && l.c.layers[2].window == 0 && l.c.layers[3].window == 8);
+    unload(&l);
+    free(json);
+    json = with("{\"model_type\":\"qwen3_moe\",\"num_local_experts\":4,\"num_experts_per_tok\":2,\"moe_intermediate_size\":8}");
+    load_text(&l, json, NULL);
+    assert_true(l.status == QUERN_OK && l.c.n_experts == 4);
+    unload(&l);
+    free(json);
+}
+
+static void absent_keys_have_the_defaults_of_their_class(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *model_type;
+        uint32_t ctx, kv_heads;
+        double eps;
+    } defaults[] = {{"qwen2", 32768, 32, 1e-6},  {"qwen3", 32768, 32, 1e-6},   {"llama", 2048, 64, 1e-6},   {"mistral", 131072, 8, 1e-6},
+                    {"mixtral", 131072, 8, 1e-5}, {"qwen3_moe", 32768, 4, 1e-6}, {"smollm3", 32768, 4, 1e-6}};
+    for (size_t i = 0; i < sizeof defaults / sizeof defaults[0]; i++) {
+        loaded l;
+        char json[512];
+        (void)snprintf(json, sizeof json, "{\"model_type\":\"%s\",\"hidden_size\":1024,\"num_hidden_layers\":1,\"num_attention_heads\":64,"
+                       "\"intermediate_size\":128,\"vocab_size\":100,\"num_experts\":4,\"num_experts_per_tok\":2,\"moe_intermediate_size\":8}",
+                       defaults[i].model_type);
+        load_text(&l, json, NULL);
+        assert_int_equal(l.status, QUERN_OK);
+        assert_int_equal(l.c.n_ctx_train, defaults[i].ctx);
+        assert_int_equal(l.c.n_kv_heads, defaults[i].kv_heads);
+        assert_true(l.c.rms_eps == defaults[i].eps);
+        unload(&l);
+    }
 }
 
 /* ---- GGUF ---- */
@@ -594,6 +685,85 @@ static void gguf_metadata_is_checked(void **state)
     qn_arena_deinit(&arena);
 }
 
+/* A file of a llama with one key more; what it makes of it. */
+static quern_status read_gguf_with(const char *path, qn_gguf_type type, const char *key, double value, quern_error *why)
+{
+    quern_error err;
+    qn_gguf_writer *w;
+    qn_gguf *g;
+    qn_model_config c;
+    qn_arena arena;
+    static const float one = 1;
+    static const struct { const char *key; uint32_t value; } sizes[] = {{"llama.block_count", 1}, {"llama.context_length", 64}, {"llama.embedding_length", 32},
+                                                                        {"llama.feed_forward_length", 32}, {"llama.attention.head_count", 2}};
+    qn_arena_init(&arena, 0);
+    assert_ok(qn_gguf_writer_create(&w, path, &err));
+    assert_ok(qn_gguf_put_string(w, "general.architecture", "llama", 5, &err));
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        assert_ok(qn_gguf_put_u32(w, sizes[i].key, sizes[i].value, &err));
+    }
+    assert_ok(qn_gguf_put_f32(w, "llama.attention.layer_norm_rms_epsilon", 1e-5f, &err));
+    if (type == QN_GGUF_BOOL) {
+        assert_ok(qn_gguf_put_bool(w, key, value != 0, &err));
+    } else if (type == QN_GGUF_STRING) {
+        assert_ok(qn_gguf_put_string(w, key, value != 0 ? "silu" : "gelu", 4, &err));
+    } else if (type == QN_GGUF_ARRAY) {
+        const int32_t values[] = {0, (int32_t)value};
+        assert_ok(qn_gguf_put_array(w, key, QN_GGUF_I32, values, 2, &err));
+    } else {
+        assert_ok(qn_gguf_put_f32(w, key, (float)value, &err));
+    }
+    const uint64_t length = 1;
+    assert_ok(qn_gguf_declare(w, "x", QN_DTYPE_F32, &length, 1, &err));
+    assert_ok(qn_gguf_writer_begin_data(w, &err));
+    assert_ok(qn_gguf_write_data(w, 0, 0, &one, sizeof one, &err));
+    assert_ok(qn_gguf_writer_commit(w, &err));
+    qn_gguf_writer_destroy(w);
+    assert_ok(qn_gguf_open(&g, path, false, &err));
+    quern_status status = qn_config_read_gguf(&c, &arena, g, why);
+    qn_gguf_close(g);
+    qn_arena_deinit(&arena);
+    return status;
+}
+
+static void gguf_keys_of_other_architectures_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *key;
+        qn_gguf_type type;
+        double value;
+        const char *fragment; /* NULL: fine */
+    } cases[] = {
+        {"llama.attention.causal", QN_GGUF_BOOL, 0, "'llama.attention.causal' is 0, expected 1 or true"},
+        {"llama.attention.causal", QN_GGUF_BOOL, 1, NULL},
+        {"llama.logit_scale", QN_GGUF_F32, 0.1, "'llama.logit_scale' is 0.1"},
+        {"llama.attention.scale", QN_GGUF_F32, 3, "'llama.attention.scale' is 3, expected 0.25"},
+        {"llama.attention.scale", QN_GGUF_F32, 0.25, NULL},
+        {"llama.embedding_scale", QN_GGUF_F32, 5, "'llama.embedding_scale' is 5"},
+        {"llama.residual_scale", QN_GGUF_F32, 1, NULL},
+        {"llama.attention.sliding_window", QN_GGUF_F32, 4, "'llama.attention.sliding_window' is 4"},
+        {"llama.hidden_activation", QN_GGUF_STRING, 0, "'llama.hidden_activation' is \"gelu\", expected silu"},
+        {"llama.hidden_activation", QN_GGUF_STRING, 1, NULL},
+        {"llama.rope.dimension_sections", QN_GGUF_ARRAY, 8, "'llama.rope.dimension_sections' is 8"},
+        {"llama.rope.dimension_sections", QN_GGUF_ARRAY, 0, NULL},
+        {"llama.rope.scaling.attn_factor", QN_GGUF_F32, 1.5, "'llama.rope.scaling.attn_factor' is 1.5, expected 1"},
+        {"qwen2.logit_scale", QN_GGUF_F32, 0.1, NULL}, /* not this file's architecture */
+    };
+    char *dir = scratch_create();
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        quern_error err = {0};
+        const char *path = scratch_path(dir, "x.gguf");
+        quern_status status = read_gguf_with(path, cases[i].type, cases[i].key, cases[i].value, &err);
+        assert_int_equal(status, cases[i].fragment == NULL ? QUERN_OK : QUERN_ERROR_UNSUPPORTED);
+        if (cases[i].fragment != NULL) {
+            assert_message(&err, path, cases[i].fragment);
+        }
+        assert_int_equal(unlink(path), 0);
+    }
+    scratch_remove(dir);
+}
+
 /* ---- cut texts, failing memory ---- */
 
 static void every_cut_is_refused(void **state)
@@ -643,6 +813,9 @@ int main(void)
         cmocka_unit_test(corrupt_configs_are_refused),
         cmocka_unit_test(each_key_is_checked),
         cmocka_unit_test(values_arrive),
+        cmocka_unit_test(the_same_place_counts_as_in_transformers),
+        cmocka_unit_test(absent_keys_have_the_defaults_of_their_class),
+        cmocka_unit_test(gguf_keys_of_other_architectures_are_refused),
         cmocka_unit_test(gguf_says_the_same),
         cmocka_unit_test(gguf_metadata_is_checked),
         cmocka_unit_test(every_cut_is_refused),

@@ -12,6 +12,7 @@
 #include "base/sha256.h"
 #include "formats/gguf_read.h"
 #include "formats/safetensors_read.h"
+#include "formats/safetensors_write.h"
 #include "model/config.h"
 #include "quant/codec.h"
 #include "quantize/job.h"
@@ -239,6 +240,59 @@ static inline void replace_in_file(const char *path, const char *from, const cha
     (void)fwrite(data + rest, 1, size - rest, f);
     (void)fclose(f);
     qn_free(data);
+}
+
+/* A tensor that a reference checkpoint does not have. data NULL: the bytes of the embedding, of which the first `n_changed` are negated as BF16. */
+typedef struct extra {
+    const char *name;
+    uint32_t n_dims;
+    uint64_t shape[2];
+    const void *data;
+    size_t n_changed;
+} extra;
+
+static inline uint64_t n_elements(const extra *x) { return x->n_dims == 2 ? x->shape[0] * x->shape[1] : x->shape[0]; }
+
+/* dir: a BF16 reference checkpoint and n_extras tensors more. */
+static inline void write_checkpoint(const char *dir, const char *model, const extra *x, size_t n_extras)
+{
+    quern_error err;
+    qn_safetensors *s;
+    qn_safetensors_writer *w;
+    copy_model(model, dir);
+    (void)unlink(scratch_path(dir, "model.safetensors"));
+    assert_ok(qn_safetensors_open_dir(&s, model_dir(model), false, &err));
+    assert_ok(qn_safetensors_writer_create(&w, scratch_path(dir, "model.safetensors"), &err));
+    size_t n = qn_safetensors_n_tensors(s);
+    for (size_t i = 0; i < n; i++) {
+        const qn_tensor *t = qn_safetensors_tensor_at(s, i);
+        assert_ok(qn_safetensors_declare(w, t->name, t->dtype, t->shape, t->n_dims, &err));
+    }
+    const qn_tensor *embedding = qn_safetensors_find(s, "model.embed_tokens.weight");
+    assert_int_equal(embedding->dtype, QN_DTYPE_BF16);
+    for (size_t i = 0; i < n_extras; i++) {
+        assert_ok(qn_safetensors_declare(w, x[i].name, QN_DTYPE_BF16, x[i].shape, x[i].n_dims, &err));
+    }
+    assert_ok(qn_safetensors_writer_begin_data(w, &err));
+    for (size_t i = 0; i < n; i++) {
+        const qn_tensor *t = qn_safetensors_tensor_at(s, i);
+        assert_ok(qn_safetensors_write_data(w, i, 0, t->data, t->n_bytes, &err));
+    }
+    for (size_t k = 0; k < n_extras; k++) {
+        size_t size = (size_t)n_elements(&x[k]) * 2;
+        uint8_t *bytes = malloc(size);
+        assert_non_null(bytes);
+        assert_true(size <= embedding->n_bytes);
+        memcpy(bytes, embedding->data, size);
+        for (size_t i = 0; i < x[k].n_changed; i++) {
+            bytes[2 * i + 1] ^= 0x80;
+        }
+        assert_ok(qn_safetensors_write_data(w, n + k, 0, bytes, size, &err));
+        free(bytes);
+    }
+    assert_ok(qn_safetensors_writer_commit(w, &err));
+    qn_safetensors_writer_destroy(w);
+    qn_safetensors_close(s);
 }
 
 #endif

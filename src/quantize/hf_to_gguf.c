@@ -74,8 +74,8 @@ static quern_status check_yarn(const qn_model_config *c, quern_error *err)
     rounded.truncate = true;
     if (c->rope.scaling == QN_ROPE_YARN && !qn_rope_same_yarn_range(&c->rope, &rounded)) {
         return qn_error_set(err, QUERN_ERROR_UNSUPPORTED,
-                            "config.json says truncate false for YaRN: GGUF has no key for it and its readers round the correction range, which gives this model "
-                            "other positions; GGUF cannot hold this model");
+                            "config.json says truncate false for YaRN: GGUF has no key for it and its readers round the correction range, which gives this "
+                            "model other positions; GGUF cannot hold this model");
     }
     return QUERN_OK;
 }

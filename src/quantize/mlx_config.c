@@ -188,16 +188,16 @@ static quern_status warn_of_attention(qn_job *job, qn_output *o, quern_error *er
                            c->architecture));
     }
     if (whole_hidden && (uint64_t)c->head_dim * c->n_heads != c->hidden_size) {
-        QN_TRY(qn_job_warn(job, o, err, "config.json says head_dim %u: Quern reads it, but mlx-lm refuses models of type %s with heads other than hidden_size / "
-                           "num_attention_heads", (unsigned)c->head_dim, c->architecture));
+        QN_TRY(qn_job_warn(job, o, err, "config.json says head_dim %u: Quern reads it, but mlx-lm refuses models of type %s with heads other than "
+                           "hidden_size / num_attention_heads", (unsigned)c->head_dim, c->architecture));
     }
     uint32_t window = 0;
     for (uint32_t i = 0; i < c->n_layers && window == 0; i++) {
         window = c->layers[i].window < c->n_ctx_train ? c->layers[i].window : 0;
     }
     if (window != 0 && !mlx_has_windows(c)) {
-        QN_TRY(qn_job_warn(job, o, err, "the sliding window of %u tokens is stored and Quern computes with it, but mlx-lm attends to all tokens in models of type "
-                           "%s: its results are wrong beyond %u tokens", (unsigned)window, c->architecture, (unsigned)window));
+        QN_TRY(qn_job_warn(job, o, err, "the sliding window of %u tokens is stored and Quern computes with it, but mlx-lm attends to all tokens in models of "
+                           "type %s: its results are wrong beyond %u tokens", (unsigned)window, c->architecture, (unsigned)window));
     }
 done:
     return status;
@@ -211,8 +211,8 @@ quern_status qn_mlx_warn(qn_job *job, qn_output *o, quern_error *err)
     rounded.truncate = true;
     QN_TRY(warn_of_attention(job, o, err));
     if (c->rope.scaling != QN_ROPE_NONE && (c->family == QN_FAMILY_MIXTRAL || c->family == QN_FAMILY_QWEN3_MOE)) {
-        QN_TRY(qn_job_warn(job, o, err, "rope's scaling is stored and Quern computes with it, but mlx-lm leaves it out in models of type %s: its results are wrong",
-                           c->architecture));
+        QN_TRY(qn_job_warn(job, o, err, "rope's scaling is stored and Quern computes with it, but mlx-lm leaves it out in models of type %s: its results are "
+                           "wrong", c->architecture));
     } else if (c->rope.scaling == QN_ROPE_YARN && !qn_rope_same_yarn_range(&c->rope, &rounded)) {
         QN_TRY(qn_job_warn(job, o, err, "truncate false for YaRN is stored and Quern computes with it, but mlx-lm rounds the correction range: its results are "
                            "wrong"));

@@ -4,18 +4,6 @@
 #include "quantize_run.h"
 
 #include "formats/gguf_write.h"
-#include "formats/safetensors_write.h"
-
-/* One tensor more. data NULL: the bytes of the embedding, of which the first `n_changed` are negated as BF16. */
-typedef struct extra {
-    const char *name;
-    uint32_t n_dims;
-    uint64_t shape[2];
-    const void *data;
-    size_t n_changed;
-} extra;
-
-static uint64_t n_elements(const extra *x) { return x->n_dims == 2 ? x->shape[0] * x->shape[1] : x->shape[0]; }
 
 /* dir/x.gguf: a reference file and one F32 tensor more. */
 static const char *write_gguf(const char *dir, const char *golden, const extra *x)
@@ -49,43 +37,6 @@ static const char *write_gguf(const char *dir, const char *golden, const extra *
     qn_gguf_writer_destroy(w);
     qn_gguf_close(g);
     return path;
-}
-
-/* dir: a BF16 reference checkpoint and one tensor more. */
-static void write_checkpoint(const char *dir, const char *model, const extra *x)
-{
-    quern_error err;
-    qn_safetensors *s;
-    qn_safetensors_writer *w;
-    copy_model(model, dir);
-    (void)unlink(scratch_path(dir, "model.safetensors"));
-    assert_ok(qn_safetensors_open_dir(&s, model_dir(model), false, &err));
-    assert_ok(qn_safetensors_writer_create(&w, scratch_path(dir, "model.safetensors"), &err));
-    size_t n = qn_safetensors_n_tensors(s);
-    for (size_t i = 0; i < n; i++) {
-        const qn_tensor *t = qn_safetensors_tensor_at(s, i);
-        assert_ok(qn_safetensors_declare(w, t->name, t->dtype, t->shape, t->n_dims, &err));
-    }
-    const qn_tensor *embedding = qn_safetensors_find(s, "model.embed_tokens.weight");
-    assert_int_equal(embedding->dtype, QN_DTYPE_BF16);
-    assert_ok(qn_safetensors_declare(w, x->name, QN_DTYPE_BF16, x->shape, x->n_dims, &err));
-    assert_ok(qn_safetensors_writer_begin_data(w, &err));
-    for (size_t i = 0; i < n; i++) {
-        const qn_tensor *t = qn_safetensors_tensor_at(s, i);
-        assert_ok(qn_safetensors_write_data(w, i, 0, t->data, t->n_bytes, &err));
-    }
-    uint8_t *bytes = malloc((size_t)n_elements(x) * 2);
-    assert_non_null(bytes);
-    assert_true(n_elements(x) * 2 <= embedding->n_bytes);
-    memcpy(bytes, embedding->data, (size_t)n_elements(x) * 2);
-    for (size_t i = 0; i < x->n_changed; i++) {
-        bytes[2 * i + 1] ^= 0x80;
-    }
-    assert_ok(qn_safetensors_write_data(w, n, 0, bytes, (size_t)n_elements(x) * 2, &err));
-    free(bytes);
-    assert_ok(qn_safetensors_writer_commit(w, &err));
-    qn_safetensors_writer_destroy(w);
-    qn_safetensors_close(s);
 }
 
 static void expect_refusal(const char *path, const char *tensor)
@@ -129,9 +80,9 @@ static void checkpoint_tensors_without_a_place(void **state)
         skip();
     }
     char *dir = new_dir();
-    write_checkpoint(dir, "qwen3", &norm);
+    write_checkpoint(dir, "qwen3", &norm, 1);
     expect_refusal(dir, norm.name);
-    write_checkpoint(dir, "qwen3", &frequencies);
+    write_checkpoint(dir, "qwen3", &frequencies, 1);
     quern_model_close(golden_open(dir));
     replace_in_file(scratch_path(dir, "config.json"), "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1");
     expect_refusal(dir, "model.layers.1.");
@@ -168,11 +119,11 @@ static void a_stored_head_counts(void **state)
     char *dir = new_dir();
     float *plain = logits_of(model_dir("qwen3"), &tied, &n);
     assert_true(tied);
-    write_checkpoint(dir, "qwen3", &copy);
+    write_checkpoint(dir, "qwen3", &copy, 1);
     float *copied = logits_of(dir, &tied, &n);
     assert_true(tied);
     assert_memory_equal(copied, plain, n * sizeof *plain);
-    write_checkpoint(dir, "qwen3", &other);
+    write_checkpoint(dir, "qwen3", &other, 1);
     float *own = logits_of(dir, &tied, &n);
     assert_false(tied);
     for (size_t i = 0; i < n; i++) {

@@ -448,6 +448,70 @@ static void mlx_folders_of_every_kind(void **state)
     }
 }
 
+static double number_at(const qn_json *object, const char *key)
+{
+    double v = NAN;
+    assert_true(qn_json_number(qn_json_get(object, key), &v));
+    return v;
+}
+
+static qn_json *read_config(const char *dir)
+{
+    quern_error err = {0};
+    char *text;
+    size_t len;
+    qn_json *root;
+    assert_ok(qn_file_read(&text, &len, scratch_path(dir, "config.json"), (size_t)1 << 20, &err));
+    assert_ok(qn_json_parse(&root, text, len, QN_JSON_REJECT_DUPLICATES, "config.json", &err));
+    qn_free(text);
+    return root;
+}
+
+/* transformers 5 writes rope_parameters alone; mlx-lm looks for rope_theta and rope_scaling, and at "type" before "rope_type". */
+static void mlx_configurations_say_what_mlx_lm_reads(void **state)
+{
+    (void)state;
+    char *source = new_dir();
+    char *dir = new_dir();
+    copy_model("qwen3_yarn", source);
+    replace_in_file(scratch_path(source, "config.json"), "\"rope_scaling\": {", "\"rope_parameters\": { \"attention_factor\": 1.5, \"rope_theta\": 50000,");
+    replace_in_file(scratch_path(source, "config.json"), "\"rope_theta\": 1000000,", "");
+    replace_in_file(scratch_path(source, "config.json"), "\"tie_word_embeddings\": true,",
+                    "\"tie_word_embeddings\": true, \"original_max_position_embeddings\": 512,");
+    run r = quantize(source, dir, "mlx:8bit");
+    qn_json *config = read_config(scratch_path(dir, "mlx/8bit-g64"));
+    const qn_json *scaling = qn_json_get(config, "rope_scaling");
+    assert_true(number_at(config, "rope_theta") == 50000);
+    assert_string_equal(qn_json_string(qn_json_get(scaling, "type"), NULL), "yarn");
+    assert_string_equal(qn_json_string(qn_json_get(scaling, "rope_type"), NULL), "yarn");
+    assert_true(number_at(scaling, "factor") == 4 && number_at(scaling, "original_max_position_embeddings") == 512);
+    assert_true(number_at(scaling, "attention_factor") == 1.5);
+    assert_true(fabs(0.1 * number_at(scaling, "mscale") * log(4.0) + 1 - 1.5) < 1e-12); /* mlx-lm's formula */
+    assert_true(number_at(qn_json_get(config, "rope_parameters"), "rope_theta") == 50000);
+    assert_true(qn_json_bool(qn_json_get(config, "tie_word_embeddings"), false));
+    folder f; /* and to us it says what the source did */
+    open_folder(&f, scratch_path(dir, "mlx/8bit-g64"));
+    const qn_rope_config *rope = &f.config.rope;
+    assert_true(rope->scaling == QN_ROPE_YARN && rope->theta == 50000 && rope->factor == 4 && rope->original_ctx == 512);
+    assert_true(rope->attention_factor == 1.5 && rope->beta_fast == 32 && rope->beta_slow == 1 && rope->truncate);
+    close_folder(&f);
+    qn_json_free(config);
+    qn_json_free(r.manifest);
+    /* no scaling: said as null, so that nothing else in the file counts */
+    copy_model("codellama_mha", source);
+    r = quantize(source, dir, "mlx:bf16");
+    config = read_config(scratch_path(dir, "mlx/bf16"));
+    assert_non_null(qn_json_get(config, "rope_scaling"));
+    assert_int_equal(qn_json_get_kind(qn_json_get(config, "rope_scaling")), QN_JSON_NULL);
+    assert_int_equal(qn_json_get_kind(qn_json_get(config, "tie_word_embeddings")), QN_JSON_BOOL); /* absent means true to mlx-lm, false here */
+    assert_false(qn_json_bool(qn_json_get(config, "tie_word_embeddings"), true));
+    assert_true(number_at(config, "rope_theta") == 1e6);
+    qn_json_free(config);
+    qn_json_free(r.manifest);
+    drop_dir(source);
+    drop_dir(dir);
+}
+
 static void mlx_weights_are_cut_into_shards(void **state)
 {
     (void)state;
@@ -626,6 +690,7 @@ int main(void)
         cmocka_unit_test(rope_order_of_llama_files),
         cmocka_unit_test(mlx_is_at_least_as_good_as_mlx_lm),
         cmocka_unit_test(mlx_folders_of_every_kind),
+        cmocka_unit_test(mlx_configurations_say_what_mlx_lm_reads),
         cmocka_unit_test(mlx_weights_are_cut_into_shards),
         cmocka_unit_test(results_do_not_depend_on_threads_or_memory),
         cmocka_unit_test(manifest_says_what_is_there),

@@ -112,6 +112,55 @@ static void what_gguf_cannot_say_is_refused_or_said(void **state)
     drop_dir(dir);
 }
 
+/* What the reading programs of others cannot do with an output stands in its warnings. */
+static void what_other_readers_cannot_do_is_said(void **state)
+{
+    (void)state;
+    static const extra biases[] = {
+        {"model.layers.0.self_attn.q_proj.bias", 1, {256}, NULL, 0}, {"model.layers.0.self_attn.k_proj.bias", 1, {128}, NULL, 0},
+        {"model.layers.0.self_attn.v_proj.bias", 1, {128}, NULL, 0}, {"model.layers.0.self_attn.o_proj.bias", 1, {256}, NULL, 0},
+        {"model.layers.1.self_attn.q_proj.bias", 1, {256}, NULL, 0}, {"model.layers.1.self_attn.k_proj.bias", 1, {128}, NULL, 0},
+        {"model.layers.1.self_attn.v_proj.bias", 1, {128}, NULL, 0}, {"model.layers.1.self_attn.o_proj.bias", 1, {256}, NULL, 0},
+    };
+    static const struct { const char *model, *from, *to, *gguf, *mlx; } cases[] = {
+        {"qwen3_yarn", "\"factor\"", "\"beta_fast\": 32, \"factor\"", NULL, NULL},
+        {"qwen3_yarn", "\"factor\"", "\"beta_fast\": 8, \"factor\"", "--yarn-beta-fast 8 --yarn-beta-slow 1", NULL},
+        {"qwen3_yarn", "\"rope_type\": \"yarn\"", "\"rope_type\": \"llama3\", \"low_freq_factor\": 1, \"high_freq_factor\": 4", "rope_freqs.weight", NULL},
+        {"qwen3_yarn", "\"factor\": 4.0", "\"factor\": 1.0, \"attention_factor\": 2.0", NULL, "attention_factor 2"},
+        {"llama3_rope", "\"factor\": 8.0", "\"factor\": 4.0", NULL, NULL},
+        {"mistral_headdim", "\"sliding_window\": null", "\"sliding_window\": 16, \"layer_types\": [\"full_attention\", \"sliding_attention\"]",
+         "window of 16", NULL},
+        {"qwen3_moe", "\"rope_scaling\": null", "\"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 2}", NULL, "leaves it out"},
+    };
+    char *source = new_dir();
+    char *dir = new_dir();
+    if (have_model("qwen3")) {
+        write_checkpoint(source, "qwen3", biases, sizeof biases / sizeof biases[0]);
+        replace_in_file(scratch_path(source, "config.json"), "\"attention_bias\": false", "\"attention_bias\": true");
+        run r = quantize(source, dir, "gguf:Q8_0,mlx:8bit");
+        assert_true(warns(find_output(r.manifest, "Q8_0"), "llama.cpp refuses files of architecture qwen3"));
+        assert_true(warns(find_output(r.manifest, "8bit-g64"), "mlx-lm refuses models of type qwen3"));
+        qn_json_free(r.manifest);
+    }
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        if (!have_model(cases[i].model)) {
+            continue;
+        }
+        copy_model(cases[i].model, source);
+        replace_in_file(scratch_path(source, "config.json"), cases[i].from, cases[i].to);
+        run r = quantize(source, dir, "gguf:Q8_0,mlx:8bit");
+        const qn_json *gguf = find_output(r.manifest, "Q8_0"), *mlx = find_output(r.manifest, "8bit-g64");
+        bool gguf_right = cases[i].gguf != NULL ? warns(gguf, cases[i].gguf) : qn_json_length(qn_json_get(gguf, "warnings")) == 0;
+        bool mlx_right = cases[i].mlx != NULL ? warns(mlx, cases[i].mlx) : qn_json_length(qn_json_get(mlx, "warnings")) == 0;
+        if (!gguf_right || !mlx_right) {
+            fail_msg("%s, %s: %s", cases[i].model, cases[i].to, gguf_right ? "mlx" : "gguf");
+        }
+        qn_json_free(r.manifest);
+    }
+    drop_dir(source);
+    drop_dir(dir);
+}
+
 static void values_beyond_float16_are_clipped_and_said(void **state)
 {
     (void)state;
@@ -271,6 +320,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bad_weights_are_named_and_leave_nothing),
         cmocka_unit_test(what_gguf_cannot_say_is_refused_or_said),
+        cmocka_unit_test(what_other_readers_cannot_do_is_said),
         cmocka_unit_test(values_beyond_float16_are_clipped_and_said),
         cmocka_unit_test(interruption_leaves_nothing),
         cmocka_unit_test(existing_outputs_survive_failure_and_are_replaced_by_success),

@@ -208,6 +208,9 @@ static void fit_groups(const qn_search *s, const qn_columns *cols, const float *
     }
 }
 
+/* Clipping the one large value of a long group costs a model more than its share of the squared error says (docs/formats.md). */
+static float magnitude_weight(qn_affine a) { return a.group > 32 ? 1.0f : 0.0f; }
+
 void qn_encode_affine_row_fitted(qn_affine a, const float *src, uint32_t *packed, void *scales, void *biases, qn_dtype sb, size_t n,
                                  const float *importance)
 {
@@ -222,7 +225,7 @@ void qn_encode_affine_row_fitted(qn_affine a, const float *src, uint32_t *packed
     for (size_t g = 0; g < n_groups; g += QN_COLUMNS) {
         size_t here = n_groups - g < QN_COLUMNS ? n_groups - g : QN_COLUMNS;
         const float *x = src + g * a.group;
-        qn_columns_load(&cols, x, importance != NULL ? importance + g * a.group : NULL, a.group, here, 1, 0.0f);
+        qn_columns_load(&cols, x, importance != NULL ? importance + g * a.group : NULL, a.group, here, 1, magnitude_weight(a));
         fit_groups(s, &cols, x, q_max, sb, stored, scale, min);
         s->affine_codes(cols.x, a.group, q_max, scale, min, levels);
         for (size_t j = 0; j < here; j++) {

@@ -217,16 +217,6 @@ quern_status quern_engine_create(quern_engine **out, const quern_model *m, const
     return qn_engine_create_rank(out, m, opt, qn_shard_whole(), qn_comm_local(), err);
 }
 
-void qn_engine_free_if_unused(quern_engine *e)
-{
-    if (!e->is_destroyed || e->n_sequences > 0) {
-        return;
-    }
-    qn_kv_pool_deinit(&e->pool);
-    qn_arena_deinit(&e->arena);
-    qn_free(e);
-}
-
 void quern_engine_destroy(quern_engine *e)
 {
     if (e == NULL) {

@@ -55,6 +55,17 @@ void qn_sequence_extend(quern_sequence *s, size_t n)
     }
 }
 
+/* Here, not in engine.c: engines know sequences, sequences only the engine's data. */
+void qn_engine_free_if_unused(quern_engine *e)
+{
+    if (!e->is_destroyed || e->n_sequences > 0) {
+        return;
+    }
+    qn_kv_pool_deinit(&e->pool);
+    qn_arena_deinit(&e->arena);
+    qn_free(e);
+}
+
 quern_status quern_sequence_create(quern_sequence **out, quern_engine *e, quern_error *err)
 {
     quern_status status = QUERN_OK;

@@ -2,7 +2,7 @@
  *
  * It is the source's with the objects "quantization" and "quantization_config" (the same content twice, as mlx-lm writes it; modules that
  * differ from the default stand in it by name). mlx-lm does not read transformers 5's rope_parameters for most families, and its defaults
- * for absent keys are its own: such keys are written out. Invariant: Quern and transformers read the result as they read the source.
+ * for absent keys are its own: such keys are written out. Invariant: Quern and transformers read this file as they read the source's.
  */
 #include "quantize/mlx_config.h"
 

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#include "base/human_number.h"
 #include "base/json.h"
 #include "opts.h"
 #include "term.h"
@@ -60,7 +61,7 @@ void qn_help_print_command(qn_cli *cli, qn_command_id id);
 void qn_cli_hint(qn_cli *cli, const char *format, ...) QN_PRINTF(2, 3);
 /* A note on stderr, unless --quiet. */
 void qn_cli_note(qn_cli *cli, const char *format, ...) QN_PRINTF(2, 3);
-/* Something the user should know although it is no error; unless --quiet. */
+/* What makes a result other than it may seem although it is no error: shown even with --quiet. */
 void qn_cli_warn(qn_cli *cli, const char *format, ...) QN_PRINTF(2, 3);
 /* Writes the document on stdout and frees it; NULL or !ok means that building it ran out of memory. */
 quern_status qn_cli_write_json(qn_cli *cli, qn_json *doc, bool ok, quern_error *err);
@@ -75,14 +76,5 @@ void qn_put_text(qn_json *object, const char *key, const char *text, bool *ok); 
 void qn_put_count(qn_json *object, const char *key, uint64_t n, bool *ok);
 void qn_put_measured(qn_json *object, const char *key, double v, bool *ok); /* not finite gives null */
 void qn_push(qn_json *array, qn_json *value, bool *ok);
-
-/* ---- human numbers (output.c); each writes into and returns buf ---- */
-
-typedef char qn_number[32];
-const char *qn_format_bytes(qn_number buf, uint64_t bytes);   /* "14.5 MiB" */
-const char *qn_format_count(qn_number buf, uint64_t n);       /* "7.61 M" */
-const char *qn_format_grouped(qn_number buf, uint64_t n);     /* "7,606,272" */
-const char *qn_format_seconds(qn_number buf, double seconds); /* "85 ms", "1.24 s", "3:05" */
-const char *qn_format_rate(qn_number buf, double per_second); /* "41.3", "512" */
 
 #endif

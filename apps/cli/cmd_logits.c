@@ -64,6 +64,9 @@ quern_status qn_cmd_logits(qn_cli *cli, quern_error *err)
                 : ids_path == NULL  ? "--ids FILE is missing"
                                     : "-o FILE is missing");
     }
+    if (strcmp(out_path, "-") == 0) {
+        QN_FAIL(err, QUERN_ERROR_USAGE, "-o -: logits are written to a file, not to standard output (./- is a file of that name)");
+    }
     QN_TRY(qn_input_read(ids_path, &ids, &len, err));
     QN_TRY(qn_model_ref_open(cli, path, options.add_bos ? 0 : QN_OPEN_WITHOUT_TOKENIZER, &model, err));
     qn_settings_float_kv(cli, model, &options.engine);

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/alloc.h"
 #include "base/fs.h"
 #include "model_ref.h"
 #include "progress.h"
@@ -11,9 +12,28 @@
 
 #define FORMATS_DEFAULT "gguf:Q4_K_M,mlx:4bit"
 
+/* A bar for each stage. */
+typedef struct stage_bar {
+    const qn_cli *cli;
+    quern_quantize_stage stage;
+    qn_progress bar;
+} stage_bar;
+
+static void begin_stage(stage_bar *b, quern_quantize_stage stage)
+{
+    static const char *const labels[] = {[QUERN_QUANTIZE_CONVERT] = "quantize", [QUERN_QUANTIZE_HASH] = "hash", [QUERN_QUANTIZE_SYNC] = "sync"};
+    b->stage = stage;
+    qn_progress_begin(&b->bar, &b->cli->err, !b->cli->quiet, labels[stage], QN_UNIT_BYTES);
+}
+
 static bool on_progress(void *user, const quern_quantize_progress *p)
 {
-    qn_progress_update(user, p->bytes_done, p->bytes_total);
+    stage_bar *b = user;
+    if (p->stage != b->stage) {
+        qn_progress_end(&b->bar);
+        begin_stage(b, p->stage);
+    }
+    qn_progress_update(&b->bar, p->bytes_done, p->bytes_total);
     return !qn_signals_stopped();
 }
 
@@ -41,7 +61,31 @@ static quern_status check_options(qn_cli *cli, quern_error *err)
         qn_cli_hint(cli, "such as: %s", qn_command_get(o->command)->example);
         return qn_error_set(err, QUERN_ERROR_USAGE, "-o DIR is missing");
     }
+    if (strcmp(qn_opts_text(o, QN_OPT_OUTPUT, ""), "-") == 0) {
+        return qn_error_set(err, QUERN_ERROR_USAGE, "-o -: the outputs are files in a folder, not standard output (./- is a folder of that name)");
+    }
     return QUERN_OK;
+}
+
+/* SRC is a folder: a path, or OWNER/NAME in the hub cache. */
+static quern_status resolve_source(qn_cli *cli, const char *text, char **path, quern_error *err)
+{
+    static const char what[] = "SRC is a Hugging Face folder with config.json, tokenizer.json and *.safetensors, or OWNER/NAME in the hub cache";
+    if (strcmp(text, QN_DEMO_NAME) == 0 && !qn_path_exists(text)) {
+        qn_cli_hint(cli, "%s", what);
+        return qn_error_set(err, QUERN_ERROR_UNSUPPORTED, "demo: the built-in model is quantized already; quern run demo answers with it");
+    }
+    if (strcmp(text, QN_DEMO_NAME) == 0) { /* a folder of that name */
+        *path = qn_strdup("./" QN_DEMO_NAME);
+        return *path != NULL ? QUERN_OK : qn_error_set(err, QUERN_ERROR_MEMORY, "out of memory: the path");
+    }
+    quern_status status = qn_model_ref_resolve(cli, text, false, path, err);
+    if (status == QUERN_ERROR_NOT_FOUND) {
+        bool link = strcmp(qn_path_kind(text), "missing") != 0;
+        qn_cli_hint(cli, "%s", what);
+        (void)qn_error_set(err, status, "%s: %s", text, link ? "is a link that leads nowhere" : "no such folder, and no model of that name");
+    }
+    return status;
 }
 
 static double number(const qn_json *object, const char *key)
@@ -92,6 +136,17 @@ static void error_cell(qn_table *t, double v)
     }
 }
 
+/* Those that this run wrote stand before those that the manifest keeps from earlier runs. */
+static size_t n_new_outputs(const qn_json *manifest)
+{
+    const qn_json *outputs = qn_json_get(manifest, "outputs");
+    size_t n = 0;
+    while (n < qn_json_length(outputs) && qn_json_get(qn_json_at(outputs, n), "kept_from") == NULL) {
+        n++;
+    }
+    return n;
+}
+
 /* A plan has no errors and no gate: those columns are left out. */
 static void print_outputs(qn_cli *cli, const qn_json *manifest, bool dry_run)
 {
@@ -101,7 +156,7 @@ static void print_outputs(qn_cli *cli, const qn_json *manifest, bool dry_run)
                                               {"worst", true, 0, QN_STYLE_NONE},   {"gate", false, 0, QN_STYLE_DIM}};
     const qn_json *outputs = qn_json_get(manifest, "outputs");
     qn_table *t = qn_table_create(columns, dry_run ? 5 : 8);
-    for (size_t i = 0; i < qn_json_length(outputs); i++) {
+    for (size_t i = 0; i < n_new_outputs(manifest); i++) {
         const qn_json *o = qn_json_at(outputs, i), *tensors = qn_json_get(o, "tensors");
         qn_number size;
         double bytes = number(o, "bytes"), bits = number(o, "bits_per_weight");
@@ -120,44 +175,149 @@ static void print_outputs(qn_cli *cli, const qn_json *manifest, bool dry_run)
     qn_table_destroy(t);
 }
 
-/* What a format cannot say, or says in another way. */
+static const char *warning_at(const qn_json *object, size_t i)
+{
+    const char *text = qn_json_string(qn_json_at(qn_json_get(object, "warnings"), i), NULL);
+    return text != NULL ? text : "";
+}
+
+static bool has_warning(const qn_json *output, const char *text)
+{
+    for (size_t i = 0; i < qn_json_length(qn_json_get(output, "warnings")); i++) {
+        if (strcmp(warning_at(output, i), text) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Says a sentence once, with all the outputs that have it; `first` is the first of them. */
+static void print_warning(qn_cli *cli, const qn_json *manifest, size_t first, const char *text)
+{
+    const qn_json *outputs = qn_json_get(manifest, "outputs");
+    qn_buf who;
+    qn_buf_init(&who, 1u << 16);
+    for (size_t i = first; i < n_new_outputs(manifest); i++) {
+        const qn_json *o = qn_json_at(outputs, i);
+        if (has_warning(o, text)) {
+            (void)qn_buf_printf(&who, "%s%s %s", i > first ? ", " : "", text_of(o, "format"), text_of(o, "type"));
+        }
+    }
+    qn_cli_warn(cli, "%s: %s", qn_buf_text(&who), text);
+    qn_buf_deinit(&who);
+}
+
+/* What a format cannot say, or says in another way; and earlier outputs that are not described any more. */
 static void print_warnings(qn_cli *cli, const qn_json *manifest)
 {
     const qn_json *outputs = qn_json_get(manifest, "outputs");
-    for (size_t i = 0; i < qn_json_length(outputs); i++) {
-        const qn_json *o = qn_json_at(outputs, i), *warnings = qn_json_get(o, "warnings");
-        for (size_t k = 0; k < qn_json_length(warnings); k++) {
-            const char *text = qn_json_string(qn_json_at(warnings, k), NULL);
-            qn_cli_warn(cli, "%s %s: %s", text_of(o, "format"), text_of(o, "type"), text != NULL ? text : "");
+    for (size_t i = 0; i < n_new_outputs(manifest); i++) {
+        const qn_json *o = qn_json_at(outputs, i);
+        for (size_t k = 0; k < qn_json_length(qn_json_get(o, "warnings")); k++) {
+            bool said = false;
+            for (size_t before = 0; before < i && !said; before++) {
+                said = has_warning(qn_json_at(outputs, before), warning_at(o, k));
+            }
+            if (!said) {
+                print_warning(cli, manifest, i, warning_at(o, k));
+            }
         }
     }
+    for (size_t k = 0; k < qn_json_length(qn_json_get(manifest, "warnings")); k++) {
+        qn_cli_warn(cli, "%s", warning_at(manifest, k));
+    }
+}
+
+/* The output to try: the smallest that keeps about four bits a weight, or the largest if all are smaller. */
+static const qn_json *find_sensible(const qn_json *manifest)
+{
+    const double bits_kept = 4.2;
+    const qn_json *best = NULL;
+    for (size_t i = 0; i < n_new_outputs(manifest); i++) {
+        const qn_json *o = qn_json_at(qn_json_get(manifest, "outputs"), i);
+        double bits = number(o, "bits_per_weight"), best_bits = number(best, "bits_per_weight");
+        bool keeps = bits >= bits_kept, best_keeps = best_bits >= bits_kept;
+        if (best == NULL || (keeps != best_keeps ? keeps : keeps ? bits < best_bits : bits > best_bits)) {
+            best = o;
+        }
+    }
+    return best;
+}
+
+/* DIR/NAME as a shell takes it for one argument that is no option. */
+static void append_quoted(qn_buf *out, const char *dir, const char *name)
+{
+    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./+:@,-";
+    qn_buf path;
+    qn_buf_init(&path, 1u << 20);
+    (void)qn_buf_printf(&path, "%s%s%s%s", dir[0] == '-' ? "./" : "", dir, dir[strlen(dir) - 1] == '/' ? "" : "/", name);
+    const char *text = qn_buf_text(&path);
+    bool is_plain = strspn(text, plain) == path.len;
+    (void)qn_buf_append_str(out, is_plain ? "" : "'");
+    for (; *text != '\0'; text++) {
+        if (*text == '\'') {
+            (void)qn_buf_append_str(out, "'\\''");
+        } else {
+            (void)qn_buf_append_char(out, *text);
+        }
+    }
+    (void)qn_buf_append_str(out, is_plain ? "" : "'");
+    qn_buf_deinit(&path);
+}
+
+static void print_next(qn_cli *cli, const qn_json *manifest, const char *dir)
+{
+    const qn_json *sensible = find_sensible(manifest);
+    size_t n_kept = qn_json_length(qn_json_get(manifest, "outputs")) - n_new_outputs(manifest);
+    qn_buf line;
+    if (n_kept > 0) {
+        qn_cli_note(cli, "%zu earlier output%s of the same source stay%s in manifest.json", n_kept, n_kept == 1 ? "" : "s", n_kept == 1 ? "s" : "");
+    }
+    if (sensible == NULL || dir == NULL || dir[0] == '\0') {
+        return;
+    }
+    qn_buf_init(&line, 1u << 22);
+    (void)qn_buf_append_str(&line, "next: quern run ");
+    append_quoted(&line, dir, text_of(sensible, "path"));
+    (void)qn_buf_append_str(&line, " \"...\"   quern inspect ");
+    append_quoted(&line, dir, "manifest.json");
+    qn_cli_note(cli, "%s", qn_buf_text(&line));
+    qn_buf_deinit(&line);
+}
+
+static void print_header(qn_cli *cli, const qn_json *source, const char *name)
+{
+    qn_number n;
+    qn_buf visible;
+    double parameters = number(source, "parameters");
+    qn_buf_init(&visible, 1u << 16);
+    qn_text_append_visible(&visible, name, strlen(name));
+    (void)printf("%s%s%s  %s", qn_term_style(&cli->out, QN_STYLE_BOLD), qn_buf_text(&visible), qn_term_style(&cli->out, QN_STYLE_NONE),
+                 text_of(source, "architecture"));
+    if (!isnan(parameters)) {
+        (void)printf(", %s parameters", qn_format_count(n, (uint64_t)parameters));
+    }
+    (void)printf("\n\n");
+    qn_buf_deinit(&visible);
 }
 
 static void print_result(qn_cli *cli, const qn_json *manifest, bool dry_run)
 {
     const qn_json *source = dry_run ? manifest : qn_json_get(manifest, "source"); /* a plan has no list of hashed source files */
-    const qn_json *first = qn_json_at(qn_json_get(manifest, "outputs"), 0);
-    const char *dir = qn_opts_text(&cli->opts, QN_OPT_OUTPUT, NULL);
-    qn_number n;
-    double parameters = number(source, "parameters"), peak = number(manifest, "peak_memory_bytes"), total = number(manifest, "total_bytes");
-    (void)printf("%s%s%s  %s", qn_term_style(&cli->out, QN_STYLE_BOLD), text_of(source, dry_run ? "source" : "name"),
-                 qn_term_style(&cli->out, QN_STYLE_NONE), text_of(source, "architecture"));
-    if (!isnan(parameters)) {
-        (void)printf(", %s parameters", qn_format_count(n, (uint64_t)parameters));
-    }
-    (void)printf("\n\n");
+    double peak = number(manifest, "peak_memory_bytes"), total = number(manifest, "total_bytes");
+    print_header(cli, source, text_of(source, dry_run ? "source" : "name"));
     print_outputs(cli, manifest, dry_run);
     print_warnings(cli, manifest);
     if (dry_run && !isnan(peak) && !isnan(total)) {
-        qn_number sum, room;
+        qn_number sum, room, n;
         double disk = number(manifest, "disk_free_bytes");
         (void)printf("\n%s in all, %s free here%s; about %s of memory\n", qn_format_bytes(sum, (uint64_t)total),
                      isnan(disk) ? "?" : qn_format_bytes(room, (uint64_t)disk),
                      qn_json_bool(qn_json_get(manifest, "fits"), true) ? "" : " (not enough)", qn_format_bytes(n, (uint64_t)peak));
     }
-    if (!dry_run && dir != NULL && strcmp(text_of(first, "path"), "-") != 0) {
+    if (!dry_run) {
         (void)fputs(cli->err.is_terminal && !cli->quiet ? "\n" : "", cli->err.file);
-        qn_cli_note(cli, "next: quern run %s/%s \"...\"   quern inspect %s/manifest.json", dir, text_of(first, "path"), dir);
+        print_next(cli, manifest, qn_opts_text(&cli->opts, QN_OPT_OUTPUT, NULL));
     }
 }
 
@@ -168,10 +328,10 @@ quern_status qn_cmd_quantize(qn_cli *cli, quern_error *err)
     char *text = NULL, *source = NULL;
     size_t len = 0;
     qn_json *manifest = NULL;
-    qn_progress bar;
+    stage_bar bar = {.cli = cli};
     bool dry_run = qn_opts_flag(o, QN_OPT_DRY_RUN);
     QN_TRY(check_options(cli, err));
-    QN_TRY(qn_model_ref_resolve(cli, o->positional[0], false, &source, err));
+    QN_TRY(resolve_source(cli, o->positional[0], &source, err));
     quern_quantize_options options = {
         .source = source,
         .output_dir = qn_opts_text(o, QN_OPT_OUTPUT, "."),
@@ -185,11 +345,11 @@ quern_status qn_cmd_quantize(qn_cli *cli, quern_error *err)
         .on_progress = on_progress,
         .user = &bar,
     };
-    qn_progress_begin(&bar, &cli->err, !cli->quiet, "quantize", QN_UNIT_BYTES);
+    begin_stage(&bar, QUERN_QUANTIZE_CONVERT);
     qn_signals_begin_stoppable();
     status = quern_quantize(&options, &text, &len, err);
     qn_signals_end_stoppable();
-    qn_progress_end(&bar);
+    qn_progress_end(&bar.bar);
     QN_TRY(status);
     if (cli->json) {
         QN_TRY(qn_cli_write_json_text(cli, text, len, err));

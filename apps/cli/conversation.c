@@ -5,6 +5,7 @@
 
 #include "base/alloc.h"
 #include "base/fs.h"
+#include "base/out_file.h"
 #include "prompt_input.h"
 
 void qn_conversation_clear(qn_conversation *c)

@@ -1,7 +1,8 @@
 /* signals.h - Ctrl-C: the first one stops the current answer, the second one leaves.
  *
  * While nothing that can be stopped in the middle is going on, the first one leaves, too. Leaving means: temporary output files are
- * removed, exit 130 (SIGTERM and SIGHUP: removed likewise, then the signal's own death).
+ * removed, exit 130 (SIGTERM and SIGHUP: removed likewise, then the signal's own death). For the moment in which finished files get their
+ * names a signal waits. A mapped file that becomes shorter ends the program with a line on stderr and exit 5 (SIGBUS).
  */
 #ifndef QN_CLI_SIGNALS_H
 #define QN_CLI_SIGNALS_H

@@ -12,14 +12,18 @@
 extern "C" {
 #endif
 
+/* Most hashing goes on while tensors are converted; what is left of it, and bringing the files to the disk, are stages of their own. */
+typedef enum quern_quantize_stage { QUERN_QUANTIZE_CONVERT, QUERN_QUANTIZE_HASH, QUERN_QUANTIZE_SYNC } quern_quantize_stage;
+
 typedef struct quern_quantize_progress {
-    const char *tensor;           /* the tensor being converted, or just finished; as the first output names it */
+    quern_quantize_stage stage;
+    const char *tensor;           /* the tensor being converted, or just finished, as the first output names it; later a file */
     size_t tensors_done, tensors_total;
-    uint64_t bytes_done, bytes_total; /* of the source */
+    uint64_t bytes_done, bytes_total; /* of the stage: of the source's weights, then of the files that are hashed and synced */
     double seconds;               /* since the start */
 } quern_quantize_progress;
-/* Called on the calling thread after every tensor, and several times a second within large ones. Return false to interrupt; outputs so
- * far are then removed. */
+/* Called on the calling thread after every tensor, several times a second within large ones, and in the later stages. Return false to
+ * interrupt: nothing new then has a final name, and outputs of earlier runs are as they were. */
 typedef bool (*quern_quantize_callback)(void *user, const quern_quantize_progress *p);
 
 typedef struct quern_quantize_options {
@@ -36,7 +40,11 @@ typedef struct quern_quantize_options {
     void *user;
 } quern_quantize_options;
 
-/* *manifest_json (schema quern.manifest/1; for a dry run the plan) is NUL-terminated; free with quern_free. */
+/* Files get their final names together, the manifest last, once all of them are written, hashed and synced; until then, and after any failure,
+ * earlier files of these names are as they were. The folder is locked meanwhile: a second run into it is QUERN_ERROR_IO. Outputs of earlier
+ * runs from the same source that still are in the folder stay in the manifest ("kept_from"); of others "warnings" says that they are not
+ * described any more.
+ * *manifest_json (schema quern.manifest/1; for a dry run the plan) is NUL-terminated; free with quern_free. */
 QUERN_API quern_status quern_quantize(const quern_quantize_options *opt, char **manifest_json, size_t *len, quern_error *err);
 
 #ifdef __cplusplus

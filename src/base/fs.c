@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -141,6 +140,35 @@ void qn_mapping_close(qn_mapping *m)
     *m = (qn_mapping){0};
 }
 
+quern_status qn_file_open(int *fd, uint64_t *size, const char *path, quern_error *err)
+{
+    size_t bytes = 0;
+    quern_status status = open_regular(fd, &bytes, path, err);
+    *size = bytes;
+    return status;
+}
+
+quern_status qn_file_read_at(int fd, const char *path, uint64_t offset, void *data, size_t size, quern_error *err)
+{
+    uint8_t *p = data;
+    while (size > 0) {
+        ssize_t n = pread(fd, p, size, (off_t)offset);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0) {
+            return qn_error_set(err, QUERN_ERROR_IO, "%s: cannot read: %s", path, strerror(errno));
+        }
+        if (n == 0) {
+            return qn_error_set(err, QUERN_ERROR_IO, "%s: became shorter while it was read", path);
+        }
+        p += n;
+        size -= (size_t)n;
+        offset += (uint64_t)n;
+    }
+    return QUERN_OK;
+}
+
 quern_status qn_file_read(char **out, size_t *size, const char *path, size_t max_bytes, quern_error *err)
 {
     quern_status status = QUERN_OK;
@@ -186,6 +214,31 @@ bool qn_path_is_file(const char *path)
 {
     struct stat st;
     return stat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+const char *qn_path_kind(const char *path)
+{
+    struct stat st;
+    if (stat(path, &st) != 0) {
+        return lstat(path, &st) == 0 ? "a link that leads nowhere" : "missing";
+    }
+    switch (st.st_mode & S_IFMT) {
+    case S_IFREG: return "a regular file";
+    case S_IFDIR: return "a folder";
+    case S_IFIFO: return "a FIFO";
+    case S_IFSOCK: return "a socket";
+    default: return "a device";
+    }
+}
+
+quern_status qn_file_find(const char *path, bool *there, quern_error *err)
+{
+    const char *kind = qn_path_kind(path);
+    *there = qn_path_is_file(path);
+    if (!*there && strcmp(kind, "missing") != 0) {
+        return qn_error_set(err, QUERN_ERROR_INVALID, "%s: is %s, expected a regular file", path, kind);
+    }
+    return QUERN_OK;
 }
 
 char *qn_path_join(const char *dir, const char *name)
@@ -292,199 +345,4 @@ quern_status qn_disk_free(const char *path, uint64_t *bytes, quern_error *err)
     }
     *bytes = (uint64_t)s.f_bavail * (uint64_t)s.f_frsize;
     return QUERN_OK;
-}
-
-/* ---- output files ---- */
-
-/* Open temporary names, so that an interrupted program can remove them from a signal handler:
- * fixed table, entries set and cleared atomically, paths never freed while listed. */
-enum { OUT_FILES_MAX = 256 };
-static _Atomic(const char *) open_temporaries[OUT_FILES_MAX];
-
-struct qn_out_file {
-    int fd;
-    char *final_path;
-    char *temporary_path;
-    uint64_t position;
-    size_t slot;
-    uint8_t *buffer;
-    size_t buffered;
-};
-
-enum { OUT_BUFFER_BYTES = 1 << 20 };
-
-static quern_status write_all(qn_out_file *f, const uint8_t *data, size_t size, quern_error *err)
-{
-    while (size > 0) {
-        ssize_t n = write(f->fd, data, size);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n <= 0) {
-            return qn_error_set(err, QUERN_ERROR_IO, "%s: cannot write: %s", f->final_path, strerror(errno));
-        }
-        data += n;
-        size -= (size_t)n;
-    }
-    return QUERN_OK;
-}
-
-static quern_status flush_buffer(qn_out_file *f, quern_error *err)
-{
-    quern_status status = write_all(f, f->buffer, f->buffered, err);
-    f->buffered = 0;
-    return status;
-}
-
-quern_status qn_out_file_create(qn_out_file **out, const char *final_path, quern_error *err)
-{
-    quern_status status = QUERN_OK;
-    qn_out_file *f = qn_calloc(1, sizeof *f);
-    qn_buf name;
-    qn_buf_init(&name, 1u << 16);
-    *out = NULL;
-    if (f == NULL) {
-        QN_FAIL_MEMORY(err, final_path, sizeof *f);
-    }
-    f->fd = -1;
-    f->slot = OUT_FILES_MAX;
-    (void)qn_buf_printf(&name, "%s.%ld.part", final_path, (long)getpid());
-    f->final_path = qn_strdup(final_path);
-    f->temporary_path = qn_buf_take(&name, NULL);
-    f->buffer = qn_malloc(OUT_BUFFER_BYTES);
-    if (f->final_path == NULL || f->temporary_path == NULL || f->buffer == NULL) {
-        QN_FAIL_MEMORY(err, final_path, OUT_BUFFER_BYTES);
-    }
-    f->fd = open(f->temporary_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (f->fd < 0) {
-        QN_FAIL(err, QUERN_ERROR_IO, "%s: cannot create: %s", final_path, strerror(errno));
-    }
-    for (size_t i = 0; i < OUT_FILES_MAX && f->slot == OUT_FILES_MAX; i++) {
-        const char *expected = NULL;
-        if (atomic_compare_exchange_strong(&open_temporaries[i], &expected, f->temporary_path)) {
-            f->slot = i;
-        }
-    }
-    *out = f;
-    f = NULL;
-done:
-    qn_buf_deinit(&name);
-    qn_out_file_close(f);
-    return status;
-}
-
-quern_status qn_out_file_write(qn_out_file *f, const void *data, size_t size, quern_error *err)
-{
-    quern_status status = QUERN_OK;
-    f->position += size;
-    if (size > OUT_BUFFER_BYTES - f->buffered) {
-        QN_TRY(flush_buffer(f, err));
-        if (size >= OUT_BUFFER_BYTES) {
-            return write_all(f, data, size, err);
-        }
-    }
-    if (size > 0) {
-        memcpy(f->buffer + f->buffered, data, size);
-        f->buffered += size;
-    }
-done:
-    return status;
-}
-
-quern_status qn_out_file_write_at(qn_out_file *f, uint64_t offset, const void *data, size_t size, quern_error *err)
-{
-    quern_status status = QUERN_OK;
-    const uint8_t *p = data;
-    QN_TRY(flush_buffer(f, err));
-    while (size > 0) {
-        ssize_t n = pwrite(f->fd, p, size, (off_t)offset);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n <= 0) {
-            QN_FAIL(err, QUERN_ERROR_IO, "%s: cannot write: %s", f->final_path, strerror(errno));
-        }
-        p += n;
-        size -= (size_t)n;
-        offset += (uint64_t)n;
-    }
-done:
-    return status;
-}
-
-uint64_t qn_out_file_position(const qn_out_file *f) { return f->position; }
-
-/* Makes a rename durable; a file system that cannot sync folders is no reason to fail. */
-static void sync_parent(const char *path)
-{
-    const char *base = qn_path_base(path);
-    char *dir = base == path ? qn_strdup(".") : qn_strndup(path, (size_t)(base - path));
-    if (dir != NULL) {
-        int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (fd >= 0) {
-            (void)fsync(fd);
-            close(fd);
-        }
-        qn_free(dir);
-    }
-}
-
-static void forget_temporary(qn_out_file *f)
-{
-    if (f->slot < OUT_FILES_MAX) {
-        atomic_store(&open_temporaries[f->slot], NULL);
-        f->slot = OUT_FILES_MAX;
-    }
-}
-
-quern_status qn_out_file_commit(qn_out_file *f, quern_error *err)
-{
-    quern_status status = QUERN_OK;
-    QN_TRY(flush_buffer(f, err));
-    if (fsync(f->fd) != 0) {
-        QN_FAIL(err, QUERN_ERROR_IO, "%s: cannot sync: %s", f->final_path, strerror(errno));
-    }
-    int closed = close(f->fd);
-    f->fd = -1;
-    if (closed != 0) {
-        QN_FAIL(err, QUERN_ERROR_IO, "%s: cannot close: %s", f->final_path, strerror(errno));
-    }
-    if (rename(f->temporary_path, f->final_path) != 0) {
-        QN_FAIL(err, QUERN_ERROR_IO, "%s: cannot rename into place: %s", f->final_path, strerror(errno));
-    }
-    forget_temporary(f);
-    sync_parent(f->final_path);
-    qn_free(f->temporary_path);
-    f->temporary_path = NULL;
-done:
-    return status;
-}
-
-void qn_out_file_close(qn_out_file *f)
-{
-    if (f == NULL) {
-        return;
-    }
-    if (f->fd >= 0) {
-        close(f->fd);
-        f->fd = -1;
-        (void)unlink(f->temporary_path);
-    } else if (f->temporary_path != NULL && f->slot < OUT_FILES_MAX) {
-        (void)unlink(f->temporary_path);
-    }
-    forget_temporary(f);
-    qn_free(f->buffer);
-    qn_free(f->final_path);
-    qn_free(f->temporary_path);
-    qn_free(f);
-}
-
-void qn_out_file_remove_all_temporary(void)
-{
-    for (size_t i = 0; i < OUT_FILES_MAX; i++) {
-        const char *path = atomic_load(&open_temporaries[i]);
-        if (path != NULL) {
-            (void)unlink(path);
-        }
-    }
 }

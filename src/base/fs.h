@@ -1,4 +1,4 @@
-/* fs.h - files: mapping, reading whole small ones, and writing so that a final name never holds half a file. */
+/* fs.h - files: mapping, reading, and what a path leads to. Writing is in out_file.h. */
 #ifndef QN_BASE_FS_H
 #define QN_BASE_FS_H
 
@@ -22,11 +22,20 @@ void qn_mapping_close(qn_mapping *m);
  * the file when they are read again. */
 void qn_mapped_span_release(const void *data, size_t size);
 
+/* A regular file for reading in pieces; anything else is QUERN_ERROR_INVALID and never waited for. Close with close(). */
+quern_status qn_file_open(int *fd, uint64_t *size, const char *path, quern_error *err);
+/* Exactly `size` bytes at `offset`; QUERN_ERROR_IO if the file ends before. */
+quern_status qn_file_read_at(int fd, const char *path, uint64_t offset, void *data, size_t size, quern_error *err);
 /* Reads a whole file of at most max_bytes; NUL-terminated, free with qn_free. */
 quern_status qn_file_read(char **out, size_t *size, const char *path, size_t max_bytes, quern_error *err);
 bool qn_path_exists(const char *path);
 bool qn_path_is_directory(const char *path);
 bool qn_path_is_file(const char *path);
+/* What the path leads to, for a message: "a regular file", "a folder", "a FIFO", "a device", "a socket", "a link that leads nowhere",
+ * "missing". */
+const char *qn_path_kind(const char *path);
+/* Whether there is a regular file; anything else of that name (a folder, a FIFO, a link that leads nowhere) is QUERN_ERROR_INVALID. */
+quern_status qn_file_find(const char *path, bool *there, quern_error *err);
 /* "dir/name" in new memory, or NULL. */
 char *qn_path_join(const char *dir, const char *name);
 /* The part after the last '/', borrowed from path. */
@@ -40,18 +49,5 @@ quern_status qn_path_join_inside(char **out, const char *dir, const char *relati
 quern_status qn_dir_create(const char *path, quern_error *err);
 /* Bytes free for this user on the file system that holds `path`. */
 quern_status qn_disk_free(const char *path, uint64_t *bytes, quern_error *err);
-
-/* An output file under a temporary name beside its final one.
- * commit: flush, fsync, rename, fsync the folder. close without commit removes the temporary file. */
-typedef struct qn_out_file qn_out_file;
-quern_status qn_out_file_create(qn_out_file **out, const char *final_path, quern_error *err);
-quern_status qn_out_file_write(qn_out_file *f, const void *data, size_t size, quern_error *err);
-/* Writes at an absolute offset (for headers that are known last); does not move the append position. */
-quern_status qn_out_file_write_at(qn_out_file *f, uint64_t offset, const void *data, size_t size, quern_error *err);
-uint64_t qn_out_file_position(const qn_out_file *f);
-quern_status qn_out_file_commit(qn_out_file *f, quern_error *err);
-void qn_out_file_close(qn_out_file *f); /* after commit or instead of it; NULL is fine */
-/* Removes the temporary names of all open output files; async-signal-safe, for a program that must die now. */
-void qn_out_file_remove_all_temporary(void);
 
 #endif

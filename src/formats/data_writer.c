@@ -9,11 +9,14 @@
 quern_status qn_data_writer_init(qn_data_writer *w, const char *final_path, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    *w = (qn_data_writer){.path = qn_strdup(final_path)};
+    const char *path = final_path != NULL ? final_path : "a planned file";
+    *w = (qn_data_writer){.path = qn_strdup(path)};
     if (w->path == NULL) {
-        QN_FAIL_MEMORY(err, final_path, strlen(final_path) + 1);
+        QN_FAIL_MEMORY(err, path, strlen(path) + 1);
     }
-    QN_TRY(qn_out_file_create(&w->file, final_path, err));
+    if (final_path != NULL) {
+        QN_TRY(qn_out_file_create(&w->file, final_path, err));
+    }
 done:
     return status;
 }
@@ -121,6 +124,9 @@ quern_status qn_data_writer_begin(qn_data_writer *w, const void *header, size_t 
         QN_FAIL(err, QUERN_ERROR_INTERNAL, "%s: the data began twice", w->path);
     }
     w->began = true;
+    if (w->file == NULL) {
+        goto done;
+    }
     QN_TRY(put(w, 0, header, size, err));
     QN_TRY(put_zeros(w, size, w->n_slots > 0 ? w->slots[0].tensor.file_offset : w->total_bytes, err));
 done:
@@ -173,7 +179,7 @@ done:
 quern_status qn_data_writer_write(qn_data_writer *w, size_t index, uint64_t offset, const void *data, size_t size, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    if (!w->began || w->committed || index >= w->n_slots) {
+    if (!w->began || w->finished || w->file == NULL || index >= w->n_slots) {
         QN_FAIL(err, QUERN_ERROR_INTERNAL, "%s: data for tensor number %zu of %zu outside the time between begin and commit", w->path, index, w->n_slots);
     }
     qn_data_slot *slot = &w->slots[index];
@@ -200,16 +206,44 @@ done:
     return status;
 }
 
-quern_status qn_data_writer_commit(qn_data_writer *w, quern_error *err)
+static bool is_complete(const qn_data_slot *slot)
+{
+    return slot->tensor.n_bytes == 0 ||
+           (slot->n_written == 1 && slot->written[0].begin == 0 && slot->written[0].end == slot->tensor.n_bytes);
+}
+
+uint64_t qn_data_writer_prefix(qn_data_writer *w)
+{
+    if (!w->began || w->file == NULL || w->n_slots == 0) {
+        return 0;
+    }
+    while (w->n_complete < w->n_slots && is_complete(&w->slots[w->n_complete])) {
+        w->n_complete++;
+    }
+    uint64_t prefix = w->slots[0].tensor.file_offset;
+    if (w->finished) {
+        prefix = w->total_bytes;
+    } else if (w->n_complete < w->n_slots && w->slots[w->n_complete].n_written > 0 && w->slots[w->n_complete].written[0].begin == 0) {
+        prefix = w->slots[w->n_complete].tensor.file_offset + w->slots[w->n_complete].written[0].end;
+    } else if (w->n_complete > 0) {
+        const qn_tensor *last = &w->slots[w->n_complete - 1].tensor;
+        prefix = last->file_offset + last->n_bytes;
+    }
+    uint64_t flushed = qn_out_file_flushed(w->file);
+    bool buffered = flushed < qn_out_file_position(w->file);
+    return buffered && prefix > flushed ? flushed : prefix;
+}
+
+quern_status qn_data_writer_finish(qn_data_writer *w, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    if (!w->began || w->committed) {
-        QN_FAIL(err, QUERN_ERROR_INTERNAL, "%s: commit without begun data, or twice", w->path);
+    if (!w->began || w->finished || w->file == NULL) {
+        QN_FAIL(err, QUERN_ERROR_INTERNAL, "%s: finished without begun data, or twice", w->path);
     }
     for (size_t i = 0; i < w->n_slots; i++) {
         const qn_data_slot *slot = &w->slots[i];
         uint64_t have = slot->n_written > 0 ? slot->written[0].end - slot->written[0].begin : 0;
-        if (have != slot->tensor.n_bytes) {
+        if (!is_complete(slot)) {
             QN_FAIL(err, QUERN_ERROR_INTERNAL, "%s: tensor '%s' is not complete: %" PRIu64 " of %zu bytes in its first piece", w->path, slot->name, have,
                     slot->tensor.n_bytes);
         }
@@ -218,8 +252,19 @@ quern_status qn_data_writer_commit(qn_data_writer *w, quern_error *err)
         const qn_tensor *last = &w->slots[w->n_slots - 1].tensor;
         QN_TRY(put_zeros(w, last->file_offset + last->n_bytes, w->total_bytes, err));
     }
+    QN_TRY(qn_out_file_flush(w->file, err));
+    w->finished = true;
+done:
+    return status;
+}
+
+quern_status qn_data_writer_commit(qn_data_writer *w, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    if (!w->finished) {
+        QN_TRY(qn_data_writer_finish(w, err));
+    }
     QN_TRY(qn_out_file_commit(w->file, err));
-    w->committed = true;
 done:
     return status;
 }

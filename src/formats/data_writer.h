@@ -7,7 +7,7 @@
 #ifndef QN_FORMATS_DATA_WRITER_H
 #define QN_FORMATS_DATA_WRITER_H
 
-#include "base/fs.h"
+#include "base/out_file.h"
 #include "formats/tensor.h"
 
 typedef struct qn_written_span {
@@ -26,10 +26,12 @@ typedef struct qn_data_writer {
     char *path;
     qn_data_slot *slots;
     size_t n_slots, cap_slots;
+    size_t n_complete;    /* slots from the first on that are known to be written */
     uint64_t total_bytes; /* of the finished file, from begin on */
-    bool began, committed;
+    bool began, finished;
 } qn_data_writer;
 
+/* A writer without a file (final_path NULL) only plans: it takes declarations and, at begin, knows how large the file would be. */
 quern_status qn_data_writer_init(qn_data_writer *w, const char *final_path, quern_error *err);
 void qn_data_writer_deinit(qn_data_writer *w); /* without commit: removes what was written */
 
@@ -41,6 +43,11 @@ quern_status qn_data_writer_place(qn_data_writer *w, uint64_t header_bytes, uint
 /* Writes the header, exactly as long as announced. */
 quern_status qn_data_writer_begin(qn_data_writer *w, const void *header, size_t size, quern_error *err);
 quern_status qn_data_writer_write(qn_data_writer *w, size_t index, uint64_t offset, const void *data, size_t size, quern_error *err);
+/* How many bytes from the file's beginning on are in the file and will not change. */
+uint64_t qn_data_writer_prefix(qn_data_writer *w);
+/* Checks that every byte was written, and pads. The file keeps its temporary name; it stays the writer's. */
+quern_status qn_data_writer_finish(qn_data_writer *w, quern_error *err);
+/* finish, unless that was done; then the file gets its name. */
 quern_status qn_data_writer_commit(qn_data_writer *w, quern_error *err);
 
 #endif

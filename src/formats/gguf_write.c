@@ -22,7 +22,7 @@ quern_status qn_gguf_writer_create(qn_gguf_writer **out, const char *final_path,
     qn_gguf_writer *w = qn_calloc(1, sizeof *w);
     *out = NULL;
     if (w == NULL) {
-        QN_FAIL_MEMORY(err, final_path, sizeof *w);
+        QN_FAIL_MEMORY(err, "a gguf writer", sizeof *w);
     }
     qn_buf_init(&w->keys, SIZE_MAX / 2);
     w->alignment = QN_GGUF_ALIGNMENT_DEFAULT;
@@ -292,5 +292,8 @@ quern_status qn_gguf_write_data(qn_gguf_writer *w, size_t index, uint64_t offset
     return qn_data_writer_write(&w->data, index, offset, data, size, err);
 }
 
+quern_status qn_gguf_writer_finish(qn_gguf_writer *w, quern_error *err) { return qn_data_writer_finish(&w->data, err); }
+qn_out_file *qn_gguf_writer_file(const qn_gguf_writer *w) { return w->data.file; }
+uint64_t qn_gguf_writer_prefix(qn_gguf_writer *w) { return qn_data_writer_prefix(&w->data); }
 quern_status qn_gguf_writer_commit(qn_gguf_writer *w, quern_error *err) { return qn_data_writer_commit(&w->data, err); }
 uint64_t qn_gguf_writer_bytes(const qn_gguf_writer *w) { return w->data.total_bytes; }

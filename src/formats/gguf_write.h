@@ -3,10 +3,12 @@
 #ifndef QN_FORMATS_GGUF_WRITE_H
 #define QN_FORMATS_GGUF_WRITE_H
 
+#include "base/out_file.h"
 #include "formats/gguf_read.h"
 
 typedef struct qn_gguf_writer qn_gguf_writer;
 
+/* final_path NULL: nothing is written, only planned (see data_writer.h). */
 quern_status qn_gguf_writer_create(qn_gguf_writer **out, const char *final_path, quern_error *err);
 void qn_gguf_writer_destroy(qn_gguf_writer *w); /* without commit: removes what was written */
 
@@ -31,6 +33,11 @@ quern_status qn_gguf_writer_begin_data(qn_gguf_writer *w, quern_error *err);
 quern_status qn_gguf_write_data(qn_gguf_writer *w, size_t index, uint64_t offset, const void *data, size_t size, quern_error *err);
 /* Checks that every byte was written, pads, syncs, renames. */
 quern_status qn_gguf_writer_commit(qn_gguf_writer *w, quern_error *err);
+/* For a file that gets its name together with others: as commit up to the padding, but nothing is synced or named. The file stays the
+ * writer's; the caller commits it. prefix: bytes from the beginning on that are in the file and will not change. */
+quern_status qn_gguf_writer_finish(qn_gguf_writer *w, quern_error *err);
+qn_out_file *qn_gguf_writer_file(const qn_gguf_writer *w);
+uint64_t qn_gguf_writer_prefix(qn_gguf_writer *w);
 uint64_t qn_gguf_writer_bytes(const qn_gguf_writer *w); /* final size; valid after begin_data */
 
 #endif

@@ -217,15 +217,19 @@ quern_status qn_safetensors_open_dir(qn_safetensors **out, const char *dir, bool
     qn_safetensors *s = NULL;
     char *single = qn_path_join(dir, "model.safetensors");
     char *index_path = qn_path_join(dir, "model.safetensors.index.json");
+    bool is_single;
+    bool is_indexed = false;
     *out = NULL;
     if (single == NULL || index_path == NULL) {
         QN_FAIL_MEMORY(err, dir, 2 * strlen(dir));
     }
     QN_TRY(create(&s, dir, err));
-    if (qn_path_exists(single)) { /* first, as transformers has it: an index beside it may be left over from an older version */
+    QN_TRY(qn_file_find(single, &is_single, err));
+    QN_TRY(is_single ? QUERN_OK : qn_file_find(index_path, &is_indexed, err));
+    if (is_single) { /* first, as transformers has it: an index beside it may be left over from an older version */
         QN_TRY(add_file(s, qn_strdup(single), NULL, 0, copy, err));
         QN_TRY(index_tensors(s, err));
-    } else if (qn_path_exists(index_path)) {
+    } else if (is_indexed) {
         QN_TRY(open_indexed(s, index_path, copy, err));
     } else {
         QN_FAIL(err, QUERN_ERROR_NOT_FOUND, "%s: has neither model.safetensors nor model.safetensors.index.json (weights in pickle files, .bin or .pt, are"

@@ -23,7 +23,7 @@ quern_status qn_safetensors_writer_create(qn_safetensors_writer **out, const cha
     qn_safetensors_writer *w = qn_calloc(1, sizeof *w);
     *out = NULL;
     if (w == NULL) {
-        QN_FAIL_MEMORY(err, final_path, sizeof *w);
+        QN_FAIL_MEMORY(err, "a safetensors writer", sizeof *w);
     }
     w->header = qn_json_new_object();
     if (w->header == NULL) {
@@ -154,5 +154,8 @@ quern_status qn_safetensors_write_data(qn_safetensors_writer *w, size_t index, u
     return qn_data_writer_write(&w->data, index, offset, data, size, err);
 }
 
+quern_status qn_safetensors_writer_finish(qn_safetensors_writer *w, quern_error *err) { return qn_data_writer_finish(&w->data, err); }
+qn_out_file *qn_safetensors_writer_file(const qn_safetensors_writer *w) { return w->data.file; }
+uint64_t qn_safetensors_writer_prefix(qn_safetensors_writer *w) { return qn_data_writer_prefix(&w->data); }
 quern_status qn_safetensors_writer_commit(qn_safetensors_writer *w, quern_error *err) { return qn_data_writer_commit(&w->data, err); }
 uint64_t qn_safetensors_writer_bytes(const qn_safetensors_writer *w) { return w->data.total_bytes; }

@@ -216,15 +216,18 @@ static quern_status read_dir_config(quern_model *m, const char *dir, quern_error
     quern_status status = QUERN_OK;
     char *config = NULL, *generation = NULL;
     size_t config_len = 0, generation_len = 0;
+    bool there;
     char *config_path = qn_path_join(dir, "config.json"), *generation_path = qn_path_join(dir, "generation_config.json");
     if (config_path == NULL || generation_path == NULL) {
         QN_FAIL_MEMORY(err, dir, strlen(dir) + 32);
     }
-    if (!qn_path_is_file(config_path)) {
+    QN_TRY(qn_file_find(config_path, &there, err));
+    if (!there) {
         QN_FAIL(err, QUERN_ERROR_NOT_FOUND, "%s: no config.json in this folder; expected a Hugging Face or MLX model folder", dir);
     }
     QN_TRY(qn_file_read(&config, &config_len, config_path, CONFIG_BYTES_MAX, err));
-    if (qn_path_is_file(generation_path)) {
+    QN_TRY(qn_file_find(generation_path, &there, err));
+    if (there) {
         QN_TRY(qn_file_read(&generation, &generation_len, generation_path, CONFIG_BYTES_MAX, err));
     }
     QN_TRY(qn_config_read_hf(&m->config, &m->arena, config, config_len, config_path, generation, generation_len, err));

@@ -199,13 +199,15 @@ done:
 static quern_status read_optional(const char *dir, const char *name, size_t max_bytes, char **out, size_t *len, quern_error *err)
 {
     quern_status status = QUERN_OK;
+    bool there;
     char *path = qn_path_join(dir, name);
     *out = NULL;
     *len = 0;
     if (path == NULL) {
         QN_FAIL_MEMORY(err, name, strlen(dir) + strlen(name) + 2);
     }
-    if (qn_path_is_file(path)) {
+    QN_TRY(qn_file_find(path, &there, err));
+    if (there) {
         QN_TRY(qn_file_read(out, len, path, max_bytes, err));
     }
 done:

@@ -112,31 +112,48 @@ done:
     return status;
 }
 
-/* "919K", "8.2B": two digits at least, as model cards write it. */
-static void format_size_label(uint64_t n, char *out, size_t cap)
+/* "919K", "8.2B", "5.2K": two digits at least, as model cards write it. */
+static void format_parameters(uint64_t n, char *out, size_t cap)
 {
-    static const struct { double unit; const char *suffix; } units[] = {{1e12, "T"}, {1e9, "B"}, {1e6, "M"}};
-    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
-        double v = (double)n / units[i].unit;
-        if (v >= 1.0) {
-            (void)snprintf(out, cap, v < 9.95 ? "%.1f%s" : "%.0f%s", v, units[i].suffix);
-            return;
+    static const struct { double unit; const char *suffix; } units[] = {{1e12, "T"}, {1e9, "B"}, {1e6, "M"}, {1e3, "K"}};
+    size_t i = 0;
+    while (i < 3 && (double)n <= units[i].unit) {
+        i++;
+    }
+    double v = (double)n / units[i].unit;
+    (void)snprintf(out, cap, "%.*f%s", v < 0.5 ? 2 : v < 9.5 ? 1 : 0, v, units[i].suffix);
+}
+
+/* "8.2B"; with experts "16x142K": their number, and the parameters of one expert a layer with all that is not of an expert. */
+static void format_size_label(const qn_source *s, char *out, size_t cap)
+{
+    char parameters[32];
+    uint64_t all_experts = 0;
+    uint64_t one_expert = 0;
+    for (size_t i = 0; i < s->n_pieces; i++) {
+        const qn_piece *p = &s->pieces[i];
+        if (qn_part_is_expert(p->what.part)) {
+            one_expert += p->n_rows * p->n_cols;
+            all_experts += p->n_rows * p->n_cols * p->n_parts;
         }
     }
-    (void)snprintf(out, cap, "%.0fK", (double)n / 1e3);
+    format_parameters(s->n_parameters - all_experts + one_expert, parameters, sizeof parameters);
+    if (all_experts > 0) {
+        (void)snprintf(out, cap, "%" PRIu32 "x%s", s->config.n_experts, parameters);
+    } else {
+        (void)snprintf(out, cap, "%s", parameters);
+    }
 }
 
 static quern_status put_general(keys *k, const qn_job *job, const qn_output *o)
 {
     quern_status status = QUERN_OK;
-    char label[32];
+    char label[48];
     QN_TRY(put_text(k, "general.architecture", k->arch));
     QN_TRY(put_text(k, "general.type", "model"));
     QN_TRY(put_text(k, "general.name", job->name));
-    if (job->source.config.n_experts == 0) {
-        format_size_label(job->source.n_parameters, label, sizeof label);
-        QN_TRY(put_text(k, "general.size_label", label));
-    }
+    format_size_label(&job->source, label, sizeof label);
+    QN_TRY(put_text(k, "general.size_label", label));
     QN_TRY(put_sampling(k, &job->source));
     QN_TRY(qn_gguf_put_u32(k->w, "general.file_type", o->target.gguf->file_type, k->err));
     QN_TRY(qn_gguf_put_u32(k->w, "general.quantization_version", 2, k->err));

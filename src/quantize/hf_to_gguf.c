@@ -186,19 +186,26 @@ done:
     return status;
 }
 
-/* Room for keys and tensor infos, from what they consist of; exact to a few kilobytes. */
-static uint64_t estimate_header_bytes(const qn_job *job)
+/* Keys and tensors, up to where the data begins; for a planned file too. */
+static quern_status declare_all(qn_job *job, qn_output *o, qn_gguf_writer *w, quern_error *err)
 {
-    enum { KEY_BYTES = 64, KEYS = 48, INFO_BYTES = 96, LENGTH_BYTES = 8 };
-    const qn_vocab_spec *v = &job->vocab.spec;
-    uint64_t bytes = (uint64_t)KEYS * KEY_BYTES + job->source.n_pieces * INFO_BYTES + job->source.chat_template_len;
-    for (size_t i = 0; i < v->n_tokens; i++) {
-        bytes += LENGTH_BYTES + v->tokens[i].len + (v->types != NULL ? sizeof *v->types : 0) + (v->scores != NULL ? sizeof *v->scores : 0);
+    quern_status status = QUERN_OK;
+    QN_TRY(qn_gguf_put_metadata(job, o, w, err));
+    for (size_t i = 0; i < job->source.n_pieces; i++) {
+        const qn_piece *p = &job->source.pieces[i];
+        uint64_t shape[3] = {p->n_parts, p->n_rows, p->n_cols};
+        uint32_t n_dims = p->what.n_dims;
+        QN_TRY(qn_gguf_declare(w, o->sinks[i].name, o->sinks[i].dtype, shape + (3 - n_dims), n_dims, err));
+        o->sinks[i].stream_tensor[0] = i;
     }
-    for (size_t i = 0; i < v->n_merges; i++) {
-        bytes += LENGTH_BYTES + v->merges[i].len;
+    if (o->rope_divisors != NULL) {
+        uint64_t length = job->source.config.rope.n_rot / 2;
+        QN_TRY(qn_gguf_declare(w, "rope_freqs.weight", QN_DTYPE_F32, &length, 1, err));
     }
-    return bytes;
+    QN_TRY(qn_gguf_writer_begin_data(w, err));
+    o->files[0].bytes = qn_gguf_writer_bytes(w);
+done:
+    return status;
 }
 
 quern_status qn_gguf_plan(qn_job *job, qn_output *o, const qn_type_overrides *overrides, quern_error *err)
@@ -208,6 +215,7 @@ quern_status qn_gguf_plan(qn_job *job, qn_output *o, const qn_type_overrides *ov
     qn_recipe_model m = qn_recipe_model_of(c);
     char relative[400];
     qn_output_file *file;
+    qn_gguf_writer *planned = NULL;
     QN_TRY(check_expressible(job, o, err));
     QN_TRY(plan_vocab(job, o, err));
     for (size_t i = 0; i < job->source.n_pieces; i++) {
@@ -222,10 +230,13 @@ quern_status qn_gguf_plan(qn_job *job, qn_output *o, const qn_type_overrides *ov
         o->tensor_bytes += c->rope.n_rot / 2 * sizeof *o->rope_divisors;
     }
     (void)snprintf(relative, sizeof relative, "gguf/%s-%s.gguf", job->name, o->type);
-    QN_TRY(qn_job_add_file(job, o, relative, o->tensor_bytes + estimate_header_bytes(job), &file, err));
+    QN_TRY(qn_job_add_file(job, o, relative, 0, &file, err));
     o->n_weight_files = 1;
     o->relative = file->relative;
+    QN_TRY(qn_gguf_writer_create(&planned, NULL, err));
+    QN_TRY(declare_all(job, o, planned, err));
 done:
+    qn_gguf_writer_destroy(planned);
     return status;
 }
 
@@ -233,26 +244,12 @@ quern_status qn_gguf_begin(qn_job *job, qn_output *o, quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_output_file *file = &o->files[0];
-    const qn_model_config *c = &job->source.config;
     QN_TRY(qn_gguf_writer_create(&file->gguf, file->path, err));
-    QN_TRY(qn_gguf_put_metadata(job, o, file->gguf, err));
-    size_t n = 0;
-    for (size_t i = 0; i < job->source.n_pieces; i++) {
-        const qn_piece *p = &job->source.pieces[i];
-        uint64_t shape[3] = {p->n_parts, p->n_rows, p->n_cols};
-        uint32_t n_dims = p->what.n_dims;
-        QN_TRY(qn_gguf_declare(file->gguf, o->sinks[i].name, o->sinks[i].dtype, shape + (3 - n_dims), n_dims, err));
-        o->sinks[i].stream_tensor[0] = n++;
-    }
+    QN_TRY(declare_all(job, o, file->gguf, err));
     if (o->rope_divisors != NULL) {
-        uint64_t length = c->rope.n_rot / 2;
-        QN_TRY(qn_gguf_declare(file->gguf, "rope_freqs.weight", QN_DTYPE_F32, &length, 1, err));
+        size_t bytes = job->source.config.rope.n_rot / 2 * sizeof *o->rope_divisors;
+        QN_TRY(qn_gguf_write_data(file->gguf, job->source.n_pieces, 0, o->rope_divisors, bytes, err));
     }
-    QN_TRY(qn_gguf_writer_begin_data(file->gguf, err));
-    if (o->rope_divisors != NULL) {
-        QN_TRY(qn_gguf_write_data(file->gguf, n, 0, o->rope_divisors, c->rope.n_rot / 2 * sizeof *o->rope_divisors, err));
-    }
-    file->bytes = qn_gguf_writer_bytes(file->gguf);
 done:
     return status;
 }

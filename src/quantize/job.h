@@ -6,6 +6,7 @@
 #define QN_QUANTIZE_JOB_H
 
 #include "base/fs.h"
+#include "base/out_file.h"
 #include "formats/gguf_write.h"
 #include "formats/safetensors_write.h"
 #include "quantize/source.h"
@@ -49,7 +50,6 @@ typedef struct qn_output_file {
     qn_safetensors_writer *safetensors;
     qn_out_file *text;       /* configuration and tokenizer files */
     uint64_t bytes;          /* planned, then as written */
-    bool committed;
     char sha256[65];
 } qn_output_file;
 
@@ -83,6 +83,8 @@ typedef struct qn_job {
 /* quern_quantize with a limit of its own on the size of MLX weight files. */
 quern_status qn_quantize_run(const quern_quantize_options *opt, uint64_t shard_bytes, char **manifest_json, size_t *len, quern_error *err);
 
+/* The file under its temporary name, or NULL before it is begun. */
+qn_out_file *qn_output_file_get(const qn_output_file *f);
 /* Adds a file to an output, path = output_dir/relative. */
 quern_status qn_job_add_file(qn_job *job, qn_output *o, const char *relative, uint64_t bytes, qn_output_file **out, quern_error *err);
 /* Adds a sentence to an output's warnings. */

@@ -28,7 +28,7 @@ static qn_json *file_entry(builder *b, const char *path, uint64_t bytes, const c
     return v;
 }
 
-static qn_json *source_entry(builder *b, const qn_job *job, const qn_source_hash *source_files)
+static qn_json *source_entry(builder *b, const qn_job *job, const qn_hash_list *hashes)
 {
     qn_json *v = qn_json_new_object();
     qn_json *files = qn_json_new_array();
@@ -36,8 +36,8 @@ static qn_json *source_entry(builder *b, const qn_job *job, const qn_source_hash
     set_text(b, v, "format", "safetensors");
     set_text(b, v, "architecture", job->source.config.architecture);
     set_count(b, v, "parameters", job->source.n_parameters);
-    for (size_t i = 0; i < source_files->n; i++) {
-        const qn_hashed_file *f = &source_files->files[i];
+    for (size_t i = 0; i < hashes->n_sources; i++) {
+        const qn_hashed_file *f = &hashes->files[i];
         append(b, files, file_entry(b, f->relative, f->bytes, f->hex));
     }
     set(b, v, "files", files);
@@ -144,7 +144,7 @@ static qn_json *output_entry(builder *b, const qn_job *job, const qn_output *o)
     return v;
 }
 
-quern_status qn_manifest_write(const qn_job *job, const qn_source_hash *source_files, qn_buf *out, quern_error *err)
+quern_status qn_manifest_write(const qn_job *job, const qn_hash_list *hashes, const qn_earlier_outputs *earlier, qn_buf *out, quern_error *err)
 {
     quern_status status = QUERN_OK;
     builder b = {.ok = true};
@@ -155,12 +155,16 @@ quern_status qn_manifest_write(const qn_job *job, const qn_source_hash *source_f
     set_text(&b, root, "schema", "quern.manifest/1");
     set_text(&b, root, "created", created);
     set_text(&b, root, "quern_version", quern_version());
-    set(&b, root, "source", source_entry(&b, job, source_files));
+    set(&b, root, "source", source_entry(&b, job, hashes));
     set(&b, root, "calibration", qn_json_new_null());
     for (size_t i = 0; i < job->n_outputs; i++) {
         append(&b, outputs, output_entry(&b, job, &job->outputs[i]));
     }
+    for (size_t i = 0; i < qn_json_length(earlier->kept); i++) {
+        append(&b, outputs, qn_json_clone(qn_json_at(earlier->kept, i)));
+    }
     set(&b, root, "outputs", outputs);
+    set(&b, root, "warnings", qn_json_clone(earlier->warnings));
     if (!b.ok || !qn_json_write(root, 2, out) || !qn_buf_append_char(out, '\n')) {
         QN_FAIL_MEMORY(err, "manifest.json", out->len);
     }
@@ -169,7 +173,7 @@ done:
     return status;
 }
 
-quern_status qn_plan_write(const qn_job *job, const qn_memory_plan *memory, uint64_t disk_free_bytes, qn_buf *out, quern_error *err)
+quern_status qn_plan_write(const qn_job *job, const qn_memory_plan *memory, uint64_t needed_bytes, uint64_t disk_free_bytes, qn_buf *out, quern_error *err)
 {
     quern_status status = QUERN_OK;
     builder b = {.ok = true};
@@ -199,7 +203,7 @@ quern_status qn_plan_write(const qn_job *job, const qn_memory_plan *memory, uint
     set(&b, root, "outputs", outputs);
     set_count(&b, root, "total_bytes", total);
     set_count(&b, root, "disk_free_bytes", disk_free_bytes);
-    set(&b, root, "fits", qn_json_new_bool(total <= disk_free_bytes));
+    set(&b, root, "fits", qn_json_new_bool(needed_bytes <= disk_free_bytes));
     set_count(&b, root, "peak_memory_bytes", memory->peak_bytes);
     set_count(&b, root, "threads", memory->n_threads);
     if (!b.ok || !qn_json_write(root, 2, out) || !qn_buf_append_char(out, '\n')) {

@@ -14,13 +14,15 @@
 #include "base/json.h"
 #include "quantize/mlx_config.h"
 
-enum { CONFIG_EXTRA_BYTES = 8192, COPIED_BYTES_MAX = 256 << 20 };
+enum { COPIED_BYTES_MAX = 256 << 20, TEXT_BYTES_MAX = 1 << 30 };
 
 /* Files of the source that belong to tokenizer and generation; those that exist are copied. */
 static const char *const copied_files[] = {"tokenizer.json",   "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
                                            "vocab.json",       "merges.txt",            "tokenizer.model",         "chat_template.jinja",
                                            "chat_template.json", "generation_config.json"};
 enum { N_COPIED = sizeof copied_files / sizeof copied_files[0] };
+
+const char *qn_mlx_copied_file(size_t i) { return i < N_COPIED ? copied_files[i] : NULL; }
 
 static qn_affine affine_of(const qn_job *job, const qn_output *o, const qn_piece *p)
 {
@@ -103,7 +105,7 @@ static size_t assign_shards(qn_job *job, qn_output *o, uint64_t bytes[], size_t 
 
 static quern_status plan_weights(qn_job *job, qn_output *o, quern_error *err)
 {
-    enum { SHARDS_MAX = 1000, INFO_BYTES = 200 };
+    enum { SHARDS_MAX = 1000 };
     quern_status status = QUERN_OK;
     uint64_t bytes[SHARDS_MAX] = {0};
     qn_output_file *file;
@@ -115,51 +117,14 @@ static quern_status plan_weights(qn_job *job, qn_output *o, quern_error *err)
         } else {
             (void)snprintf(relative, sizeof relative, "%s/model-%05zu-of-%05zu.safetensors", o->relative, i + 1, n);
         }
-        QN_TRY(qn_job_add_file(job, o, relative, bytes[i] + job->source.n_pieces / n * 3 * INFO_BYTES, &file, err));
+        QN_TRY(qn_job_add_file(job, o, relative, bytes[i], &file, err));
     }
     o->n_weight_files = n;
     if (n > 1) {
         char relative[160];
         (void)snprintf(relative, sizeof relative, "%s/model.safetensors.index.json", o->relative);
-        QN_TRY(qn_job_add_file(job, o, relative, job->source.n_pieces * 3 * INFO_BYTES, &file, err));
+        QN_TRY(qn_job_add_file(job, o, relative, 0, &file, err));
     }
-done:
-    return status;
-}
-
-quern_status qn_mlx_plan(qn_job *job, qn_output *o, quern_error *err)
-{
-    quern_status status = QUERN_OK;
-    char relative[160];
-    qn_output_file *file;
-    (void)snprintf(relative, sizeof relative, "mlx/%s", o->type);
-    o->relative = qn_arena_strndup(&job->arena, relative, strlen(relative));
-    if (o->relative == NULL) {
-        QN_FAIL_MEMORY(err, relative, strlen(relative) + 1);
-    }
-    for (size_t i = 0; i < job->source.n_pieces; i++) {
-        QN_TRY(plan_sink(job, o, i, err));
-    }
-    QN_TRY(qn_mlx_warn(job, o, err));
-    QN_TRY(plan_weights(job, o, err));
-    for (size_t i = 0; i < N_COPIED; i++) {
-        qn_mapping m = {0};
-        char *path = qn_path_join(job->source.dir, copied_files[i]);
-        if (path == NULL) {
-            QN_FAIL_MEMORY(err, copied_files[i], strlen(job->source.dir));
-        }
-        bool there = qn_path_is_file(path);
-        status = there ? qn_mapping_open(&m, path, err) : QUERN_OK;
-        qn_free(path);
-        if (status == QUERN_OK && there) {
-            (void)snprintf(relative, sizeof relative, "%s/%s", o->relative, copied_files[i]);
-            status = qn_job_add_file(job, o, relative, m.size, &file, err);
-        }
-        qn_mapping_close(&m);
-        QN_TRY(status);
-    }
-    (void)snprintf(relative, sizeof relative, "%s/config.json", o->relative);
-    QN_TRY(qn_job_add_file(job, o, relative, job->source.config_len + CONFIG_EXTRA_BYTES, &file, err));
 done:
     return status;
 }
@@ -212,6 +177,7 @@ static quern_status write_text(qn_output_file *file, const void *data, size_t si
     quern_status status = QUERN_OK;
     QN_TRY(qn_out_file_create(&file->text, file->path, err));
     QN_TRY(qn_out_file_write(file->text, data, size, err));
+    QN_TRY(qn_out_file_flush(file->text, err)); /* it is hashed from the file */
     file->bytes = size;
 done:
     return status;
@@ -251,7 +217,8 @@ done:
     return status;
 }
 
-static quern_status begin_weights(qn_job *job, qn_output *o, quern_error *err)
+/* `plan`: nothing is written. */
+static quern_status begin_weights(qn_job *job, qn_output *o, bool plan, quern_error *err)
 {
     quern_status status = QUERN_OK;
     size_t *next = qn_calloc(o->n_weight_files, sizeof *next);
@@ -259,7 +226,7 @@ static quern_status begin_weights(qn_job *job, qn_output *o, quern_error *err)
         QN_FAIL_MEMORY(err, "weight files", o->n_weight_files * sizeof *next);
     }
     for (size_t i = 0; i < o->n_weight_files; i++) {
-        QN_TRY(qn_safetensors_writer_create(&o->files[i].safetensors, o->files[i].path, err));
+        QN_TRY(qn_safetensors_writer_create(&o->files[i].safetensors, plan ? NULL : o->files[i].path, err));
         QN_TRY(qn_safetensors_put_metadata(o->files[i].safetensors, "format", "mlx", err));
     }
     for (size_t i = 0; i < job->source.n_pieces; i++) {
@@ -274,20 +241,91 @@ done:
     return status;
 }
 
+/* The files that are made of the source's texts: config.json and the index. False for those that are copied. */
+static bool is_made(const qn_output_file *file)
+{
+    const char *name = qn_path_base(file->relative);
+    return strcmp(name, "config.json") == 0 || strcmp(name, "model.safetensors.index.json") == 0;
+}
+
+static quern_status make_text(const qn_job *job, const qn_output *o, const qn_output_file *file, qn_buf *out, quern_error *err)
+{
+    qn_buf_reset(out);
+    return strcmp(qn_path_base(file->relative), "config.json") == 0 ? qn_mlx_make_config(job, o, out, err) : make_index(job, o, out, err);
+}
+
+/* The exact sizes of all files, by going through what is written without writing it. */
+static quern_status measure(qn_job *job, qn_output *o, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_buf text;
+    qn_buf_init(&text, TEXT_BYTES_MAX);
+    QN_TRY(begin_weights(job, o, true, err));
+    for (size_t i = o->n_weight_files; i < o->n_files; i++) {
+        if (is_made(&o->files[i])) {
+            QN_TRY(make_text(job, o, &o->files[i], &text, err));
+            o->files[i].bytes = text.len;
+        }
+    }
+done:
+    for (size_t i = 0; i < o->n_weight_files; i++) {
+        qn_safetensors_writer_destroy(o->files[i].safetensors);
+        o->files[i].safetensors = NULL;
+    }
+    qn_buf_deinit(&text);
+    return status;
+}
+
+quern_status qn_mlx_plan(qn_job *job, qn_output *o, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    char relative[160];
+    qn_output_file *file;
+    (void)snprintf(relative, sizeof relative, "mlx/%s", o->type);
+    o->relative = qn_arena_strndup(&job->arena, relative, strlen(relative));
+    if (o->relative == NULL) {
+        QN_FAIL_MEMORY(err, relative, strlen(relative) + 1);
+    }
+    for (size_t i = 0; i < job->source.n_pieces; i++) {
+        QN_TRY(plan_sink(job, o, i, err));
+    }
+    QN_TRY(qn_mlx_warn(job, o, err));
+    QN_TRY(plan_weights(job, o, err));
+    for (size_t i = 0; i < N_COPIED; i++) {
+        qn_mapping m = {0};
+        char *path = qn_path_join(job->source.dir, copied_files[i]);
+        if (path == NULL) {
+            QN_FAIL_MEMORY(err, copied_files[i], strlen(job->source.dir));
+        }
+        bool there = false;
+        status = qn_file_find(path, &there, err);
+        if (status == QUERN_OK && there) {
+            status = qn_mapping_open(&m, path, err);
+        }
+        qn_free(path);
+        if (status == QUERN_OK && there) {
+            (void)snprintf(relative, sizeof relative, "%s/%s", o->relative, copied_files[i]);
+            status = qn_job_add_file(job, o, relative, m.size, &file, err);
+        }
+        qn_mapping_close(&m);
+        QN_TRY(status);
+    }
+    (void)snprintf(relative, sizeof relative, "%s/config.json", o->relative);
+    QN_TRY(qn_job_add_file(job, o, relative, 0, &file, err));
+    QN_TRY(measure(job, o, err));
+done:
+    return status;
+}
+
 quern_status qn_mlx_begin(qn_job *job, qn_output *o, quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_buf text;
-    qn_buf_init(&text, (size_t)1 << 30);
-    QN_TRY(begin_weights(job, o, err));
+    qn_buf_init(&text, TEXT_BYTES_MAX);
+    QN_TRY(begin_weights(job, o, false, err));
     for (size_t i = o->n_weight_files; i < o->n_files; i++) {
-        const char *name = qn_path_base(o->files[i].relative);
-        qn_buf_reset(&text);
-        if (strcmp(name, "config.json") == 0) {
-            QN_TRY(qn_mlx_make_config(job, o, &text, err));
-            QN_TRY(write_text(&o->files[i], qn_buf_text(&text), text.len, err));
-        } else if (strcmp(name, "model.safetensors.index.json") == 0) {
-            QN_TRY(make_index(job, o, &text, err));
+        if (is_made(&o->files[i])) {
+            QN_TRY(make_text(job, o, &o->files[i], &text, err));
             QN_TRY(write_text(&o->files[i], qn_buf_text(&text), text.len, err));
         } else {
             QN_TRY(copy_file(job, &o->files[i], err));

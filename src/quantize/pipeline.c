@@ -9,12 +9,12 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "base/clock.h"
+#include "base/human_number.h"
 #include "quantize/slices.h"
 
 /* Texts, tables, tokenizer: what is not counted piece by piece. */
 static const uint64_t other_bytes = (uint64_t)96 << 20;
-enum { STEPS_SLICES_PER_THREAD = 6, STREAM_ALIGNMENT = 64 };
+enum { STEPS_SLICES_PER_THREAD = 6, STREAM_ALIGNMENT = 64, HASHING_MAX = 128 };
 
 /* Encoded bytes of `rows` rows of a piece over all outputs, each stream aligned. */
 static uint64_t encoded_bytes(const qn_job *job, size_t piece, uint64_t rows)
@@ -44,8 +44,9 @@ quern_status qn_memory_plan_make(const qn_job *job, qn_memory_plan *out, quern_e
     size_t thread_bytes = 3 * slice_elements * sizeof(float);
     uint64_t least = other_bytes + thread_bytes + 2 * slice_bytes;
     if (least > job->memory_bytes) {
-        QN_FAIL(err, QUERN_ERROR_LIMIT, "quantizing needs at least %" PRIu64 " MiB of memory, the limit is %" PRIu64 " MiB", (least >> 20) + 1,
-                job->memory_bytes >> 20);
+        qn_number needed, limit;
+        QN_FAIL(err, QUERN_ERROR_LIMIT, "quantizing needs at least %s of memory, the limit is %s", qn_format_bytes(needed, least),
+                qn_format_bytes(limit, job->memory_bytes));
     }
     size_t n_threads = job->n_threads < most_slices ? job->n_threads : most_slices;
     while (n_threads > 1 && other_bytes + n_threads * (thread_bytes + 2 * slice_bytes) > job->memory_bytes) {
@@ -80,15 +81,17 @@ typedef struct pass {
     qn_job *job;
     const qn_memory_plan *plan;
     qn_pool *pool;
-    qn_source_hash *hash;
+    qn_hash_list *hashes;
     float **buffers;       /* one a thread */
     step steps[2];
     step *now, *before;    /* before: converted and not yet written, or NULL */
     atomic_uint_fast64_t next;
-    size_t n_hashing, hash_files[64], hash_bytes; /* the step's share of hashing */
+    qn_hashed_file *hashing[HASHING_MAX]; /* the step's share of hashing: files, and how much of each */
+    size_t n_hashing;
+    uint64_t hash_bytes;
     float greatest;        /* magnitude in the piece */
-    const quern_quantize_options *opt;
-    uint64_t bytes_done, begin_ns, reported_ns;
+    qn_report *report;
+    uint64_t bytes_done;
     quern_status write_status;
     quern_error write_err;
 } pass;
@@ -139,25 +142,45 @@ static void work(void *arg, qn_member member)
     uint64_t total = p->n_hashing + p->now->n_slices;
     for (uint64_t i = atomic_fetch_add(&p->next, 1); i < total; i = atomic_fetch_add(&p->next, 1)) {
         if (i < p->n_hashing) {
-            qn_hashed_file_advance(&p->hash->files[p->hash_files[i]], p->hash_bytes);
+            qn_hashed_file_advance(p->hashing[i], p->hash_bytes);
         } else {
             convert_slice(p, i - p->n_hashing, member.index);
         }
     }
 }
 
-/* Up to a quarter of the threads hash a file each, together about as many bytes as the step reads. */
+static uint64_t written_prefix(const qn_output_file *f)
+{
+    if (f->gguf != NULL) {
+        return qn_gguf_writer_prefix(f->gguf);
+    }
+    return f->safetensors != NULL ? qn_safetensors_writer_prefix(f->safetensors) : f->bytes;
+}
+
+/* Up to a quarter of the threads hash a source each, together about as many bytes as the step reads; and of each output what has been
+ * written since, once that is worth a task. */
 static void share_hashing(pass *p, uint64_t step_bytes)
 {
+    const uint64_t worth_bytes = 1 << 20;
     size_t most = p->plan->n_threads / 4 > 0 ? p->plan->n_threads / 4 : 1;
-    most = most < 64 ? most : 64;
+    most = most < HASHING_MAX / 2 ? most : HASHING_MAX / 2;
     p->n_hashing = 0;
-    for (size_t i = 0; i < p->hash->n && p->n_hashing < most; i++) {
-        if (!qn_hashed_file_finished(&p->hash->files[i])) {
-            p->hash_files[p->n_hashing++] = i;
+    for (size_t i = 0; i < p->hashes->n_sources && p->n_hashing < most; i++) {
+        if (!qn_hashed_file_finished(&p->hashes->files[i])) {
+            p->hashing[p->n_hashing++] = &p->hashes->files[i];
         }
     }
-    p->hash_bytes = p->n_hashing > 0 ? (size_t)(step_bytes + step_bytes / 16) / p->n_hashing + 4096 : 0;
+    p->hash_bytes = (step_bytes + step_bytes / 16) / (p->n_hashing > 0 ? p->n_hashing : 1) + 4096;
+    size_t number = p->hashes->n_sources;
+    for (size_t o = 0; o < p->job->n_outputs; o++) {
+        for (size_t k = 0; k < p->job->outputs[o].n_files; k++, number++) {
+            qn_hashed_file *f = &p->hashes->files[number];
+            f->available = written_prefix(&p->job->outputs[o].files[k]);
+            if (qn_hashed_file_pending(f) >= worth_bytes && p->n_hashing < HASHING_MAX) {
+                p->hashing[p->n_hashing++] = f;
+            }
+        }
+    }
 }
 
 static void place_streams(const qn_job *job, step *s)
@@ -264,25 +287,17 @@ done:
     return status;
 }
 
-/* After every tensor, and within one at most ten times a second. */
-static quern_status report(pass *p, size_t piece, bool finished, quern_error *err)
+static quern_status report(const pass *p, size_t piece, bool finished, quern_error *err)
 {
-    const uint64_t interval_ns = 100000000u;
-    const quern_quantize_options *opt = p->opt;
-    uint64_t now = qn_clock_ns();
-    if (opt->on_progress == NULL || (!finished && now - p->reported_ns < interval_ns)) {
-        return QUERN_OK;
-    }
-    p->reported_ns = now;
     quern_quantize_progress progress = {
+        .stage = QUERN_QUANTIZE_CONVERT,
         .tensor = p->job->outputs[0].sinks[piece].name,
         .tensors_done = piece + (finished ? 1 : 0),
         .tensors_total = p->job->source.n_pieces,
         .bytes_done = p->bytes_done,
         .bytes_total = p->job->source.weight_bytes,
-        .seconds = qn_clock_seconds(p->begin_ns, now),
     };
-    return opt->on_progress(opt->user, &progress) ? QUERN_OK : qn_error_set(err, QUERN_ERROR_CANCELLED, "interrupted; no output was kept");
+    return qn_report_progress(p->report, &progress, finished, err);
 }
 
 static quern_status allocate(pass *p, quern_error *err)
@@ -329,11 +344,10 @@ static void release(pass *p)
     }
 }
 
-quern_status qn_pipeline_run(qn_job *job, const qn_memory_plan *plan, qn_pool *pool, qn_source_hash *hash, const quern_quantize_options *opt,
-                             uint64_t begin_ns, quern_error *err)
+quern_status qn_pipeline_run(qn_job *job, const qn_memory_plan *plan, qn_pool *pool, qn_hash_list *hashes, qn_report *r, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    pass p = {.job = job, .plan = plan, .pool = pool, .hash = hash, .opt = opt, .begin_ns = begin_ns, .reported_ns = begin_ns};
+    pass p = {.job = job, .plan = plan, .pool = pool, .hashes = hashes, .report = r};
     QN_TRY(allocate(&p, err));
     for (size_t i = 0; i < job->source.n_pieces; i++) {
         qn_slicing slicing = qn_slicing_of(job, i);

@@ -1,21 +1,19 @@
-/* quantize.c - quern_quantize: opens the source, plans every output, checks memory and disk, runs the pass, names the files, writes the
- * manifest.
+/* quantize.c - quern_quantize: opens the source, plans every output, checks memory and disk, runs the pass, has the files hashed and named.
  *
- * Invariant: until every byte of every output has been written and synced, nothing stands under a final name; if naming fails half way, what
- * was named in this run is removed again.
+ * Invariant: the order in convert(). Whatever fails there, output_files.h leaves the folder as it was.
  */
 #include "quern/quantize.h"
 
-#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/clock.h"
+#include "base/human_number.h"
 #include "quantize/hf_to_gguf.h"
 #include "quantize/manifest.h"
 #include "quantize/mlx_write.h"
+#include "quantize/output_files.h"
 #include "quantize/pipeline.h"
 
 static const uint64_t default_memory_bytes = (uint64_t)2 << 30;
@@ -143,17 +141,8 @@ done:
     return status;
 }
 
-/* Drops what is open: temporary files disappear. */
 static void close_job(qn_job *job)
 {
-    for (size_t i = 0; job->outputs != NULL && i < job->n_outputs; i++) {
-        for (size_t k = 0; k < job->outputs[i].n_files; k++) {
-            qn_output_file *f = &job->outputs[i].files[k];
-            qn_gguf_writer_destroy(f->gguf);
-            qn_safetensors_writer_destroy(f->safetensors);
-            qn_out_file_close(f->text);
-        }
-    }
     if (job->has_vocab) {
         qn_vocab_export_deinit(&job->vocab);
     }
@@ -186,94 +175,25 @@ done:
     return status;
 }
 
-static uint64_t planned_bytes(const qn_job *job)
+/* Every file of the source that a conversion reads or copies, whatever the formats: weights, then the texts that exist. */
+static quern_status list_source_files(const qn_job *job, qn_hash_list *h, quern_error *err)
 {
-    uint64_t bytes = 0;
-    for (size_t i = 0; i < job->n_outputs; i++) {
-        for (size_t k = 0; k < job->outputs[i].n_files; k++) {
-            bytes += job->outputs[i].files[k].bytes;
-        }
-    }
-    return bytes;
-}
-
-/* ---- files ---- */
-
-static quern_status create_folders(const qn_job *job, quern_error *err)
-{
-    quern_status status = QUERN_OK;
-    for (size_t i = 0; i < job->n_outputs; i++) {
-        const qn_output *o = &job->outputs[i];
-        char *dir = qn_path_join(job->output_dir, o->target.gguf != NULL ? "gguf" : o->relative);
-        if (dir == NULL) {
-            QN_FAIL_MEMORY(err, job->output_dir, strlen(job->output_dir));
-        }
-        status = qn_dir_create(dir, err);
-        qn_free(dir);
-        QN_TRY(status);
-    }
-done:
-    return status;
-}
-
-static quern_status begin_outputs(qn_job *job, quern_error *err)
-{
-    quern_status status = QUERN_OK;
-    for (size_t i = 0; i < job->n_outputs; i++) {
-        qn_output *o = &job->outputs[i];
-        QN_TRY(o->target.gguf != NULL ? qn_gguf_begin(job, o, err) : qn_mlx_begin(job, o, err));
-    }
-done:
-    return status;
-}
-
-static quern_status commit_file(qn_output_file *f, quern_error *err)
-{
-    if (f->gguf != NULL) {
-        return qn_gguf_writer_commit(f->gguf, err);
-    }
-    return f->safetensors != NULL ? qn_safetensors_writer_commit(f->safetensors, err) : qn_out_file_commit(f->text, err);
-}
-
-/* Weights before the texts that describe them; after a failure nothing of this run keeps a final name. */
-static quern_status commit_outputs(qn_job *job, quern_error *err)
-{
-    quern_status status = QUERN_OK;
-    for (size_t i = 0; i < job->n_outputs; i++) {
-        for (size_t k = 0; k < job->outputs[i].n_files; k++) {
-            QN_TRY(commit_file(&job->outputs[i].files[k], err));
-            job->outputs[i].files[k].committed = true;
-        }
-    }
-done:
-    for (size_t i = 0; status != QUERN_OK && i < job->n_outputs; i++) {
-        for (size_t k = 0; k < job->outputs[i].n_files; k++) {
-            if (job->outputs[i].files[k].committed) {
-                (void)unlink(job->outputs[i].files[k].path);
-            }
-        }
-    }
-    return status;
-}
-
-/* Every file that the conversion depends on. */
-static quern_status list_source_files(const qn_job *job, qn_source_hash *h, quern_error *err)
-{
-    static const char *const others[] = {"config.json", "generation_config.json", "model.safetensors.index.json", "tokenizer.json",
-                                         "tokenizer_config.json", "chat_template.jinja"};
+    static const char *const read_only[] = {"config.json", "model.safetensors.index.json"};
+    enum { N_READ_ONLY = sizeof read_only / sizeof read_only[0] };
     quern_status status = QUERN_OK;
     char *path = NULL;
     for (size_t i = 0; i < qn_safetensors_n_files(job->source.weights); i++) {
         const char *file = qn_safetensors_file_path(job->source.weights, i);
-        QN_TRY(qn_source_hash_add(h, file, qn_path_base(file), err));
+        QN_TRY(qn_hash_list_add(h, file, qn_path_base(file), err));
     }
-    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
-        path = qn_path_join(job->source.dir, others[i]);
+    for (size_t i = 0; i < N_READ_ONLY || qn_mlx_copied_file(i - N_READ_ONLY) != NULL; i++) {
+        const char *name = i < N_READ_ONLY ? read_only[i] : qn_mlx_copied_file(i - N_READ_ONLY);
+        path = qn_path_join(job->source.dir, name);
         if (path == NULL) {
-            QN_FAIL_MEMORY(err, others[i], strlen(job->source.dir));
+            QN_FAIL_MEMORY(err, name, strlen(job->source.dir));
         }
         if (qn_path_is_file(path)) {
-            QN_TRY(qn_source_hash_add(h, path, others[i], err));
+            QN_TRY(qn_hash_list_add(h, path, name, err));
         }
         qn_free(path);
         path = NULL;
@@ -283,70 +203,73 @@ done:
     return status;
 }
 
-/* Reads the named files again: the hashes are those of what lies on disk. */
-static quern_status hash_outputs(qn_job *job, qn_pool *pool, quern_error *err)
+/* All outputs, and a manifest as large as it can become: hashes, figures with all their digits, some warnings. */
+static quern_status plan_needed_bytes(const qn_job *job, uint64_t *bytes, quern_error *err)
 {
+    enum { HASH_BYTES = 64, FIGURES_BYTES = 2 * 24, SLACK_BYTES = 64 << 10 };
     quern_status status = QUERN_OK;
-    qn_source_hash h;
-    qn_source_hash_init(&h);
+    qn_hash_list hashes;
+    qn_earlier_outputs none = {0};
+    qn_buf text;
+    qn_buf_init(&text, MANIFEST_BYTES_MAX);
+    qn_hash_list_init(&hashes);
+    QN_TRY(qn_earlier_outputs_init(&none, err));
+    QN_TRY(list_source_files(job, &hashes, err));
+    QN_TRY(qn_manifest_write(job, &hashes, &none, &text, err));
+    *bytes = text.len + hashes.n * HASH_BYTES + SLACK_BYTES;
     for (size_t i = 0; i < job->n_outputs; i++) {
+        *bytes += job->outputs[i].n_files * HASH_BYTES + job->source.n_pieces * FIGURES_BYTES;
         for (size_t k = 0; k < job->outputs[i].n_files; k++) {
-            QN_TRY(qn_source_hash_add(&h, job->outputs[i].files[k].path, job->outputs[i].files[k].relative, err));
-        }
-    }
-    QN_TRY(qn_source_hash_finish(&h, pool, err));
-    for (size_t i = 0, n = 0; i < job->n_outputs; i++) {
-        for (size_t k = 0; k < job->outputs[i].n_files; k++, n++) {
-            job->outputs[i].files[k].bytes = h.files[n].bytes;
-            memcpy(job->outputs[i].files[k].sha256, h.files[n].hex, sizeof h.files[n].hex);
+            *bytes += job->outputs[i].files[k].bytes;
         }
     }
 done:
-    qn_source_hash_deinit(&h);
+    qn_earlier_outputs_deinit(&none);
+    qn_hash_list_deinit(&hashes);
+    qn_buf_deinit(&text);
     return status;
 }
 
-static quern_status write_manifest(const qn_job *job, const qn_source_hash *source_files, qn_buf *text, quern_error *err)
-{
-    quern_status status = QUERN_OK;
-    qn_out_file *file = NULL;
-    char *path = qn_path_join(job->output_dir, "manifest.json");
-    if (path == NULL) {
-        QN_FAIL_MEMORY(err, "manifest.json", strlen(job->output_dir));
-    }
-    QN_TRY(qn_manifest_write(job, source_files, text, err));
-    QN_TRY(qn_out_file_create(&file, path, err));
-    QN_TRY(qn_out_file_write(file, qn_buf_text(text), text->len, err));
-    QN_TRY(qn_out_file_commit(file, err));
-done:
-    qn_out_file_close(file);
-    qn_free(path);
-    return status;
-}
+/* ---- the run ---- */
 
-static quern_status convert(qn_job *job, const quern_quantize_options *opt, const qn_memory_plan *memory, uint64_t begin_ns, qn_buf *text, quern_error *err)
+/* Once the files have their names nothing can fail any more. */
+static quern_status convert(qn_job *job, const quern_quantize_options *opt, const qn_memory_plan *memory, uint64_t begin_ns, char **manifest,
+                            size_t *len, quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_pool *pool = NULL;
-    qn_source_hash hash;
-    qn_source_hash_init(&hash);
-    QN_TRY(list_source_files(job, &hash, err));
+    qn_hash_list hashes;
+    qn_earlier_outputs earlier = {0};
+    qn_output_files files = {.job = job};
+    qn_report report = {.opt = opt, .begin_ns = begin_ns, .reported_ns = begin_ns};
+    qn_buf text;
+    qn_buf_init(&text, MANIFEST_BYTES_MAX);
+    qn_hash_list_init(&hashes);
+    QN_TRY(list_source_files(job, &hashes, err));
+    QN_TRY(qn_earlier_outputs_init(&earlier, err));
     QN_TRY(qn_pool_create(&pool, memory->n_threads, err));
-    QN_TRY(create_folders(job, err));
-    QN_TRY(begin_outputs(job, err));
-    QN_TRY(qn_pipeline_run(job, memory, pool, &hash, opt, begin_ns, err));
-    QN_TRY(qn_source_hash_finish(&hash, pool, err));
-    QN_TRY(commit_outputs(job, err));
-    for (size_t i = 0; i < job->n_outputs; i++) {
-        if (job->outputs[i].target.mlx != NULL) {
-            qn_mlx_remove_stale(job, &job->outputs[i]);
-        }
+    QN_TRY(qn_output_files_begin(&files, job, err));
+    QN_TRY(qn_output_files_list(&files, &hashes, err));
+    QN_TRY(qn_pipeline_run(job, memory, pool, &hashes, &report, err));
+    QN_TRY(qn_output_files_hash(&files, &hashes, pool, &report, err));
+    QN_TRY(qn_earlier_outputs_read(&earlier, job, &hashes, err));
+    QN_TRY(qn_manifest_write(job, &hashes, &earlier, &text, err));
+    *manifest = qn_buf_take(&text, len);
+    if (*manifest == NULL) {
+        QN_FAIL_MEMORY(err, "the manifest", text.len);
     }
-    QN_TRY(hash_outputs(job, pool, err));
-    QN_TRY(write_manifest(job, &hash, text, err));
+    QN_TRY(qn_output_files_commit(&files, *manifest, *len, &report, err));
 done:
+    if (status != QUERN_OK) {
+        qn_free(*manifest);
+        *manifest = NULL;
+        *len = 0;
+    }
+    qn_buf_deinit(&text);
+    qn_output_files_end(&files, status == QUERN_OK);
     qn_pool_destroy(pool);
-    qn_source_hash_deinit(&hash);
+    qn_earlier_outputs_deinit(&earlier);
+    qn_hash_list_deinit(&hashes);
     return status;
 }
 
@@ -358,24 +281,27 @@ quern_status qn_quantize_run(const quern_quantize_options *opt, uint64_t shard_b
     qn_memory_plan memory;
     qn_buf text;
     uint64_t disk_free = 0;
+    uint64_t needed = 0;
     *manifest_json = NULL;
     *len = 0;
     qn_buf_init(&text, MANIFEST_BYTES_MAX);
     QN_TRY(make_job(&job, opt, shard_bytes, err));
     QN_TRY(qn_memory_plan_make(&job, &memory, err));
     QN_TRY(find_disk_free(job.output_dir, &disk_free, err));
+    QN_TRY(plan_needed_bytes(&job, &needed, err));
     if (opt->dry_run) {
-        QN_TRY(qn_plan_write(&job, &memory, disk_free, &text, err));
-    } else {
-        uint64_t needed = planned_bytes(&job);
-        if (needed > disk_free) {
-            QN_FAIL(err, QUERN_ERROR_LIMIT, "%s: the outputs need %" PRIu64 " bytes, the file system has %" PRIu64 " free", job.output_dir, needed, disk_free);
+        QN_TRY(qn_plan_write(&job, &memory, needed, disk_free, &text, err));
+        *manifest_json = qn_buf_take(&text, len);
+        if (*manifest_json == NULL) {
+            QN_FAIL_MEMORY(err, "the plan", text.len);
         }
-        QN_TRY(convert(&job, opt, &memory, begin_ns, &text, err));
-    }
-    *manifest_json = qn_buf_take(&text, len);
-    if (*manifest_json == NULL) {
-        QN_FAIL_MEMORY(err, "the manifest", text.len);
+    } else {
+        if (needed > disk_free) {
+            qn_number a, b;
+            QN_FAIL(err, QUERN_ERROR_LIMIT, "%s: the outputs need %s, the file system has %s free", job.output_dir, qn_format_bytes(a, needed),
+                    qn_format_bytes(b, disk_free));
+        }
+        QN_TRY(convert(&job, opt, &memory, begin_ns, manifest_json, len, err));
     }
 done:
     close_job(&job);

@@ -2,6 +2,7 @@
 #include "quantize/source.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,13 +17,15 @@ enum { CONFIG_BYTES_MAX = 16 << 20, TOKENIZER_BYTES_MAX = 256 << 20, TEMPLATE_BY
 static quern_status read_optional(const char *dir, const char *name, size_t max_bytes, char **out, size_t *len, quern_error *err)
 {
     quern_status status = QUERN_OK;
+    bool there;
     char *path = qn_path_join(dir, name);
     *out = NULL;
     *len = 0;
     if (path == NULL) {
         QN_FAIL_MEMORY(err, name, strlen(dir) + strlen(name) + 2);
     }
-    if (qn_path_is_file(path)) {
+    QN_TRY(qn_file_find(path, &there, err));
+    if (there) {
         QN_TRY(qn_file_read(out, len, path, max_bytes, err));
     }
 done:
@@ -284,9 +287,11 @@ done:
     return status;
 }
 
-/* The folder's own name, also where the path ends in "/" or is "."; "model" if there is none. */
+/* The folder's own name, also where the path ends in "/", "." or ".."; "model" if there is none. */
 static const char *folder_name(qn_arena *arena, const char *dir)
 {
+    char real[PATH_MAX];
+    const char *text = dir;
     size_t n = strlen(dir);
     while (n > 1 && dir[n - 1] == '/') {
         n--;
@@ -295,8 +300,13 @@ static const char *folder_name(qn_arena *arena, const char *dir)
     while (begin > 0 && dir[begin - 1] != '/') {
         begin--;
     }
-    bool plain = qn_path_is_plain_name(dir + begin, n - begin);
-    return plain ? qn_arena_strndup(arena, dir + begin, n - begin) : "model";
+    if (!qn_path_is_plain_name(dir + begin, n - begin) && realpath(dir, real) != NULL) { /* only then: a link keeps the name it has here */
+        text = real;
+        n = strlen(real);
+        begin = (size_t)(qn_path_base(real) - real);
+    }
+    bool plain = qn_path_is_plain_name(text + begin, n - begin);
+    return plain ? qn_arena_strndup(arena, text + begin, n - begin) : "model";
 }
 
 quern_status qn_source_open(qn_source *out, const char *dir, quern_error *err)

@@ -2,7 +2,9 @@
 """What goes wrong from outside: interruption, full disks, folders that cannot be written, broken files, terminals without colours."""
 import json
 import os
+import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import time
@@ -44,9 +46,109 @@ def check_interrupts(checks, home):
         time.sleep(0.01)
     p.send_signal(signal.SIGINT)
     p.communicate(timeout=SECONDS)
-    left = [f for folder, _, files in os.walk(target) for f in files]
     checks.that(p.returncode == 130, "quantize: Ctrl-C ends with 130", p.returncode)
-    checks.that(not left, "quantize: an interrupted run leaves no file", left)
+    checks.that(not os.path.exists(target), "quantize: an interrupted run leaves nothing", list(os.walk(target)))
+
+    p = start_quantize(home, MODEL, target)
+    p.send_signal(signal.SIGTERM)
+    p.communicate(timeout=SECONDS)
+    checks.that(p.returncode == -signal.SIGTERM, "quantize: SIGTERM ends it", p.returncode)
+    checks.that(not os.path.exists(target), "quantize: nor does a terminated one", list(os.walk(target)))
+
+
+def start_quantize(home, source, target):
+    """A run that takes a while, once it writes."""
+    p = start(home, "quantize", source, "-o", target, "--formats", MANY_FORMATS)
+    while p.poll() is None and not os.path.isdir(os.path.join(target, "gguf")):
+        time.sleep(0.01)
+    return p
+
+
+def check_killed(checks, home):
+    target = os.path.join(home, "killed")
+    p = start_quantize(home, MODEL, target)
+    busy = run("quantize", MODEL, "-o", target, "--formats", "gguf:Q8_0", home=home)
+    p.kill()
+    p.communicate(timeout=SECONDS)
+    checks.exit_code(busy, 5, "quantize: two runs into one folder")
+    checks.that(b"another run" in busy.stderr, "quantize: says that another run has the folder", busy.stderr)
+    checks.that(any(f.endswith(".part") for f in os.listdir(os.path.join(target, "gguf"))), "quantize: a killed run leaves temporary files")
+    checks.exit_code(run("quantize", MODEL, "-o", target, "--formats", "gguf:Q8_0", home=home), 0, "quantize: again")
+    checks.that(os.listdir(os.path.join(target, "gguf")) == ["quern-coder-8m-Q8_0.gguf"], "quantize: the next run removes them",
+                os.listdir(os.path.join(target, "gguf")))
+
+
+def check_shrinking(checks, home):
+    """A file that is cut while it is mapped."""
+    target = os.path.join(home, "shrinking")
+    run("quantize", MODEL, "-o", target, "--formats", "gguf:Q8_0", home=home)
+    model = os.path.join(target, "gguf", "quern-coder-8m-Q8_0.gguf")
+    p = start(home, "run", model, *ENDLESS[2:])
+    p.stdout.read1(4096)
+    os.truncate(model, 4096)
+    err = p.communicate(timeout=SECONDS)[1]
+    checks.that(p.returncode == 5 and b"became shorter" in err, "run: a model that is cut while it is read", (p.returncode, err))
+    source = os.path.join(home, "cut")
+    shutil.copytree(MODEL, source)
+    target = os.path.join(home, "from cut")
+    p = start_quantize(home, source, target)
+    os.truncate(os.path.join(source, "model.safetensors"), 100000)
+    err = p.communicate(timeout=SECONDS)[1]
+    checks.that(p.returncode == 5 and b"became shorter" in err, "quantize: a source that is cut while it is read", (p.returncode, err))
+    checks.that(not os.path.exists(target), "quantize: it leaves nothing", list(os.walk(target)))
+
+
+def check_size_limit(checks, home):
+    target = os.path.join(home, "limited")
+    limited = ["sh", "-c", 'ulimit -f 1000; exec "$@"', "sh", PROGRAM, "quantize", MODEL, "-o", target, "--formats", "gguf:Q8_0"]
+    done = subprocess.run(limited, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False, timeout=SECONDS,
+                          env=environment(home))
+    checks.exit_code(done, 5, "quantize beyond the limit on file sizes")
+    checks.that(b"Q8_0.gguf: cannot write" in done.stderr, "quantize: says what cannot be written", done.stderr)
+    checks.that(not os.path.exists(target), "quantize: nothing is left", list(os.walk(target)))
+
+
+def check_odd_places(checks, home):
+    ids = b'{"sequences":[[1]]}'
+    fifo = os.path.join(home, "fifo")
+    os.mkfifo(fifo)
+    done = run("logits", MODEL, "--ids", "-", "-o", fifo, stdin=ids)
+    checks.exit_code(done, 5, "logits into something that is no file")
+    checks.that(b"is a FIFO" in done.stderr and stat.S_ISFIFO(os.stat(fifo).st_mode), "logits: it stays what it is", done.stderr)
+    checks.exit_code(run("logits", MODEL, "--ids", "-", "-o", "-", stdin=ids, cwd=home), 2, "logits -o -")
+    checks.exit_code(run("quantize", MODEL, "-o", "-", cwd=home), 2, "quantize -o -")
+    checks.that("-" not in os.listdir(home), "nothing is called -")
+    source = os.path.join(home, "odd\n'name")
+    shutil.copytree(MODEL, source)
+    done = run("quantize", ".", "-o", "../o'ut", "--formats", "gguf:F32,gguf:Q4_0,gguf:Q2_K", cwd=source)
+    checks.exit_code(done, 0, "quantize .")
+    checks.that(b"odd\\n'name  qwen3" in done.stdout, "quantize . takes the folder's name, made visible", done.stdout)
+    checks.that(b"next: quern run '../o'\\''ut/gguf/odd\\n'\\''name-Q4_0.gguf'" in done.stderr, "quantize: what to type next is quoted", done.stderr)
+    for name, make in (("model.safetensors", lambda path: os.symlink("nowhere", path)), ("config.json", os.mkfifo)):
+        os.remove(os.path.join(source, name))
+        make(os.path.join(source, name))
+        for arguments in (["quantize", source, "-o", os.path.join(home, "never")], ["run", source, "Hi."], ["inspect", source]):
+            done = run(*arguments)
+            checks.exit_code(done, 3, f"{arguments[0]} with an odd {name}")
+            checks.that(name.encode() in done.stderr and (b"leads nowhere" in done.stderr or b"FIFO" in done.stderr),
+                        f"{arguments[0]} says what {name} is", done.stderr)
+
+
+
+def check_warnings(checks, home):
+    source = os.path.join(home, "window")
+    shutil.copytree(MODEL, source)
+    path = os.path.join(source, "config.json")
+    with open(path, encoding="utf-8") as f:
+        config = json.load(f)
+    config.update(use_sliding_window=True, sliding_window=64, max_window_layers=0)
+    with open(path, "w", encoding="utf-8") as f:
+        json.dump(config, f)
+    done = run("quantize", source, "-o", os.path.join(home, "windows"), "--formats", "gguf:Q8_0,gguf:Q4_0,mlx:8bit", "-q")
+    checks.exit_code(done, 0, "quantize with a sliding window")
+    checks.that(done.stderr.count(b"cannot be said in GGUF") == 1 and b"gguf Q8_0, gguf Q4_0: " in done.stderr,
+                "quantize -q: a warning about the result is there, once", done.stderr)
+    checks.that(b"next:" not in done.stderr, "quantize -q: no notes", done.stderr)
 
 
 def check_outputs(checks, home):
@@ -112,6 +214,11 @@ def main():
     with tempfile.TemporaryDirectory() as home:
         check_interrupts(checks, home)
         check_outputs(checks, home)
+        check_killed(checks, home)
+        check_shrinking(checks, home)
+        check_size_limit(checks, home)
+        check_odd_places(checks, home)
+        check_warnings(checks, home)
         check_terminal(checks, home)
     check_corrupt(checks)
     checks.close()

@@ -3,6 +3,7 @@
 
 #include "qn_test.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -11,6 +12,7 @@
 #include "base/fs.h"
 #include "base/half.h"
 #include "base/json.h"
+#include "base/out_file.h"
 #include "base/sha256.h"
 #include "base/thread_pool.h"
 #include "base/utf8.h"
@@ -182,6 +184,32 @@ static void half_round_trip(void **state)
 #endif
 }
 
+static void out_file_replaces_regular_files_only(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/quern-test-XXXXXX";
+    char path[64];
+    char link_path[64];
+    struct stat st;
+    quern_error err = {0};
+    qn_out_file *f = NULL;
+    assert_non_null(mkdtemp(dir));
+    (void)snprintf(path, sizeof path, "%s/fifo", dir);
+    (void)snprintf(link_path, sizeof link_path, "%s/link", dir);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    assert_int_equal(symlink("fifo", link_path), 0);
+    assert_int_equal(qn_out_file_create(&f, path, &err), QUERN_ERROR_IO);
+    assert_null(f);
+    assert_non_null(strstr(err.message, "fifo: is a FIFO"));
+    assert_int_equal(qn_out_file_create(&f, link_path, &err), QUERN_ERROR_IO);
+    assert_int_equal(qn_out_file_create(&f, dir, &err), QUERN_ERROR_IO);
+    assert_non_null(strstr(err.message, "is a folder"));
+    assert_true(lstat(path, &st) == 0 && S_ISFIFO(st.st_mode));
+    assert_int_equal(unlink(link_path), 0);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(dir), 0); /* nothing was left beside them */
+}
+
 static void out_file_appears_only_when_committed(void **state)
 {
     (void)state;
@@ -280,6 +308,7 @@ int main(void)
         cmocka_unit_test(utf8_strictness),
         cmocka_unit_test(half_round_trip),
         cmocka_unit_test(out_file_appears_only_when_committed),
+        cmocka_unit_test(out_file_replaces_regular_files_only),
         cmocka_unit_test(pool_barriers_and_spans),
         cmocka_unit_test(isa_names),
     };

@@ -67,10 +67,7 @@ static void compare_with_index(const qn_gguf *g, const char *file, const qn_json
     }
     const qn_json *kv = qn_json_get(entry, "kv");
     for (qn_json_iterator *it = qn_json_iter(kv); it != NULL; it = qn_json_next(kv, it)) {
-        const char *key = qn_json_iter_key(it, NULL);
-        if (strcmp(key, "general.size_label") != 0) { /* a label for people; ours has none for experts */
-            compare_key(g, file, key, qn_json_iter_value(it));
-        }
+        compare_key(g, file, qn_json_iter_key(it, NULL), qn_json_iter_value(it));
     }
 }
 

@@ -209,7 +209,7 @@ static void interruption_leaves_nothing(void **state)
         run_quantize(&r, 0);
         assert_int_equal(r.status, QUERN_ERROR_CANCELLED);
         assert_int_equal(left, 0);
-        assert_int_equal(count_files(dir), 0);
+        assert_int_equal(scratch_count(dir), 0);
         drop_dir(dir);
     }
 }
@@ -239,6 +239,265 @@ static void existing_outputs_survive_failure_and_are_replaced_by_success(void **
     qn_json_free(r.manifest);
     qn_json_free(again.manifest);
     drop_dir(dir);
+}
+
+/* ---- a failure at the very end, and what stands in the folder then ---- */
+
+/* Stops, or spoils a name, when a stage reports a file whose name ends so; "" is any. */
+typedef struct late {
+    quern_quantize_stage stage;
+    const char *file;
+    const char *in_the_way; /* this name becomes a folder; NULL = stop */
+    size_t n_calls;
+} late;
+
+static bool fail_late(void *user, const quern_quantize_progress *p)
+{
+    late *l = user;
+    size_t n = strlen(p->tensor), end = strlen(l->file);
+    if (p->stage != l->stage || n < end || strcmp(p->tensor + n - end, l->file) != 0) {
+        return true;
+    }
+    l->n_calls++;
+    if (l->in_the_way == NULL) {
+        return false;
+    }
+    (void)unlink(l->in_the_way);
+    assert_int_equal(mkdir(l->in_the_way, 0777), 0);
+    return true;
+}
+
+static const char *const both_formats = "gguf:Q8_0,mlx:4bit";
+
+static void late_failures_leave_nothing(void **state)
+{
+    (void)state;
+    if (!have_model("qwen3")) {
+        skip();
+    }
+    const late cases[] = {{QUERN_QUANTIZE_HASH, "", NULL, 0}, {QUERN_QUANTIZE_SYNC, ".gguf", NULL, 0}, {QUERN_QUANTIZE_SYNC, "manifest.json", NULL, 0}};
+    for (size_t i = 0; i < 3; i++) {
+        char *dir = new_dir();
+        late l = cases[i];
+        run r = {.opt = {.source = model_dir("qwen3"), .output_dir = scratch_path(dir, "a/b"), .formats = both_formats, .on_progress = fail_late, .user = &l}};
+        run_quantize(&r, 0);
+        assert_int_equal(r.status, QUERN_ERROR_CANCELLED);
+        assert_int_equal(l.n_calls, 1);
+        assert_int_equal(scratch_count(dir), 0); /* no folder either */
+        r.opt.output_dir = dir;
+        run_quantize(&r, 0);
+        assert_int_equal(r.status, QUERN_ERROR_CANCELLED);
+        assert_int_equal(scratch_count(dir), 0); /* one that was there stays */
+        drop_dir(dir);
+    }
+    char *dir = new_dir();
+    late l = {QUERN_QUANTIZE_SYNC, "manifest.json", scratch_path(dir, "manifest.json"), 0}; /* the last name of all */
+    run r = {.opt = {.source = model_dir("qwen3"), .output_dir = dir, .formats = both_formats, .on_progress = fail_late, .user = &l}};
+    run_quantize(&r, 0);
+    assert_int_equal(r.status, QUERN_ERROR_IO);
+    assert_non_null(strstr(r.err.message, "manifest.json: is a folder"));
+    assert_int_equal(count_files(dir), 0);
+    assert_int_equal(scratch_count(dir), 1); /* the folder in the way */
+    l = (late){QUERN_QUANTIZE_CONVERT, "", NULL, 0};
+    run_quantize(&r, 0);
+    assert_int_equal(r.status, QUERN_ERROR_IO);
+    assert_int_equal(l.n_calls, 0); /* known before the work */
+    drop_dir(dir);
+}
+
+static void earlier_outputs_survive_a_late_failure(void **state)
+{
+    (void)state;
+    if (!have_model("qwen3")) {
+        skip();
+    }
+    char *dir = new_dir();
+    char *source = new_dir();
+    const uint16_t one = 0x3f80;
+    copy_model("qwen3", source);
+    poke_tensor(source, "model.layers.0.mlp.gate_proj.weight", 40, &one, 2);
+    run r = quantize(model_dir("qwen3"), dir, both_formats);
+    size_t n_files = count_files(dir);
+    const char *blocked = scratch_path(dir, "mlx/4bit-g64/config.json"); /* named after the weights */
+    late l = {QUERN_QUANTIZE_SYNC, "manifest.json", blocked, 0};
+    run again = {.opt = {.source = source, .output_dir = dir, .name = "tiny", .formats = both_formats, .on_progress = fail_late, .user = &l}};
+    run_quantize(&again, 0);
+    assert_int_equal(again.status, QUERN_ERROR_IO);
+    assert_int_equal(l.n_calls, 1);
+    assert_int_equal(count_files(dir), n_files - 1);
+    check_file_entries(qn_json_get(find_output(r.manifest, "Q8_0"), "files"), dir);
+    assert_int_equal(rmdir(blocked), 0);
+    again = quantize(source, dir, both_formats);
+    assert_int_equal(count_files(dir), n_files);
+    check_file_entries(qn_json_get(find_output(again.manifest, "Q8_0"), "files"), dir);
+    check_file_entries(qn_json_get(find_output(again.manifest, "4bit-g64"), "files"), dir);
+    qn_json_free(r.manifest);
+    qn_json_free(again.manifest);
+    drop_dir(source);
+    drop_dir(dir);
+}
+
+/* ---- what killed runs left, and runs at the same time ---- */
+
+enum { NO_SUCH_PROCESS = 999999999 };
+
+static char *leave(const char *dir, const char *name, const char *ending, const char *text)
+{
+    char path[2048];
+    (void)snprintf(path, sizeof path, "%s/%s.%d.%s", dir, name, NO_SUCH_PROCESS, ending);
+    write_file(path, text, strlen(text));
+    return strdup(path);
+}
+
+static void what_killed_runs_left_is_cleared(void **state)
+{
+    (void)state;
+    if (!have_model("qwen3")) {
+        skip();
+    }
+    char *dir = new_dir();
+    run r = quantize(model_dir("qwen3"), dir, both_formats);
+    size_t n_files = count_files(dir);
+    qn_json_free(r.manifest);
+    char *left[] = {leave(dir, "gguf/tiny-Q8_0.gguf", "part", "x"), leave(dir, "gguf/other-F32.gguf", "part", "x"),
+                    leave(dir, "mlx/4bit-g64/model.safetensors", "part", "x"), leave(dir, "gguf/tiny-Q8_0.gguf", "old", "done with")};
+    char *foreign = leave(dir, "gguf/film", "part", "x");
+    r = quantize(model_dir("qwen3"), dir, "mlx:4bit");
+    for (size_t i = 0; i < 4; i++) {
+        assert_false(qn_path_exists(left[i]));
+        free(left[i]);
+    }
+    assert_true(qn_path_exists(foreign));
+    assert_int_equal(unlink(foreign), 0);
+    free(foreign);
+    assert_int_equal(count_files(dir), n_files);
+    check_file_entries(qn_json_get(find_output(r.manifest, "Q8_0"), "files"), dir); /* the file is not what was set aside */
+    qn_json_free(r.manifest);
+    free(leave(dir, "gguf/tiny-Q8_0.gguf", "old", "set aside")); /* killed while naming: the manifest had no name yet */
+    free(leave(dir, "manifest.json", "part", "{}"));
+    r = quantize(model_dir("qwen3"), dir, "mlx:4bit");
+    assert_int_equal(count_files(dir), n_files);
+    size_t size;
+    uint8_t *text = read_file(scratch_path(dir, "gguf/tiny-Q8_0.gguf"), &size);
+    assert_int_equal(size, 9);
+    assert_memory_equal(text, "set aside", 9);
+    free(text);
+    qn_json_free(r.manifest);
+    drop_dir(dir);
+}
+
+static bool run_another(void *user, const quern_quantize_progress *p)
+{
+    run *other = user;
+    if (p->tensors_done == 3 && p->stage == QUERN_QUANTIZE_CONVERT) {
+        run_quantize(other, 0);
+    }
+    return true;
+}
+
+static void one_run_at_a_time(void **state)
+{
+    (void)state;
+    if (!have_model("qwen3")) {
+        skip();
+    }
+    char *dir = new_dir();
+    run other = {.opt = {.source = model_dir("qwen3"), .output_dir = dir, .name = "tiny", .formats = "gguf:F16", .n_threads = 1}};
+    run r = {.opt = {.source = model_dir("qwen3"), .output_dir = dir, .name = "tiny", .formats = "gguf:Q8_0", .n_threads = 1, .on_progress = run_another,
+                     .user = &other}};
+    run_quantize(&r, 0);
+    assert_int_equal(r.status, QUERN_OK);
+    assert_int_equal(other.status, QUERN_ERROR_IO);
+    assert_non_null(strstr(other.err.message, "another run"));
+    assert_int_equal(count_files(dir), 2);
+    qn_json_free(r.manifest);
+    run_quantize(&other, 0);
+    assert_int_equal(other.status, QUERN_OK);
+    qn_json_free(other.manifest);
+    drop_dir(dir);
+}
+
+static void earlier_outputs_stay_described(void **state)
+{
+    (void)state;
+    if (!have_model("qwen3")) {
+        skip();
+    }
+    char *dir = new_dir();
+    char *source = new_dir();
+    copy_model("qwen3", source);
+    run first = quantize(source, dir, both_formats);
+    run second = quantize(source, dir, "gguf:Q4_0");
+    const qn_json *kept = find_output(second.manifest, "4bit-g64");
+    assert_int_equal(qn_json_length(qn_json_get(second.manifest, "outputs")), 3);
+    assert_non_null(qn_json_get(kept, "kept_from"));
+    assert_null(qn_json_get(find_output(second.manifest, "Q4_0"), "kept_from"));
+    assert_int_equal(qn_json_length(qn_json_get(second.manifest, "warnings")), 0);
+    for (size_t i = 0; i < 3; i++) {
+        check_file_entries(qn_json_get(qn_json_at(qn_json_get(second.manifest, "outputs"), i), "files"), dir);
+    }
+    qn_json_free(second.manifest);
+    assert_int_equal(unlink(scratch_path(dir, "gguf/tiny-Q4_0.gguf")), 0); /* gone: nothing to say */
+    assert_int_equal(truncate(scratch_path(dir, "mlx/4bit-g64/config.json"), 5), 0);
+    second = quantize(source, dir, "gguf:F16");
+    assert_null(find_output(second.manifest, "Q4_0"));
+    assert_null(find_output(second.manifest, "4bit-g64"));
+    assert_non_null(find_output(second.manifest, "Q8_0"));
+    assert_true(warns(second.manifest, "mlx/4bit-g64"));
+    assert_int_equal(qn_json_length(qn_json_get(second.manifest, "warnings")), 1);
+    qn_json_free(second.manifest);
+    replace_in_file(scratch_path(source, "tokenizer_config.json"), "{", "{ ");
+    second = quantize(source, dir, "gguf:F16");
+    assert_int_equal(qn_json_length(qn_json_get(second.manifest, "outputs")), 1);
+    assert_true(warns(second.manifest, "gguf/tiny-Q8_0.gguf"));
+    qn_json_free(second.manifest);
+    write_file(scratch_path(dir, "manifest.json"), "[", 1);
+    second = quantize(source, dir, "gguf:F16");
+    assert_true(warns(second.manifest, "manifest.json"));
+    qn_json_free(first.manifest);
+    qn_json_free(second.manifest);
+    drop_dir(source);
+    drop_dir(dir);
+}
+
+static void plan_knows_the_sizes_and_sources_are_listed(void **state)
+{
+    (void)state;
+    static const char *const models[] = {"qwen3", "llama3_rope", "mistral_headdim"};
+    const char *formats = "gguf:Q4_K_M,gguf:F32,mlx:4bit,mlx:mixed_3_6,mlx:bf16";
+    for (size_t m = 0; m < 3; m++) {
+        if (!have_model(models[m])) {
+            continue;
+        }
+        char *dir = new_dir();
+        char *source = new_dir();
+        copy_model(models[m], source);
+        write_file(scratch_path(source, "special_tokens_map.json"), "{}", 2);
+        for (uint64_t shard = 0; shard <= 300000; shard += 300000) {
+            run r = {.opt = {.source = source, .output_dir = dir, .name = "tiny", .formats = formats, .dry_run = true}};
+            run_quantize(&r, shard);
+            assert_int_equal(r.status, QUERN_OK);
+            run done = {.opt = r.opt};
+            done.opt.dry_run = false;
+            run_quantize(&done, shard);
+            for (size_t i = 0; i < 5; i++) {
+                int64_t planned = -1, written = -2;
+                assert_true(qn_json_int(qn_json_get(qn_json_at(qn_json_get(r.manifest, "outputs"), i), "bytes"), &planned));
+                assert_true(qn_json_int(qn_json_get(qn_json_at(qn_json_get(done.manifest, "outputs"), i), "bytes"), &written));
+                assert_int_equal(planned, written);
+            }
+            bool listed = false;
+            const qn_json *files = qn_json_get(qn_json_get(done.manifest, "source"), "files");
+            for (size_t i = 0; i < qn_json_length(files); i++) {
+                listed = listed || strcmp(qn_json_string(qn_json_get(qn_json_at(files, i), "path"), NULL), "special_tokens_map.json") == 0;
+            }
+            assert_true(listed);
+            qn_json_free(r.manifest);
+            qn_json_free(done.manifest);
+        }
+        drop_dir(source);
+        drop_dir(dir);
+    }
 }
 
 static void places_that_cannot_be_written(void **state)
@@ -311,6 +570,7 @@ static void failing_allocations(void **state)
             fail_msg("allocation %llu: %s: %s", (unsigned long long)n, quern_status_name(status), err.message);
         }
         assert_null(text);
+        assert_int_equal(scratch_count(dir), 0);
     }
     drop_dir(dir);
 }
@@ -324,6 +584,12 @@ int main(void)
         cmocka_unit_test(values_beyond_float16_are_clipped_and_said),
         cmocka_unit_test(interruption_leaves_nothing),
         cmocka_unit_test(existing_outputs_survive_failure_and_are_replaced_by_success),
+        cmocka_unit_test(late_failures_leave_nothing),
+        cmocka_unit_test(earlier_outputs_survive_a_late_failure),
+        cmocka_unit_test(what_killed_runs_left_is_cleared),
+        cmocka_unit_test(one_run_at_a_time),
+        cmocka_unit_test(earlier_outputs_stay_described),
+        cmocka_unit_test(plan_knows_the_sizes_and_sources_are_listed),
         cmocka_unit_test(places_that_cannot_be_written),
         cmocka_unit_test(failing_allocations),
     };

@@ -1,0 +1,55 @@
+/* out_file.h - writing files so that a final name never holds half a file, and so that nothing is left when a run ends early.
+ *
+ * A file is written as "NAME.PID.part" beside its final name and gets that name by rename. While it is written it is locked (flock), so that
+ * what a killed run left behind can be told from what another one is writing.
+ * Owns the list of open temporary files and new folders for a signal handler. Does not install one.
+ */
+#ifndef QN_BASE_OUT_FILE_H
+#define QN_BASE_OUT_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/error.h"
+
+typedef struct qn_out_file qn_out_file;
+/* Removes the temporary files that killed runs left for this name. A final name that exists and is not a regular file (a device, a folder)
+ * is QUERN_ERROR_IO: it would be replaced. */
+quern_status qn_out_file_create(qn_out_file **out, const char *final_path, quern_error *err);
+quern_status qn_out_file_write(qn_out_file *f, const void *data, size_t size, quern_error *err);
+/* Writes at an absolute offset (for headers that are known last); does not move the append position. */
+quern_status qn_out_file_write_at(qn_out_file *f, uint64_t offset, const void *data, size_t size, quern_error *err);
+/* Where the next append goes. */
+uint64_t qn_out_file_position(const qn_out_file *f);
+/* What is appended from here on to the position still waits in memory. */
+uint64_t qn_out_file_flushed(const qn_out_file *f);
+quern_status qn_out_file_flush(qn_out_file *f, quern_error *err);
+/* flush and fsync, still under the temporary name. */
+quern_status qn_out_file_sync(qn_out_file *f, quern_error *err);
+const char *qn_out_file_temporary_path(const qn_out_file *f);
+/* sync, rename, fsync the folder. */
+quern_status qn_out_file_commit(qn_out_file *f, quern_error *err);
+/* The same for files that belong together: all get their names in order, or, if one cannot, every name is as it was before. The last one
+ * should be the file that describes the others. */
+quern_status qn_out_files_commit(qn_out_file *const *files, size_t n, quern_error *err);
+/* After commit or instead of it (which removes the temporary file); NULL is fine. */
+void qn_out_file_close(qn_out_file *f);
+
+/* Removes temporary files in `dir` that killed runs left; those for `base` only if it is not NULL, else those whose final name `wanted`
+ * accepts. Files set aside by a commit that was killed get their name back if `restore`, else they go. */
+void qn_out_files_remove_stale(const char *dir, const char *base, bool (*wanted)(const char *name), bool restore);
+/* Whether a killed run left a temporary file for dir/base. */
+bool qn_out_files_find_stale(const char *dir, const char *base);
+
+/* A folder and its parents, of which it knows those that it made. close removes these again (where they are empty) unless kept. */
+typedef struct qn_out_folder qn_out_folder;
+quern_status qn_out_folder_create(qn_out_folder **out, const char *path, quern_error *err);
+void qn_out_folder_close(qn_out_folder *f, bool keep);
+/* Holds the folder for one writer until close; QUERN_ERROR_IO if another one has it. A file system without locks lets all pass. */
+quern_status qn_out_folder_lock(qn_out_folder *f, quern_error *err);
+
+/* For a program that must end now; async-signal-safe. Removes all temporary files and new empty folders, after which no file gets its final
+ * name any more. Returns false and does nothing while files are being named, which takes milliseconds: the program then goes on. */
+bool qn_out_files_abandon_all(void);
+
+#endif

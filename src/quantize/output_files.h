@@ -1,0 +1,32 @@
+/* output_files.h - the files of a run from the locked folder to their final names.
+ *
+ * Invariant: until every file is written, hashed and synced, the manifest among them, no name in the folder changes; then all change
+ * together, and if one cannot, none does.
+ */
+#ifndef QN_QUANTIZE_OUTPUT_FILES_H
+#define QN_QUANTIZE_OUTPUT_FILES_H
+
+#include "base/out_file.h"
+#include "quantize/hash_list.h"
+#include "quantize/job.h"
+#include "quantize/report.h"
+
+typedef struct qn_output_files {
+    qn_job *job;
+    qn_out_folder **folders; /* the folder itself, then one an output */
+    size_t n_folders;
+    qn_out_file *manifest;
+} qn_output_files;
+
+/* Makes the folders, locks the outer one, clears what killed runs left, and begins all files. */
+quern_status qn_output_files_begin(qn_output_files *f, qn_job *job, quern_error *err);
+/* Adds every output to the hashes, in the order of the job. */
+quern_status qn_output_files_list(const qn_output_files *f, qn_hash_list *hashes, quern_error *err);
+/* After the pass: pads, then hashes what is not hashed yet, and takes over sizes and hashes. */
+quern_status qn_output_files_hash(qn_output_files *f, qn_hash_list *hashes, qn_pool *pool, qn_report *report, quern_error *err);
+/* Writes the manifest, brings everything to the disk, and gives all files their names. */
+quern_status qn_output_files_commit(qn_output_files *f, const char *manifest, size_t len, qn_report *report, quern_error *err);
+/* Lets the folder go; `keep` false removes folders that this run made. */
+void qn_output_files_end(qn_output_files *f, bool keep);
+
+#endif

@@ -145,11 +145,13 @@ quern_status qn_out_file_create(qn_out_file **out, const char *final_path, quern
     qn_out_file *f = qn_calloc(1, sizeof *f);
     char *dir = parent_of(final_path);
     *out = NULL;
+    if (f != NULL) {
+        f->fd = -1;
+        f->slot = FILES_MAX;
+    }
     if (f == NULL || dir == NULL) {
         QN_FAIL_MEMORY(err, final_path, sizeof *f);
     }
-    f->fd = -1;
-    f->slot = FILES_MAX;
     QN_TRY(check_replaceable(final_path, err));
     f->final_path = qn_strdup(final_path);
     f->temporary_path = make_name(final_path, "part");
@@ -507,10 +509,12 @@ quern_status qn_out_folder_create(qn_out_folder **out, const char *path, quern_e
     qn_out_folder *f = qn_calloc(1, sizeof *f);
     char *part = qn_strdup(path);
     *out = NULL;
+    if (f != NULL) {
+        f->lock_fd = -1;
+    }
     if (f == NULL || part == NULL) {
         QN_FAIL_MEMORY(err, path, sizeof *f);
     }
-    f->lock_fd = -1;
     f->path = qn_strdup(path);
     if (f->path == NULL) {
         QN_FAIL_MEMORY(err, path, strlen(path) + 1);

@@ -78,6 +78,16 @@ def check_killed(checks, home):
                 os.listdir(os.path.join(target, "gguf")))
 
 
+def check_hashes(checks, home):
+    """Hashes are taken while files grow; inspect reads the finished ones."""
+    target = os.path.join(home, "hashes")
+    for formats in ("gguf:F32,mlx:8bit,mlx:bf16", "gguf:Q4_0"):
+        checks.exit_code(run("quantize", MODEL, "-o", target, "--formats", formats, "--memory", "120MiB", home=home), 0, f"quantize to {formats}")
+    done = run("inspect", os.path.join(target, "manifest.json"), home=home)
+    checks.exit_code(done, 0, "inspect: the files are those of the manifest")
+    checks.that(all(t in done.stdout for t in (b"F32", b"8bit-g64", b"bf16", b"Q4_0")), "the manifest has the outputs of both runs", done.stdout)
+
+
 def check_shrinking(checks, home):
     """A file that is cut while it is mapped."""
     target = os.path.join(home, "shrinking")
@@ -215,6 +225,7 @@ def main():
         check_interrupts(checks, home)
         check_outputs(checks, home)
         check_killed(checks, home)
+        check_hashes(checks, home)
         check_shrinking(checks, home)
         check_size_limit(checks, home)
         check_odd_places(checks, home)

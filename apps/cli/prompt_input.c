@@ -139,9 +139,12 @@ static quern_status json_text(const qn_json *v, qn_buf *out, quern_error *err)
 quern_status qn_chat_encode(const quern_model *model, const qn_chat_input *input, quern_prompt *prompt, quern_ids *ids, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    const quern_template *t = input->chat_template != NULL ? input->chat_template : quern_model_get_template(model);
-    const char *source = quern_model_get_template_source(model);
+    const quern_template *t = input->chat_template;
+    const char *source = input->tools != NULL ? quern_model_get_tool_template_source(model) : quern_model_get_template_source(model);
     quern_template *unused = NULL;
+    if (t == NULL) {
+        t = input->tools != NULL ? quern_model_get_tool_template(model) : quern_model_get_template(model);
+    }
     const quern_tokenizer *tokenizer = quern_model_get_tokenizer(model);
     qn_buf messages, tools;
     qn_buf_init(&messages, 2 * INPUT_BYTES_MAX);

@@ -52,6 +52,9 @@ QUERN_API const quern_tokenizer *quern_model_get_tokenizer(const quern_model *m)
 QUERN_API const quern_template *quern_model_get_template(const quern_model *m);
 /* The template's source text, NULL if none. */
 QUERN_API const char *quern_model_get_template_source(const quern_model *m);
+/* The same for requests that offer tools: some models bring a second template ("tool_use") for them, for others it is the same. */
+QUERN_API const quern_template *quern_model_get_tool_template(const quern_model *m);
+QUERN_API const char *quern_model_get_tool_template_source(const quern_model *m);
 /* The model's own sampling defaults (generation_config.json or general.sampling.*), greedy where it says nothing. */
 QUERN_API quern_sampling quern_model_get_sampling(const quern_model *m);
 

@@ -252,6 +252,25 @@ char *qn_path_join(const char *dir, const char *name)
     return joined;
 }
 
+quern_status qn_file_read_member(char **out, size_t *size, const char *dir, const char *name, size_t max_bytes, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    bool there;
+    char *path = qn_path_join(dir, name);
+    *out = NULL;
+    *size = 0;
+    if (path == NULL) {
+        QN_FAIL_MEMORY(err, name, strlen(dir) + strlen(name) + 2);
+    }
+    QN_TRY(qn_file_find(path, &there, err));
+    if (there) {
+        QN_TRY(qn_file_read(out, size, path, max_bytes, err));
+    }
+done:
+    qn_free(path);
+    return status;
+}
+
 const char *qn_path_base(const char *path)
 {
     const char *slash = strrchr(path, '/');

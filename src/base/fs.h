@@ -28,6 +28,8 @@ quern_status qn_file_open(int *fd, uint64_t *size, const char *path, quern_error
 quern_status qn_file_read_at(int fd, const char *path, uint64_t offset, void *data, size_t size, quern_error *err);
 /* Reads a whole file of at most max_bytes; NUL-terminated, free with qn_free. */
 quern_status qn_file_read(char **out, size_t *size, const char *path, size_t max_bytes, quern_error *err);
+/* dir/name if there is such a file, else *out = NULL and *size = 0; a thing of that name that is no file is QUERN_ERROR_INVALID. */
+quern_status qn_file_read_member(char **out, size_t *size, const char *dir, const char *name, size_t max_bytes, quern_error *err);
 bool qn_path_exists(const char *path);
 bool qn_path_is_directory(const char *path);
 bool qn_path_is_file(const char *path);

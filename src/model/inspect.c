@@ -97,6 +97,9 @@ static quern_status put_model(qn_doc *d, const model_view *v, const qn_tensor_so
     qn_inspect_config(d, &v->model->config);
     qn_inspect_tokenizer(d, quern_model_get_tokenizer(v->model), n_merges);
     qn_doc_put(d, d->root, "template", qn_doc_text_or_null(template_source));
+    if (quern_model_get_tool_template_source(v->model) != template_source) {
+        qn_doc_put(d, d->root, "tool_template", qn_doc_text_or_null(quern_model_get_tool_template_source(v->model)));
+    }
     QN_TRY(qn_inspect_tensors(d, source, opt, err));
 done:
     return status;
@@ -143,7 +146,7 @@ static quern_status put_partial_gguf(qn_doc *d, qn_gguf **g, const quern_inspect
     if (qn_gguf_find(m->gguf, "tokenizer.ggml.tokens") != NULL) {
         QN_TRY(qn_model_read_gguf_tokenizer(m, err));
         qn_inspect_tokenizer(d, m->tokenizer, count_gguf_merges(m->gguf));
-        qn_doc_put(d, d->root, "template", qn_doc_text_or_null(m->template_source));
+        qn_doc_put(d, d->root, "template", qn_doc_text_or_null(m->plain_template.source));
     }
     QN_TRY(qn_inspect_tensors(d, &source, opt, err));
     if (opt->metadata) {
@@ -178,23 +181,6 @@ done:
 
 /* ---- folders and single files ---- */
 
-/* dir/name if it is there; *text stays NULL otherwise. */
-static quern_status read_member(const char *dir, const char *name, char **text, size_t *len, quern_error *err)
-{
-    quern_status status = QUERN_OK;
-    char *path = qn_path_join(dir, name);
-    *text = NULL;
-    if (path == NULL) {
-        QN_FAIL_MEMORY(err, name, strlen(dir) + strlen(name) + 2);
-    }
-    if (qn_path_is_file(path)) {
-        QN_TRY(qn_file_read(text, len, path, JSON_BYTES_MAX, err));
-    }
-done:
-    qn_free(path);
-    return status;
-}
-
 static quern_status put_folder_metadata(qn_doc *d, const char *dir, const qn_safetensors *s, quern_error *err)
 {
     quern_status status = QUERN_OK;
@@ -202,7 +188,7 @@ static quern_status put_folder_metadata(qn_doc *d, const char *dir, const qn_saf
     size_t len = 0;
     qn_json *config = NULL;
     qn_json *metadata = qn_doc_put_object(d, d->root, "metadata");
-    QN_TRY(read_member(dir, "config.json", &text, &len, err));
+    QN_TRY(qn_file_read_member(&text, &len, dir, "config.json", JSON_BYTES_MAX, err));
     QN_TRY(qn_json_parse(&config, text, text != NULL ? len : 0, 0, "config.json", err));
     qn_doc_put(d, metadata, "config.json", config);
     qn_inspect_safetensors_metadata(d, qn_doc_put_object(d, metadata, "safetensors"), s);
@@ -217,7 +203,7 @@ static quern_status inspect_folder(qn_doc *d, const char *dir, const quern_inspe
     model_view v = {0};
     char *tokenizer = NULL;
     size_t len = 0;
-    QN_TRY(read_member(dir, "tokenizer.json", &tokenizer, &len, err));
+    QN_TRY(qn_file_read_member(&tokenizer, &len, dir, "tokenizer.json", JSON_BYTES_MAX, err));
     QN_TRY(open_model(&v, &(place){.path = dir}, tokenizer != NULL, err));
     if (v.model->safetensors == NULL) {
         QN_TRY(qn_safetensors_open_dir(&v.safetensors, dir, false, err));

@@ -28,7 +28,8 @@ void quern_model_close(quern_model *m)
     if (m == NULL) {
         return;
     }
-    quern_template_destroy(m->chat_template);
+    quern_template_destroy(m->plain_template.parsed);
+    quern_template_destroy(m->tool_template.parsed);
     quern_tokenizer_destroy(m->tokenizer);
     qn_gguf_close(m->gguf);
     qn_safetensors_close(m->safetensors);
@@ -312,8 +313,16 @@ done:
 
 const quern_model_info *quern_model_get_info(const quern_model *m) { return &m->info; }
 const quern_tokenizer *quern_model_get_tokenizer(const quern_model *m) { return m->tokenizer; }
-const quern_template *quern_model_get_template(const quern_model *m) { return m->chat_template; }
-const char *quern_model_get_template_source(const quern_model *m) { return m->template_source; }
+const quern_template *quern_model_get_template(const quern_model *m) { return m->plain_template.parsed; }
+const char *quern_model_get_template_source(const quern_model *m) { return m->plain_template.source; }
+const quern_template *quern_model_get_tool_template(const quern_model *m)
+{
+    return m->tool_template.source != NULL ? m->tool_template.parsed : m->plain_template.parsed;
+}
+const char *quern_model_get_tool_template_source(const quern_model *m)
+{
+    return m->tool_template.source != NULL ? m->tool_template.source : m->plain_template.source;
+}
 
 quern_sampling quern_model_get_sampling(const quern_model *m)
 {

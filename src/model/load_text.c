@@ -6,18 +6,19 @@
 #include "base/fs.h"
 #include "base/json.h"
 #include "model/model_int.h"
+#include "text/template_list.h"
 #include "text/vocab.h"
 
-enum { TOKENIZER_BYTES_MAX = 256 << 20, TEMPLATE_BYTES_MAX = 4 << 20 };
+enum { TOKENIZER_BYTES_MAX = 256 << 20 };
 
-static quern_status keep_template(quern_model *m, const char *source, size_t len, const char *what, quern_error *err)
+static quern_status keep_template(quern_model *m, qn_model_template *out, const char *source, size_t len, const char *what, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    m->template_source = qn_arena_strndup(&m->arena, source, len);
-    if (m->template_source == NULL) {
+    out->source = qn_arena_strndup(&m->arena, source, len);
+    if (out->source == NULL) {
         QN_FAIL_MEMORY(err, what, len + 1);
     }
-    if (quern_template_create(&m->chat_template, source, len, what, NULL) == QUERN_ERROR_MEMORY) {
+    if (quern_template_create(&out->parsed, source, len, what, NULL) == QUERN_ERROR_MEMORY) {
         QN_FAIL_MEMORY(err, what, len);
     }
 done:
@@ -183,7 +184,11 @@ quern_status qn_model_read_gguf_tokenizer(quern_model *m, quern_error *err)
     QN_TRY(qn_tokenizer_create_from_spec(&m->tokenizer, &spec, err));
     QN_TRY(qn_gguf_get_string(m->gguf, "tokenizer.chat_template", &source, &found, err));
     if (found) {
-        QN_TRY(keep_template(m, source.data, source.len, "tokenizer.chat_template", err));
+        QN_TRY(keep_template(m, &m->plain_template, source.data, source.len, "tokenizer.chat_template", err));
+    }
+    QN_TRY(qn_gguf_get_string(m->gguf, "tokenizer.chat_template.tool_use", &source, &found, err));
+    if (found) {
+        QN_TRY(keep_template(m, &m->tool_template, source.data, source.len, "tokenizer.chat_template.tool_use", err));
     }
 done:
     qn_free(tokens);
@@ -195,61 +200,15 @@ done:
 
 /* ---- folders ---- */
 
-/* Reads dir/name if it is there; *out stays NULL otherwise. */
-static quern_status read_optional(const char *dir, const char *name, size_t max_bytes, char **out, size_t *len, quern_error *err)
-{
-    quern_status status = QUERN_OK;
-    bool there;
-    char *path = qn_path_join(dir, name);
-    *out = NULL;
-    *len = 0;
-    if (path == NULL) {
-        QN_FAIL_MEMORY(err, name, strlen(dir) + strlen(name) + 2);
-    }
-    QN_TRY(qn_file_find(path, &there, err));
-    if (there) {
-        QN_TRY(qn_file_read(out, len, path, max_bytes, err));
-    }
-done:
-    qn_free(path);
-    return status;
-}
-
-/* tokenizer_config.json's chat_template: a string, or a list of {"name","template"} of which "default" is meant. */
-static quern_status template_from_config(quern_model *m, const char *config, size_t len, quern_error *err)
-{
-    quern_status status = QUERN_OK;
-    qn_json *root = NULL;
-    QN_TRY(qn_json_parse(&root, config, len, QN_JSON_WIDE_INTEGERS, "tokenizer_config.json", err));
-    const qn_json *t = qn_json_get(root, "chat_template");
-    if (qn_json_get_kind(t) == QN_JSON_ARRAY) {
-        const qn_json *chosen = qn_json_get(qn_json_at(t, 0), "template");
-        for (size_t i = 0; i < qn_json_length(t); i++) {
-            const char *name = qn_json_string(qn_json_get(qn_json_at(t, i), "name"), NULL);
-            if (name != NULL && strcmp(name, "default") == 0) {
-                chosen = qn_json_get(qn_json_at(t, i), "template");
-            }
-        }
-        t = chosen;
-    }
-    size_t source_len;
-    const char *source = qn_json_string(t, &source_len);
-    if (source != NULL) {
-        QN_TRY(keep_template(m, source, source_len, "chat_template", err));
-    }
-done:
-    qn_json_free(root);
-    return status;
-}
-
 quern_status qn_model_read_dir_text(quern_model *m, const char *dir, bool want_tokenizer, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    char *tokenizer = NULL, *config = NULL, *template_file = NULL;
-    size_t tokenizer_len, config_len, template_len;
-    QN_TRY(read_optional(dir, "tokenizer_config.json", TOKENIZER_BYTES_MAX, &config, &config_len, err));
+    char *tokenizer = NULL, *config = NULL;
+    size_t tokenizer_len, config_len;
+    qn_template_list templates = {0};
+    QN_TRY(qn_file_read_member(&config, &config_len, dir, "tokenizer_config.json", TOKENIZER_BYTES_MAX, err));
     if (want_tokenizer) {
-        QN_TRY(read_optional(dir, "tokenizer.json", TOKENIZER_BYTES_MAX, &tokenizer, &tokenizer_len, err));
+        QN_TRY(qn_file_read_member(&tokenizer, &tokenizer_len, dir, "tokenizer.json", TOKENIZER_BYTES_MAX, err));
         if (tokenizer == NULL) {
             QN_FAIL(err, QUERN_ERROR_NOT_FOUND, "%s: no tokenizer.json in this folder", dir);
         }
@@ -259,15 +218,16 @@ quern_status qn_model_read_dir_text(quern_model *m, const char *dir, bool want_t
             goto done;
         }
     }
-    QN_TRY(read_optional(dir, "chat_template.jinja", TEMPLATE_BYTES_MAX, &template_file, &template_len, err));
-    if (template_file != NULL) {
-        QN_TRY(keep_template(m, template_file, template_len, "chat_template.jinja", err));
-    } else if (config != NULL) {
-        QN_TRY(template_from_config(m, config, config_len, err));
+    QN_TRY(qn_template_list_read(&templates, dir, config, config_len, err));
+    if (templates.plain != NULL) {
+        QN_TRY(keep_template(m, &m->plain_template, templates.plain, templates.plain_len, "the chat template", err));
+    }
+    if (templates.tool_use != NULL) {
+        QN_TRY(keep_template(m, &m->tool_template, templates.tool_use, templates.tool_use_len, "the chat template for tools", err));
     }
 done:
     qn_free(tokenizer);
     qn_free(config);
-    qn_free(template_file);
+    qn_template_list_deinit(&templates);
     return status;
 }

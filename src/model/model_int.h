@@ -9,6 +9,12 @@
 #include "model/weights.h"
 #include "quern/model.h"
 
+/* A chat template; parsed stays NULL if its text is no template, which only matters to those who want to render it. */
+typedef struct qn_model_template {
+    quern_template *parsed;
+    char *source; /* in the arena; NULL = none */
+} qn_model_template;
+
 struct quern_model {
     qn_arena arena;                 /* configuration, converted vectors, strings */
     qn_gguf *gguf;                  /* one of these two is the source */
@@ -18,8 +24,7 @@ struct quern_model {
     bool *placed;                   /* while weights are bound: which tensors of the file have found their place; else NULL */
     bool has_weights;
     quern_tokenizer *tokenizer;
-    quern_template *chat_template;
-    char *template_source;          /* in the arena */
+    qn_model_template plain_template, tool_template;
     quern_model_info info;
 };
 

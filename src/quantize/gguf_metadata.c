@@ -251,8 +251,14 @@ static quern_status put_tokenizer(keys *k, const qn_source *s, const qn_vocab_sp
     QN_TRY(put_flag(k, "tokenizer.ggml.add_eos_token", v->add_eos));
     bool bytes = strcmp(v->model, "gpt2") == 0; /* byte-level vocabularies have no use for a blank in front */
     QN_TRY(put_flag(k, "tokenizer.ggml.add_space_prefix", v->add_space_prefix < 0 && bytes ? 0 : v->add_space_prefix));
-    if (s->chat_template != NULL) {
-        QN_TRY(qn_gguf_put_string(k->w, "tokenizer.chat_template", s->chat_template, s->chat_template_len, k->err));
+    const qn_template_list *t = &s->templates;
+    if (t->plain != NULL) {
+        QN_TRY(qn_gguf_put_string(k->w, "tokenizer.chat_template", t->plain, t->plain_len, k->err));
+    }
+    if (t->tool_use != NULL) {
+        static const qn_span names[] = {{"tool_use", 8}};
+        QN_TRY(qn_gguf_put_strings(k->w, "tokenizer.chat_templates", names, 1, k->err));
+        QN_TRY(qn_gguf_put_string(k->w, "tokenizer.chat_template.tool_use", t->tool_use, t->tool_use_len, k->err));
     }
 done:
     return status;

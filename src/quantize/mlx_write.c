@@ -19,7 +19,7 @@ enum { COPIED_BYTES_MAX = 256 << 20, TEXT_BYTES_MAX = 1 << 30 };
 /* Files of the source that belong to tokenizer and generation; those that exist are copied. */
 static const char *const copied_files[] = {"tokenizer.json",   "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
                                            "vocab.json",       "merges.txt",            "tokenizer.model",         "chat_template.jinja",
-                                           "chat_template.json", "generation_config.json"};
+                                           "chat_template.json", "generation_config.json", "additional_chat_templates/tool_use.jinja"};
 enum { N_COPIED = sizeof copied_files / sizeof copied_files[0] };
 
 const char *qn_mlx_copied_file(size_t i) { return i < N_COPIED ? copied_files[i] : NULL; }
@@ -183,12 +183,12 @@ done:
     return status;
 }
 
-static quern_status copy_file(const qn_job *job, qn_output_file *file, quern_error *err)
+static quern_status copy_file(const qn_job *job, const qn_output *o, qn_output_file *file, quern_error *err)
 {
     quern_status status = QUERN_OK;
     char *data = NULL;
     size_t size;
-    char *path = qn_path_join(job->source.dir, qn_path_base(file->relative));
+    char *path = qn_path_join(job->source.dir, file->relative + strlen(o->relative) + 1);
     if (path == NULL) {
         QN_FAIL_MEMORY(err, file->relative, strlen(job->source.dir));
     }
@@ -328,7 +328,7 @@ quern_status qn_mlx_begin(qn_job *job, qn_output *o, quern_error *err)
             QN_TRY(make_text(job, o, &o->files[i], &text, err));
             QN_TRY(write_text(&o->files[i], qn_buf_text(&text), text.len, err));
         } else {
-            QN_TRY(copy_file(job, &o->files[i], err));
+            QN_TRY(copy_file(job, o, &o->files[i], err));
         }
     }
 done:

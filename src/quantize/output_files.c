@@ -73,13 +73,33 @@ done:
 
 /* ---- begin ---- */
 
+/* The folder of an output's files; the deepest one, as a folder is made with its parents. */
+static char *folder_of(const qn_job *job, const qn_output *o)
+{
+    const char *deepest = o->target.gguf != NULL ? "gguf" : o->relative;
+    size_t len = strlen(deepest);
+    for (size_t i = 0; o->target.gguf == NULL && i < o->n_files; i++) {
+        const char *relative = o->files[i].relative;
+        size_t n = (size_t)(qn_path_base(relative) - relative) - 1;
+        if (n > len) {
+            deepest = relative;
+            len = n;
+        }
+    }
+    char *path = qn_path_join(job->output_dir, deepest);
+    if (path != NULL) {
+        path[strlen(path) - strlen(deepest) + len] = '\0';
+    }
+    return path;
+}
+
 static quern_status create_folders(qn_output_files *f, quern_error *err)
 {
     quern_status status = QUERN_OK;
     const qn_job *job = f->job;
     for (size_t i = 0; i < job->n_outputs; i++) {
         const qn_output *o = &job->outputs[i];
-        char *dir = qn_path_join(job->output_dir, o->target.gguf != NULL ? "gguf" : o->relative);
+        char *dir = folder_of(job, o);
         if (dir == NULL) {
             QN_FAIL_MEMORY(err, job->output_dir, strlen(job->output_dir));
         }

@@ -11,60 +11,9 @@
 #include "base/json.h"
 #include "model/weights.h"
 
-enum { CONFIG_BYTES_MAX = 16 << 20, TOKENIZER_BYTES_MAX = 256 << 20, TEMPLATE_BYTES_MAX = 4 << 20 };
-
-/* Reads dir/name into the arena's lifetime (freed by qn_source_close); *out stays NULL if it is absent. */
-static quern_status read_optional(const char *dir, const char *name, size_t max_bytes, char **out, size_t *len, quern_error *err)
-{
-    quern_status status = QUERN_OK;
-    bool there;
-    char *path = qn_path_join(dir, name);
-    *out = NULL;
-    *len = 0;
-    if (path == NULL) {
-        QN_FAIL_MEMORY(err, name, strlen(dir) + strlen(name) + 2);
-    }
-    QN_TRY(qn_file_find(path, &there, err));
-    if (there) {
-        QN_TRY(qn_file_read(out, len, path, max_bytes, err));
-    }
-done:
-    qn_free(path);
-    return status;
-}
+enum { CONFIG_BYTES_MAX = 16 << 20, TOKENIZER_BYTES_MAX = 256 << 20 };
 
 /* ---- texts ---- */
-
-/* tokenizer_config.json's chat_template: a string, or a list of {"name","template"} of which "default" is meant. */
-static quern_status template_from_config(qn_source *s, const char *config, size_t len, quern_error *err)
-{
-    quern_status status = QUERN_OK;
-    qn_json *root = NULL;
-    QN_TRY(qn_json_parse(&root, config, len, 0, "tokenizer_config.json", err));
-    const qn_json *t = qn_json_get(root, "chat_template");
-    if (qn_json_get_kind(t) == QN_JSON_ARRAY) {
-        const qn_json *chosen = qn_json_get(qn_json_at(t, 0), "template");
-        for (size_t i = 0; i < qn_json_length(t); i++) {
-            const char *name = qn_json_string(qn_json_get(qn_json_at(t, i), "name"), NULL);
-            if (name != NULL && strcmp(name, "default") == 0) {
-                chosen = qn_json_get(qn_json_at(t, i), "template");
-            }
-        }
-        t = chosen;
-    }
-    size_t n;
-    const char *source = qn_json_string(t, &n);
-    if (source != NULL) {
-        s->chat_template = qn_strndup(source, n);
-        s->chat_template_len = n;
-        if (s->chat_template == NULL) {
-            QN_FAIL_MEMORY(err, "the chat template", n + 1);
-        }
-    }
-done:
-    qn_json_free(root);
-    return status;
-}
 
 static quern_status read_texts(qn_source *s, quern_error *err)
 {
@@ -73,8 +22,8 @@ static quern_status read_texts(qn_source *s, quern_error *err)
     char *config = NULL;
     size_t tokenizer_len;
     size_t config_len;
-    QN_TRY(read_optional(s->dir, "tokenizer_config.json", TOKENIZER_BYTES_MAX, &config, &config_len, err));
-    QN_TRY(read_optional(s->dir, "tokenizer.json", TOKENIZER_BYTES_MAX, &tokenizer, &tokenizer_len, err));
+    QN_TRY(qn_file_read_member(&config, &config_len, s->dir, "tokenizer_config.json", TOKENIZER_BYTES_MAX, err));
+    QN_TRY(qn_file_read_member(&tokenizer, &tokenizer_len, s->dir, "tokenizer.json", TOKENIZER_BYTES_MAX, err));
     if (tokenizer == NULL) {
         QN_FAIL(err, QUERN_ERROR_NOT_FOUND, "%s: no tokenizer.json in this folder", s->dir);
     }
@@ -83,10 +32,7 @@ static quern_status read_texts(qn_source *s, quern_error *err)
         qn_error_prefix(err, "%s", s->dir);
         goto done;
     }
-    QN_TRY(read_optional(s->dir, "chat_template.jinja", TEMPLATE_BYTES_MAX, &s->chat_template, &s->chat_template_len, err));
-    if (s->chat_template == NULL && config != NULL) {
-        QN_TRY(template_from_config(s, config, config_len, err));
-    }
+    QN_TRY(qn_template_list_read(&s->templates, s->dir, config, config_len, err));
 done:
     qn_free(tokenizer);
     qn_free(config);
@@ -96,11 +42,11 @@ done:
 static quern_status read_config(qn_source *s, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    QN_TRY(read_optional(s->dir, "config.json", CONFIG_BYTES_MAX, &s->config_json, &s->config_len, err));
+    QN_TRY(qn_file_read_member(&s->config_json, &s->config_len, s->dir, "config.json", CONFIG_BYTES_MAX, err));
     if (s->config_json == NULL) {
         QN_FAIL(err, QUERN_ERROR_NOT_FOUND, "%s: no config.json in this folder", s->dir);
     }
-    QN_TRY(read_optional(s->dir, "generation_config.json", CONFIG_BYTES_MAX, &s->generation_json, &s->generation_len, err));
+    QN_TRY(qn_file_read_member(&s->generation_json, &s->generation_len, s->dir, "generation_config.json", CONFIG_BYTES_MAX, err));
     QN_TRY(qn_config_read_hf(&s->config, &s->arena, s->config_json, s->config_len, "config.json", s->generation_json, s->generation_len, err));
     if (s->config.mlx && s->config.affine.bits != 0) {
         QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "%s: the weights are already quantized by MLX; expected a checkpoint with float weights", s->dir);
@@ -342,7 +288,7 @@ void qn_source_close(qn_source *s)
     quern_tokenizer_destroy(s->tokenizer);
     qn_free(s->config_json);
     qn_free(s->generation_json);
-    qn_free(s->chat_template);
+    qn_template_list_deinit(&s->templates);
     qn_arena_deinit(&s->arena);
     memset(s, 0, sizeof *s);
 }

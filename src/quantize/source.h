@@ -13,6 +13,7 @@
 #include "quantize/parts.h"
 #include "quantize/recipe.h"
 #include "quern/tokenizer.h"
+#include "text/template_list.h"
 
 /* One tensor as outputs have it: a vector, a matrix, or the matrices of all experts of a layer. */
 typedef struct qn_piece {
@@ -34,8 +35,7 @@ typedef struct qn_source {
     size_t config_len;
     char *generation_json;
     size_t generation_len;
-    char *chat_template;
-    size_t chat_template_len;
+    qn_template_list templates;
     qn_piece *pieces;
     size_t n_pieces;
     uint64_t n_parameters;

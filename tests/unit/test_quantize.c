@@ -509,6 +509,48 @@ static void mlx_configurations_say_what_mlx_lm_reads(void **state)
     drop_dir(dir);
 }
 
+static void write_text(const char *path, const char *text) { write_file(path, text, strlen(text)); }
+
+static void check_templates(const char *path, const char *plain, const char *tool_use)
+{
+    quern_error err;
+    quern_model *m;
+    assert_ok(quern_model_open(&m, path, &(quern_model_options){.vocabulary_only = true}, &err));
+    assert_string_equal(quern_model_get_template_source(m), plain);
+    assert_string_equal(quern_model_get_tool_template_source(m), tool_use);
+    assert_ptr_not_equal(quern_model_get_template(m), quern_model_get_tool_template(m));
+    quern_model_close(m);
+}
+
+/* A second template for requests with tools, from files and from tokenizer_config.json, reaches every output. */
+static void both_chat_templates_are_kept(void **state)
+{
+    (void)state;
+    char *source = new_dir(), *dir = new_dir();
+    copy_model("qwen3", source);
+    for (int form = 0; form < 2; form++) {
+        if (form == 0) {
+            assert_int_equal(mkdir(scratch_path(source, "additional_chat_templates"), 0777), 0);
+            write_text(scratch_path(source, "additional_chat_templates/tool_use.jinja"), "with {{ tools }}");
+            write_text(scratch_path(source, "chat_template.jinja"), "plain");
+        } else {
+            assert_int_equal(unlink(scratch_path(source, "chat_template.jinja")), 0);
+            write_text(scratch_path(source, "tokenizer_config.json"),
+                       "{\"chat_template\":[{\"name\":\"tool_use\",\"template\":\"with {{ tools }}\"},{\"name\":\"default\",\"template\":\"plain\"}]}");
+        }
+        check_templates(source, "plain", "with {{ tools }}");
+        run r = quantize(source, dir, "gguf:F16,mlx:8bit");
+        const char *file = qn_json_string(qn_json_get(find_output(r.manifest, "F16"), "path"), NULL);
+        assert_non_null(file);
+        check_templates(scratch_path(dir, file), "plain", "with {{ tools }}");
+        check_templates(scratch_path(dir, "mlx/8bit-g64"), "plain", "with {{ tools }}");
+        qn_json_free(r.manifest);
+        remove_tree(scratch_path(dir, "mlx"));
+    }
+    drop_dir(source);
+    drop_dir(dir);
+}
+
 static void mlx_weights_are_cut_into_shards(void **state)
 {
     (void)state;
@@ -689,6 +731,7 @@ int main(void)
         cmocka_unit_test(mlx_folders_of_every_kind),
         cmocka_unit_test(mlx_configurations_say_what_mlx_lm_reads),
         cmocka_unit_test(mlx_weights_are_cut_into_shards),
+        cmocka_unit_test(both_chat_templates_are_kept),
         cmocka_unit_test(results_do_not_depend_on_threads_or_memory),
         cmocka_unit_test(manifest_says_what_is_there),
         cmocka_unit_test(dry_run_writes_nothing_and_foretells_sizes),

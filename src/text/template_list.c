@@ -1,0 +1,80 @@
+/* template_list.c - which of a checkpoint's files and entries hold its chat templates. */
+#include "text/template_list.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/fs.h"
+#include "base/json.h"
+
+enum { TEMPLATE_BYTES_MAX = 4 << 20 };
+
+void qn_template_list_deinit(qn_template_list *l)
+{
+    qn_free(l->plain);
+    qn_free(l->tool_use);
+    *l = (qn_template_list){0};
+}
+
+/* Keeps a copy of a JSON string; anything else is no template. */
+static quern_status keep(const qn_json *text, char **out, size_t *len, quern_error *err)
+{
+    const char *source = qn_json_string(text, len);
+    if (source == NULL || *out != NULL) {
+        return QUERN_OK;
+    }
+    *out = qn_strndup(source, *len);
+    return *out != NULL ? QUERN_OK : qn_error_set(err, QUERN_ERROR_MEMORY, "out of memory: a chat template of %zu bytes", *len);
+}
+
+static quern_status read_named(qn_template_list *l, const qn_json *list, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    for (size_t i = 0; i < qn_json_length(list); i++) {
+        const qn_json *entry = qn_json_at(list, i), *text = qn_json_get(entry, "template");
+        const char *name = qn_json_string(qn_json_get(entry, "name"), NULL);
+        if (name != NULL && strcmp(name, "default") == 0) {
+            QN_TRY(keep(text, &l->plain, &l->plain_len, err));
+        } else if (name != NULL && strcmp(name, "tool_use") == 0) {
+            QN_TRY(keep(text, &l->tool_use, &l->tool_use_len, err));
+        }
+    }
+    if (l->plain == NULL) { /* no default: the first serves */
+        QN_TRY(keep(qn_json_get(qn_json_at(list, 0), "template"), &l->plain, &l->plain_len, err));
+    }
+done:
+    return status;
+}
+
+static quern_status read_config(qn_template_list *l, const char *config, size_t len, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_json *root = NULL;
+    QN_TRY(qn_json_parse(&root, config, len, QN_JSON_WIDE_INTEGERS, "tokenizer_config.json", err));
+    const qn_json *t = qn_json_get(root, "chat_template");
+    if (qn_json_get_kind(t) == QN_JSON_ARRAY) {
+        QN_TRY(read_named(l, t, err));
+    } else {
+        QN_TRY(keep(t, &l->plain, &l->plain_len, err));
+    }
+done:
+    qn_json_free(root);
+    return status;
+}
+
+quern_status qn_template_list_read(qn_template_list *out, const char *dir, const char *tokenizer_config, size_t len, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    *out = (qn_template_list){0};
+    QN_TRY(qn_file_read_member(&out->plain, &out->plain_len, dir, "chat_template.jinja", TEMPLATE_BYTES_MAX, err));
+    if (out->plain != NULL) {
+        QN_TRY(qn_file_read_member(&out->tool_use, &out->tool_use_len, dir, "additional_chat_templates/tool_use.jinja", TEMPLATE_BYTES_MAX, err));
+    } else if (tokenizer_config != NULL) {
+        QN_TRY(read_config(out, tokenizer_config, len, err));
+    }
+done:
+    if (status != QUERN_OK) {
+        qn_template_list_deinit(out);
+    }
+    return status;
+}

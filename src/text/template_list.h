@@ -1,0 +1,22 @@
+/* template_list.h - the chat templates that a model names: the plain one, and one of its own for requests with tools ("tool_use").
+ *
+ * transformers keeps them as chat_template.jinja (it stands before everything else) with additional_chat_templates/NAME.jinja, or in
+ * tokenizer_config.json: one text, or a list of {"name","template"}. GGUF: tokenizer.chat_template and tokenizer.chat_template.NAME. */
+#ifndef QN_TEXT_TEMPLATE_LIST_H
+#define QN_TEXT_TEMPLATE_LIST_H
+
+#include <stddef.h>
+#include "base/error.h"
+
+typedef struct qn_template_list {
+    char *plain;    /* NULL = none */
+    size_t plain_len;
+    char *tool_use; /* NULL = the plain one serves */
+    size_t tool_use_len;
+} qn_template_list;
+
+/* From a checkpoint's folder. tokenizer_config, the text of that file, may be NULL. */
+quern_status qn_template_list_read(qn_template_list *out, const char *dir, const char *tokenizer_config, size_t len, quern_error *err);
+void qn_template_list_deinit(qn_template_list *l);
+
+#endif

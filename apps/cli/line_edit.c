@@ -11,9 +11,11 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "signals.h"
 
 #ifdef QUERN_HAVE_LIBEDIT
 #include <histedit.h>
+#include <wchar.h>
 #endif
 
 #define LINE_BYTES_MAX ((size_t)16 << 20)
@@ -49,6 +51,33 @@ static void use_utf8_locale(void)
     }
 }
 
+/* The next character, for libedit: 1, 0 at the end of input, -1 with errno. Bytes that are no character are skipped. */
+static int read_character(EditLine *editor, wchar_t *out)
+{
+    mbstate_t state = {0};
+    (void)editor;
+    for (;;) {
+        char byte;
+        if (!qn_signals_wait_input(STDIN_FILENO)) {
+            return -1;
+        }
+        ssize_t n = read(STDIN_FILENO, &byte, 1);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            return (int)n;
+        }
+        size_t used = mbrtowc(out, &byte, 1, &state);
+        if (used <= 1) {
+            return 1;
+        }
+        if (used == (size_t)-1) {
+            memset(&state, 0, sizeof state);
+        }
+    }
+}
+
 static void open_editor(qn_line_edit *e)
 {
     HistEvent event;
@@ -61,6 +90,7 @@ static void open_editor(qn_line_edit *e)
     (void)el_set(e->editor, EL_PROMPT_ESC, give_prompt, '\1');
     (void)el_set(e->editor, EL_EDITOR, "emacs");
     (void)el_set(e->editor, EL_SIGNAL, 0); /* Ctrl-C is ours */
+    (void)el_set(e->editor, EL_GETCFN, read_character);
     (void)el_set(e->editor, EL_BIND, "^R", "em-inc-search-prev", NULL);
     (void)el_set(e->editor, EL_BIND, "\\e[H", "ed-move-to-beg", NULL);
     (void)el_set(e->editor, EL_BIND, "\\e[F", "ed-move-to-end", NULL);
@@ -170,6 +200,9 @@ static qn_line_result read_plain(qn_line_edit *e, const char *prompt)
     if (e->interactive) {
         (void)fputs(prompt, e->screen->file);
         (void)fflush(e->screen->file);
+    }
+    if (e->interactive && !qn_signals_wait_input(STDIN_FILENO)) {
+        return QN_LINE_INTERRUPTED;
     }
     errno = 0;
     while (fgets(chunk, sizeof chunk, stdin) != NULL) {

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/select.h>
 #include <unistd.h>
 
 #include "base/out_file.h"
@@ -101,3 +102,26 @@ void qn_signals_end_stoppable(void)
 }
 
 bool qn_signals_stopped(void) { return atomic_load(&interrupts) > 0; }
+
+/* A signal between a look at the flag and a read would be lost until the next key: it is kept back, except during the wait itself. */
+bool qn_signals_wait_input(int fd)
+{
+    sigset_t interrupt, before;
+    int ready = -1;
+    (void)sigemptyset(&interrupt);
+    (void)sigaddset(&interrupt, SIGINT);
+    (void)sigprocmask(SIG_BLOCK, &interrupt, &before);
+    while (!qn_signals_stopped() && ready < 0) {
+        fd_set set;
+        FD_ZERO(&set);
+        FD_SET(fd, &set);
+        ready = pselect(fd + 1, &set, NULL, NULL, NULL, &before);
+        if (ready < 0 && errno != EINTR) {
+            break; /* the read itself will say what is wrong */
+        }
+    }
+    bool stopped = qn_signals_stopped();
+    (void)sigprocmask(SIG_SETMASK, &before, NULL);
+    errno = stopped ? EINTR : 0;
+    return !stopped;
+}

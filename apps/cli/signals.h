@@ -13,6 +13,8 @@ void qn_signals_install(void);
 /* Between begin and end the first Ctrl-C only sets a flag. begin clears the flag. */
 void qn_signals_begin_stoppable(void);
 void qn_signals_end_stoppable(void);
+/* Waits until fd can be read (or has ended). False, with errno EINTR, once Ctrl-C came since begin, however long before the wait. */
+bool qn_signals_wait_input(int fd);
 /* True once Ctrl-C came since begin. */
 bool qn_signals_stopped(void);
 

@@ -151,7 +151,9 @@ quern_status qn_chat_encode(const quern_model *model, const qn_chat_input *input
     qn_buf_init(&tools, 2 * INPUT_BYTES_MAX);
     *prompt = (quern_prompt){0};
     if (t == NULL && source != NULL) { /* there is one that does not parse: parsing it again says why */
-        QN_TRY(quern_template_create(&unused, source, strlen(source), "chat template", err));
+        char what[512];
+        (void)snprintf(what, sizeof what, "%s: chat template", quern_model_get_info(model)->path);
+        QN_TRY(quern_template_create(&unused, source, strlen(source), what, err));
     }
     if (t == NULL || tokenizer == NULL) {
         QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "%s: the model has no chat template", quern_model_get_info(model)->name);

@@ -42,12 +42,16 @@ done:
 static quern_status read_config(qn_source *s, quern_error *err)
 {
     quern_status status = QUERN_OK;
+    char *path = qn_path_join(s->dir, "config.json");
+    if (path == NULL) {
+        QN_FAIL_MEMORY(err, "config.json", strlen(s->dir) + 13);
+    }
     QN_TRY(qn_file_read_member(&s->config_json, &s->config_len, s->dir, "config.json", CONFIG_BYTES_MAX, err));
     if (s->config_json == NULL) {
         QN_FAIL(err, QUERN_ERROR_NOT_FOUND, "%s: no config.json in this folder", s->dir);
     }
     QN_TRY(qn_file_read_member(&s->generation_json, &s->generation_len, s->dir, "generation_config.json", CONFIG_BYTES_MAX, err));
-    QN_TRY(qn_config_read_hf(&s->config, &s->arena, s->config_json, s->config_len, "config.json", s->generation_json, s->generation_len, err));
+    QN_TRY(qn_config_read_hf(&s->config, &s->arena, s->config_json, s->config_len, path, s->generation_json, s->generation_len, err));
     if (s->config.mlx && s->config.affine.bits != 0) {
         QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "%s: the weights are already quantized by MLX; expected a checkpoint with float weights", s->dir);
     }
@@ -59,6 +63,7 @@ static quern_status read_config(qn_source *s, quern_error *err)
         QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "%s: converting the architecture gpt_oss is not supported by this version", s->dir);
     }
 done:
+    qn_free(path);
     return status;
 }
 

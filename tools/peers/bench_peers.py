@@ -6,6 +6,7 @@ printed. The machine's read bandwidth as `quern bench` measures it is watched: i
 Needs Python with llama-cpp-python (`make peers` sets one up; QUERN_PEERS_PYTHON names another).
 """
 import argparse
+import collections
 import datetime
 import json
 import os
@@ -37,29 +38,44 @@ class Peer:
         self.process.wait()
 
 
-def ours(args, question, bandwidths):
+Pair = collections.namedtuple("Pair", "mine theirs share bandwidth")
+MOVED_MAX = 0.1  # a pair in which the machine's read bandwidth was further than this from the others' is thrown away
+TRIES = 4        # times the wanted number of pairs
+
+
+def ours(args, question):
+    """Tokens a second, share of the limit, and the read bandwidth of the same minute."""
     flags = ["-p", str(question["prefill"]), "-n", "0"] if "prefill" in question else ["-p", "0", "-n", str(question["decode"]), "-d", str(question["depth"])]
-    result = bench.quern_json(args.program, "bench", args.model, "-t", str(args.threads), *flags)
-    bandwidths.append(result["machine"]["read_bandwidth_bytes_per_s"])
+    result = bench.quern_json(args.program, "bench", args.model, "-t", str(args.threads), "-r", "1", "--parallel", "0", *flags)
     args.machine = bench.machine_of(result)
     entry = (result["prefill"] + result["decode"])[0]
-    return entry["tokens_per_s"], entry.get("fraction_of_bandwidth") or entry.get("fraction_of_peak")
+    return entry["tokens_per_s"], entry.get("fraction_of_bandwidth") or entry.get("fraction_of_peak"), result["machine"]["read_bandwidth_bytes_per_s"]
 
 
-def run_pairs(args, peer, question, bandwidths):
-    mine, theirs, shares = [], [], []
-    for pair in range(args.pairs):
-        for side in ("mine", "theirs") if pair % 2 == 0 else ("theirs", "mine"):
-            if side == "mine":
-                speed, share = ours(args, question, bandwidths)
-                mine.append(speed)
-                shares.append(share)
-            else:
-                theirs.append(peer.ask(**question))
+def quiet(pairs):
+    middle = statistics.median(p.bandwidth for p in pairs)
+    return [p for p in pairs if abs(p.bandwidth - middle) <= MOVED_MAX * middle]
+
+
+def run_pairs(args, peer, question):
+    """A row of the table, or None if the machine gave too few quiet pairs; and how many were thrown away."""
+    pairs = []
+    while len(pairs) < args.pairs * TRIES and (not pairs or len(quiet(pairs)) < args.pairs):
+        if len(pairs) % 2 == 0:
+            mine, share, bandwidth = ours(args, question)
+            theirs = peer.ask(**question)
+        else:
+            theirs = peer.ask(**question)
+            mine, share, bandwidth = ours(args, question)
+        pairs.append(Pair(mine, theirs, share, bandwidth))
+    kept = quiet(pairs)
     label = f"prefill {question['prefill']}" if "prefill" in question else f"decode {question['decode']} at {question['depth']}"
-    return {"model": os.path.basename(args.model), "what": label, "Quern tokens/s": statistics.median(mine), "Quern spread": bench.spread(mine),
-            "llama.cpp tokens/s": statistics.median(theirs), "llama.cpp spread": bench.spread(theirs),
-            "ratio": statistics.median(a / b for a, b in zip(mine, theirs)), "Quern share of limit": statistics.median(s for s in shares if s is not None)}
+    row = {"model": os.path.basename(args.model), "what": label, "Quern tokens/s": statistics.median(p.mine for p in kept),
+           "Quern spread": bench.spread([p.mine for p in kept]), "llama.cpp tokens/s": statistics.median(p.theirs for p in kept),
+           "llama.cpp spread": bench.spread([p.theirs for p in kept]), "ratio": statistics.median(p.mine / p.theirs for p in kept),
+           "Quern share of limit": statistics.median(p.share for p in kept), "read GB/s": statistics.median(p.bandwidth for p in kept) / 1e9,
+           "pairs": len(kept), "thrown away": len(pairs) - len(kept)}
+    return row, len(kept) >= args.pairs
 
 
 def main():
@@ -75,21 +91,20 @@ def main():
     parser.add_argument("model")
     args = parser.parse_args()
     python = os.environ.get("QUERN_PEERS_PYTHON", os.path.join(ROOT, "build", "peers", "venv", "bin", "python"))
-    peer, bandwidths = Peer(python, args.model, args.threads), []
+    peer = Peer(python, args.model, args.threads)
     questions = ([{"decode": args.n, "depth": args.d}] if args.n else []) + ([{"prefill": args.p}] if args.p else [])
-    rows = [run_pairs(args, peer, question, bandwidths) for question in questions]
+    results = [run_pairs(args, peer, question) for question in questions]
+    rows = [row for row, _ in results]
     peer.close()
     bench.print_table(rows)
-    moved = (max(bandwidths) - min(bandwidths)) / statistics.median(bandwidths)
-    print(f"read bandwidth {statistics.median(bandwidths) / 1e9:.1f} GB/s, moved by {100 * moved:.0f} % during the run")
-    if moved > 0.1 and args.record:
+    if args.record and not all(enough for _, enough in results):
         print("the machine was not quiet: nothing is recorded")
         return 1
     name = os.path.basename(args.model)
     bench.save({"schema": "quern.bench-result/1", "title": f"{name}: Quern and llama.cpp in turns", "date": datetime.date.today().isoformat(),
                 "machine": args.machine, "version": f"{bench.version_of(args.program)}; {peer.version}",
-                "what": f"{args.pairs} pairs, order changing; medians, spread (largest - smallest) / median, and the median of the pairs' ratios. "
-                        f"Read bandwidth {statistics.median(bandwidths) / 1e9:.1f} GB/s, moved by {100 * moved:.0f} %. {args.threads} threads.",
+                "what": f"Pairs, order changing; medians, spread (largest - smallest) / median, and the median of the pairs' ratios. Pairs in which the "
+                        f"read bandwidth was more than {100 * MOVED_MAX:.0f} % from the middle one are thrown away. {args.threads} threads.",
                 "command": f"tools/peers/bench_peers.py -p {args.p} -n {args.n} -d {args.d} --pairs {args.pairs} build/quern {name}",
                 "rows": rows, "notes": args.note}, args.record)
     return 0

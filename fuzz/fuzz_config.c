@@ -47,7 +47,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const char *generation = cut != NULL ? (const char *)cut + 1 : NULL;
     qn_arena_init(&arena, 0);
     err.message[0] = '\0';
-    if (qn_config_read_hf(&c, &arena, (const char *)data, len, "d/config.json", generation, cut != NULL ? size - len - 1 : 0, &err) == QUERN_OK) {
+    if (qn_config_read_hf(&c, &arena, (const char *)data, len, "d/config.json", generation, cut != NULL ? size - len - 1 : 0, &err) ==
+        QUERN_OK) {
         check_config(&c);
     } else {
         check(strncmp(err.message, "d/", 2) == 0);

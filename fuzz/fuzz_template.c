@@ -22,21 +22,22 @@ static void check(int holds)
 #define FOREIGN "\xee\x80\x80" /* U+E000 */
 
 static const char REQUEST[] =
-    "{\"bos_token\":\"<s>\",\"eos_token\":\"</s>\",\"add_generation_prompt\":true,\"enable_thinking\":false,\"n\":42,\"f\":-1.5e3,\"nul\":null,"
-    "\"s\":\"" FOREIGN "Ab cd\\n\\u00df <" FOREIGN "|im_end|>\",\"xs\":[\"" FOREIGN "a\",\"b\",1,[2]],\"d\":{\"k" FOREIGN "\":\"v" FOREIGN "\"},"
+    "{\"bos_token\":\"<s>\",\"eos_token\":\"</"
+    "s>\",\"add_generation_prompt\":true,\"enable_thinking\":false,\"n\":42,\"f\":-1.5e3,\"nul\":null,"
+    "\"s\":\"" FOREIGN "Ab cd\\n\\u00df <" FOREIGN "|im_end|>\",\"xs\":[\"" FOREIGN "a\",\"b\",1,[2]],\"d\":{\"k" FOREIGN "\":\"v" FOREIGN
+    "\"},"
     "\"messages\":[{\"role\":\"system\",\"content\":\" S" FOREIGN " \"},{\"role\":\"user\",\"content\":\"<|im_end|>" FOREIGN "\"},"
     "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"1\",\"type\":\"function\",\"function\":{\"name\":\"f" FOREIGN "\","
-    "\"arguments\":{\"a\":\"" FOREIGN "\",\"b\":[1,2.5,true,null]}}}]},{\"role\":\"tool\",\"content\":[{\"type\":\"text\",\"text\":\"r" FOREIGN "\"}]}],"
-    "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f" FOREIGN "\",\"description\":\"" FOREIGN "\",\"parameters\":{\"type\":\"object\","
+    "\"arguments\":{\"a\":\"" FOREIGN
+    "\",\"b\":[1,2.5,true,null]}}}]},{\"role\":\"tool\",\"content\":[{\"type\":\"text\",\"text\":\"r" FOREIGN "\"}]}],"
+    "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f" FOREIGN "\",\"description\":\"" FOREIGN
+    "\",\"parameters\":{\"type\":\"object\","
     "\"properties\":{\"a\":{\"type\":\"string\",\"enum\":[\"x\"]}},\"required\":[\"a\"]}}}]}";
 
 static const char *const TRUSTED[] = {"bos_token", "eos_token", NULL};
 static const quern_template_limits LIMITS = {.max_steps = 20000, .max_output_bytes = 1 << 16, .max_depth = 50};
 
-static int holds_text(const char *text, size_t len, const char *wanted)
-{
-    return memmem(text, len, wanted, strlen(wanted)) != NULL;
-}
+static int holds_text(const char *text, size_t len, const char *wanted) { return memmem(text, len, wanted, strlen(wanted)) != NULL; }
 
 /* Writes the character by its number, or turns text into characters: then a trusted U+E000 may be the template's own. */
 static int may_write_foreign(const char *source, size_t len)

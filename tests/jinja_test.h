@@ -14,7 +14,8 @@ enum { JINJA_TEST_NOW = 1753920000 }; /* 2025-07-31 00:00:00 UTC, as tools/recor
 
 /* Parses and renders; `trusted` is the name of one trusted variable or NULL. stats may be NULL. */
 static inline quern_status jinja_test_render(const char *source, size_t len, const qn_json *context, const char *trusted,
-                                             const quern_template_limits *limits, quern_prompt *out, qn_jinja_stats *stats, quern_error *err)
+                                             const quern_template_limits *limits, quern_prompt *out, qn_jinja_stats *stats,
+                                             quern_error *err)
 {
     qn_jinja *t;
     *out = (quern_prompt){0};

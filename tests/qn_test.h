@@ -64,13 +64,13 @@ static inline const char *qn_test_golden(const char *name)
 }
 
 /* Asserts that a call succeeded and shows its message if not. */
-#define assert_ok(call)                                                                              \
-    do {                                                                                             \
-        quern_status qn_test_status = (call);                                                        \
-        if (qn_test_status != QUERN_OK) {                                                            \
-            print_error("%s: %s: %s\n", #call, quern_status_name(qn_test_status), err.message);      \
-        }                                                                                            \
-        assert_int_equal(qn_test_status, QUERN_OK);                                                  \
+#define assert_ok(call) \
+    do { \
+        quern_status qn_test_status = (call); \
+        if (qn_test_status != QUERN_OK) { \
+            print_error("%s: %s: %s\n", #call, quern_status_name(qn_test_status), err.message); \
+        } \
+        assert_int_equal(qn_test_status, QUERN_OK); \
     } while (0)
 
 #endif

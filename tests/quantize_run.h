@@ -57,7 +57,8 @@ static inline void run_quantize(run *r, uint64_t shard_bytes)
     quern_error err = {0};
     r->err = (quern_error){0};
     r->manifest = NULL;
-    r->status = shard_bytes == 0 ? quern_quantize(&r->opt, &text, &len, &r->err) : qn_quantize_run(&r->opt, shard_bytes, &text, &len, &r->err);
+    r->status = shard_bytes == 0 ? quern_quantize(&r->opt, &text, &len, &r->err)
+                                 : qn_quantize_run(&r->opt, shard_bytes, &text, &len, &r->err);
     if (r->status == QUERN_OK) {
         assert_int_equal(strlen(text), len);
         assert_ok(qn_json_parse(&r->manifest, text, len, QN_JSON_REJECT_DUPLICATES, "manifest", &err));

@@ -67,22 +67,14 @@ static inline f16_fields fields_of(qn_dtype t)
     case QN_DTYPE_Q4_1:
     case QN_DTYPE_Q5_1:
     case QN_DTYPE_Q4_K:
-    case QN_DTYPE_Q5_K:
-        return (f16_fields){0, 2};
-    case QN_DTYPE_Q2_K:
-        return (f16_fields){80, 82};
-    case QN_DTYPE_Q3_K:
-        return (f16_fields){108, -1};
-    case QN_DTYPE_Q6_K:
-        return (f16_fields){208, -1};
-    case QN_DTYPE_TQ1_0:
-        return (f16_fields){52, -1};
-    case QN_DTYPE_TQ2_0:
-        return (f16_fields){64, -1};
-    case QN_DTYPE_MXFP4:
-        return (f16_fields){-1, -1};
-    default:
-        return (f16_fields){0, -1};
+    case QN_DTYPE_Q5_K: return (f16_fields){0, 2};
+    case QN_DTYPE_Q2_K: return (f16_fields){80, 82};
+    case QN_DTYPE_Q3_K: return (f16_fields){108, -1};
+    case QN_DTYPE_Q6_K: return (f16_fields){208, -1};
+    case QN_DTYPE_TQ1_0: return (f16_fields){52, -1};
+    case QN_DTYPE_TQ2_0: return (f16_fields){64, -1};
+    case QN_DTYPE_MXFP4: return (f16_fields){-1, -1};
+    default: return (f16_fields){0, -1};
     }
 }
 

@@ -197,8 +197,10 @@ static void add_row(qn_table *t, const subject *s, const quern_perplexity *p)
 
 static void print_result(const job *j)
 {
-    static const qn_table_column columns[] = {{"model", false, TEXT_SHOWN_MAX, QN_STYLE_NONE}, {"perplexity", true, 0, QN_STYLE_BOLD},
-                                              {"error", true, 0, QN_STYLE_DIM}, {"nats/token", true, 0, QN_STYLE_NONE},
+    static const qn_table_column columns[] = {{"model", false, TEXT_SHOWN_MAX, QN_STYLE_NONE},
+                                              {"perplexity", true, 0, QN_STYLE_BOLD},
+                                              {"error", true, 0, QN_STYLE_DIM},
+                                              {"nats/token", true, 0, QN_STYLE_NONE},
                                               {"bits/byte", true, 0, QN_STYLE_NONE}};
     qn_number tokens;
     qn_table *t = qn_table_create(columns, 5);

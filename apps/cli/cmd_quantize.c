@@ -21,7 +21,8 @@ typedef struct stage_bar {
 
 static void begin_stage(stage_bar *b, quern_quantize_stage stage)
 {
-    static const char *const labels[] = {[QUERN_QUANTIZE_CONVERT] = "quantize", [QUERN_QUANTIZE_HASH] = "hash", [QUERN_QUANTIZE_SYNC] = "sync"};
+    static const char *const labels[] = {
+        [QUERN_QUANTIZE_CONVERT] = "quantize", [QUERN_QUANTIZE_HASH] = "hash", [QUERN_QUANTIZE_SYNC] = "sync"};
     b->stage = stage;
     qn_progress_begin(&b->bar, &b->cli->err, !b->cli->quiet, labels[stage], QN_UNIT_BYTES);
 }
@@ -62,7 +63,8 @@ static quern_status check_options(qn_cli *cli, quern_error *err)
         return qn_error_set(err, QUERN_ERROR_USAGE, "-o DIR is missing");
     }
     if (strcmp(qn_opts_text(o, QN_OPT_OUTPUT, ""), "-") == 0) {
-        return qn_error_set(err, QUERN_ERROR_USAGE, "-o -: the outputs are files in a folder, not standard output (./- is a folder of that name)");
+        return qn_error_set(err, QUERN_ERROR_USAGE,
+                            "-o -: the outputs are files in a folder, not standard output (./- is a folder of that name)");
     }
     return QUERN_OK;
 }
@@ -70,7 +72,8 @@ static quern_status check_options(qn_cli *cli, quern_error *err)
 /* SRC is a folder: a path, or OWNER/NAME in the hub cache. */
 static quern_status resolve_source(qn_cli *cli, const char *text, char **path, quern_error *err)
 {
-    static const char what[] = "SRC is a Hugging Face folder with config.json, tokenizer.json and *.safetensors, or OWNER/NAME in the hub cache";
+    static const char what[] =
+        "SRC is a Hugging Face folder with config.json, tokenizer.json and *.safetensors, or OWNER/NAME in the hub cache";
     if (strcmp(text, QN_DEMO_NAME) == 0 && !qn_path_exists(text)) {
         qn_cli_hint(cli, "%s", what);
         return qn_error_set(err, QUERN_ERROR_UNSUPPORTED, "demo: the built-in model is quantized already; quern run demo answers with it");
@@ -83,7 +86,8 @@ static quern_status resolve_source(qn_cli *cli, const char *text, char **path, q
     if (status == QUERN_ERROR_NOT_FOUND) {
         bool link = strcmp(qn_path_kind(text), "missing") != 0;
         qn_cli_hint(cli, "%s", what);
-        (void)qn_error_set(err, status, "%s: %s", text, link ? "is a link that leads nowhere" : "no such folder, and no model of that name");
+        (void)qn_error_set(err, status, "%s: %s", text,
+                           link ? "is a link that leads nowhere" : "no such folder, and no model of that name");
     }
     return status;
 }
@@ -271,7 +275,8 @@ static void print_next(qn_cli *cli, const qn_json *manifest, const char *dir)
     size_t n_kept = qn_json_length(qn_json_get(manifest, "outputs")) - n_new_outputs(manifest);
     qn_buf line;
     if (n_kept > 0) {
-        qn_cli_note(cli, "%zu earlier output%s of the same source stay%s in manifest.json", n_kept, n_kept == 1 ? "" : "s", n_kept == 1 ? "s" : "");
+        qn_cli_note(cli, "%zu earlier output%s of the same source stay%s in manifest.json", n_kept, n_kept == 1 ? "" : "s",
+                    n_kept == 1 ? "s" : "");
     }
     if (sensible == NULL || dir == NULL || dir[0] == '\0') {
         return;

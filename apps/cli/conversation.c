@@ -147,7 +147,8 @@ quern_status qn_conversation_load(qn_conversation *c, const char *path, quern_er
             known = known || strcmp(role, roles[k]) == 0;
         }
         if (!known) {
-            QN_FAIL(err, QUERN_ERROR_INVALID, "%s: message %zu has the role '%s'; expected system, user, assistant or tool", path, i, role != NULL ? role : "");
+            QN_FAIL(err, QUERN_ERROR_INVALID, "%s: message %zu has the role '%s'; expected system, user, assistant or tool", path, i,
+                    role != NULL ? role : "");
         }
         if (i == 0 && content != NULL && strcmp(role, "system") == 0) {
             QN_TRY(qn_conversation_set_system(&loaded, content, err));

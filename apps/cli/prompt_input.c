@@ -194,7 +194,8 @@ quern_status qn_raw_encode(qn_cli *cli, const quern_model *model, const char *te
     if (info->add_bos && info->bos_id >= 0 && ids->len > 1 && ids->data[0] == info->bos_id && ids->data[1] == info->bos_id) {
         size_t n = 0;
         const char *bos = quern_tokenizer_get_text(t, info->bos_id, &n);
-        qn_cli_warn(cli, "the prompt begins with %.*s, and this model's configuration puts another before it", (int)n, bos != NULL ? bos : "");
+        qn_cli_warn(cli, "the prompt begins with %.*s, and this model's configuration puts another before it", (int)n,
+                    bos != NULL ? bos : "");
     }
 done:
     return status;

@@ -31,6 +31,7 @@ typedef struct qn_chat_input {
 /* Renders; QUERN_ERROR_UNSUPPORTED where the model has no template. ids may be NULL. */
 quern_status qn_chat_encode(const quern_model *model, const qn_chat_input *input, quern_prompt *prompt, quern_ids *ids, quern_error *err);
 /* --raw: the text as it is, BOS where the model's configuration wants it. A text that brings its own gets a second one and a warning. */
-quern_status qn_raw_encode(qn_cli *cli, const quern_model *model, const char *text, size_t len, bool parse_special, quern_ids *ids, quern_error *err);
+quern_status qn_raw_encode(qn_cli *cli, const quern_model *model, const char *text, size_t len, bool parse_special, quern_ids *ids,
+                           quern_error *err);
 
 #endif

@@ -58,7 +58,8 @@ done:
     return status;
 }
 
-quern_status qn_settings_create_engine(qn_cli *cli, const quern_model *model, const quern_engine_options *options, quern_engine **out, quern_error *err)
+quern_status qn_settings_create_engine(qn_cli *cli, const quern_model *model, const quern_engine_options *options, quern_engine **out,
+                                       quern_error *err)
 {
     quern_status status = QUERN_OK;
     const quern_model_info *info = quern_model_get_info(model);
@@ -72,12 +73,14 @@ quern_status qn_settings_create_engine(qn_cli *cli, const quern_model *model, co
         if (fits >= 64) {
             qn_cli_hint(cli, "a context of %s tokens (-c) would fit", qn_format_grouped(context, fits / 64 * 64));
         }
-        QN_FAIL(err, QUERN_ERROR_LIMIT, "does not fit: a context of %s tokens needs %s for its KV cache and %s for buffers; %s of memory are available",
+        QN_FAIL(err, QUERN_ERROR_LIMIT,
+                "does not fit: a context of %s tokens needs %s for its KV cache and %s for buffers; %s of memory are available",
                 qn_format_grouped(context, plan.kv_per_token > 0 ? plan.kv / plan.kv_per_token : 0), qn_format_bytes(kv, plan.kv),
                 qn_format_bytes(buffers, plan.activations), qn_format_bytes(have, available));
     }
     if (info->n_ctx_train > 0 && options->n_ctx > info->n_ctx_train) {
-        qn_cli_warn(cli, "the model was made for a context of %s tokens: beyond them its answers get worse", qn_format_grouped(context, info->n_ctx_train));
+        qn_cli_warn(cli, "the model was made for a context of %s tokens: beyond them its answers get worse",
+                    qn_format_grouped(context, info->n_ctx_train));
     }
     QN_TRY(quern_engine_create(out, model, options, err));
 done:

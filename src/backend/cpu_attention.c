@@ -34,8 +34,15 @@ static void add_row(query_block *b, const qn_heads *h, const qn_step_rows *rows,
 
 static qn_attn_args make_args(const query_block *b, const qn_heads *h, const qn_kv_view *view, size_t kv_head, void *scratch)
 {
-    return (qn_attn_args){.kv = view, .kv_head = kv_head, .n_queries = b->n, .q = b->q, .out = b->out, .position = b->position, .first = b->first,
-                          .scale = h->scale, .scratch = scratch};
+    return (qn_attn_args){.kv = view,
+                          .kv_head = kv_head,
+                          .n_queries = b->n,
+                          .q = b->q,
+                          .out = b->out,
+                          .position = b->position,
+                          .first = b->first,
+                          .scale = h->scale,
+                          .scratch = scratch};
 }
 
 /* Rows of one block: up to `most`, all of one sequence. */
@@ -79,7 +86,8 @@ static float *part_at(const qn_cpu *c, const qn_heads *h, size_t row, size_t hea
     return c->parts + ((row * h->n_heads + head) * c->split_parts + part) * (h->head_dim + 2);
 }
 
-static void attend_part(qn_cpu *c, const qn_heads *h, const qn_step_rows *rows, size_t row, size_t kv_head, size_t part, const float *q, void *scratch)
+static void attend_part(qn_cpu *c, const qn_heads *h, const qn_step_rows *rows, size_t row, size_t kv_head, size_t part, const float *q,
+                        void *scratch)
 {
     size_t group = h->n_heads / h->n_kv_heads;
     query_block block = {.n = 0};

@@ -74,7 +74,8 @@ static void cpu_embed(qn_backend *b, qn_member m, const qn_matrix *e, const int3
     qn_member_barrier(m);
 }
 
-static void cpu_norm_input(qn_backend *b, qn_member m, const float *x, size_t x_stride, const float *weight, float eps, size_t n_rows, qn_input *input)
+static void cpu_norm_input(qn_backend *b, qn_member m, const float *x, size_t x_stride, const float *weight, float eps, size_t n_rows,
+                           qn_input *input)
 {
     qn_cpu *c = cpu_of(b);
     size_t row0, row1;
@@ -105,8 +106,8 @@ void qn_cpu_decode_row(const qn_matrix *w, size_t row, float *out)
     const uint8_t *data = w->data + row * w->row_bytes;
     if (w->dtype == QN_DTYPE_MLX_AFFINE) {
         size_t groups = w->n_cols / w->affine.group, element = qn_dtype_get(w->affine_dtype)->block_bytes;
-        qn_decode_affine_row(w->affine, (const uint32_t *)(const void *)data, w->scales + row * groups * element, w->biases + row * groups * element,
-                             w->affine_dtype, out, w->n_cols);
+        qn_decode_affine_row(w->affine, (const uint32_t *)(const void *)data, w->scales + row * groups * element,
+                             w->biases + row * groups * element, w->affine_dtype, out, w->n_cols);
     } else {
         qn_decode_row(w->dtype, data, out, w->n_cols);
     }
@@ -130,7 +131,8 @@ static void multiply_decoded(qn_cpu *c, qn_lane *lane, const qn_matrix *w, size_
     }
 }
 
-void qn_cpu_multiply_rows(qn_cpu *c, qn_lane *lane, const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, size_t y_stride)
+void qn_cpu_multiply_rows(qn_cpu *c, qn_lane *lane, const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1,
+                          float *y, size_t y_stride)
 {
     bool plain = w->dtype == QN_DTYPE_F32 || w->dtype == QN_DTYPE_F16 || w->dtype == QN_DTYPE_BF16;
     if (c->f32_activations && !plain) {
@@ -196,7 +198,8 @@ static void cpu_multiply(qn_backend *b, qn_member m, const qn_input *input, size
 
 /* ---- rope and cache ---- */
 
-static void rope_store_head(qn_cpu *c, const qn_heads *h, const qn_step_rows *rows, bool use_rope, size_t r, size_t head, float *q, float *k, const float *v)
+static void rope_store_head(qn_cpu *c, const qn_heads *h, const qn_step_rows *rows, bool use_rope, size_t r, size_t head, float *q,
+                            float *k, const float *v)
 {
     size_t hd = h->head_dim;
     bool is_key = head >= h->n_heads;
@@ -218,7 +221,8 @@ static void rope_store_head(qn_cpu *c, const qn_heads *h, const qn_step_rows *ro
     }
 }
 
-static void cpu_rope_store(qn_backend *b, qn_member m, const qn_heads *h, const qn_step_rows *rows, bool use_rope, float *q, float *k, const float *v)
+static void cpu_rope_store(qn_backend *b, qn_member m, const qn_heads *h, const qn_step_rows *rows, bool use_rope, float *q, float *k,
+                           const float *v)
 {
     qn_cpu *c = cpu_of(b);
     size_t per_row = h->n_heads + h->n_kv_heads, first, last;
@@ -241,7 +245,10 @@ static void cpu_attend(qn_backend *b, qn_member m, const qn_heads *h, const qn_s
 
 /* ---- making and unmaking ---- */
 
-static size_t decoded_bytes(const qn_cpu_options *opt) { return opt->f32_activations ? (size_t)DECODED_ROWS * opt->max_cols * sizeof(float) : 0; }
+static size_t decoded_bytes(const qn_cpu_options *opt)
+{
+    return opt->f32_activations ? (size_t)DECODED_ROWS * opt->max_cols * sizeof(float) : 0;
+}
 
 static size_t lane_bytes(const qn_cpu_options *opt)
 {
@@ -259,7 +266,8 @@ static size_t sums_bytes(const qn_cpu_options *opt) { return qn_align_up(opt->ma
 
 size_t qn_cpu_bytes(const qn_cpu_options *opt)
 {
-    return sizeof(qn_cpu) + opt->n_threads * (sizeof(qn_lane) + lane_bytes(opt)) + qn_align_up(parts_bytes(opt), 64) + sums_bytes(opt) + 4096;
+    return sizeof(qn_cpu) + opt->n_threads * (sizeof(qn_lane) + lane_bytes(opt)) + qn_align_up(parts_bytes(opt), 64) + sums_bytes(opt) +
+           4096;
 }
 
 static void cpu_destroy(qn_backend *b)
@@ -281,9 +289,16 @@ quern_status qn_cpu_create(qn_backend **out, const qn_cpu_options *opt, quern_er
         QN_FAIL_MEMORY(err, "the CPU backend", sizeof *c);
     }
     memset(c, 0, sizeof *c);
-    c->backend = (qn_backend){.name = "cpu", .run = cpu_run, .embed = cpu_embed, .norm_input = cpu_norm_input, .multiply = cpu_multiply,
-                              .rope_store = cpu_rope_store, .attend = cpu_attend, .gate_input = cpu_gate_input,
-                              .mix_experts = qn_cpu_mix_experts, .destroy = cpu_destroy};
+    c->backend = (qn_backend){.name = "cpu",
+                              .run = cpu_run,
+                              .embed = cpu_embed,
+                              .norm_input = cpu_norm_input,
+                              .multiply = cpu_multiply,
+                              .rope_store = cpu_rope_store,
+                              .attend = cpu_attend,
+                              .gate_input = cpu_gate_input,
+                              .mix_experts = qn_cpu_mix_experts,
+                              .destroy = cpu_destroy};
     qn_arena_init(&c->arena, 0);
     c->n_threads = opt->n_threads;
     c->isa = opt->isa;

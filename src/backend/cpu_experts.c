@@ -81,14 +81,15 @@ static void copy_row(const qn_input *from, size_t row, qn_input *to, size_t slot
     }
 }
 
-static void multiply_piece(qn_cpu *c, qn_lane *lane, const qn_matrix *w, size_t r0, size_t r1, const qn_input *in, size_t slot0, size_t slot1, float *y)
+static void multiply_piece(qn_cpu *c, qn_lane *lane, const qn_matrix *w, size_t r0, size_t r1, const qn_input *in, size_t slot0,
+                           size_t slot1, float *y)
 {
     qn_cpu_multiply_rows(c, lane, w, r0, r1, &in->forms[qn_form_for(w, c->f32_activations)], slot0, slot1, y, w->n_rows);
 }
 
 /* Products of the experts that have rows: piece number i is (expert, chunk of rows) in order. With `second` both matrices per chunk. */
-static void multiply_experts(qn_cpu *c, qn_member m, const qn_experts *e, const qn_matrix *first, float *y_first, const qn_matrix *second, float *y_second,
-                             const qn_input *in, const qn_expert_buffers *b)
+static void multiply_experts(qn_cpu *c, qn_member m, const qn_experts *e, const qn_matrix *first, float *y_first, const qn_matrix *second,
+                             float *y_second, const qn_input *in, const qn_expert_buffers *b)
 {
     size_t n_rows = first[0].n_rows, per_expert = (n_rows + EXPERT_CHUNK_ROWS - 1) / EXPERT_CHUNK_ROWS, item = 0;
     qn_lane *lane = &c->lanes[m.index];
@@ -139,7 +140,8 @@ static void combine_row(const qn_cpu *c, const qn_experts *e, const qn_expert_bu
     }
 }
 
-void qn_cpu_mix_experts(qn_backend *backend, qn_member m, const qn_experts *e, const qn_input *input, size_t n_rows, qn_expert_buffers *b, float *x, bool keep)
+void qn_cpu_mix_experts(qn_backend *backend, qn_member m, const qn_experts *e, const qn_input *input, size_t n_rows, qn_expert_buffers *b,
+                        float *x, bool keep)
 {
     qn_cpu *c = (qn_cpu *)backend;
     size_t begin, end, hidden = input->n_cols, n_slots = n_rows * e->n_used;

@@ -27,7 +27,7 @@ typedef struct qn_claim {
 } qn_claim;
 
 typedef struct qn_cpu {
-    qn_backend backend;   /* first, so that a qn_backend * is a qn_cpu * */
+    qn_backend backend; /* first, so that a qn_backend * is a qn_cpu * */
     qn_claim claims[QN_CPU_PHASES];
     qn_arena arena;
     qn_pool *pool;
@@ -35,14 +35,14 @@ typedef struct qn_cpu {
     qn_isa isa;
     const qn_ops *ops;
     bool f32_activations;
-    qn_lane *lanes;       /* (n_threads) */
-    float *sums;          /* (max_rows, hidden_size): products before they are added to the residual */
-    float *parts;         /* partial attention: (row, head, part, head_dim + 2) */
-    size_t split_parts;   /* parts a row may have */
+    qn_lane *lanes;     /* (n_threads) */
+    float *sums;        /* (max_rows, hidden_size): products before they are added to the residual */
+    float *parts;       /* partial attention: (row, head, part, head_dim + 2) */
+    size_t split_parts; /* parts a row may have */
 } qn_cpu;
 
 void qn_cpu_begin_phase(qn_cpu *c, qn_member m);
-size_t qn_cpu_claim(qn_cpu *c, qn_member m);  /* 0, 1, 2, ... each number given to one member */
+size_t qn_cpu_claim(qn_cpu *c, qn_member m); /* 0, 1, 2, ... each number given to one member */
 void qn_cpu_end_phase(qn_cpu *c, qn_member m);
 
 /* Chunks of QN_ATTN_CHUNK positions in a context. */
@@ -53,9 +53,11 @@ void qn_cpu_attention(qn_cpu *c, qn_member m, const qn_heads *h, const qn_step_r
 /* The rows [row0, row1) of input->f into the quantized forms of its mask. */
 void qn_cpu_quantize_rows(qn_cpu *c, qn_input *input, size_t row0, size_t row1);
 /* y = W x for rows [r0, r1) of W and rows [t0, t1) of a, by the engine's arithmetic. */
-void qn_cpu_multiply_rows(qn_cpu *c, qn_lane *lane, const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, size_t y_stride);
+void qn_cpu_multiply_rows(qn_cpu *c, qn_lane *lane, const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1,
+                          float *y, size_t y_stride);
 /* The entry mix_experts. */
-void qn_cpu_mix_experts(qn_backend *b, qn_member m, const qn_experts *e, const qn_input *input, size_t n_rows, qn_expert_buffers *buffers, float *x, bool keep);
+void qn_cpu_mix_experts(qn_backend *b, qn_member m, const qn_experts *e, const qn_input *input, size_t n_rows, qn_expert_buffers *buffers,
+                        float *x, bool keep);
 /* One row of any matrix as float32. */
 void qn_cpu_decode_row(const qn_matrix *w, size_t row, float *out);
 

@@ -24,22 +24,21 @@ quern_status qn_error_set(quern_error *err, quern_status status, const char *for
 /* Puts "PREFIX: " (formatted) before the message that *err already holds; err may be NULL. */
 void qn_error_prefix(quern_error *err, const char *format, ...) QN_PRINTF(2, 3);
 
-#define QN_FAIL(err, code, ...)                                                                      \
-    do {                                                                                             \
-        status = qn_error_set((err), (code), __VA_ARGS__);                                           \
-        goto done;                                                                                   \
+#define QN_FAIL(err, code, ...) \
+    do { \
+        status = qn_error_set((err), (code), __VA_ARGS__); \
+        goto done; \
     } while (0)
 
-#define QN_TRY(call)                                                                                 \
-    do {                                                                                             \
-        status = (call);                                                                             \
-        if (status != QUERN_OK) {                                                                    \
-            goto done;                                                                               \
-        }                                                                                            \
+#define QN_TRY(call) \
+    do { \
+        status = (call); \
+        if (status != QUERN_OK) { \
+            goto done; \
+        } \
     } while (0)
 
 /* For the commonest failure: an allocation of `bytes` bytes for `what` was refused. */
-#define QN_FAIL_MEMORY(err, what, bytes)                                                             \
-    QN_FAIL((err), QUERN_ERROR_MEMORY, "out of memory: %s needs %zu bytes", (what), (size_t)(bytes))
+#define QN_FAIL_MEMORY(err, what, bytes) QN_FAIL((err), QUERN_ERROR_MEMORY, "out of memory: %s needs %zu bytes", (what), (size_t)(bytes))
 
 #endif

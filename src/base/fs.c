@@ -61,7 +61,8 @@ quern_status qn_mapping_open(qn_mapping *out, const char *path, quern_error *err
     if (size > 0) {
         void *p = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (p == MAP_FAILED) {
-            QN_FAIL(err, errno == ENOMEM ? QUERN_ERROR_MEMORY : QUERN_ERROR_IO, "%s: cannot map %zu bytes: %s", path, size, strerror(errno));
+            QN_FAIL(err, errno == ENOMEM ? QUERN_ERROR_MEMORY : QUERN_ERROR_IO, "%s: cannot map %zu bytes: %s", path, size,
+                    strerror(errno));
         }
         *out = (qn_mapping){.data = p, .size = size};
     }

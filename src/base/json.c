@@ -85,14 +85,16 @@ quern_status qn_json_parse(qn_json **out, const char *data, size_t size, int fla
         QN_FAIL(err, QUERN_ERROR_INVALID, "%s: JSON is nested deeper than %d", what, QN_JSON_DEPTH_MAX);
     }
     if (size > 0 && memchr(data, '\0', size) != NULL) { /* never valid, but Jansson loses one that follows a number */
-        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: invalid JSON: a NUL byte at byte %zu", what, (size_t)((const char *)memchr(data, '\0', size) - data));
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: invalid JSON: a NUL byte at byte %zu", what,
+                (size_t)((const char *)memchr(data, '\0', size) - data));
     }
     size_t options = JSON_DECODE_ANY;
     options |= (flags & QN_JSON_REJECT_DUPLICATES) != 0 ? JSON_REJECT_DUPLICATES : 0u;
     options |= (flags & QN_JSON_ALLOW_NUL) != 0 ? JSON_ALLOW_NUL : 0u;
     json_error_t e;
     json_t *v = json_loadb(data != NULL ? data : "", size, options, &e);
-    if (v == NULL && (flags & QN_JSON_WIDE_INTEGERS) != 0 && json_error_code(&e) == json_error_numeric_overflow && widen_integers(data, size, &wide)) {
+    if (v == NULL && (flags & QN_JSON_WIDE_INTEGERS) != 0 && json_error_code(&e) == json_error_numeric_overflow &&
+        widen_integers(data, size, &wide)) {
         v = json_loadb(wide.data, wide.len, options, &e);
     }
     if (v == NULL) {
@@ -146,10 +148,7 @@ const qn_json *qn_json_get(const qn_json *object, const char *key)
     return object != NULL ? wrap(json_object_get(raw(object), key)) : NULL;
 }
 
-const qn_json *qn_json_at(const qn_json *array, size_t index)
-{
-    return array != NULL ? wrap(json_array_get(raw(array), index)) : NULL;
-}
+const qn_json *qn_json_at(const qn_json *array, size_t index) { return array != NULL ? wrap(json_array_get(raw(array), index)) : NULL; }
 
 const char *qn_json_string(const qn_json *v, size_t *len)
 {
@@ -162,10 +161,7 @@ const char *qn_json_string(const qn_json *v, size_t *len)
     return json_string_value(raw(v));
 }
 
-bool qn_json_bool(const qn_json *v, bool fallback)
-{
-    return qn_json_get_kind(v) == QN_JSON_BOOL ? json_is_true(raw(v)) : fallback;
-}
+bool qn_json_bool(const qn_json *v, bool fallback) { return qn_json_get_kind(v) == QN_JSON_BOOL ? json_is_true(raw(v)) : fallback; }
 
 bool qn_json_int(const qn_json *v, int64_t *out)
 {
@@ -186,10 +182,7 @@ bool qn_json_number(const qn_json *v, double *out)
     return true;
 }
 
-qn_json_iterator *qn_json_iter(const qn_json *object)
-{
-    return object != NULL ? (qn_json_iterator *)json_object_iter(raw(object)) : NULL;
-}
+qn_json_iterator *qn_json_iter(const qn_json *object) { return object != NULL ? (qn_json_iterator *)json_object_iter(raw(object)) : NULL; }
 qn_json_iterator *qn_json_next(const qn_json *object, qn_json_iterator *it)
 {
     return (qn_json_iterator *)json_object_iter_next(raw(object), it);
@@ -254,10 +247,7 @@ qn_json *qn_json_new_string_n(const char *s, size_t n)
 }
 
 qn_json *qn_json_clone(const qn_json *v) { return wrap(json_deep_copy(raw(v))); }
-bool qn_json_set(qn_json *object, const char *key, qn_json *value)
-{
-    return json_object_set_new(raw(object), key, raw(value)) == 0;
-}
+bool qn_json_set(qn_json *object, const char *key, qn_json *value) { return json_object_set_new(raw(object), key, raw(value)) == 0; }
 bool qn_json_append(qn_json *array, qn_json *value) { return json_array_append_new(raw(array), raw(value)) == 0; }
 
 static int append_chunk(const char *data, size_t size, void *user) { return qn_buf_append(user, data, size) ? 0 : -1; }
@@ -270,10 +260,15 @@ static int real_digits(const json_t *v, int digits)
     size_t i;
     switch (json_typeof(v)) {
     case JSON_REAL:
-        for (; digits < 17 && rounded(json_real_value(v), digits) != json_real_value(v); digits++) {}
+        for (; digits < 17 && rounded(json_real_value(v), digits) != json_real_value(v); digits++) {
+        }
         break;
-    case JSON_ARRAY: json_array_foreach (v, i, child) { digits = real_digits(child, digits); } break;
-    case JSON_OBJECT: json_object_foreach ((json_t *)(uintptr_t)v, key, child) { digits = real_digits(child, digits); } break;
+    case JSON_ARRAY:
+        json_array_foreach(v, i, child) { digits = real_digits(child, digits); }
+        break;
+    case JSON_OBJECT:
+        json_object_foreach((json_t *)(uintptr_t)v, key, child) { digits = real_digits(child, digits); }
+        break;
     default: break;
     }
     return digits;

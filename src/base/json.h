@@ -16,7 +16,13 @@
 typedef struct qn_json qn_json; /* one JSON value */
 
 typedef enum qn_json_kind {
-    QN_JSON_NULL, QN_JSON_BOOL, QN_JSON_INT, QN_JSON_REAL, QN_JSON_STRING, QN_JSON_ARRAY, QN_JSON_OBJECT
+    QN_JSON_NULL,
+    QN_JSON_BOOL,
+    QN_JSON_INT,
+    QN_JSON_REAL,
+    QN_JSON_STRING,
+    QN_JSON_ARRAY,
+    QN_JSON_OBJECT
 } qn_json_kind;
 
 /* WIDE_INTEGERS: an integer that does not fit 64 bits becomes a real (tokenizer_config.json has such numbers for "no limit"). */
@@ -27,14 +33,14 @@ enum { QN_JSON_REJECT_DUPLICATES = 1, QN_JSON_ALLOW_NUL = 2, QN_JSON_WIDE_INTEGE
 quern_status qn_json_parse(qn_json **out, const char *data, size_t size, int flags, const char *what, quern_error *err);
 void qn_json_free(qn_json *root);
 
-qn_json_kind qn_json_get_kind(const qn_json *v); /* NULL pointer counts as QN_JSON_NULL */
-size_t qn_json_length(const qn_json *v);         /* elements of an array or object, bytes of a string, else 0 */
+qn_json_kind qn_json_get_kind(const qn_json *v);                    /* NULL pointer counts as QN_JSON_NULL */
+size_t qn_json_length(const qn_json *v);                            /* elements of an array or object, bytes of a string, else 0 */
 const qn_json *qn_json_get(const qn_json *object, const char *key); /* NULL if absent or not an object */
 const qn_json *qn_json_at(const qn_json *array, size_t index);      /* NULL if out of range or not an array */
 const char *qn_json_string(const qn_json *v, size_t *len);          /* NULL if not a string; NUL-terminated; len may be NULL */
 bool qn_json_bool(const qn_json *v, bool fallback);
-bool qn_json_int(const qn_json *v, int64_t *out);    /* only an integer literal */
-bool qn_json_number(const qn_json *v, double *out);  /* integer or real */
+bool qn_json_int(const qn_json *v, int64_t *out);   /* only an integer literal */
+bool qn_json_number(const qn_json *v, double *out); /* integer or real */
 
 /* Iterates an object in order: for (it = qn_json_iter(o); it; it = qn_json_next(o, it)). */
 typedef struct qn_json_iter_opaque qn_json_iterator;

@@ -149,7 +149,8 @@ static qn_json_token scan_word(qn_json_tokens *s)
 
 static qn_json_token scan_token(qn_json_tokens *s)
 {
-    while (s->next < s->size && (s->data[s->next] == ' ' || s->data[s->next] == '\n' || s->data[s->next] == '\r' || s->data[s->next] == '\t')) {
+    while (s->next < s->size &&
+           (s->data[s->next] == ' ' || s->data[s->next] == '\n' || s->data[s->next] == '\r' || s->data[s->next] == '\t')) {
         s->next++;
     }
     s->begin = s->next;

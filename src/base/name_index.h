@@ -11,7 +11,7 @@
 typedef struct qn_name {
     const char *data; /* not NUL-terminated */
     size_t len;
-    size_t number;    /* what the caller knows it by */
+    size_t number; /* what the caller knows it by */
 } qn_name;
 
 typedef struct qn_name_index {

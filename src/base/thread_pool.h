@@ -15,7 +15,7 @@ typedef struct qn_pool qn_pool;
 
 typedef struct qn_member {
     qn_pool *pool;
-    size_t index;     /* 0..n_threads-1 */
+    size_t index; /* 0..n_threads-1 */
     size_t n_threads;
 } qn_member;
 

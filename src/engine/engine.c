@@ -44,7 +44,8 @@ static quern_status choose_kv(const quern_engine_options *opt, qn_kv_format *out
     switch (opt->kv_type) {
     case QUERN_KV_F16: *out = QN_KV_FORMAT_F16; return QUERN_OK;
     case QUERN_KV_F32: *out = QN_KV_FORMAT_F32; return QUERN_OK;
-    case QUERN_KV_Q8_0: return qn_error_set(err, QUERN_ERROR_UNAVAILABLE, "a q8_0 KV cache is not available in this version; use f16 or f32");
+    case QUERN_KV_Q8_0:
+        return qn_error_set(err, QUERN_ERROR_UNAVAILABLE, "a q8_0 KV cache is not available in this version; use f16 or f32");
     }
     return qn_error_set(err, QUERN_ERROR_USAGE, "unknown type of KV cache: %d", (int)opt->kv_type);
 }
@@ -93,15 +94,23 @@ static qn_cpu_options cpu_options(const quern_model *m, const settings *s)
 {
     const qn_model_config *c = &m->config;
     size_t cols = largest(largest(c->hidden_size, largest(c->ffn_size, c->expert_ffn_size)), (size_t)c->n_heads * c->head_dim);
-    return (qn_cpu_options){.n_threads = s->n_threads, .isa = s->isa, .f32_activations = s->f32_activations, .max_cols = cols, .hidden_size = c->hidden_size,
-                            .max_rows = s->n_batch, .n_heads = c->n_heads, .head_dim = c->head_dim, .n_ctx = s->n_ctx};
+    return (qn_cpu_options){.n_threads = s->n_threads,
+                            .isa = s->isa,
+                            .f32_activations = s->f32_activations,
+                            .max_cols = cols,
+                            .hidden_size = c->hidden_size,
+                            .max_rows = s->n_batch,
+                            .n_heads = c->n_heads,
+                            .head_dim = c->head_dim,
+                            .n_ctx = s->n_ctx};
 }
 
 static void make_plan(const quern_model *m, const settings *s, quern_engine_plan *out)
 {
     qn_cpu_options cpu = cpu_options(m, s);
     size_t page = qn_kv_page_bytes(&m->config, s->format);
-    *out = (quern_engine_plan){.weights_mapped = m->info.weight_bytes, .kv = (uint64_t)s->n_pages * page, .kv_per_token = page / QN_KV_PAGE};
+    *out = (quern_engine_plan){
+        .weights_mapped = m->info.weight_bytes, .kv = (uint64_t)s->n_pages * page, .kv_per_token = page / QN_KV_PAGE};
     out->activations = qn_graph_bytes(&m->config, &m->weights, s->f32_activations, s->n_batch, s->n_batch) + qn_cpu_bytes(&cpu);
     out->total = out->weights_mapped + out->kv + out->activations;
 }
@@ -131,8 +140,8 @@ static quern_status allocate_tables(quern_engine *e, const settings *s, quern_er
     e->views = qn_arena_alloc_array(&e->arena, n_layers, sizeof *e->views);
     e->logits = qn_arena_alloc_array(&e->arena, c->n_vocab, sizeof *e->logits);
     const qn_kv_view **all = qn_arena_alloc_array(&e->arena, n_layers * s->n_batch, sizeof *all);
-    if (memory == NULL || e->ids == NULL || e->positions == NULL || e->logit_rows == NULL || e->logit_pointers == NULL || e->views == NULL ||
-        e->logits == NULL || all == NULL) {
+    if (memory == NULL || e->ids == NULL || e->positions == NULL || e->logit_rows == NULL || e->logit_pointers == NULL ||
+        e->views == NULL || e->logits == NULL || all == NULL) {
         QN_FAIL_MEMORY(err, "a step's buffers", bytes);
     }
     for (size_t layer = 0; layer < n_layers; layer++) {
@@ -177,8 +186,8 @@ static void count_work(const quern_model *m, quern_engine_info *info)
     info->macs_per_token = layers.macs;
 }
 
-quern_status qn_engine_create_rank(quern_engine **out, const quern_model *m, const quern_engine_options *opt, qn_shard shard, const qn_comm *comm,
-                                   quern_error *err)
+quern_status qn_engine_create_rank(quern_engine **out, const quern_model *m, const quern_engine_options *opt, qn_shard shard,
+                                   const qn_comm *comm, quern_error *err)
 {
     quern_status status = QUERN_OK;
     settings s;
@@ -191,7 +200,8 @@ quern_status qn_engine_create_rank(quern_engine **out, const quern_model *m, con
     }
     qn_arena_init(&e->arena, 0);
     e->model = m;
-    e->info = (quern_engine_info){.isa = qn_isa_name(s.isa), .n_threads = s.n_threads, .n_ctx = s.n_ctx, .n_batch = s.n_batch, .kv_type = s.kv_type};
+    e->info = (quern_engine_info){
+        .isa = qn_isa_name(s.isa), .n_threads = s.n_threads, .n_ctx = s.n_ctx, .n_batch = s.n_batch, .kv_type = s.kv_type};
     make_plan(m, &s, &e->info.plan);
     count_work(m, &e->info);
     QN_TRY(qn_shard_model(shard, &m->config, &m->weights, &e->arena, &e->config, &e->weights, err));
@@ -245,12 +255,13 @@ static quern_status check_item(const quern_engine *e, const quern_step_item *ite
     }
     for (size_t i = 0; i < item->n_ids; i++) {
         if (item->ids[i] < 0 || (uint32_t)item->ids[i] >= e->model->config.n_vocab) {
-            QN_FAIL(err, QUERN_ERROR_USAGE, "token id %" PRId32 " is outside the vocabulary of %" PRIu32, item->ids[i], e->model->config.n_vocab);
+            QN_FAIL(err, QUERN_ERROR_USAGE, "token id %" PRId32 " is outside the vocabulary of %" PRIu32, item->ids[i],
+                    e->model->config.n_vocab);
         }
     }
     if (item->n_ids > e->info.n_ctx - item->sequence->n_tokens) {
-        QN_FAIL(err, QUERN_ERROR_CONTEXT_FULL, "the context is full: %zu tokens in it, %zu more wanted, %zu fit", item->sequence->n_tokens, item->n_ids,
-                e->info.n_ctx);
+        QN_FAIL(err, QUERN_ERROR_CONTEXT_FULL, "the context is full: %zu tokens in it, %zu more wanted, %zu fit", item->sequence->n_tokens,
+                item->n_ids, e->info.n_ctx);
     }
 done:
     return status;
@@ -275,8 +286,8 @@ static quern_status check_step(quern_engine *e, const quern_step_item *items, si
         }
     }
     if (pages > e->pool.n_free) {
-        QN_FAIL(err, QUERN_ERROR_CONTEXT_FULL, "the KV cache is full: the step needs %zu pages of %d tokens, %zu of %zu are free", pages, QN_KV_PAGE,
-                e->pool.n_free, e->pool.n_pages);
+        QN_FAIL(err, QUERN_ERROR_CONTEXT_FULL, "the KV cache is full: the step needs %zu pages of %d tokens, %zu of %zu are free", pages,
+                QN_KV_PAGE, e->pool.n_free, e->pool.n_pages);
     }
     *n_rows = rows;
 done:
@@ -321,8 +332,13 @@ quern_status quern_engine_step(quern_engine *e, const quern_step_item *items, si
             e->logit_pointers[n_logits] = items[i].logits + k * e->model->config.n_vocab;
         }
     }
-    const qn_graph_step step = {.n_rows = n_rows, .ids = e->ids, .position = e->positions, .view = (const qn_kv_view *const *const *)e->views,
-                                .n_logit_rows = n_logits, .logit_rows = e->logit_rows, .logits = e->logit_pointers};
+    const qn_graph_step step = {.n_rows = n_rows,
+                                .ids = e->ids,
+                                .position = e->positions,
+                                .view = (const qn_kv_view *const *const *)e->views,
+                                .n_logit_rows = n_logits,
+                                .logit_rows = e->logit_rows,
+                                .logits = e->logit_pointers};
     step_job job = {.graph = &e->graph, .step = &step};
     e->backend->run(e->backend, run_step, &job);
     for (size_t i = 0; i < n_items; i++) {

@@ -10,40 +10,40 @@
 
 struct quern_engine {
     const quern_model *model;
-    qn_arena arena;              /* everything below that is an array */
+    qn_arena arena; /* everything below that is an array */
     qn_backend *backend;
     qn_rope rope;
-    qn_model_config config;      /* this rank's part of the model (model/shard.h); the only rank holds all of it */
+    qn_model_config config; /* this rank's part of the model (model/shard.h); the only rank holds all of it */
     qn_weights weights;
     qn_graph graph;
     qn_kv_pool pool;
     quern_engine_info info;
-    size_t n_sequences;          /* alive: the last of them frees a destroyed engine */
+    size_t n_sequences; /* alive: the last of them frees a destroyed engine */
     bool is_destroyed;
     /* one step's tables, for n_batch rows */
     int32_t *ids;
     size_t *positions;
-    const qn_kv_view ***views;   /* [layer][row] */
+    const qn_kv_view ***views; /* [layer][row] */
     size_t *logit_rows;
     float **logit_pointers;
-    float *logits;               /* (n_vocab): for quern_generate */
+    float *logits; /* (n_vocab): for quern_generate */
 };
 
 struct quern_sequence {
     quern_engine *engine;
     size_t n_tokens;
     size_t n_pages;
-    uint32_t *pages;             /* (pool.n_pages) */
-    const void **k_pages;        /* [layer][pool.n_pages] */
+    uint32_t *pages;      /* (pool.n_pages) */
+    const void **k_pages; /* [layer][pool.n_pages] */
     const void **v_pages;
-    qn_kv_view *views;           /* [layer] */
-    bool copies_page;            /* between plan_begin and plan_end: the last page would be copied */
-    bool in_step;                /* guards against the same sequence twice in a step */
+    qn_kv_view *views; /* [layer] */
+    bool copies_page;  /* between plan_begin and plan_end: the last page would be copied */
+    bool in_step;      /* guards against the same sequence twice in a step */
 };
 
 /* An engine that holds one rank's part of the model; its group runs the same steps at the same time. comm must outlive it. */
-quern_status qn_engine_create_rank(quern_engine **out, const quern_model *m, const quern_engine_options *opt, qn_shard shard, const qn_comm *comm,
-                                   quern_error *err);
+quern_status qn_engine_create_rank(quern_engine **out, const quern_model *m, const quern_engine_options *opt, qn_shard shard,
+                                   const qn_comm *comm, quern_error *err);
 
 /* Frees an engine that was destroyed, once its last sequence is gone. */
 void qn_engine_free_if_unused(quern_engine *e);

@@ -31,11 +31,12 @@ typedef struct run {
     quern_sampler *sampler;
     quern_decoder *decoder; /* NULL for a model without tokenizer */
     qn_buf text;
-    size_t sent;            /* bytes of text given out */
-    bool stopped;           /* a stop string was found; text ends before it */
+    size_t sent;  /* bytes of text given out */
+    bool stopped; /* a stop string was found; text ends before it */
 } run;
 
-static quern_status check_options(const quern_engine *e, const quern_sequence *s, size_t n_prompt, const quern_generate_options *opt, quern_error *err)
+static quern_status check_options(const quern_engine *e, const quern_sequence *s, size_t n_prompt, const quern_generate_options *opt,
+                                  quern_error *err)
 {
     quern_status status = QUERN_OK;
     size_t used = s->n_tokens, fits = e->info.n_ctx - used;
@@ -43,13 +44,14 @@ static quern_status check_options(const quern_engine *e, const quern_sequence *s
         QN_FAIL(err, QUERN_ERROR_USAGE, "the prompt is empty: at least one token is needed");
     }
     if (n_prompt > fits) {
-        QN_FAIL(err, QUERN_ERROR_CONTEXT_FULL, "the prompt does not fit: %zu tokens in the context and %zu in the prompt, %zu fit (--ctx)", used, n_prompt,
-                e->info.n_ctx);
+        QN_FAIL(err, QUERN_ERROR_CONTEXT_FULL, "the prompt does not fit: %zu tokens in the context and %zu in the prompt, %zu fit (--ctx)",
+                used, n_prompt, e->info.n_ctx);
     }
     /* The last chosen token is never fed back, hence one less. */
     if (opt->max_tokens > 0 && opt->max_tokens - 1 > fits - n_prompt) {
-        QN_FAIL(err, QUERN_ERROR_CONTEXT_FULL, "prompt and answer do not fit: %zu tokens in the context, %zu in the prompt, %zu to generate, %zu fit (--ctx)",
-                used, n_prompt, opt->max_tokens, e->info.n_ctx);
+        QN_FAIL(err, QUERN_ERROR_CONTEXT_FULL,
+                "prompt and answer do not fit: %zu tokens in the context, %zu in the prompt, %zu to generate, %zu fit (--ctx)", used,
+                n_prompt, opt->max_tokens, e->info.n_ctx);
     }
     if (opt->n_stop > STOP_STRINGS_MAX) {
         QN_FAIL(err, QUERN_ERROR_LIMIT, "%zu stop strings, at most %d", opt->n_stop, STOP_STRINGS_MAX);
@@ -163,7 +165,8 @@ static quern_status prefill(run *r, const int32_t *prompt, size_t n, bool *cance
     for (size_t done = 0; done < n && !*cancelled;) {
         size_t rows = n - done < r->engine->info.n_batch ? n - done : r->engine->info.n_batch;
         bool last = done + rows == n;
-        const quern_step_item item = {.sequence = r->sequence, .ids = prompt + done, .n_ids = rows, .n_logits = last ? 1 : 0, .logits = r->engine->logits};
+        const quern_step_item item = {
+            .sequence = r->sequence, .ids = prompt + done, .n_ids = rows, .n_logits = last ? 1 : 0, .logits = r->engine->logits};
         QN_TRY(quern_engine_step(r->engine, &item, 1, err));
         done += rows;
         if (r->opt->on_progress != NULL && !r->opt->on_progress(r->opt->user, done, n)) {

@@ -15,10 +15,15 @@ quern_status qn_kv_pool_init(qn_kv_pool *p, const qn_model_config *c, qn_kv_form
 {
     quern_status status = QUERN_OK;
     size_t total;
-    *p = (qn_kv_pool){.format = format, .n_pages = n_pages, .n_free = n_pages, .part_bytes = part_bytes(c, format),
-                      .page_bytes = qn_kv_page_bytes(c, format), .n_layers = c->n_layers};
+    *p = (qn_kv_pool){.format = format,
+                      .n_pages = n_pages,
+                      .n_free = n_pages,
+                      .part_bytes = part_bytes(c, format),
+                      .page_bytes = qn_kv_page_bytes(c, format),
+                      .n_layers = c->n_layers};
     if (n_pages == 0 || n_pages > UINT32_MAX || !qn_size_mul(n_pages, p->page_bytes, &total)) {
-        QN_FAIL(err, QUERN_ERROR_LIMIT, "a KV cache of %zu pages of %zu bytes does not fit this machine's address space", n_pages, p->page_bytes);
+        QN_FAIL(err, QUERN_ERROR_LIMIT, "a KV cache of %zu pages of %zu bytes does not fit this machine's address space", n_pages,
+                p->page_bytes);
     }
     p->memory = qn_malloc_aligned(total);
     p->counts = qn_calloc(n_pages, sizeof *p->counts);

@@ -15,12 +15,12 @@
 typedef struct qn_kv_pool {
     qn_kv_format format;
     size_t n_pages, n_free;
-    size_t part_bytes;      /* K (or V) of one layer in one page */
+    size_t part_bytes; /* K (or V) of one layer in one page */
     size_t page_bytes;
     size_t n_layers;
-    uint8_t *memory;        /* (n_pages, page_bytes) */
-    uint32_t *counts;       /* (n_pages): sequences that hold the page */
-    uint32_t *free_list;    /* (n_free) */
+    uint8_t *memory;     /* (n_pages, page_bytes) */
+    uint32_t *counts;    /* (n_pages): sequences that hold the page */
+    uint32_t *free_list; /* (n_free) */
 } qn_kv_pool;
 
 size_t qn_kv_page_bytes(const qn_model_config *c, qn_kv_format format);

@@ -204,7 +204,10 @@ done:
 
 /* ---- a model's own pages ---- */
 
-static size_t model_tensors(const quern_model *m) { return m->gguf != NULL ? qn_gguf_n_tensors(m->gguf) : qn_safetensors_n_tensors(m->safetensors); }
+static size_t model_tensors(const quern_model *m)
+{
+    return m->gguf != NULL ? qn_gguf_n_tensors(m->gguf) : qn_safetensors_n_tensors(m->safetensors);
+}
 
 quern_status quern_machine_measure_mapping(const quern_model *model, size_t n_threads, double *bytes_per_s, quern_error *err)
 {

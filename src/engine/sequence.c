@@ -86,8 +86,11 @@ quern_status quern_sequence_create(quern_sequence **out, quern_engine *e, quern_
         QN_FAIL_MEMORY(err, "a sequence", n * layers * 2 * sizeof *s->k_pages);
     }
     for (size_t layer = 0; layer < layers; layer++) {
-        s->views[layer] = (qn_kv_view){.format = e->pool.format, .k_pages = s->k_pages + layer * n, .v_pages = s->v_pages + layer * n,
-                                       .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim};
+        s->views[layer] = (qn_kv_view){.format = e->pool.format,
+                                       .k_pages = s->k_pages + layer * n,
+                                       .v_pages = s->v_pages + layer * n,
+                                       .n_kv_heads = c->n_kv_heads,
+                                       .head_dim = c->head_dim};
     }
     *out = s;
     s = NULL;

@@ -33,7 +33,8 @@ void qn_data_writer_deinit(qn_data_writer *w)
     *w = (qn_data_writer){0};
 }
 
-quern_status qn_data_writer_declare(qn_data_writer *w, const char *name, qn_dtype t, const uint64_t *shape, uint32_t n_dims, quern_error *err)
+quern_status qn_data_writer_declare(qn_data_writer *w, const char *name, qn_dtype t, const uint64_t *shape, uint32_t n_dims,
+                                    quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_data_slot slot = {.tensor = {.dtype = t, .n_dims = n_dims}};
@@ -42,8 +43,10 @@ quern_status qn_data_writer_declare(qn_data_writer *w, const char *name, qn_dtyp
         QN_FAIL(err, QUERN_ERROR_INTERNAL, "%s: tensor '%s' is declared after the data began", w->path, name);
     }
     if (!qn_tensor_name_valid(name, strlen(name)) || n_dims > QN_TENSOR_DIMS_MAX) {
-        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor '%s' with %" PRIu32 " dimensions cannot be written (expected a name of 1 to %u bytes and at most"
-                " %d dimensions)", w->path, name, n_dims, QN_TENSOR_NAME_MAX, QN_TENSOR_DIMS_MAX);
+        QN_FAIL(err, QUERN_ERROR_INVALID,
+                "%s: tensor '%s' with %" PRIu32 " dimensions cannot be written (expected a name of 1 to %u bytes and at most"
+                " %d dimensions)",
+                w->path, name, n_dims, QN_TENSOR_NAME_MAX, QN_TENSOR_DIMS_MAX);
     }
     for (uint32_t i = 0; i < n_dims; i++) {
         slot.tensor.shape[i] = shape[i];
@@ -144,7 +147,8 @@ static quern_status note_written(qn_data_writer *w, qn_data_slot *slot, uint64_t
     qn_written_span *before = i > 0 ? &slot->written[i - 1] : NULL;
     qn_written_span *after = i < slot->n_written ? &slot->written[i] : NULL;
     if ((before != NULL && before->end > begin) || (after != NULL && after->begin < end)) {
-        QN_FAIL(err, QUERN_ERROR_INTERNAL, "%s: tensor '%s': bytes %" PRIu64 " to %" PRIu64 " are written twice", w->path, slot->name, begin, end);
+        QN_FAIL(err, QUERN_ERROR_INTERNAL, "%s: tensor '%s': bytes %" PRIu64 " to %" PRIu64 " are written twice", w->path, slot->name,
+                begin, end);
     }
     bool joins_before = before != NULL && before->end == begin;
     bool joins_after = after != NULL && after->begin == end;
@@ -180,12 +184,14 @@ quern_status qn_data_writer_write(qn_data_writer *w, size_t index, uint64_t offs
 {
     quern_status status = QUERN_OK;
     if (!w->began || w->finished || w->file == NULL || index >= w->n_slots) {
-        QN_FAIL(err, QUERN_ERROR_INTERNAL, "%s: data for tensor number %zu of %zu outside the time between begin and commit", w->path, index, w->n_slots);
+        QN_FAIL(err, QUERN_ERROR_INTERNAL, "%s: data for tensor number %zu of %zu outside the time between begin and commit", w->path,
+                index, w->n_slots);
     }
     qn_data_slot *slot = &w->slots[index];
     const qn_tensor *t = &slot->tensor;
     if (offset > t->n_bytes || size > t->n_bytes - offset) {
-        QN_FAIL(err, QUERN_ERROR_INTERNAL, "%s: tensor '%s': %zu bytes at %" PRIu64 " go past its %zu bytes", w->path, slot->name, size, offset, t->n_bytes);
+        QN_FAIL(err, QUERN_ERROR_INTERNAL, "%s: tensor '%s': %zu bytes at %" PRIu64 " go past its %zu bytes", w->path, slot->name, size,
+                offset, t->n_bytes);
     }
     if (size == 0) {
         goto done;
@@ -244,8 +250,8 @@ quern_status qn_data_writer_finish(qn_data_writer *w, quern_error *err)
         const qn_data_slot *slot = &w->slots[i];
         uint64_t have = slot->n_written > 0 ? slot->written[0].end - slot->written[0].begin : 0;
         if (!is_complete(slot)) {
-            QN_FAIL(err, QUERN_ERROR_INTERNAL, "%s: tensor '%s' is not complete: %" PRIu64 " of %zu bytes in its first piece", w->path, slot->name, have,
-                    slot->tensor.n_bytes);
+            QN_FAIL(err, QUERN_ERROR_INTERNAL, "%s: tensor '%s' is not complete: %" PRIu64 " of %zu bytes in its first piece", w->path,
+                    slot->name, have, slot->tensor.n_bytes);
         }
     }
     if (w->n_slots > 0) {

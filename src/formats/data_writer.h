@@ -36,7 +36,8 @@ quern_status qn_data_writer_init(qn_data_writer *w, const char *final_path, quer
 void qn_data_writer_deinit(qn_data_writer *w); /* without commit: removes what was written */
 
 /* Adds a tensor; its place follows at begin. */
-quern_status qn_data_writer_declare(qn_data_writer *w, const char *name, qn_dtype t, const uint64_t *shape, uint32_t n_dims, quern_error *err);
+quern_status qn_data_writer_declare(qn_data_writer *w, const char *name, qn_dtype t, const uint64_t *shape, uint32_t n_dims,
+                                    quern_error *err);
 /* Gives every tensor its offset behind a header of header_bytes, each tensor and the end at a multiple of `alignment`
  * (a power of two). Nothing is written yet. */
 quern_status qn_data_writer_place(qn_data_writer *w, uint64_t header_bytes, uint64_t alignment, quern_error *err);

@@ -47,6 +47,7 @@ quern_status qn_gguf_parse_file(const uint8_t *data, size_t size, const char *pa
                                 qn_gguf_keys *keys, qn_tensor_list *tensors, qn_arena *arena, quern_error *err);
 
 /* The typed getters of gguf_read.h for the keys of one file. */
-quern_status qn_gguf_keys_get_u64(const qn_gguf_keys *keys, const char *path, const char *key, uint64_t *out, bool *found, quern_error *err);
+quern_status qn_gguf_keys_get_u64(const qn_gguf_keys *keys, const char *path, const char *key, uint64_t *out, bool *found,
+                                  quern_error *err);
 
 #endif

@@ -15,8 +15,8 @@ typedef struct type_row {
 } type_row;
 
 static const type_row type_rows[] = {
-    [QN_GGUF_U8] = {"u8", 1},       [QN_GGUF_I8] = {"i8", 1},         [QN_GGUF_U16] = {"u16", 2},   [QN_GGUF_I16] = {"i16", 2},
-    [QN_GGUF_U32] = {"u32", 4},     [QN_GGUF_I32] = {"i32", 4},       [QN_GGUF_F32] = {"f32", 4},   [QN_GGUF_BOOL] = {"bool", 1},
+    [QN_GGUF_U8] = {"u8", 1},         [QN_GGUF_I8] = {"i8", 1},       [QN_GGUF_U16] = {"u16", 2}, [QN_GGUF_I16] = {"i16", 2},
+    [QN_GGUF_U32] = {"u32", 4},       [QN_GGUF_I32] = {"i32", 4},     [QN_GGUF_F32] = {"f32", 4}, [QN_GGUF_BOOL] = {"bool", 1},
     [QN_GGUF_STRING] = {"string", 0}, [QN_GGUF_ARRAY] = {"array", 0}, [QN_GGUF_U64] = {"u64", 8}, [QN_GGUF_I64] = {"i64", 8},
     [QN_GGUF_F64] = {"f64", 8},
 };
@@ -41,8 +41,8 @@ static quern_status need(const reader *r, uint64_t bytes, const char *what)
     if (bytes <= r->size - r->at) {
         return QUERN_OK;
     }
-    return qn_error_set(r->err, QUERN_ERROR_INVALID, "%s: truncated at byte %zu: %s needs %" PRIu64 " bytes, %zu are left", r->path, r->at, what,
-                        bytes, r->size - r->at);
+    return qn_error_set(r->err, QUERN_ERROR_INVALID, "%s: truncated at byte %zu: %s needs %" PRIu64 " bytes, %zu are left", r->path, r->at,
+                        what, bytes, r->size - r->at);
 }
 
 static quern_status read_u32(reader *r, uint32_t *out, const char *what)
@@ -87,34 +87,37 @@ static quern_status read_elements(reader *r, qn_gguf_value *v, uint32_t element)
     v->data = r->data + begin;
     if (element == QN_GGUF_STRING) {
         if (v->n > (r->size - r->at) / 8) {
-            QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: key '%.*s' at byte %zu: %" PRIu64 " strings do not fit the %zu bytes that are left", r->path,
-                    shown, v->key.data, begin, v->n, r->size - r->at);
+            QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: key '%.*s' at byte %zu: %" PRIu64 " strings do not fit the %zu bytes that are left",
+                    r->path, shown, v->key.data, begin, v->n, r->size - r->at);
         }
         for (uint64_t i = 0; i < v->n; i++) {
             uint64_t left = r->size - r->at;
             uint64_t len = left >= 8 ? qn_load_u64(r->data + r->at) : 0;
             if (left < 8 || len > left - 8) {
-                QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: key '%.*s': string %" PRIu64 " at byte %zu: a length of %" PRIu64
-                        " bytes goes past the end of the file (%zu bytes)", r->path, shown, v->key.data, i, r->at, len, r->size);
+                QN_FAIL(r->err, QUERN_ERROR_INVALID,
+                        "%s: key '%.*s': string %" PRIu64 " at byte %zu: a length of %" PRIu64
+                        " bytes goes past the end of the file (%zu bytes)",
+                        r->path, shown, v->key.data, i, r->at, len, r->size);
             }
             r->at += 8 + (size_t)len;
         }
     } else {
         if (bytes == 0) {
-            QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: key '%.*s' at byte %zu: %s (expected type 0 to 12, no array inside an array)", r->path, shown,
-                    v->key.data, begin, element == QN_GGUF_ARRAY ? "an array of arrays" : "unknown value type");
+            QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: key '%.*s' at byte %zu: %s (expected type 0 to 12, no array inside an array)",
+                    r->path, shown, v->key.data, begin, element == QN_GGUF_ARRAY ? "an array of arrays" : "unknown value type");
         }
         if (v->n > (r->size - r->at) / bytes) {
-            QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: key '%.*s' at byte %zu: %" PRIu64 " values of %zu bytes do not fit the %zu bytes that are left",
-                    r->path, shown, v->key.data, begin, v->n, bytes, r->size - r->at);
+            QN_FAIL(r->err, QUERN_ERROR_INVALID,
+                    "%s: key '%.*s' at byte %zu: %" PRIu64 " values of %zu bytes do not fit the %zu bytes that are left", r->path, shown,
+                    v->key.data, begin, v->n, bytes, r->size - r->at);
         }
         r->at += (size_t)v->n * bytes;
     }
     v->n_bytes = r->at - begin;
     for (size_t i = 0; element == QN_GGUF_BOOL && i < v->n_bytes; i++) {
         if (v->data[i] > 1) {
-            QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: key '%.*s' at byte %zu: a bool is %d (expected 0 or 1)", r->path, shown, v->key.data, begin + i,
-                    v->data[i]);
+            QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: key '%.*s' at byte %zu: a bool is %d (expected 0 or 1)", r->path, shown, v->key.data,
+                    begin + i, v->data[i]);
         }
     }
 done:
@@ -128,9 +131,11 @@ static quern_status read_key(reader *r, qn_gguf_value *v)
     uint32_t type;
     *v = (qn_gguf_value){.n = 1};
     QN_TRY(read_string(r, &v->key, "a key's name"));
-    if (v->key.len == 0 || v->key.len > QN_GGUF_KEY_MAX || memchr(v->key.data, '\0', v->key.len) != NULL || !qn_utf8_valid(v->key.data, v->key.len)) {
-        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: the key at byte %zu has a name of %zu bytes that is no text (expected 1 to %u bytes of UTF-8)",
-                r->path, begin, v->key.len, QN_GGUF_KEY_MAX);
+    if (v->key.len == 0 || v->key.len > QN_GGUF_KEY_MAX || memchr(v->key.data, '\0', v->key.len) != NULL ||
+        !qn_utf8_valid(v->key.data, v->key.len)) {
+        QN_FAIL(r->err, QUERN_ERROR_INVALID,
+                "%s: the key at byte %zu has a name of %zu bytes that is no text (expected 1 to %u bytes of UTF-8)", r->path, begin,
+                v->key.len, QN_GGUF_KEY_MAX);
     }
     QN_TRY(read_u32(r, &type, "a key's type"));
     if (type >= N_TYPES) {
@@ -189,8 +194,9 @@ static quern_status read_keys(reader *r, uint64_t n_keys, qn_gguf_keys *keys)
     size_t second;
     if (!qn_name_index_sort(&keys->index, &first, &second)) {
         qn_span key = keys->items[second].key;
-        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: key '%.*s' is there twice, as number %zu and number %zu (at byte %zu); a key may be there once",
-                r->path, qn_name_shown(key.data, key.len), key.data, first, second, (size_t)((const uint8_t *)key.data - r->data) - 8);
+        QN_FAIL(r->err, QUERN_ERROR_INVALID,
+                "%s: key '%.*s' is there twice, as number %zu and number %zu (at byte %zu); a key may be there once", r->path,
+                qn_name_shown(key.data, key.len), key.data, first, second, (size_t)((const uint8_t *)key.data - r->data) - 8);
     }
 done:
     return status;
@@ -215,9 +221,9 @@ static const char *unreadable_type(uint32_t id, bool *removed)
     static const struct {
         uint32_t id;
         const char *name; /* NULL: taken out of the format */
-    } rows[] = {{4, NULL}, {5, NULL}, {9, "Q8_1"}, {15, "Q8_K"}, {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"}, {19, "IQ1_S"},
-                {21, "IQ3_S"}, {22, "IQ2_S"}, {29, "IQ1_M"}, {31, NULL}, {32, NULL}, {33, NULL}, {36, NULL}, {37, NULL}, {38, NULL},
-                {40, "NVFP4"}, {41, "Q1_0"}, {42, "Q2_0"}};
+    } rows[] = {{4, NULL},     {5, NULL},     {9, "Q8_1"},   {15, "Q8_K"},  {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"},
+                {19, "IQ1_S"}, {21, "IQ3_S"}, {22, "IQ2_S"}, {29, "IQ1_M"}, {31, NULL},      {32, NULL},     {33, NULL},
+                {36, NULL},    {37, NULL},    {38, NULL},    {40, "NVFP4"}, {41, "Q1_0"},    {42, "Q2_0"}};
     *removed = false;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         if (rows[i].id == id) {
@@ -237,11 +243,14 @@ static quern_status check_type(const reader *r, uint32_t id, qn_tensor *t, qn_sp
     int shown = qn_name_shown(name.data, name.len);
     const char *known = unreadable_type(id, &removed);
     if (known != NULL) {
-        return qn_error_set(r->err, QUERN_ERROR_UNSUPPORTED, "%s: tensor '%.*s' (entry at byte %zu) has type %s, which this version cannot read",
-                            r->path, shown, name.data, begin, known);
+        return qn_error_set(r->err, QUERN_ERROR_UNSUPPORTED,
+                            "%s: tensor '%.*s' (entry at byte %zu) has type %s, which this version cannot read", r->path, shown, name.data,
+                            begin, known);
     }
-    return qn_error_set(r->err, QUERN_ERROR_INVALID, "%s: tensor '%.*s' (entry at byte %zu) has %s type number %" PRIu32
-                        " (expected one of the types that GGUF defines)", r->path, shown, name.data, begin, removed ? "the removed" : "the unknown", id);
+    return qn_error_set(r->err, QUERN_ERROR_INVALID,
+                        "%s: tensor '%.*s' (entry at byte %zu) has %s type number %" PRIu32
+                        " (expected one of the types that GGUF defines)",
+                        r->path, shown, name.data, begin, removed ? "the removed" : "the unknown", id);
 }
 
 /* One entry; `file_offset` of the result still counts from the data. */
@@ -255,30 +264,31 @@ static quern_status read_tensor(reader *r, qn_tensor *t, qn_arena *arena)
     *t = (qn_tensor){0};
     QN_TRY(read_string(r, &name, "a tensor's name"));
     if (!qn_tensor_name_valid(name.data, name.len)) {
-        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: the tensor entry at byte %zu has a name of %zu bytes that is no text (expected 1 to %u bytes of UTF-8)",
-                r->path, begin, name.len, QN_TENSOR_NAME_MAX);
+        QN_FAIL(r->err, QUERN_ERROR_INVALID,
+                "%s: the tensor entry at byte %zu has a name of %zu bytes that is no text (expected 1 to %u bytes of UTF-8)", r->path,
+                begin, name.len, QN_TENSOR_NAME_MAX);
     }
     int shown = qn_name_shown(name.data, name.len);
     QN_TRY(read_u32(r, &t->n_dims, "a tensor's number of dimensions"));
     if (t->n_dims < 1 || t->n_dims > QN_GGUF_DIMS_MAX) {
-        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: tensor '%.*s' (entry at byte %zu) has %" PRIu32 " dimensions (expected 1 to %u)", r->path, shown,
-                name.data, begin, t->n_dims, QN_GGUF_DIMS_MAX);
+        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: tensor '%.*s' (entry at byte %zu) has %" PRIu32 " dimensions (expected 1 to %u)", r->path,
+                shown, name.data, begin, t->n_dims, QN_GGUF_DIMS_MAX);
     }
     for (uint32_t i = 0; i < t->n_dims; i++) {
         uint64_t *dim = &t->shape[t->n_dims - 1 - i];
         QN_TRY(read_u64(r, dim, "a tensor's dimensions"));
         if (*dim == 0) {
-            QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: tensor '%.*s' (entry at byte %zu): dimension %" PRIu32 " is 0 (expected at least 1)", r->path,
-                    shown, name.data, begin, i);
+            QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: tensor '%.*s' (entry at byte %zu): dimension %" PRIu32 " is 0 (expected at least 1)",
+                    r->path, shown, name.data, begin, i);
         }
     }
     QN_TRY(read_u32(r, &type, "a tensor's type"));
     QN_TRY(read_u64(r, &t->file_offset, "a tensor's offset"));
     QN_TRY(check_type(r, type, t, name, begin));
     if (!qn_tensor_measure(t, &why)) {
-        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: tensor '%.*s' (entry at byte %zu), type %s with rows of %" PRIu64 " elements in blocks of %" PRIu32
-                ": %s", r->path, shown, name.data, begin, qn_dtype_get(t->dtype)->name, t->shape[t->n_dims - 1],
-                qn_dtype_get(t->dtype)->block_size, why);
+        QN_FAIL(r->err, QUERN_ERROR_INVALID,
+                "%s: tensor '%.*s' (entry at byte %zu), type %s with rows of %" PRIu64 " elements in blocks of %" PRIu32 ": %s", r->path,
+                shown, name.data, begin, qn_dtype_get(t->dtype)->name, t->shape[t->n_dims - 1], qn_dtype_get(t->dtype)->block_size, why);
     }
     t->name = qn_arena_strndup(arena, name.data, name.len);
     if (t->name == NULL) {
@@ -295,8 +305,8 @@ static quern_status read_alignment(const reader *r, const qn_gguf_keys *keys, ui
     bool found;
     QN_TRY(qn_gguf_keys_get_u64(keys, r->path, "general.alignment", &v, &found, r->err));
     if (v < QN_GGUF_ALIGNMENT_MIN || v > QN_GGUF_ALIGNMENT_MAX || (v & (v - 1)) != 0) {
-        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: key 'general.alignment' is %" PRIu64 " (expected a power of two from %u to %u)", r->path, v,
-                QN_GGUF_ALIGNMENT_MIN, QN_GGUF_ALIGNMENT_MAX);
+        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: key 'general.alignment' is %" PRIu64 " (expected a power of two from %u to %u)", r->path,
+                v, QN_GGUF_ALIGNMENT_MIN, QN_GGUF_ALIGNMENT_MAX);
     }
     *alignment = (uint32_t)v;
 done:
@@ -312,14 +322,15 @@ static quern_status place_tensors(const reader *r, qn_tensor *tensors, size_t n,
         qn_tensor *t = &tensors[i];
         int shown = qn_name_shown(t->name, strlen(t->name));
         if (t->file_offset % alignment != 0) {
-            QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: tensor '%.*s': offset %" PRIu64 " is no multiple of the alignment %" PRIu32, r->path, shown,
-                    t->name, t->file_offset, alignment);
+            QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: tensor '%.*s': offset %" PRIu64 " is no multiple of the alignment %" PRIu32, r->path,
+                    shown, t->name, t->file_offset, alignment);
         }
         uint64_t have = data_begin < r->size ? r->size - data_begin : 0;
         if (t->file_offset > have || t->n_bytes > have - t->file_offset) {
-            QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: tensor '%.*s': %zu bytes at offset %" PRIu64 " of the data (which begins at byte %zu) go past the"
-                    " end of the file (%zu bytes); the file is cut off or its header is wrong", r->path, shown, t->name, t->n_bytes,
-                    t->file_offset, data_begin, r->size);
+            QN_FAIL(r->err, QUERN_ERROR_INVALID,
+                    "%s: tensor '%.*s': %zu bytes at offset %" PRIu64 " of the data (which begins at byte %zu) go past the"
+                    " end of the file (%zu bytes); the file is cut off or its header is wrong",
+                    r->path, shown, t->name, t->n_bytes, t->file_offset, data_begin, r->size);
         }
         t->file_offset += data_begin;
         t->file_index = file_index;
@@ -335,27 +346,30 @@ static quern_status read_start(reader *r, uint32_t *version, uint64_t *n_tensors
     quern_status status = QUERN_OK;
     QN_TRY(need(r, 4, "the magic number"));
     if (memcmp(r->data, "GGUF", 4) != 0) {
-        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: not a GGUF file: begins with bytes %02x %02x %02x %02x (expected \"GGUF\")", r->path, r->data[0],
-                r->data[1], r->data[2], r->data[3]);
+        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: not a GGUF file: begins with bytes %02x %02x %02x %02x (expected \"GGUF\")", r->path,
+                r->data[0], r->data[1], r->data[2], r->data[3]);
     }
     r->at = 4;
     QN_TRY(read_u32(r, version, "the version"));
     if (*version != 0 && (*version & 0xffffu) == 0) {
-        QN_FAIL(r->err, QUERN_ERROR_UNSUPPORTED, "%s: the version at byte 4 is in big-endian order; only little-endian GGUF is read", r->path);
+        QN_FAIL(r->err, QUERN_ERROR_UNSUPPORTED, "%s: the version at byte 4 is in big-endian order; only little-endian GGUF is read",
+                r->path);
     }
     if (*version != 2 && *version != 3) {
-        QN_FAIL(r->err, QUERN_ERROR_UNSUPPORTED, "%s: GGUF version %" PRIu32 " (at byte 4) is not read, expected 2 or 3", r->path, *version);
+        QN_FAIL(r->err, QUERN_ERROR_UNSUPPORTED, "%s: GGUF version %" PRIu32 " (at byte 4) is not read, expected 2 or 3", r->path,
+                *version);
     }
     QN_TRY(read_u64(r, n_tensors, "the number of tensors"));
     QN_TRY(read_u64(r, n_keys, "the number of keys"));
     uint64_t left = r->size - r->at;
     if (*n_keys > left / KEY_MIN_BYTES) {
-        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: the header (byte 16) says %" PRIu64 " keys, more than the %zu bytes of the file can hold", r->path,
-                *n_keys, r->size);
+        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: the header (byte 16) says %" PRIu64 " keys, more than the %zu bytes of the file can hold",
+                r->path, *n_keys, r->size);
     }
     if (*n_tensors > left / TENSOR_MIN_BYTES) {
-        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: the header (byte 8) says %" PRIu64 " tensors, more than the %zu bytes of the file can hold", r->path,
-                *n_tensors, r->size);
+        QN_FAIL(r->err, QUERN_ERROR_INVALID,
+                "%s: the header (byte 8) says %" PRIu64 " tensors, more than the %zu bytes of the file can hold", r->path, *n_tensors,
+                r->size);
     }
 done:
     return status;

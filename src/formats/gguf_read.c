@@ -50,8 +50,9 @@ static quern_status read_split(const qn_gguf_keys *keys, const char *path, split
                 has_number ? "split.tensors.count" : "split.no");
     }
     if (out->is_split && (out->count == 0 || out->count > 99999 || out->number >= out->count)) {
-        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: split.no %" PRIu64 " of split.count %" PRIu64 " (expected a count up to 99999 and numbers below it)",
-                path, out->number, out->count);
+        QN_FAIL(err, QUERN_ERROR_INVALID,
+                "%s: split.no %" PRIu64 " of split.count %" PRIu64 " (expected a count up to 99999 and numbers below it)", path,
+                out->number, out->count);
     }
 done:
     return status;
@@ -68,8 +69,8 @@ static quern_status shard_path(char **out, const char *first, uint64_t index, ui
     size_t tail_len = (size_t)snprintf(tail, sizeof tail, "-%05u-of-%05u.gguf", 1u, (unsigned)count);
     size_t len = strlen(first);
     if (len < tail_len || strcmp(first + len - tail_len, tail) != 0) {
-        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: is the first of %" PRIu64 " shards, so its name must end in %s (the other names follow from it)", first,
-                count, tail);
+        QN_FAIL(err, QUERN_ERROR_INVALID,
+                "%s: is the first of %" PRIu64 " shards, so its name must end in %s (the other names follow from it)", first, count, tail);
     }
     (void)qn_buf_append(&b, first, len - tail_len);
     (void)qn_buf_printf(&b, "-%05u-of-%05u.gguf", (unsigned)index + 1u, (unsigned)count);
@@ -107,9 +108,10 @@ static quern_status open_shard(qn_gguf *g, uint64_t index, const split_info *spl
     QN_TRY(qn_gguf_parse_file(f->bytes.data, f->size, f->path, (uint32_t)index, &version, &keys, &g->tensors, &g->arena, err));
     QN_TRY(read_split(&keys, f->path, &own, err));
     if (!own.is_split || own.number != index || own.count != split->count || own.n_tensors != split->n_tensors) {
-        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: says it is shard %" PRIu64 " of %" PRIu64 " with %" PRIu64 " tensors in all, but %s expects shard %" PRIu64
-                " of %" PRIu64 " with %" PRIu64, f->path, own.number, own.count, own.n_tensors, g->files[0].path, index, split->count,
-                split->n_tensors);
+        QN_FAIL(err, QUERN_ERROR_INVALID,
+                "%s: says it is shard %" PRIu64 " of %" PRIu64 " with %" PRIu64 " tensors in all, but %s expects shard %" PRIu64
+                " of %" PRIu64 " with %" PRIu64,
+                f->path, own.number, own.count, own.n_tensors, g->files[0].path, index, split->count, split->n_tensors);
     }
 done:
     qn_gguf_keys_deinit(&keys);
@@ -129,8 +131,8 @@ static quern_status open_further_shards(qn_gguf *g, const split_info *split, boo
         QN_TRY(open_shard(g, i, split, copy, err));
     }
     if (g->tensors.n != split->n_tensors) {
-        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: split.tensors.count is %" PRIu64 ", but the %" PRIu64 " shards hold %zu tensors", g->files[0].path,
-                split->n_tensors, split->count, g->tensors.n);
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: split.tensors.count is %" PRIu64 ", but the %" PRIu64 " shards hold %zu tensors",
+                g->files[0].path, split->n_tensors, split->count, g->tensors.n);
     }
 done:
     return status;
@@ -196,8 +198,9 @@ quern_status qn_gguf_open(qn_gguf **out, const char *path, bool copy, quern_erro
     QN_TRY(read_split(&g->keys, path, &split, err));
     if (split.is_split) {
         if (split.number != 0) {
-            QN_FAIL(err, QUERN_ERROR_INVALID, "%s: is shard %" PRIu64 " of %" PRIu64 "; open the first one (its name ends in -00001-of-%05" PRIu64 ".gguf)",
-                    path, split.number + 1, split.count, split.count);
+            QN_FAIL(err, QUERN_ERROR_INVALID,
+                    "%s: is shard %" PRIu64 " of %" PRIu64 "; open the first one (its name ends in -00001-of-%05" PRIu64 ".gguf)", path,
+                    split.number + 1, split.count, split.count);
         }
         QN_TRY(open_further_shards(g, &split, copy, err));
     }
@@ -220,7 +223,8 @@ quern_status qn_gguf_parse(qn_gguf **out, const uint8_t *data, size_t size, cons
     QN_TRY(qn_gguf_parse_file(data, size, what, 0, &g->version, &g->keys, &g->tensors, &g->arena, err));
     QN_TRY(read_split(&g->keys, what, &split, err));
     if (split.is_split) {
-        QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "%s: is one of %" PRIu64 " shards; a split file must be opened by its path", what, split.count);
+        QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "%s: is one of %" PRIu64 " shards; a split file must be opened by its path", what,
+                split.count);
     }
     QN_TRY(index_tensors(g, err));
     *out = g;
@@ -284,11 +288,27 @@ static bool element_integer(const qn_gguf_value *v, uint64_t i, bool *negative, 
     case QN_GGUF_I16: s = (int16_t)qn_load_u16(p); break;
     case QN_GGUF_I32: s = (int32_t)qn_load_u32(p); break;
     case QN_GGUF_I64: s = (int64_t)qn_load_u64(p); break;
-    case QN_GGUF_U8: u = p[0]; is_signed = false; break;
-    case QN_GGUF_U16: u = qn_load_u16(p); is_signed = false; break;
-    case QN_GGUF_U32: u = qn_load_u32(p); is_signed = false; break;
-    case QN_GGUF_U64: u = qn_load_u64(p); is_signed = false; break;
-    case QN_GGUF_F32: case QN_GGUF_F64: case QN_GGUF_BOOL: case QN_GGUF_STRING: case QN_GGUF_ARRAY: return false;
+    case QN_GGUF_U8:
+        u = p[0];
+        is_signed = false;
+        break;
+    case QN_GGUF_U16:
+        u = qn_load_u16(p);
+        is_signed = false;
+        break;
+    case QN_GGUF_U32:
+        u = qn_load_u32(p);
+        is_signed = false;
+        break;
+    case QN_GGUF_U64:
+        u = qn_load_u64(p);
+        is_signed = false;
+        break;
+    case QN_GGUF_F32:
+    case QN_GGUF_F64:
+    case QN_GGUF_BOOL:
+    case QN_GGUF_STRING:
+    case QN_GGUF_ARRAY: return false;
     }
     *negative = is_signed && s < 0;
     *magnitude = !is_signed ? u : *negative ? 0 - (uint64_t)s : (uint64_t)s;

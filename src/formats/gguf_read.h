@@ -13,8 +13,19 @@
 typedef struct qn_gguf qn_gguf;
 
 typedef enum qn_gguf_type {
-    QN_GGUF_U8, QN_GGUF_I8, QN_GGUF_U16, QN_GGUF_I16, QN_GGUF_U32, QN_GGUF_I32, QN_GGUF_F32, QN_GGUF_BOOL, QN_GGUF_STRING,
-    QN_GGUF_ARRAY, QN_GGUF_U64, QN_GGUF_I64, QN_GGUF_F64
+    QN_GGUF_U8,
+    QN_GGUF_I8,
+    QN_GGUF_U16,
+    QN_GGUF_I16,
+    QN_GGUF_U32,
+    QN_GGUF_I32,
+    QN_GGUF_F32,
+    QN_GGUF_BOOL,
+    QN_GGUF_STRING,
+    QN_GGUF_ARRAY,
+    QN_GGUF_U64,
+    QN_GGUF_I64,
+    QN_GGUF_F64
 } qn_gguf_type; /* the file's own numbers */
 
 /* A string inside the mapping, not NUL-terminated. */
@@ -26,10 +37,10 @@ typedef struct qn_span {
 typedef struct qn_gguf_value {
     qn_span key;
     qn_gguf_type type;
-    qn_gguf_type element;    /* of an array */
-    uint64_t n;              /* elements of an array, else 1 */
-    const uint8_t *data;     /* first byte of the value (for arrays: of the first element) */
-    size_t n_bytes;          /* of all elements together */
+    qn_gguf_type element; /* of an array */
+    uint64_t n;           /* elements of an array, else 1 */
+    const uint8_t *data;  /* first byte of the value (for arrays: of the first element) */
+    size_t n_bytes;       /* of all elements together */
 } qn_gguf_value;
 
 /* Opens a file; if it is the first shard of a split one ("-00001-of-00005.gguf", split.count), opens all of them.
@@ -49,7 +60,7 @@ const qn_tensor *qn_gguf_tensor_at(const qn_gguf *g, size_t i);
 const qn_tensor *qn_gguf_find_tensor(const qn_gguf *g, const char *name); /* NULL if absent */
 size_t qn_gguf_n_keys(const qn_gguf *g);
 const qn_gguf_value *qn_gguf_key_at(const qn_gguf *g, size_t i);
-const qn_gguf_value *qn_gguf_find(const qn_gguf *g, const char *key);     /* NULL if absent */
+const qn_gguf_value *qn_gguf_find(const qn_gguf *g, const char *key); /* NULL if absent */
 
 /* Typed reading. _get fails (QUERN_ERROR_INVALID naming file, key and both types) if the key has another type;
  * *found tells whether it was there (then *out is set). Integers of any width and sign are accepted where they fit. */

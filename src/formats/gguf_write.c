@@ -10,8 +10,8 @@
 
 struct qn_gguf_writer {
     qn_data_writer data;
-    qn_buf keys;       /* as they will stand in the file */
-    size_t *key_at;    /* where each key begins in it */
+    qn_buf keys;    /* as they will stand in the file */
+    size_t *key_at; /* where each key begins in it */
     size_t n_keys, cap_keys;
     uint32_t alignment;
 };
@@ -71,8 +71,8 @@ static quern_status begin_key(qn_gguf_writer *w, const char *key, size_t key_len
     quern_status status = QUERN_OK;
     int shown = qn_name_shown(key, key_len);
     if (w->data.began || key_len == 0 || key_len > QN_GGUF_KEY_MAX) {
-        QN_FAIL(err, QUERN_ERROR_INTERNAL, "%s: key '%.*s' comes after the data began, or its name is not 1 to %u bytes", w->data.path, shown, key,
-                QN_GGUF_KEY_MAX);
+        QN_FAIL(err, QUERN_ERROR_INTERNAL, "%s: key '%.*s' comes after the data began, or its name is not 1 to %u bytes", w->data.path,
+                shown, key, QN_GGUF_KEY_MAX);
     }
     if (w->n_keys == w->cap_keys) {
         size_t cap = w->cap_keys != 0 ? 2 * w->cap_keys : 64;
@@ -92,7 +92,8 @@ done:
 
 static quern_status end_key(const qn_gguf_writer *w, quern_error *err)
 {
-    return w->keys.failed ? qn_error_set(err, QUERN_ERROR_MEMORY, "%s: out of memory for keys beyond %zu bytes", w->data.path, w->keys.len) : QUERN_OK;
+    return w->keys.failed ? qn_error_set(err, QUERN_ERROR_MEMORY, "%s: out of memory for keys beyond %zu bytes", w->data.path, w->keys.len)
+                          : QUERN_OK;
 }
 
 static quern_status put_scalar(qn_gguf_writer *w, const char *key, qn_gguf_type type, uint64_t bits, quern_error *err)
@@ -114,8 +115,14 @@ done:
     return status;
 }
 
-quern_status qn_gguf_put_u32(qn_gguf_writer *w, const char *key, uint32_t v, quern_error *err) { return put_scalar(w, key, QN_GGUF_U32, v, err); }
-quern_status qn_gguf_put_u64(qn_gguf_writer *w, const char *key, uint64_t v, quern_error *err) { return put_scalar(w, key, QN_GGUF_U64, v, err); }
+quern_status qn_gguf_put_u32(qn_gguf_writer *w, const char *key, uint32_t v, quern_error *err)
+{
+    return put_scalar(w, key, QN_GGUF_U32, v, err);
+}
+quern_status qn_gguf_put_u64(qn_gguf_writer *w, const char *key, uint64_t v, quern_error *err)
+{
+    return put_scalar(w, key, QN_GGUF_U64, v, err);
+}
 quern_status qn_gguf_put_i32(qn_gguf_writer *w, const char *key, int32_t v, quern_error *err)
 {
     return put_scalar(w, key, QN_GGUF_I32, (uint32_t)v, err);
@@ -203,8 +210,10 @@ quern_status qn_gguf_declare(qn_gguf_writer *w, const char *name, qn_dtype t, co
         empty = empty || shape[i] == 0;
     }
     if (qn_dtype_get(t)->ggml_id < 0 || n_dims < 1 || n_dims > QN_GGUF_DIMS_MAX || empty) {
-        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor '%s' of type %s with %u dimensions has no form in GGUF (expected 1 to %u dimensions of at least 1,"
-                " and a type that GGUF has)", w->data.path, name, qn_dtype_get(t)->name, (unsigned)n_dims, QN_GGUF_DIMS_MAX);
+        QN_FAIL(err, QUERN_ERROR_INVALID,
+                "%s: tensor '%s' of type %s with %u dimensions has no form in GGUF (expected 1 to %u dimensions of at least 1,"
+                " and a type that GGUF has)",
+                w->data.path, name, qn_dtype_get(t)->name, (unsigned)n_dims, QN_GGUF_DIMS_MAX);
     }
     QN_TRY(qn_data_writer_declare(&w->data, name, t, shape, n_dims, err));
 done:
@@ -212,7 +221,8 @@ done:
 }
 
 /* Fails if two of n names are equal; name(w, i) gives them. */
-static quern_status check_unique(const qn_gguf_writer *w, size_t n, qn_span (*name)(const qn_gguf_writer *w, size_t i), const char *what, quern_error *err)
+static quern_status check_unique(const qn_gguf_writer *w, size_t n, qn_span (*name)(const qn_gguf_writer *w, size_t i), const char *what,
+                                 quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_name_index index;

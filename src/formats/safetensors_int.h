@@ -35,6 +35,7 @@ quern_status qn_safetensors_parse_file(const uint8_t *data, size_t size, const c
                                        qn_st_pairs *metadata, qn_arena *arena, quern_error *err);
 
 /* The weight_map of model.safetensors.index.json: tensor to shard, each shard a plain name ending in .safetensors. */
-quern_status qn_safetensors_parse_index(const char *json, size_t size, const char *path, qn_st_pairs *map, qn_arena *arena, quern_error *err);
+quern_status qn_safetensors_parse_index(const char *json, size_t size, const char *path, qn_st_pairs *map, qn_arena *arena,
+                                        quern_error *err);
 
 #endif

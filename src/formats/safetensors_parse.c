@@ -19,8 +19,8 @@ typedef struct reader {
 
 static quern_status fail_token(const reader *r, const char *where, const char *expected)
 {
-    return qn_error_set(r->err, QUERN_ERROR_INVALID, "%s: JSON at byte %zu, %s: found %s, expected %s", r->path, r->json_begin + r->scan.begin, where,
-                        qn_json_token_text(r->scan.token), expected);
+    return qn_error_set(r->err, QUERN_ERROR_INVALID, "%s: JSON at byte %zu, %s: found %s, expected %s", r->path,
+                        r->json_begin + r->scan.begin, where, qn_json_token_text(r->scan.token), expected);
 }
 
 static quern_status expect(reader *r, qn_json_token token, const char *where)
@@ -131,8 +131,8 @@ static quern_status read_numbers(reader *r, uint64_t *out, uint32_t max, uint32_
             break;
         }
         if (*n == max) {
-            QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: JSON at byte %zu, %s: more than %" PRIu32 " numbers", r->path, r->json_begin + r->scan.begin,
-                    where, max);
+            QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: JSON at byte %zu, %s: more than %" PRIu32 " numbers", r->path,
+                    r->json_begin + r->scan.begin, where, max);
         }
         if (!qn_json_tokens_u64(&r->scan, &out[*n])) {
             return fail_token(r, where, "an integer from 0 to 2^64 - 1");
@@ -153,9 +153,11 @@ static quern_status read_dtype(reader *r, qn_tensor *t)
         name[qn_json_tokens_string(&r->scan, name)] = '\0';
     }
     if (!qn_dtype_from_safetensors(name, &t->dtype)) {
-        QN_FAIL(r->err, QUERN_ERROR_UNSUPPORTED, "%s: JSON at byte %zu: tensor '%.*s' has dtype '%.*s', which is not read (expected F64 F32 F16 BF16"
-                " F8_E4M3 F8_E5M2, I8 to I64, U8 to U64 or BOOL)", r->path, r->json_begin + r->scan.begin, qn_name_shown(t->name, strlen(t->name)),
-                t->name, qn_name_shown(r->scan.data + r->scan.begin, len), r->scan.data + r->scan.begin);
+        QN_FAIL(r->err, QUERN_ERROR_UNSUPPORTED,
+                "%s: JSON at byte %zu: tensor '%.*s' has dtype '%.*s', which is not read (expected F64 F32 F16 BF16"
+                " F8_E4M3 F8_E5M2, I8 to I64, U8 to U64 or BOOL)",
+                r->path, r->json_begin + r->scan.begin, qn_name_shown(t->name, strlen(t->name)), t->name,
+                qn_name_shown(r->scan.data + r->scan.begin, len), r->scan.data + r->scan.begin);
     }
 done:
     return status;
@@ -178,8 +180,10 @@ static quern_status read_entry(reader *r, qn_tensor *t, uint64_t span[2])
         }
         unsigned field = token_is(r, "dtype") ? DTYPE : token_is(r, "shape") ? SHAPE : token_is(r, "data_offsets") ? OFFSETS : 0u;
         if (field == 0 || (seen & field) != 0) {
-            QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: JSON at byte %zu: tensor '%.*s' has %s (expected dtype, shape and data_offsets, once each)", r->path,
-                    r->json_begin + r->scan.begin, qn_name_shown(t->name, strlen(t->name)), t->name, field == 0 ? "an unknown field" : "a field twice");
+            QN_FAIL(r->err, QUERN_ERROR_INVALID,
+                    "%s: JSON at byte %zu: tensor '%.*s' has %s (expected dtype, shape and data_offsets, once each)", r->path,
+                    r->json_begin + r->scan.begin, qn_name_shown(t->name, strlen(t->name)), t->name,
+                    field == 0 ? "an unknown field" : "a field twice");
         }
         seen |= field;
         QN_TRY(expect(r, QN_JSON_TOKEN_COLON, "the entry of a tensor"));
@@ -192,8 +196,9 @@ static quern_status read_entry(reader *r, qn_tensor *t, uint64_t span[2])
         }
     }
     if (seen != ALL || n_offsets != 2) {
-        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: JSON at byte %zu: the entry of tensor '%.*s' is not complete (expected dtype, shape and two data_offsets)",
-                r->path, r->json_begin + r->scan.begin, qn_name_shown(t->name, strlen(t->name)), t->name);
+        QN_FAIL(r->err, QUERN_ERROR_INVALID,
+                "%s: JSON at byte %zu: the entry of tensor '%.*s' is not complete (expected dtype, shape and two data_offsets)", r->path,
+                r->json_begin + r->scan.begin, qn_name_shown(t->name, strlen(t->name)), t->name);
     }
 done:
     return status;
@@ -210,7 +215,8 @@ static quern_status read_tensor(reader *r, qn_tensor *t, uint64_t data_bytes)
     QN_TRY(take_string(r, &t->name, "the name of a tensor"));
     size_t len = strlen(t->name);
     if (!qn_tensor_name_valid(t->name, len)) {
-        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: JSON at byte %zu: a tensor's name has %zu bytes (expected 1 to %u)", r->path, at, len, QN_TENSOR_NAME_MAX);
+        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: JSON at byte %zu: a tensor's name has %zu bytes (expected 1 to %u)", r->path, at, len,
+                QN_TENSOR_NAME_MAX);
     }
     int shown = qn_name_shown(t->name, len);
     QN_TRY(expect(r, QN_JSON_TOKEN_COLON, "the list of tensors"));
@@ -219,12 +225,15 @@ static quern_status read_tensor(reader *r, qn_tensor *t, uint64_t data_bytes)
         QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: tensor '%.*s' (JSON at byte %zu): %s", r->path, shown, t->name, at, why);
     }
     if (span[0] > span[1] || span[1] > data_bytes) {
-        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: tensor '%.*s' (JSON at byte %zu): data_offsets %" PRIu64 " to %" PRIu64 " do not lie in the %" PRIu64
-                " bytes of data; the file is cut off or its header is wrong", r->path, shown, t->name, at, span[0], span[1], data_bytes);
+        QN_FAIL(r->err, QUERN_ERROR_INVALID,
+                "%s: tensor '%.*s' (JSON at byte %zu): data_offsets %" PRIu64 " to %" PRIu64 " do not lie in the %" PRIu64
+                " bytes of data; the file is cut off or its header is wrong",
+                r->path, shown, t->name, at, span[0], span[1], data_bytes);
     }
     if (span[1] - span[0] != t->n_bytes) {
-        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: tensor '%.*s' (JSON at byte %zu): data_offsets span %" PRIu64 " bytes, but its shape as %s needs %zu",
-                r->path, shown, t->name, at, span[1] - span[0], qn_dtype_get(t->dtype)->name, t->n_bytes);
+        QN_FAIL(r->err, QUERN_ERROR_INVALID,
+                "%s: tensor '%.*s' (JSON at byte %zu): data_offsets span %" PRIu64 " bytes, but its shape as %s needs %zu", r->path, shown,
+                t->name, at, span[1] - span[0], qn_dtype_get(t->dtype)->name, t->n_bytes);
     }
     t->file_offset = span[0];
 done:
@@ -245,7 +254,8 @@ static int compare_places(const void *x, const void *y)
 }
 
 /* Sorts the tensors, checks that they cover the data exactly, and turns offsets into places of the file. */
-static quern_status place_tensors(const reader *r, qn_tensor *tensors, size_t n, const uint8_t *data, uint64_t data_bytes, uint32_t file_index)
+static quern_status place_tensors(const reader *r, qn_tensor *tensors, size_t n, const uint8_t *data, uint64_t data_bytes,
+                                  uint32_t file_index)
 {
     quern_status status = QUERN_OK;
     uint64_t at = 0;
@@ -256,8 +266,9 @@ static quern_status place_tensors(const reader *r, qn_tensor *tensors, size_t n,
     for (size_t i = 0; i < n; i++) {
         qn_tensor *t = &tensors[i];
         if (t->file_offset != at) {
-            QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: tensor '%.*s' begins at offset %" PRIu64 " of the data, but the tensors before it end at %" PRIu64
-                    ": %s", r->path, qn_name_shown(t->name, strlen(t->name)), t->name, t->file_offset, at,
+            QN_FAIL(r->err, QUERN_ERROR_INVALID,
+                    "%s: tensor '%.*s' begins at offset %" PRIu64 " of the data, but the tensors before it end at %" PRIu64 ": %s", r->path,
+                    qn_name_shown(t->name, strlen(t->name)), t->name, t->file_offset, at,
                     t->file_offset < at ? "tensors must not overlap" : "the format allows no unused bytes");
         }
         at += t->n_bytes;
@@ -266,8 +277,9 @@ static quern_status place_tensors(const reader *r, qn_tensor *tensors, size_t n,
         t->data = data + t->file_offset;
     }
     if (at != data_bytes) {
-        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: %" PRIu64 " bytes follow the last tensor, which ends at byte %" PRIu64 " (expected the end of the file)",
-                r->path, data_bytes - at, data_begin + at);
+        QN_FAIL(r->err, QUERN_ERROR_INVALID,
+                "%s: %" PRIu64 " bytes follow the last tensor, which ends at byte %" PRIu64 " (expected the end of the file)", r->path,
+                data_bytes - at, data_begin + at);
     }
 done:
     return status;
@@ -281,11 +293,14 @@ static quern_status read_start(const uint8_t *data, size_t size, const char *pat
     }
     uint64_t n = qn_load_u64(data);
     if (n > size - 8) {
-        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: the header (length at byte 0) has %" PRIu64 " bytes, more than the file has left (%zu); the file is cut off"
-                " or no safetensors file", path, n, size - 8);
+        QN_FAIL(err, QUERN_ERROR_INVALID,
+                "%s: the header (length at byte 0) has %" PRIu64 " bytes, more than the file has left (%zu); the file is cut off"
+                " or no safetensors file",
+                path, n, size - 8);
     }
     if (n < 2 || n > QN_SAFETENSORS_HEADER_MAX) {
-        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: the header (length at byte 0) has %" PRIu64 " bytes (expected 2 to %u)", path, n, QN_SAFETENSORS_HEADER_MAX);
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: the header (length at byte 0) has %" PRIu64 " bytes (expected 2 to %u)", path, n,
+                QN_SAFETENSORS_HEADER_MAX);
     }
     *json_bytes = (size_t)n;
 done:
@@ -351,7 +366,8 @@ static bool is_shard_name(const char *name)
     return qn_path_is_plain_name(name, len) && len > sizeof suffix - 1 && strcmp(name + len - (sizeof suffix - 1), suffix) == 0;
 }
 
-quern_status qn_safetensors_parse_index(const char *json, size_t size, const char *path, qn_st_pairs *map, qn_arena *arena, quern_error *err)
+quern_status qn_safetensors_parse_index(const char *json, size_t size, const char *path, qn_st_pairs *map, qn_arena *arena,
+                                        quern_error *err)
 {
     quern_status status = QUERN_OK;
     reader r = {.path = path, .arena = arena, .err = err};
@@ -387,8 +403,10 @@ quern_status qn_safetensors_parse_index(const char *json, size_t size, const cha
     for (size_t i = 0; i < map->n; i++) {
         if (!is_shard_name(map->items[i].value)) {
             const char *value = map->items[i].value;
-            QN_FAIL(err, QUERN_ERROR_INVALID, "%s: weight_map puts tensor '%.*s' into '%.*s' (expected the plain name of a .safetensors file in the same"
-                    " folder)", path, qn_name_shown(map->items[i].name, strlen(map->items[i].name)), map->items[i].name,
+            QN_FAIL(err, QUERN_ERROR_INVALID,
+                    "%s: weight_map puts tensor '%.*s' into '%.*s' (expected the plain name of a .safetensors file in the same"
+                    " folder)",
+                    path, qn_name_shown(map->items[i].name, strlen(map->items[i].name)), map->items[i].name,
                     qn_name_shown(value, strlen(value)), value);
         }
     }

@@ -87,8 +87,8 @@ static quern_status add_file(qn_safetensors *s, char *path, const uint8_t *data,
         data = slot->bytes.data;
         slot->size = slot->bytes.size;
     }
-    QN_TRY(qn_safetensors_parse_file(data, slot->size, path, (uint32_t)(s->n_files - 1), &s->tensors, s->n_files == 1 ? &s->metadata : &forgotten,
-                                     &s->arena, err));
+    QN_TRY(qn_safetensors_parse_file(data, slot->size, path, (uint32_t)(s->n_files - 1), &s->tensors,
+                                     s->n_files == 1 ? &s->metadata : &forgotten, &s->arena, err));
 done:
     qn_free(forgotten.items);
     return status;
@@ -110,7 +110,8 @@ static quern_status index_tensors(qn_safetensors *s, quern_error *err)
         const qn_tensor *a = &s->tensors.items[first];
         const qn_tensor *b = &s->tensors.items[second];
         QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor '%.*s' is there twice, in %s and in %s; a tensor may be there once", s->path,
-                qn_name_shown(a->name, strlen(a->name)), a->name, qn_path_base(s->files[a->file_index].path), qn_path_base(s->files[b->file_index].path));
+                qn_name_shown(a->name, strlen(a->name)), a->name, qn_path_base(s->files[a->file_index].path),
+                qn_path_base(s->files[b->file_index].path));
     }
 done:
     return status;
@@ -182,13 +183,13 @@ static quern_status check_map(const qn_safetensors *s, const qn_st_pairs *map, c
         const qn_tensor *t = qn_safetensors_find(s, pair->name);
         int shown = qn_name_shown(pair->name, strlen(pair->name));
         if (t == NULL) {
-            return qn_error_set(err, QUERN_ERROR_INVALID, "%s: weight_map puts tensor '%.*s' into %s, but no shard has it", index_path, shown, pair->name,
-                                pair->value);
+            return qn_error_set(err, QUERN_ERROR_INVALID, "%s: weight_map puts tensor '%.*s' into %s, but no shard has it", index_path,
+                                shown, pair->name, pair->value);
         }
         const char *shard = qn_path_base(s->files[t->file_index].path);
         if (strcmp(shard, pair->value) != 0) {
-            return qn_error_set(err, QUERN_ERROR_INVALID, "%s: weight_map puts tensor '%.*s' into %s, but it stands in %s", index_path, shown, pair->name,
-                                pair->value, shard);
+            return qn_error_set(err, QUERN_ERROR_INVALID, "%s: weight_map puts tensor '%.*s' into %s, but it stands in %s", index_path,
+                                shown, pair->name, pair->value, shard);
         }
     }
     return QUERN_OK;
@@ -232,8 +233,10 @@ quern_status qn_safetensors_open_dir(qn_safetensors **out, const char *dir, bool
     } else if (is_indexed) {
         QN_TRY(open_indexed(s, index_path, copy, err));
     } else {
-        QN_FAIL(err, QUERN_ERROR_NOT_FOUND, "%s: has neither model.safetensors nor model.safetensors.index.json (weights in pickle files, .bin or .pt, are"
-                " not read)", dir);
+        QN_FAIL(err, QUERN_ERROR_NOT_FOUND,
+                "%s: has neither model.safetensors nor model.safetensors.index.json (weights in pickle files, .bin or .pt, are"
+                " not read)",
+                dir);
     }
     *out = s;
     s = NULL;

@@ -68,14 +68,16 @@ done:
     return status;
 }
 
-quern_status qn_safetensors_declare(qn_safetensors_writer *w, const char *name, qn_dtype t, const uint64_t *shape, uint32_t n_dims, quern_error *err)
+quern_status qn_safetensors_declare(qn_safetensors_writer *w, const char *name, qn_dtype t, const uint64_t *shape, uint32_t n_dims,
+                                    quern_error *err)
 {
     quern_status status = QUERN_OK;
     const char *dtype = qn_dtype_get(t)->safetensors;
     qn_json *entry = NULL;
     qn_json *dims = NULL;
     if (dtype == NULL) {
-        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor '%s' of type %s has no form in safetensors", w->data.path, name, qn_dtype_get(t)->name);
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor '%s' of type %s has no form in safetensors", w->data.path, name,
+                qn_dtype_get(t)->name);
     }
     if (qn_json_get(w->header, name) != NULL || strcmp(name, "__metadata__") == 0) {
         QN_FAIL(err, QUERN_ERROR_INTERNAL, "%s: tensor '%s' is declared twice", w->data.path, name);
@@ -112,8 +114,8 @@ static bool set_offsets(qn_safetensors_writer *w)
         const qn_tensor *t = &w->data.slots[i].tensor;
         qn_json *entry = (qn_json *)(uintptr_t)qn_json_get(w->header, t->name); /* ours, through its root */
         qn_json *offsets = qn_json_new_array();
-        bool stored = offsets != NULL && qn_json_append(offsets, qn_json_new_int((int64_t)at)) &&
-                      t->n_bytes <= INT64_MAX - at && qn_json_append(offsets, qn_json_new_int((int64_t)(at + t->n_bytes)));
+        bool stored = offsets != NULL && qn_json_append(offsets, qn_json_new_int((int64_t)at)) && t->n_bytes <= INT64_MAX - at &&
+                      qn_json_append(offsets, qn_json_new_int((int64_t)(at + t->n_bytes)));
         if (!stored) {
             qn_json_free(offsets);
             return false;
@@ -149,7 +151,8 @@ done:
     return status;
 }
 
-quern_status qn_safetensors_write_data(qn_safetensors_writer *w, size_t index, uint64_t offset, const void *data, size_t size, quern_error *err)
+quern_status qn_safetensors_write_data(qn_safetensors_writer *w, size_t index, uint64_t offset, const void *data, size_t size,
+                                       quern_error *err)
 {
     return qn_data_writer_write(&w->data, index, offset, data, size, err);
 }

@@ -11,9 +11,11 @@ typedef struct qn_safetensors_writer qn_safetensors_writer;
 quern_status qn_safetensors_writer_create(qn_safetensors_writer **out, const char *final_path, quern_error *err);
 void qn_safetensors_writer_destroy(qn_safetensors_writer *w);
 quern_status qn_safetensors_put_metadata(qn_safetensors_writer *w, const char *key, const char *value, quern_error *err);
-quern_status qn_safetensors_declare(qn_safetensors_writer *w, const char *name, qn_dtype t, const uint64_t *shape, uint32_t n_dims, quern_error *err);
+quern_status qn_safetensors_declare(qn_safetensors_writer *w, const char *name, qn_dtype t, const uint64_t *shape, uint32_t n_dims,
+                                    quern_error *err);
 quern_status qn_safetensors_writer_begin_data(qn_safetensors_writer *w, quern_error *err);
-quern_status qn_safetensors_write_data(qn_safetensors_writer *w, size_t index, uint64_t offset, const void *data, size_t size, quern_error *err);
+quern_status qn_safetensors_write_data(qn_safetensors_writer *w, size_t index, uint64_t offset, const void *data, size_t size,
+                                       quern_error *err);
 quern_status qn_safetensors_writer_commit(qn_safetensors_writer *w, quern_error *err);
 /* For a file that gets its name together with others: as commit up to the padding, but nothing is synced or named. The file stays the
  * writer's; the caller commits it. prefix: bytes from the beginning on that are in the file and will not change. */

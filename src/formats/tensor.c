@@ -66,7 +66,8 @@ quern_status qn_tensor_check_overlap(const qn_tensor *tensors, size_t n, const c
             QN_FAIL(err, QUERN_ERROR_INVALID,
                     "%s: tensor '%.*s' (bytes %" PRIu64 " to %" PRIu64 ") overlaps tensor '%.*s', which begins at byte %" PRIu64
                     ": tensors must not share bytes",
-                    path, qn_name_shown(low, strlen(low)), low, spans[i - 1].begin, spans[i - 1].end, qn_name_shown(high, strlen(high)), high, spans[i].begin);
+                    path, qn_name_shown(low, strlen(low)), low, spans[i - 1].begin, spans[i - 1].end, qn_name_shown(high, strlen(high)),
+                    high, spans[i].begin);
         }
     }
 done:

@@ -11,15 +11,15 @@
 #define QN_TENSOR_NAME_MAX 1024u /* bytes; far above every published name, so that a message can hold one */
 
 typedef struct qn_tensor {
-    const char *name;      /* NUL-terminated, lives as long as the file */
+    const char *name; /* NUL-terminated, lives as long as the file */
     qn_dtype dtype;
-    uint32_t n_dims;       /* 0 = scalar */
+    uint32_t n_dims;                    /* 0 = scalar */
     uint64_t shape[QN_TENSOR_DIMS_MAX]; /* row-major: last dimension fastest (GGUF's order reversed) */
     uint64_t n_elements;
-    const uint8_t *data;   /* inside the mapping; not aligned beyond what the file gives */
+    const uint8_t *data; /* inside the mapping; not aligned beyond what the file gives */
     size_t n_bytes;
-    uint32_t file_index;   /* which shard */
-    uint64_t file_offset;  /* of data, in that shard */
+    uint32_t file_index;  /* which shard */
+    uint64_t file_offset; /* of data, in that shard */
 } qn_tensor;
 
 /* Fills n_elements and n_bytes from dtype, n_dims and shape. False, with the reason in words, if a product overflows or a

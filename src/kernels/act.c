@@ -20,9 +20,7 @@ qn_act_kind qn_act_kind_for(qn_dtype t, qn_affine affine, uint32_t *block)
     case QN_DTYPE_Q5_1:
     case QN_DTYPE_Q8_0:
     case QN_DTYPE_IQ4_NL:
-    case QN_DTYPE_MXFP4:
-        *block = 32;
-        return QN_ACT_I8;
+    case QN_DTYPE_MXFP4: *block = 32; return QN_ACT_I8;
     case QN_DTYPE_Q2_K:
     case QN_DTYPE_Q3_K:
     case QN_DTYPE_Q4_K:
@@ -30,15 +28,9 @@ qn_act_kind qn_act_kind_for(qn_dtype t, qn_affine affine, uint32_t *block)
     case QN_DTYPE_Q6_K:
     case QN_DTYPE_IQ4_XS:
     case QN_DTYPE_TQ1_0:
-    case QN_DTYPE_TQ2_0:
-        *block = QN_K;
-        return QN_ACT_I8;
-    case QN_DTYPE_MLX_AFFINE:
-        *block = affine.group;
-        return QN_ACT_I8;
-    default:
-        *block = 0;
-        return QN_ACT_F32;
+    case QN_DTYPE_TQ2_0: *block = QN_K; return QN_ACT_I8;
+    case QN_DTYPE_MLX_AFFINE: *block = affine.group; return QN_ACT_I8;
+    default: *block = 0; return QN_ACT_F32;
     }
 }
 
@@ -53,9 +45,9 @@ size_t qn_act_bytes(qn_act_kind kind, uint32_t block, size_t n_rows, size_t n_co
     if (n_cols > SIZE_MAX / 16) { /* no row of that length exists; the caller's allocation fails */
         return SIZE_MAX;
     }
-    size_t row_bytes = kind == QN_ACT_F32 ? f_stride_for(n_cols) * sizeof(float)
-                                          : q_stride_for(n_cols) + d_stride_for(n_cols, block) * sizeof(float) +
-                                                s_stride_for(n_cols) * sizeof(int16_t);
+    size_t row_bytes = kind == QN_ACT_F32
+                           ? f_stride_for(n_cols) * sizeof(float)
+                           : q_stride_for(n_cols) + d_stride_for(n_cols, block) * sizeof(float) + s_stride_for(n_cols) * sizeof(int16_t);
     size_t bytes;
     return qn_size_mul(row_bytes, n_rows, &bytes) ? bytes : SIZE_MAX;
 }

@@ -32,11 +32,11 @@
 /* A weight matrix where the file has it: n_rows rows of n_cols elements. */
 typedef struct qn_matrix {
     qn_dtype dtype;
-    qn_affine affine;         /* MLX only */
-    qn_dtype affine_dtype;    /* type of scales and biases, MLX only */
+    qn_affine affine;      /* MLX only */
+    qn_dtype affine_dtype; /* type of scales and biases, MLX only */
     const uint8_t *data;
     const uint8_t *scales, *biases; /* MLX only: (n_rows, n_cols / group) */
-    size_t row_bytes;         /* of data */
+    size_t row_bytes;               /* of data */
     size_t n_rows, n_cols;
 } qn_matrix;
 
@@ -74,14 +74,15 @@ typedef void (*qn_act_quantize_fn)(qn_act *a, const float *x, size_t x_stride, s
 
 /* Columns of weights = rows of the matrix [r0, r1), all rows of a; y points at y[0][0] of the whole output: element (t, r) is
  * y[t * y_stride + r]. scratch: qn_matmul_scratch_bytes of 64-byte aligned memory private to the calling thread. */
-typedef void (*qn_matmul_fn)(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, size_t y_stride, void *scratch);
+typedef void (*qn_matmul_fn)(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, size_t y_stride,
+                             void *scratch);
 
 /* One row of matmul.inc: X(fn, isa, dtype, mlx_bits, min_tokens): used for this type from min_tokens rows on, if isa <= chosen. */
 typedef struct qn_matmul_kernel {
     const char *name;
     qn_isa isa;
     qn_dtype dtype;
-    uint32_t mlx_bits;      /* 0 for other types */
+    uint32_t mlx_bits; /* 0 for other types */
     uint32_t min_tokens;
     qn_matmul_fn fn;
 } qn_matmul_kernel;
@@ -97,7 +98,8 @@ bool qn_matmul_supported(qn_dtype t, qn_affine affine);
 /* Runs the best kernel of at most `isa` for this type and number of tokens (t1 - t0), and counts the call. Rows should be cut at
  * multiples of QN_MATMUL_ROW_UNIT so that tiles are whole. */
 #define QN_MATMUL_ROW_UNIT 16
-void qn_matmul(qn_isa isa, const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, size_t y_stride, void *scratch);
+void qn_matmul(qn_isa isa, const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, size_t y_stride,
+               void *scratch);
 #define QN_MATMUL_SCRATCH_BYTES (512u * 1024u)
 
 /* Dispatches qn_act_quantize_fn by isa. */

@@ -25,7 +25,7 @@ typedef enum qn_kv_format { QN_KV_FORMAT_F32, QN_KV_FORMAT_F16 } qn_kv_format;
 /* The keys and values one layer of one sequence sees. Page i holds positions [64i, 64i + 64). */
 typedef struct qn_kv_view {
     qn_kv_format format;
-    const void *const *k_pages;  /* each points at the layer's K part of a page */
+    const void *const *k_pages; /* each points at the layer's K part of a page */
     const void *const *v_pages;
     size_t n_kv_heads, head_dim;
 } qn_kv_view;
@@ -34,13 +34,13 @@ typedef struct qn_kv_view {
 typedef struct qn_attn_args {
     const qn_kv_view *kv;
     size_t kv_head;
-    size_t n_queries;            /* query rows handled together: any mix of (token, head of this kv group) */
-    const float *const *q;       /* n_queries pointers to (head_dim), already roped, NOT scaled */
-    float *const *out;           /* n_queries pointers to (head_dim) */
-    const size_t *position;      /* position of each query; it sees keys j with first[i] <= j <= position[i] */
-    const size_t *first;         /* 0, or position - window + 1 for a sliding window (never negative) */
-    float scale;                 /* multiplies each score after its chain */
-    void *scratch;               /* QN_ATTN_SCRATCH_BYTES(n_queries, head_dim), 64-byte aligned, private to the thread */
+    size_t n_queries;       /* query rows handled together: any mix of (token, head of this kv group) */
+    const float *const *q;  /* n_queries pointers to (head_dim), already roped, NOT scaled */
+    float *const *out;      /* n_queries pointers to (head_dim) */
+    const size_t *position; /* position of each query; it sees keys j with first[i] <= j <= position[i] */
+    const size_t *first;    /* 0, or position - window + 1 for a sliding window (never negative) */
+    float scale;            /* multiplies each score after its chain */
+    void *scratch;          /* QN_ATTN_SCRATCH_BYTES(n_queries, head_dim), 64-byte aligned, private to the thread */
 } qn_attn_args;
 /* Scores, partial output and state of each query, and one page as float32. */
 #define QN_ATTN_SCRATCH_BYTES(n_queries, head_dim) \

@@ -48,8 +48,7 @@ void qn_matmul(qn_isa isa, const qn_matrix *w, size_t r0, size_t r1, const qn_ac
         if (k->isa > isa || k->min_tokens > t1 - t0 || !serves(k, w->dtype, w->affine.bits)) {
             continue;
         }
-        if (best == N_KERNELS || k->isa > kernels[best].isa ||
-            (k->isa == kernels[best].isa && k->min_tokens > kernels[best].min_tokens)) {
+        if (best == N_KERNELS || k->isa > kernels[best].isa || (k->isa == kernels[best].isa && k->min_tokens > kernels[best].min_tokens)) {
             best = i;
         }
     }

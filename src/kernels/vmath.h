@@ -10,7 +10,7 @@
 float qn_expf(float x);
 double qn_exp(double x);
 double qn_log(double x);
-double qn_pow(double base, double exponent); /* base > 0 */
+double qn_pow(double base, double exponent);            /* base > 0 */
 void qn_sincos(double x, double *sine, double *cosine); /* |x| up to 2^31, full argument reduction */
 
 #endif

@@ -33,11 +33,11 @@ typedef struct job {
     const qn_ops *ops;
     qn_pool *pool;
     quern_sequence *sequence, *base_sequence;
-    size_t n_ctx, first;          /* first scored position of a chunk */
-    size_t n_vocab, rows_cap;     /* rows of logits that fit */
-    float *logits, *base_logits;  /* (rows_cap, n_vocab) */
-    int32_t *ids;                 /* one chunk, its first token replaced by BOS where that applies */
-    score *scores;                /* (n_chunks, n_ctx - 1 - first) */
+    size_t n_ctx, first;         /* first scored position of a chunk */
+    size_t n_vocab, rows_cap;    /* rows of logits that fit */
+    float *logits, *base_logits; /* (rows_cap, n_vocab) */
+    int32_t *ids;                /* one chunk, its first token replaced by BOS where that applies */
+    score *scores;               /* (n_chunks, n_ctx - 1 - first) */
     /* the rows being scored */
     const int32_t *targets;
     score *rows_out;
@@ -90,7 +90,8 @@ static void score_rows(void *arg, qn_member m)
 }
 
 /* Runs positions [at, at + n) of the chunk in one engine; logits of the last n_logits rows. */
-static quern_status run_rows(quern_engine *e, quern_sequence *s, const int32_t *ids, size_t n, size_t n_logits, float *logits, quern_error *err)
+static quern_status run_rows(quern_engine *e, quern_sequence *s, const int32_t *ids, size_t n, size_t n_logits, float *logits,
+                             quern_error *err)
 {
     const quern_step_item item = {.sequence = s, .ids = ids, .n_ids = n, .n_logits = n_logits, .logits = logits};
     return quern_engine_step(e, &item, 1, err);
@@ -124,7 +125,8 @@ static quern_status run_chunk(job *j, size_t chunk, quern_error *err)
         at += n;
     }
     if (atomic_load(&j->not_finite) != 0) {
-        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: logits that are not finite in chunk %zu: the weights are broken", j->engine->model->info.path, chunk);
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: logits that are not finite in chunk %zu: the weights are broken",
+                j->engine->model->info.path, chunk);
     }
 done:
     return status;
@@ -167,7 +169,12 @@ static void fill_perplexity(quern_perplexity *out, const job *j, size_t n_chunks
     }
     moments m = moments_of(sum, square, n);
     double ppl = qn_exp(m.mean);
-    *out = (quern_perplexity){.n_ctx = j->n_ctx, .n_chunks = n_chunks, .n_tokens = n, .ppl = ppl, .ppl_error = ppl * m.error, .nll = m.mean,
+    *out = (quern_perplexity){.n_ctx = j->n_ctx,
+                              .n_chunks = n_chunks,
+                              .n_tokens = n,
+                              .ppl = ppl,
+                              .ppl_error = ppl * m.error,
+                              .nll = m.mean,
                               .bits_per_byte = n_bytes > 0 ? sum / qn_log(2.0) / (double)n_bytes : NAN};
 }
 
@@ -189,15 +196,25 @@ static void fill_divergence(quern_divergence *out, const score *scores, size_t n
     }
     qsort(sorted, n, sizeof *sorted, compare_doubles);
     moments k = moments_of(kld, kld_square, n), r = moments_of(ratio, ratio_square, n);
-    *out = (quern_divergence){.kld_mean = k.mean, .kld_error = k.error, .kld_median = percentile(sorted, n, 0.5), .kld_p90 = percentile(sorted, n, 0.9),
-                              .kld_p99 = percentile(sorted, n, 0.99), .kld_p999 = percentile(sorted, n, 0.999), .kld_max = sorted[n - 1],
-                              .kld_min = sorted[0], .top1_agreement = (double)same / (double)n, .delta_p_mean = delta / (double)n,
-                              .delta_p_rms = sqrt(delta_square / (double)n), .ppl_ratio = qn_exp(r.mean), .ppl_ratio_error = qn_exp(r.mean) * r.error};
+    *out = (quern_divergence){.kld_mean = k.mean,
+                              .kld_error = k.error,
+                              .kld_median = percentile(sorted, n, 0.5),
+                              .kld_p90 = percentile(sorted, n, 0.9),
+                              .kld_p99 = percentile(sorted, n, 0.99),
+                              .kld_p999 = percentile(sorted, n, 0.999),
+                              .kld_max = sorted[n - 1],
+                              .kld_min = sorted[0],
+                              .top1_agreement = (double)same / (double)n,
+                              .delta_p_mean = delta / (double)n,
+                              .delta_p_rms = sqrt(delta_square / (double)n),
+                              .ppl_ratio = qn_exp(r.mean),
+                              .ppl_ratio_error = qn_exp(r.mean) * r.error};
 }
 
 /* ---- the run ---- */
 
-static quern_status get_ids(const quern_engine *e, const quern_measure_options *opt, quern_ids *own, const int32_t **ids, size_t *n, quern_error *err)
+static quern_status get_ids(const quern_engine *e, const quern_measure_options *opt, quern_ids *own, const int32_t **ids, size_t *n,
+                            quern_error *err)
 {
     quern_status status = QUERN_OK;
     *ids = opt->ids;
@@ -223,8 +240,8 @@ static quern_status check_engines(const quern_engine *e, const quern_engine *bas
     if (base != NULL) {
         fits = smaller(fits, base->info.n_ctx);
         if (base->model->config.n_vocab != e->model->config.n_vocab) {
-            QN_FAIL(err, QUERN_ERROR_INVALID, "%s has %u tokens, the base %s has %u: their predictions cannot be compared", e->model->info.path,
-                    e->model->config.n_vocab, base->model->info.path, base->model->config.n_vocab);
+            QN_FAIL(err, QUERN_ERROR_INVALID, "%s has %u tokens, the base %s has %u: their predictions cannot be compared",
+                    e->model->info.path, e->model->config.n_vocab, base->model->info.path, base->model->config.n_vocab);
         }
     }
     if (n_ctx < CTX_MIN || n_ctx > fits) {
@@ -270,7 +287,8 @@ done:
     return status;
 }
 
-static quern_status run_chunks(job *j, const int32_t *ids, size_t n_chunks, const quern_measure_options *opt, size_t *n_bytes, quern_error *err)
+static quern_status run_chunks(job *j, const int32_t *ids, size_t n_chunks, const quern_measure_options *opt, size_t *n_bytes,
+                               quern_error *err)
 {
     quern_status status = QUERN_OK;
     const quern_tokenizer *t = j->engine->model->tokenizer;
@@ -290,8 +308,8 @@ done:
     return status;
 }
 
-quern_status quern_measure(quern_engine *engine, quern_engine *base, const quern_measure_options *opt, quern_perplexity *out, quern_perplexity *base_out,
-                           quern_divergence *divergence, quern_error *err)
+quern_status quern_measure(quern_engine *engine, quern_engine *base, const quern_measure_options *opt, quern_perplexity *out,
+                           quern_perplexity *base_out, quern_divergence *divergence, quern_error *err)
 {
     quern_status status = QUERN_OK;
     quern_ids own = {0};
@@ -300,7 +318,12 @@ quern_status quern_measure(quern_engine *engine, quern_engine *base, const quern
     size_t n_ids = 0, n_bytes = 0, n_ctx = opt->n_ctx != 0 ? opt->n_ctx : CTX_DEFAULT;
     qn_isa isa = QN_ISA_SCALAR;
     (void)qn_isa_from_name(engine->info.isa, &isa);
-    job j = {.engine = engine, .base = base, .ops = qn_ops_get(isa), .n_ctx = n_ctx, .first = n_ctx / 2, .n_vocab = engine->model->config.n_vocab};
+    job j = {.engine = engine,
+             .base = base,
+             .ops = qn_ops_get(isa),
+             .n_ctx = n_ctx,
+             .first = n_ctx / 2,
+             .n_vocab = engine->model->config.n_vocab};
     QN_TRY(check_engines(engine, base, n_ctx, err));
     QN_TRY(get_ids(engine, opt, &own, &ids, &n_ids, err));
     size_t n_chunks = n_ids / n_ctx;

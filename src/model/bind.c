@@ -56,7 +56,10 @@ static quern_status fail_missing(const quern_model *m, const place *p, const cha
     return qn_error_set(err, QUERN_ERROR_INVALID, "%s: tensor %s.%s is missing", source_path(m), shown_name(m, p), suffix);
 }
 
-static size_t n_tensors(const quern_model *m) { return m->gguf != NULL ? qn_gguf_n_tensors(m->gguf) : qn_safetensors_n_tensors(m->safetensors); }
+static size_t n_tensors(const quern_model *m)
+{
+    return m->gguf != NULL ? qn_gguf_n_tensors(m->gguf) : qn_safetensors_n_tensors(m->safetensors);
+}
 
 static const qn_tensor *tensor_at(const quern_model *m, size_t i)
 {
@@ -71,7 +74,8 @@ static quern_status claim_tensor(const quern_model *m, const qn_tensor *t, uint6
 {
     bool vector = rows == 0;
     uint32_t n_dims = vector ? 1 : stack > 0 ? 3 : 2;
-    bool fits = t->n_dims == n_dims && t->shape[n_dims - 1] == cols && (vector || t->shape[n_dims - 2] == rows) && (n_dims < 3 || t->shape[0] == stack);
+    bool fits = t->n_dims == n_dims && t->shape[n_dims - 1] == cols && (vector || t->shape[n_dims - 2] == rows) &&
+                (n_dims < 3 || t->shape[0] == stack);
     note_place(m, t);
     if (fits) {
         return QUERN_OK;
@@ -88,11 +92,13 @@ static quern_status claim_tensor(const quern_model *m, const qn_tensor *t, uint6
     for (uint32_t i = 0; i < t->n_dims && n < sizeof have; i++) {
         n += (size_t)snprintf(have + n, sizeof have - n, "%s%" PRIu64, i > 0 ? ", " : "", t->shape[i]);
     }
-    return qn_error_set(err, QUERN_ERROR_INVALID, "%s: tensor %s has shape %s), expected %s from the configuration", source_path(m), t->name, have, want);
+    return qn_error_set(err, QUERN_ERROR_INVALID, "%s: tensor %s has shape %s), expected %s from the configuration", source_path(m),
+                        t->name, have, want);
 }
 
 /* Copies a vector of n float32 values; a missing one gives NULL if optional. */
-static quern_status bind_vector(quern_model *m, const place *p, const char *suffix, uint64_t n, bool optional, const float **out, quern_error *err)
+static quern_status bind_vector(quern_model *m, const place *p, const char *suffix, uint64_t n, bool optional, const float **out,
+                                quern_error *err)
 {
     quern_status status = QUERN_OK;
     *out = NULL;
@@ -102,7 +108,8 @@ static quern_status bind_vector(quern_model *m, const place *p, const char *suff
     }
     QN_TRY(claim_tensor(m, t, 0, 0, n, err));
     if (t->dtype != QN_DTYPE_F32 && t->dtype != QN_DTYPE_F16 && t->dtype != QN_DTYPE_BF16) {
-        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s has type %s, expected F32, F16 or BF16", source_path(m), t->name, qn_dtype_get(t->dtype)->name);
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s has type %s, expected F32, F16 or BF16", source_path(m), t->name,
+                qn_dtype_get(t->dtype)->name);
     }
     float *v = qn_arena_alloc_aligned(&m->arena, (size_t)n * sizeof *v);
     if (v == NULL) {
@@ -125,10 +132,12 @@ static quern_status bind_affine(quern_model *m, const place *p, const qn_tensor 
     quern_status status = QUERN_OK;
     qn_affine a = qn_config_affine_for(&m->config, p->hf);
     if (a.bits == 0) {
-        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s is packed (U32), but config.json says %s is not quantized", source_path(m), t->name, p->hf);
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s is packed (U32), but config.json says %s is not quantized", source_path(m),
+                t->name, p->hf);
     }
     if (cols % a.group != 0) {
-        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s: %" PRIu64 " columns are no multiple of the group size %u", source_path(m), t->name, cols, a.group);
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s: %" PRIu64 " columns are no multiple of the group size %u", source_path(m),
+                t->name, cols, a.group);
     }
     QN_TRY(claim_tensor(m, t, stack, rows, cols * a.bits / 32, err));
     const qn_tensor *scales = find_part(m, p, "scales"), *biases = find_part(m, p, "biases");
@@ -139,17 +148,25 @@ static quern_status bind_affine(quern_model *m, const place *p, const qn_tensor 
     QN_TRY(claim_tensor(m, biases, stack, rows, cols / a.group, err));
     bool plain = scales->dtype == QN_DTYPE_F32 || scales->dtype == QN_DTYPE_F16 || scales->dtype == QN_DTYPE_BF16;
     if (!plain || biases->dtype != scales->dtype) {
-        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s has type %s, expected F32, F16 or BF16, and biases of the same type", source_path(m), scales->name,
-                qn_dtype_get(scales->dtype)->name);
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s has type %s, expected F32, F16 or BF16, and biases of the same type",
+                source_path(m), scales->name, qn_dtype_get(scales->dtype)->name);
     }
-    *out = (qn_matrix){.dtype = QN_DTYPE_MLX_AFFINE, .affine = a, .affine_dtype = scales->dtype, .data = t->data, .scales = scales->data,
-                       .biases = biases->data, .row_bytes = (size_t)(cols * a.bits / 8), .n_rows = (size_t)rows, .n_cols = (size_t)cols};
+    *out = (qn_matrix){.dtype = QN_DTYPE_MLX_AFFINE,
+                       .affine = a,
+                       .affine_dtype = scales->dtype,
+                       .data = t->data,
+                       .scales = scales->data,
+                       .biases = biases->data,
+                       .row_bytes = (size_t)(cols * a.bits / 8),
+                       .n_rows = (size_t)rows,
+                       .n_cols = (size_t)cols};
 done:
     return status;
 }
 
 /* stack 0: one matrix; else `stack` of them in one tensor, bound as if rows were those of one. */
-static quern_status bind_matrix_of(quern_model *m, const place *p, uint64_t stack, uint64_t rows, uint64_t cols, qn_matrix *out, quern_error *err)
+static quern_status bind_matrix_of(quern_model *m, const place *p, uint64_t stack, uint64_t rows, uint64_t cols, qn_matrix *out,
+                                   quern_error *err)
 {
     quern_status status = QUERN_OK;
     const qn_tensor *t = find_part(m, p, "weight");
@@ -177,8 +194,9 @@ static quern_status bind_linear(quern_model *m, place p, uint64_t rows, uint64_t
     if (status == QUERN_OK && bias != 0) {
         status = bind_vector(m, &p, "bias", rows, bias < 0, &out->bias, err);
     } else if (status == QUERN_OK && find_part(m, &p, "bias") != NULL) {
-        status = qn_error_set(err, QUERN_ERROR_INVALID, "%s: tensor %s.bias is there, but the configuration says this architecture has none",
-                              source_path(m), shown_name(m, &p));
+        status = qn_error_set(err, QUERN_ERROR_INVALID,
+                              "%s: tensor %s.bias is there, but the configuration says this architecture has none", source_path(m),
+                              shown_name(m, &p));
     }
     return status;
 }
@@ -210,8 +228,8 @@ done:
 
 /* One matrix of all experts: stacked, or (Hugging Face) one tensor an expert. hf_stacked and hf_single hold the names inside a layer, the latter
  * with %u for the expert. */
-static quern_status bind_experts(quern_model *m, uint32_t layer, const char *gguf, const char *hf_stacked, const char *hf_block, const char *hf_leaf,
-                                 uint64_t rows, uint64_t cols, const qn_matrix **out, quern_error *err)
+static quern_status bind_experts(quern_model *m, uint32_t layer, const char *gguf, const char *hf_stacked, const char *hf_block,
+                                 const char *hf_leaf, uint64_t rows, uint64_t cols, const qn_matrix **out, quern_error *err)
 {
     quern_status status = QUERN_OK;
     uint32_t n = m->config.n_experts;
@@ -242,11 +260,12 @@ static quern_status bind_expert_layer(quern_model *m, uint32_t i, qn_layer_weigh
     uint64_t hidden = c->hidden_size, ffn = c->expert_ffn_size;
     bool mixtral = c->family == QN_FAMILY_MIXTRAL; /* its published names differ */
     const char *block = mixtral ? "block_sparse_moe" : "mlp";
-    QN_TRY(bind_linear(m, layer_place(i, "ffn_gate_inp", mixtral ? "block_sparse_moe.gate" : "mlp.gate"), c->n_experts, hidden, 0, &w->router, err));
+    QN_TRY(bind_linear(m, layer_place(i, "ffn_gate_inp", mixtral ? "block_sparse_moe.gate" : "mlp.gate"), c->n_experts, hidden, 0,
+                       &w->router, err));
     QN_TRY(bind_experts(m, i, "ffn_gate_exps", mixtral ? "block_sparse_moe.switch_mlp.gate_proj" : "mlp.switch_mlp.gate_proj", block,
                         mixtral ? "w1" : "gate_proj", ffn, hidden, &w->expert_gate, err));
-    QN_TRY(bind_experts(m, i, "ffn_up_exps", mixtral ? "block_sparse_moe.switch_mlp.up_proj" : "mlp.switch_mlp.up_proj", block, mixtral ? "w3" : "up_proj",
-                        ffn, hidden, &w->expert_up, err));
+    QN_TRY(bind_experts(m, i, "ffn_up_exps", mixtral ? "block_sparse_moe.switch_mlp.up_proj" : "mlp.switch_mlp.up_proj", block,
+                        mixtral ? "w3" : "up_proj", ffn, hidden, &w->expert_up, err));
     QN_TRY(bind_experts(m, i, "ffn_down_exps", mixtral ? "block_sparse_moe.switch_mlp.down_proj" : "mlp.switch_mlp.down_proj", block,
                         mixtral ? "w2" : "down_proj", hidden, ffn, &w->expert_down, err));
 done:
@@ -291,8 +310,8 @@ static quern_status check_layer_count(const quern_model *m, quern_error *err)
     uint32_t last = m->config.n_layers - 1;
     place p = layer_place(last, "attn_norm", "input_layernorm");
     if (find_part(m, &p, "weight") == NULL) {
-        return qn_error_set(err, QUERN_ERROR_INVALID, "%s: the configuration says %" PRIu32 " layers, but tensor %s.weight is missing", source_path(m),
-                            m->config.n_layers, shown_name(m, &p));
+        return qn_error_set(err, QUERN_ERROR_INVALID, "%s: the configuration says %" PRIu32 " layers, but tensor %s.weight is missing",
+                            source_path(m), m->config.n_layers, shown_name(m, &p));
     }
     return QUERN_OK;
 }
@@ -310,8 +329,8 @@ static quern_status bind_embedding(quern_model *m, quern_error *err)
         QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s is no matrix of 1 to %u rows", source_path(m), t->name, QN_CONFIG_VOCAB_MAX);
     }
     if (c->n_vocab != 0 && c->n_vocab != t->shape[0]) {
-        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s has %" PRIu64 " rows, but the vocabulary size is %" PRIu32,
-                source_path(m), t->name, t->shape[0], c->n_vocab);
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s has %" PRIu64 " rows, but the vocabulary size is %" PRIu32, source_path(m),
+                t->name, t->shape[0], c->n_vocab);
     }
     c->n_vocab = (uint32_t)t->shape[0];
     QN_TRY(bind_matrix_of(m, &p, 0, c->n_vocab, c->hidden_size, &m->weights.embedding, err));
@@ -328,7 +347,8 @@ static bool head_is_embedding(const quern_model *m, const place *head)
     bool same = a.bits == b.bits && a.group == b.group;
     for (size_t i = 0; i < sizeof parts / sizeof parts[0] && same; i++) {
         const qn_tensor *t = find_part(m, head, parts[i]), *u = find_part(m, &embedding, parts[i]);
-        same = t == u || (t != NULL && u != NULL && t->dtype == u->dtype && t->n_bytes == u->n_bytes && memcmp(t->data, u->data, t->n_bytes) == 0);
+        same = t == u ||
+               (t != NULL && u != NULL && t->dtype == u->dtype && t->n_bytes == u->n_bytes && memcmp(t->data, u->data, t->n_bytes) == 0);
     }
     for (size_t i = 0; i < sizeof parts / sizeof parts[0] && same; i++) {
         const qn_tensor *t = find_part(m, head, parts[i]);
@@ -361,8 +381,8 @@ static quern_status bind_output(quern_model *m, quern_error *err)
         QN_TRY(bind_vector(m, &freqs, "weight", c->rope.n_rot / 2, false, &m->weights.rope_divisors, err));
         for (uint32_t i = 0; i < c->rope.n_rot / 2; i++) {
             if (m->weights.rope_divisors[i] <= 0) {
-                QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor rope_freqs.weight: divisor %u is %g, expected a positive number", source_path(m), i,
-                        (double)m->weights.rope_divisors[i]);
+                QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor rope_freqs.weight: divisor %u is %g, expected a positive number",
+                        source_path(m), i, (double)m->weights.rope_divisors[i]);
             }
         }
     }
@@ -389,8 +409,10 @@ static quern_status check_rest(const quern_model *m, quern_error *err)
     for (size_t i = 0; i < n_tensors(m); i++) {
         const char *name = tensor_at(m, i)->name;
         if (!m->placed[i] && (m->gguf != NULL || !qn_tensor_carries_nothing(name))) {
-            return qn_error_set(err, QUERN_ERROR_UNSUPPORTED, "%s: tensor %s has no place in architecture %s with %" PRIu32
-                                " layers; expected only tensors that are computed with", source_path(m), name, m->config.architecture, m->config.n_layers);
+            return qn_error_set(err, QUERN_ERROR_UNSUPPORTED,
+                                "%s: tensor %s has no place in architecture %s with %" PRIu32
+                                " layers; expected only tensors that are computed with",
+                                source_path(m), name, m->config.architecture, m->config.n_layers);
         }
     }
     return QUERN_OK;
@@ -400,10 +422,12 @@ static quern_status check_supported(const quern_model *m, quern_error *err)
 {
     const qn_model_config *c = &m->config;
     if (c->family == QN_FAMILY_GPT_OSS) {
-        return qn_error_set(err, QUERN_ERROR_UNSUPPORTED, "%s: architecture %s is not supported by this version", source_path(m), c->architecture);
+        return qn_error_set(err, QUERN_ERROR_UNSUPPORTED, "%s: architecture %s is not supported by this version", source_path(m),
+                            c->architecture);
     }
     if (c->quant_method != NULL) {
-        return qn_error_set(err, QUERN_ERROR_UNSUPPORTED, "%s: weights quantized by '%s' are not supported by this version", source_path(m), c->quant_method);
+        return qn_error_set(err, QUERN_ERROR_UNSUPPORTED, "%s: weights quantized by '%s' are not supported by this version", source_path(m),
+                            c->quant_method);
     }
     return QUERN_OK;
 }

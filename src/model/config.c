@@ -47,30 +47,32 @@ quern_status qn_config_check_heads(qn_model_config *c, const qn_config_names *na
 {
     quern_status status = QUERN_OK;
     if (c->n_kv_heads > c->n_heads || c->n_heads % c->n_kv_heads != 0) {
-        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: key '%s' is %" PRIu32 ", expected a divisor of '%s', which is %" PRIu32, what, names->kv_heads,
-                c->n_kv_heads, names->heads, c->n_heads);
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: key '%s' is %" PRIu32 ", expected a divisor of '%s', which is %" PRIu32, what,
+                names->kv_heads, c->n_kv_heads, names->heads, c->n_heads);
     }
     if (c->head_dim == 0) {
         if (c->hidden_size % c->n_heads != 0) {
-            QN_FAIL(err, QUERN_ERROR_INVALID, "%s: key '%s' is %" PRIu32 ", expected a divisor of '%s', which is %" PRIu32 " (no '%s' is given)", what,
-                    names->heads, c->n_heads, names->hidden, c->hidden_size, names->head_dim);
+            QN_FAIL(err, QUERN_ERROR_INVALID,
+                    "%s: key '%s' is %" PRIu32 ", expected a divisor of '%s', which is %" PRIu32 " (no '%s' is given)", what, names->heads,
+                    c->n_heads, names->hidden, c->hidden_size, names->head_dim);
         }
         c->head_dim = c->hidden_size / c->n_heads;
     }
     if (c->head_dim < 2 || c->head_dim > QN_CONFIG_HEAD_DIM_MAX || c->head_dim % 2 != 0) {
-        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: a head has %" PRIu32 " dimensions ('%s', or '%s' / '%s'), expected an even number from 2 to %u", what,
-                c->head_dim, names->head_dim, names->hidden, names->heads, QN_CONFIG_HEAD_DIM_MAX);
+        QN_FAIL(err, QUERN_ERROR_INVALID,
+                "%s: a head has %" PRIu32 " dimensions ('%s', or '%s' / '%s'), expected an even number from 2 to %u", what, c->head_dim,
+                names->head_dim, names->hidden, names->heads, QN_CONFIG_HEAD_DIM_MAX);
     }
     if (c->rope.n_rot == 0) {
         c->rope.n_rot = c->head_dim;
     }
     if (c->rope.n_rot > c->head_dim || c->rope.n_rot % 2 != 0) {
-        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: key '%s' is %" PRIu32 ", expected an even number of at most %" PRIu32 ", the size of a head", what,
-                names->n_rot, c->rope.n_rot, c->head_dim);
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: key '%s' is %" PRIu32 ", expected an even number of at most %" PRIu32 ", the size of a head",
+                what, names->n_rot, c->rope.n_rot, c->head_dim);
     }
     if (c->n_experts > 0 && (c->n_experts_used == 0 || c->n_experts_used > c->n_experts)) {
-        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: key '%s' is %" PRIu32 ", expected 1 to %" PRIu32 ", which '%s' is", what, names->experts_used,
-                c->n_experts_used, c->n_experts, names->experts);
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: key '%s' is %" PRIu32 ", expected 1 to %" PRIu32 ", which '%s' is", what,
+                names->experts_used, c->n_experts_used, c->n_experts, names->experts);
     }
 done:
     return status;
@@ -90,7 +92,10 @@ done:
     return status;
 }
 
-quern_sampling qn_config_sampling_off(void) { return (quern_sampling){.top_p = 1.0f, .typical_p = 1.0f, .repeat_penalty = 1.0f, .penalty_window = -1}; }
+quern_sampling qn_config_sampling_off(void)
+{
+    return (quern_sampling){.top_p = 1.0f, .typical_p = 1.0f, .repeat_penalty = 1.0f, .penalty_window = -1};
+}
 
 /* ---- reading JSON ---- */
 
@@ -118,7 +123,9 @@ static void describe(const qn_json *v, char *out, size_t cap)
         (void)qn_json_number(v, &real);
         (void)snprintf(out, cap, "%.9g", real);
         break;
-    case QN_JSON_STRING: (void)snprintf(out, cap, "the string \"%.*s\"", (int)qn_utf8_complete_prefix(text, len < 60 ? len : 60), text); break;
+    case QN_JSON_STRING:
+        (void)snprintf(out, cap, "the string \"%.*s\"", (int)qn_utf8_complete_prefix(text, len < 60 ? len : 60), text);
+        break;
     case QN_JSON_ARRAY: (void)snprintf(out, cap, "an array of %zu", qn_json_length(v)); break;
     case QN_JSON_OBJECT: (void)snprintf(out, cap, "an object"); break;
     }
@@ -150,8 +157,8 @@ quern_status qn_config_get_uint(const qn_config_json *r, const char *key, uint32
 quern_status qn_config_need_uint(const qn_config_json *r, const char *key, uint32_t min, uint32_t max, uint32_t *out)
 {
     if (qn_config_find(r, key) == NULL) {
-        return qn_error_set(r->err, QUERN_ERROR_INVALID, "%s: key '%s%s' is missing, expected an integer from %" PRIu32 " to %" PRIu32, r->what, r->prefix,
-                            key, min, max);
+        return qn_error_set(r->err, QUERN_ERROR_INVALID, "%s: key '%s%s' is missing, expected an integer from %" PRIu32 " to %" PRIu32,
+                            r->what, r->prefix, key, min, max);
     }
     return qn_config_get_uint(r, key, min, max, out);
 }

@@ -23,64 +23,70 @@
 #define QN_CONFIG_EXPERTS_MAX 4096u
 
 typedef enum qn_family {
-    QN_FAMILY_QWEN2, QN_FAMILY_QWEN3, QN_FAMILY_LLAMA, QN_FAMILY_MISTRAL,
-    QN_FAMILY_QWEN3_MOE, QN_FAMILY_MIXTRAL, QN_FAMILY_SMOLLM3, QN_FAMILY_GPT_OSS
+    QN_FAMILY_QWEN2,
+    QN_FAMILY_QWEN3,
+    QN_FAMILY_LLAMA,
+    QN_FAMILY_MISTRAL,
+    QN_FAMILY_QWEN3_MOE,
+    QN_FAMILY_MIXTRAL,
+    QN_FAMILY_SMOLLM3,
+    QN_FAMILY_GPT_OSS
 } qn_family;
 
 typedef enum qn_rope_scaling { QN_ROPE_NONE, QN_ROPE_LINEAR, QN_ROPE_LLAMA3, QN_ROPE_YARN } qn_rope_scaling;
 
 typedef struct qn_rope_config {
-    double theta;               /* base frequency, > 0 */
-    uint32_t n_rot;             /* rotated dimensions of a head, even, <= head_dim */
-    bool interleaved;           /* pairs (2i, 2i+1), as GGUF files of llama-like families store q and k; else (i, i + n_rot/2) */
+    double theta;     /* base frequency, > 0 */
+    uint32_t n_rot;   /* rotated dimensions of a head, even, <= head_dim */
+    bool interleaved; /* pairs (2i, 2i+1), as GGUF files of llama-like families store q and k; else (i, i + n_rot/2) */
     qn_rope_scaling scaling;
-    double factor;              /* > 0; 1 for NONE */
-    uint32_t original_ctx;      /* LLAMA3, YARN: context before scaling */
-    double low_freq_factor, high_freq_factor;   /* LLAMA3 */
-    double beta_fast, beta_slow;                /* YARN, defaults 32 and 1 */
-    double attention_factor;    /* YARN: multiplies cos and sin; <= 0 = 0.1 ln(factor) + 1 */
-    bool truncate;              /* YARN: correction range rounded outwards, default true */
+    double factor;                            /* > 0; 1 for NONE */
+    uint32_t original_ctx;                    /* LLAMA3, YARN: context before scaling */
+    double low_freq_factor, high_freq_factor; /* LLAMA3 */
+    double beta_fast, beta_slow;              /* YARN, defaults 32 and 1 */
+    double attention_factor;                  /* YARN: multiplies cos and sin; <= 0 = 0.1 ln(factor) + 1 */
+    bool truncate;                            /* YARN: correction range rounded outwards, default true */
 } qn_rope_config;
 
 /* What may differ from layer to layer. */
 typedef struct qn_layer_config {
-    uint32_t window;   /* sliding window in tokens, the query's own included; 0 = full attention */
-    bool rope;         /* false: this layer does not rotate */
-    bool experts;      /* mixture of experts instead of one feed-forward block */
+    uint32_t window; /* sliding window in tokens, the query's own included; 0 = full attention */
+    bool rope;       /* false: this layer does not rotate */
+    bool experts;    /* mixture of experts instead of one feed-forward block */
 } qn_layer_config;
 
 /* MLX: quantization of one module; bits 0 = not quantized. */
 typedef struct qn_affine_override {
-    const char *module;   /* "model.layers.0.mlp.down_proj" */
+    const char *module; /* "model.layers.0.mlp.down_proj" */
     qn_affine affine;
 } qn_affine_override;
 
 typedef struct qn_model_config {
     qn_family family;
-    const char *architecture;   /* as the source names it: GGUF's general.architecture or config.json's model_type */
-    const char *name;           /* general.name or NULL */
+    const char *architecture; /* as the source names it: GGUF's general.architecture or config.json's model_type */
+    const char *name;         /* general.name or NULL */
     uint32_t n_layers, hidden_size, n_heads, n_kv_heads, head_dim, ffn_size;
-    uint32_t n_vocab;           /* rows of the embedding; 0 = not said (GGUF: taken from the tensor) */
+    uint32_t n_vocab; /* rows of the embedding; 0 = not said (GGUF: taken from the tensor) */
     uint32_t n_ctx_train;
     double rms_eps;
     qn_rope_config rope;
-    qn_layer_config *layers;    /* n_layers */
+    qn_layer_config *layers;         /* n_layers */
     bool qkv_bias, o_bias, mlp_bias; /* biases that config.json asks for (Qwen2: qkv); GGUF: presence of the tensors decides */
-    bool qk_norm;               /* RMS norm per head on q and k before rope */
-    bool tied_embeddings;       /* no output matrix of its own; GGUF: presence of output.weight decides */
+    bool qk_norm;                    /* RMS norm per head on q and k before rope */
+    bool tied_embeddings;            /* no output matrix of its own; GGUF: presence of output.weight decides */
     /* experts */
     uint32_t n_experts, n_experts_used, expert_ffn_size;
     bool norm_topk_prob;
     /* tokens: -1 = not said */
     int64_t bos_id, eos_id, pad_id;
-    int32_t *stop_ids;          /* every id that config and generation_config name as end of sequence */
+    int32_t *stop_ids; /* every id that config and generation_config name as end of sequence */
     size_t n_stop_ids;
     /* sampling defaults; has_sampling false = source says nothing */
     bool has_sampling;
     quern_sampling sampling;
     /* MLX */
-    bool mlx;                   /* the folder has MLX's quantization object */
-    qn_affine affine;           /* default; bits 0 = not quantized */
+    bool mlx;         /* the folder has MLX's quantization object */
+    qn_affine affine; /* default; bits 0 = not quantized */
     qn_affine_override *overrides;
     size_t n_overrides;
     /* Hugging Face: FP8 with block scales and the like; NULL = plain weights. Only known methods pass. */

@@ -14,7 +14,7 @@
 typedef enum neutral {
     IS_0,
     IS_1,
-    IS_0_OR_1,     /* 0 stands for "not set" */
+    IS_0_OR_1, /* 0 stands for "not set" */
     IS_HEAD_DIM,
     IS_HEAD_SCALE, /* 1 / sqrt(head_dim), what attention is scaled by anyway */
     IS_SILU,       /* a string, as the next */
@@ -28,34 +28,95 @@ typedef struct rule {
 
 static const rule hf_rules[] = {
     /* multipliers: Granite, Cohere, MiniCPM, Gemma */
-    {"logit_scale", IS_1}, {"logits_scaling", IS_1}, {"attention_multiplier", IS_HEAD_SCALE}, {"residual_multiplier", IS_1},
-    {"embedding_multiplier", IS_1}, {"scale_emb", IS_1}, {"scale_depth", IS_0}, {"dim_model_base", IS_0}, {"query_pre_attn_scalar", IS_HEAD_DIM},
-    {"lm_head_multiplier", IS_1}, {"attention_in_multiplier", IS_1}, {"attention_out_multiplier", IS_1}, {"key_multiplier", IS_1},
+    {"logit_scale", IS_1},
+    {"logits_scaling", IS_1},
+    {"attention_multiplier", IS_HEAD_SCALE},
+    {"residual_multiplier", IS_1},
+    {"embedding_multiplier", IS_1},
+    {"scale_emb", IS_1},
+    {"scale_depth", IS_0},
+    {"dim_model_base", IS_0},
+    {"query_pre_attn_scalar", IS_HEAD_DIM},
+    {"lm_head_multiplier", IS_1},
+    {"attention_in_multiplier", IS_1},
+    {"attention_out_multiplier", IS_1},
+    {"key_multiplier", IS_1},
     /* caps: Gemma, DBRX, OLMo */
-    {"final_logit_softcapping", IS_0}, {"attn_logit_softcapping", IS_0}, {"clip_qkv", IS_0},
+    {"final_logit_softcapping", IS_0},
+    {"attn_logit_softcapping", IS_0},
+    {"clip_qkv", IS_0},
     /* other attention, other order of blocks */
-    {"is_causal", IS_1}, {"use_bidirectional_attention", IS_0}, {"parallel_attn", IS_0}, {"use_parallel_residual", IS_0}, {"parallel_residual", IS_0},
-    {"alibi", IS_0}, {"use_logn_attn", IS_0}, {"attn_temperature_tuning", IS_0}, {"zero_centered_gamma", IS_0}, {"position_embedding_type", IS_ROTARY},
+    {"is_causal", IS_1},
+    {"use_bidirectional_attention", IS_0},
+    {"parallel_attn", IS_0},
+    {"use_parallel_residual", IS_0},
+    {"parallel_residual", IS_0},
+    {"alibi", IS_0},
+    {"use_logn_attn", IS_0},
+    {"attn_temperature_tuning", IS_0},
+    {"zero_centered_gamma", IS_0},
+    {"position_embedding_type", IS_ROTARY},
     /* other rope */
-    {"rope_traditional", IS_0}, {"rope_interleave", IS_0}, {"rope_interleaved", IS_0}, {"rope_is_neox_style", IS_1}, {"rotary_pct", IS_1},
-    {"rope_pct", IS_1}, {"rope_percent", IS_1}, {"rotary_dim", IS_HEAD_DIM}, {"rope_ratio", IS_1}, {"rope_local_base_freq", IS_0},
+    {"rope_traditional", IS_0},
+    {"rope_interleave", IS_0},
+    {"rope_interleaved", IS_0},
+    {"rope_is_neox_style", IS_1},
+    {"rotary_pct", IS_1},
+    {"rope_pct", IS_1},
+    {"rope_percent", IS_1},
+    {"rotary_dim", IS_HEAD_DIM},
+    {"rope_ratio", IS_1},
+    {"rope_local_base_freq", IS_0},
     /* other mixtures of experts: Qwen2-MoE, DeepSeek */
-    {"n_shared_experts", IS_0}, {"num_shared_experts", IS_0}, {"shared_expert_intermediate_size", IS_0}, {"routed_scaling_factor", IS_1},
-    {"first_k_dense_replace", IS_0}, {"kv_lora_rank", IS_0}, {"q_lora_rank", IS_0}, {"num_kv_shared_layers", IS_0},
+    {"n_shared_experts", IS_0},
+    {"num_shared_experts", IS_0},
+    {"shared_expert_intermediate_size", IS_0},
+    {"routed_scaling_factor", IS_1},
+    {"first_k_dense_replace", IS_0},
+    {"kv_lora_rank", IS_0},
+    {"q_lora_rank", IS_0},
+    {"num_kv_shared_layers", IS_0},
 };
 
 /* llama.cpp's names, after "ARCHITECTURE."; the window of gpt-oss is read, not checked. */
 static const rule gguf_rules[] = {
-    {"attention.causal", IS_1}, {"attention.scale", IS_HEAD_SCALE}, {"attention.output_scale", IS_0_OR_1}, {"attention.value_scale", IS_0_OR_1},
-    {"attention.clamp_kqv", IS_0}, {"attention.max_alibi_bias", IS_0}, {"attention.sliding_window", IS_0}, {"attention.temperature_scale", IS_0},
-    {"attention.q_lora_rank", IS_0}, {"attention.kv_lora_rank", IS_0}, {"attention.shared_kv_layers", IS_0}, {"attn_logit_softcapping", IS_0},
-    {"final_logit_softcapping", IS_0}, {"router_logit_softcapping", IS_0}, {"logit_scale", IS_0_OR_1}, {"residual_scale", IS_0_OR_1},
-    {"embedding_scale", IS_0_OR_1}, {"use_parallel_residual", IS_0}, {"hidden_activation", IS_SILU}, {"num_loops", IS_0_OR_1},
-    {"expert_gating_func", IS_0_OR_1}, {"expert_weights_norm", IS_1}, {"expert_weights_scale", IS_0_OR_1}, {"expert_group_count", IS_0_OR_1},
-    {"expert_group_used_count", IS_0_OR_1}, {"expert_shared_count", IS_0}, {"expert_shared_feed_forward_length", IS_0},
-    {"leading_dense_block_count", IS_0}, {"interleave_moe_layer_step", IS_0_OR_1}, {"nextn_predict_layers", IS_0}, {"rope.dimension_sections", IS_0},
-    {"rope.scaling.alpha", IS_0_OR_1}, {"rope.scaling.yarn_ext_factor", IS_1}, {"rope.scaling.yarn_attn_factor", IS_1},
-    {"rope.scaling.yarn_log_multiplier", IS_0}, {"swiglu_clamp_exp", IS_0}, {"swiglu_clamp_shexp", IS_0},
+    {"attention.causal", IS_1},
+    {"attention.scale", IS_HEAD_SCALE},
+    {"attention.output_scale", IS_0_OR_1},
+    {"attention.value_scale", IS_0_OR_1},
+    {"attention.clamp_kqv", IS_0},
+    {"attention.max_alibi_bias", IS_0},
+    {"attention.sliding_window", IS_0},
+    {"attention.temperature_scale", IS_0},
+    {"attention.q_lora_rank", IS_0},
+    {"attention.kv_lora_rank", IS_0},
+    {"attention.shared_kv_layers", IS_0},
+    {"attn_logit_softcapping", IS_0},
+    {"final_logit_softcapping", IS_0},
+    {"router_logit_softcapping", IS_0},
+    {"logit_scale", IS_0_OR_1},
+    {"residual_scale", IS_0_OR_1},
+    {"embedding_scale", IS_0_OR_1},
+    {"use_parallel_residual", IS_0},
+    {"hidden_activation", IS_SILU},
+    {"num_loops", IS_0_OR_1},
+    {"expert_gating_func", IS_0_OR_1},
+    {"expert_weights_norm", IS_1},
+    {"expert_weights_scale", IS_0_OR_1},
+    {"expert_group_count", IS_0_OR_1},
+    {"expert_group_used_count", IS_0_OR_1},
+    {"expert_shared_count", IS_0},
+    {"expert_shared_feed_forward_length", IS_0},
+    {"leading_dense_block_count", IS_0},
+    {"interleave_moe_layer_step", IS_0_OR_1},
+    {"nextn_predict_layers", IS_0},
+    {"rope.dimension_sections", IS_0},
+    {"rope.scaling.alpha", IS_0_OR_1},
+    {"rope.scaling.yarn_ext_factor", IS_1},
+    {"rope.scaling.yarn_attn_factor", IS_1},
+    {"rope.scaling.yarn_log_multiplier", IS_0},
+    {"swiglu_clamp_exp", IS_0},
+    {"swiglu_clamp_shexp", IS_0},
 };
 
 static bool changes_nothing(neutral n, double v, const qn_model_config *c)
@@ -75,8 +136,10 @@ static bool changes_nothing(neutral n, double v, const qn_model_config *c)
 
 static bool text_changes_nothing(neutral n, const char *text, size_t len)
 {
-    static const struct { neutral neutral; const char *text; } accepted[] = {{IS_SILU, "silu"}, {IS_SILU, "swish"}, {IS_ROTARY, "rope"},
-                                                                             {IS_ROTARY, "rotary"}};
+    static const struct {
+        neutral neutral;
+        const char *text;
+    } accepted[] = {{IS_SILU, "silu"}, {IS_SILU, "swish"}, {IS_ROTARY, "rope"}, {IS_ROTARY, "rotary"}};
     for (size_t i = 0; i < sizeof accepted / sizeof accepted[0]; i++) {
         if (accepted[i].neutral == n && strlen(accepted[i].text) == len && memcmp(accepted[i].text, text, len) == 0) {
             return true;
@@ -106,7 +169,8 @@ quern_status qn_config_check_foreign_hf(const qn_config_json *root, const qn_mod
         bool is_bool = qn_json_get_kind(v) == QN_JSON_BOOL;
         bool is_number = is_bool || qn_json_number(v, &number);
         number = is_bool ? (double)qn_json_bool(v, false) : number;
-        bool passes = text != NULL ? text_changes_nothing(hf_rules[i].neutral, text, len) : is_number && changes_nothing(hf_rules[i].neutral, number, c);
+        bool passes = text != NULL ? text_changes_nothing(hf_rules[i].neutral, text, len)
+                                   : is_number && changes_nothing(hf_rules[i].neutral, number, c);
         if (v != NULL && !passes) {
             char expected[160];
             say_expected(hf_rules[i].neutral, c, expected, sizeof expected);

@@ -20,7 +20,7 @@ typedef struct source {
 static const struct {
     const char *name;
     qn_family family;
-} families[] = {{"qwen2", QN_FAMILY_QWEN2},         {"qwen3", QN_FAMILY_QWEN3},     {"llama", QN_FAMILY_LLAMA},
+} families[] = {{"qwen2", QN_FAMILY_QWEN2},        {"qwen3", QN_FAMILY_QWEN3},     {"llama", QN_FAMILY_LLAMA},
                 {"qwen3moe", QN_FAMILY_QWEN3_MOE}, {"smollm3", QN_FAMILY_SMOLLM3}, {"gpt-oss", QN_FAMILY_GPT_OSS}};
 
 static const char *set_key(source *s, const char *name)
@@ -31,8 +31,8 @@ static const char *set_key(source *s, const char *name)
 
 static quern_status fail_range(const source *s, uint64_t value, uint32_t min, uint32_t max)
 {
-    return qn_error_set(s->err, QUERN_ERROR_INVALID, "%s: key '%s' is %" PRIu64 ", expected an integer from %" PRIu32 " to %" PRIu32, qn_gguf_path(s->gguf),
-                        s->key, value, min, max);
+    return qn_error_set(s->err, QUERN_ERROR_INVALID, "%s: key '%s' is %" PRIu64 ", expected an integer from %" PRIu32 " to %" PRIu32,
+                        qn_gguf_path(s->gguf), s->key, value, min, max);
 }
 
 /* Leaves *out as it is where the key is absent. */
@@ -72,8 +72,8 @@ static quern_status get_real_key(const source *s, const char *key, double min, b
         return status;
     }
     if (!isfinite(v) || v < min || (above && v <= min) || v > max) {
-        return qn_error_set(s->err, QUERN_ERROR_INVALID, "%s: key '%s' is %g, expected a number %s %g and at most %g", qn_gguf_path(s->gguf), key, v,
-                            above ? "above" : "from", min, max);
+        return qn_error_set(s->err, QUERN_ERROR_INVALID, "%s: key '%s' is %g, expected a number %s %g and at most %g",
+                            qn_gguf_path(s->gguf), key, v, above ? "above" : "from", min, max);
     }
     *out = v;
     return QUERN_OK;
@@ -93,7 +93,8 @@ static quern_status read_architecture(source *s, qn_arena *arena, qn_model_confi
     const char *path = qn_gguf_path(s->gguf);
     QN_TRY(qn_gguf_get_string(s->gguf, "general.architecture", &name, &found, s->err));
     if (!found) {
-        QN_FAIL(s->err, QUERN_ERROR_INVALID, "%s: key 'general.architecture' is missing, expected the name of a model's architecture", path);
+        QN_FAIL(s->err, QUERN_ERROR_INVALID, "%s: key 'general.architecture' is missing, expected the name of a model's architecture",
+                path);
     }
     for (size_t i = 0; i < sizeof families / sizeof families[0] && c->architecture == NULL; i++) {
         if (name.len == strlen(families[i].name) && memcmp(name.data, families[i].name, name.len) == 0) {
@@ -102,7 +103,8 @@ static quern_status read_architecture(source *s, qn_arena *arena, qn_model_confi
         }
     }
     if (c->architecture == NULL) {
-        QN_FAIL(s->err, QUERN_ERROR_UNSUPPORTED, "%s: key 'general.architecture' is '%.*s', expected qwen2, qwen3, qwen3moe, llama, smollm3 or gpt-oss", path,
+        QN_FAIL(s->err, QUERN_ERROR_UNSUPPORTED,
+                "%s: key 'general.architecture' is '%.*s', expected qwen2, qwen3, qwen3moe, llama, smollm3 or gpt-oss", path,
                 qn_name_shown(name.data, name.len), name.data);
     }
     s->arch = c->architecture;
@@ -131,8 +133,9 @@ static quern_status read_sizes(source *s, qn_model_config *c)
     value_dim = c->head_dim;
     QN_TRY(get_uint(s, "attention.value_length", 2, QN_CONFIG_HEAD_DIM_MAX, &value_dim));
     if (value_dim != c->head_dim) {
-        QN_FAIL(s->err, QUERN_ERROR_UNSUPPORTED, "%s: key '%s' is %" PRIu32 ", expected the same as attention.key_length, which is %" PRIu32,
-                qn_gguf_path(s->gguf), s->key, value_dim, c->head_dim);
+        QN_FAIL(s->err, QUERN_ERROR_UNSUPPORTED,
+                "%s: key '%s' is %" PRIu32 ", expected the same as attention.key_length, which is %" PRIu32, qn_gguf_path(s->gguf), s->key,
+                value_dim, c->head_dim);
     }
     QN_TRY(get_uint(s, "rope.dimension_count", 2, QN_CONFIG_HEAD_DIM_MAX, &c->rope.n_rot));
     QN_TRY(get_uint(s, "vocab_size", 1, QN_CONFIG_VOCAB_MAX, &c->n_vocab));
@@ -141,7 +144,8 @@ static quern_status read_sizes(source *s, qn_model_config *c)
     }
     QN_TRY(get_real(s, "attention.layer_norm_rms_epsilon", &c->rms_eps));
     if (c->rms_eps > 1) {
-        QN_FAIL(s->err, QUERN_ERROR_INVALID, "%s: key '%s' is %g, expected a number above 0 and at most 1", qn_gguf_path(s->gguf), s->key, c->rms_eps);
+        QN_FAIL(s->err, QUERN_ERROR_INVALID, "%s: key '%s' is %g, expected a number above 0 and at most 1", qn_gguf_path(s->gguf), s->key,
+                c->rms_eps);
     }
 done:
     return status;
@@ -158,8 +162,8 @@ static quern_status read_experts(source *s, qn_model_config *c)
         return need_uint(s, "feed_forward_length", 1, QN_CONFIG_FFN_MAX, &c->ffn_size);
     }
     if (c->family != QN_FAMILY_LLAMA && c->family != QN_FAMILY_QWEN3_MOE && c->family != QN_FAMILY_GPT_OSS) {
-        QN_FAIL(s->err, QUERN_ERROR_UNSUPPORTED, "%s: key '%s' is %" PRIu32 ", expected none: architecture %s has no experts", qn_gguf_path(s->gguf), s->key,
-                c->n_experts, s->arch);
+        QN_FAIL(s->err, QUERN_ERROR_UNSUPPORTED, "%s: key '%s' is %" PRIu32 ", expected none: architecture %s has no experts",
+                qn_gguf_path(s->gguf), s->key, c->n_experts, s->arch);
     }
     c->family = c->family == QN_FAMILY_LLAMA ? QN_FAMILY_MIXTRAL : c->family;
     c->norm_topk_prob = true;
@@ -227,7 +231,8 @@ static quern_status read_rope(source *s, qn_model_config *c)
     double attn_factor = 1;
     QN_TRY(get_real(s, "rope.scaling.attn_factor", &attn_factor));
     if (rope->scaling != QN_ROPE_YARN && attn_factor != 1.0) {
-        QN_FAIL(s->err, QUERN_ERROR_UNSUPPORTED, "%s: key '%s' is %g, expected 1 where rope is not scaled by yarn", qn_gguf_path(s->gguf), s->key, attn_factor);
+        QN_FAIL(s->err, QUERN_ERROR_UNSUPPORTED, "%s: key '%s' is %g, expected 1 where rope is not scaled by yarn", qn_gguf_path(s->gguf),
+                s->key, attn_factor);
     }
 done:
     return status;
@@ -262,7 +267,8 @@ static quern_status read_id(const source *s, const char *key, bool must, int64_t
     *out = -1;
     QN_TRY(qn_gguf_get_u64(s->gguf, key, &id, &found, s->err));
     if (found && id >= n_tokens && must) {
-        QN_FAIL(s->err, QUERN_ERROR_INVALID, "%s: key '%s' is %" PRIu64 ", expected one of the %" PRIu64 " tokens", qn_gguf_path(s->gguf), key, id, n_tokens);
+        QN_FAIL(s->err, QUERN_ERROR_INVALID, "%s: key '%s' is %" PRIu64 ", expected one of the %" PRIu64 " tokens", qn_gguf_path(s->gguf),
+                key, id, n_tokens);
     }
     *out = found && id < n_tokens ? (int64_t)id : -1;
 done:
@@ -316,7 +322,8 @@ static quern_status read_sampling(const source *s, qn_model_config *c)
     QN_TRY(get_real_key(s, "general.sampling.penalty_repeat", 0, true, 1e6, &penalty, &has_penalty));
     QN_TRY(qn_gguf_get_u64(s->gguf, "general.sampling.top_k", &top_k, &has_top_k, s->err));
     if (top_k > INT32_MAX) {
-        QN_FAIL(s->err, QUERN_ERROR_INVALID, "%s: key 'general.sampling.top_k' is %" PRIu64 ", expected at most %d", qn_gguf_path(s->gguf), top_k, INT32_MAX);
+        QN_FAIL(s->err, QUERN_ERROR_INVALID, "%s: key 'general.sampling.top_k' is %" PRIu64 ", expected at most %d", qn_gguf_path(s->gguf),
+                top_k, INT32_MAX);
     }
     c->has_sampling = has_temperature || has_top_p || has_min_p || has_penalty || has_top_k;
     bool samples = has_temperature || has_top_p || has_min_p || has_top_k;
@@ -336,8 +343,12 @@ quern_status qn_config_read_gguf(qn_model_config *out, qn_arena *arena, const qn
     qn_model_config c = {.sampling = qn_config_sampling_off(), .eos_id = -1};
     *out = (qn_model_config){0};
     QN_TRY(read_architecture(&s, arena, &c));
-    static const qn_config_names names = {.hidden = "embedding_length", .heads = "attention.head_count", .kv_heads = "attention.head_count_kv",
-                                          .head_dim = "attention.key_length", .n_rot = "rope.dimension_count", .experts = "expert_count",
+    static const qn_config_names names = {.hidden = "embedding_length",
+                                          .heads = "attention.head_count",
+                                          .kv_heads = "attention.head_count_kv",
+                                          .head_dim = "attention.key_length",
+                                          .n_rot = "rope.dimension_count",
+                                          .experts = "expert_count",
                                           .experts_used = "expert_used_count"};
     QN_TRY(read_sizes(&s, &c));
     QN_TRY(read_experts(&s, &c));

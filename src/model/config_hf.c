@@ -18,13 +18,13 @@ typedef struct family_row {
     const char *model_type;
     const char *class_name;
     qn_family family;
-    double theta;       /* where rope_theta is absent */
-    double eps;         /* where rms_norm_eps is absent */
-    uint32_t ctx;       /* where max_position_embeddings is absent */
-    uint32_t kv_heads;  /* where num_key_value_heads is absent; 0, and null in the file: as many as heads */
-    bool tied;          /* where tie_word_embeddings is absent */
-    uint32_t window;    /* where sliding_window is absent; 0 = none */
-    uint32_t head_dim;  /* where head_dim is absent; 0 = hidden / heads */
+    double theta;      /* where rope_theta is absent */
+    double eps;        /* where rms_norm_eps is absent */
+    uint32_t ctx;      /* where max_position_embeddings is absent */
+    uint32_t kv_heads; /* where num_key_value_heads is absent; 0, and null in the file: as many as heads */
+    bool tied;         /* where tie_word_embeddings is absent */
+    uint32_t window;   /* where sliding_window is absent; 0 = none */
+    uint32_t head_dim; /* where head_dim is absent; 0 = hidden / heads */
 } family_row;
 
 static const family_row families[] = {
@@ -61,16 +61,19 @@ static quern_status read_family(const qn_config_json *r, const family_row **out)
         QN_TRY(qn_config_fail_value(r, "architectures", "an array of class names"));
     }
     if (model_type == NULL && class_name == NULL) {
-        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: keys 'model_type' and 'architectures' are missing, expected at least one of them", r->what);
+        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: keys 'model_type' and 'architectures' are missing, expected at least one of them",
+                r->what);
     }
     *out = find_family(model_type, class_name);
     if (*out == NULL) {
-        QN_FAIL(r->err, QUERN_ERROR_UNSUPPORTED, "%s: key '%s' names architecture '%.80s', expected qwen2, qwen3, qwen3_moe, llama, mistral, mixtral, smollm3"
-                " or gpt_oss", r->what, model_type != NULL ? "model_type" : "architectures", model_type != NULL ? model_type : class_name);
+        QN_FAIL(r->err, QUERN_ERROR_UNSUPPORTED,
+                "%s: key '%s' names architecture '%.80s', expected qwen2, qwen3, qwen3_moe, llama, mistral, mixtral, smollm3"
+                " or gpt_oss",
+                r->what, model_type != NULL ? "model_type" : "architectures", model_type != NULL ? model_type : class_name);
     }
     if (class_name != NULL && strcmp(class_name, (*out)->class_name) != 0) {
-        QN_FAIL(r->err, QUERN_ERROR_UNSUPPORTED, "%s: key 'architectures' names '%.80s', expected %s for model_type %s", r->what, class_name,
-                (*out)->class_name, (*out)->model_type);
+        QN_FAIL(r->err, QUERN_ERROR_UNSUPPORTED, "%s: key 'architectures' names '%.80s', expected %s for model_type %s", r->what,
+                class_name, (*out)->class_name, (*out)->model_type);
     }
 done:
     return status;
@@ -220,7 +223,8 @@ static quern_status read_window(const qn_config_json *r, const family_row *famil
     bool use = true;
     uint32_t w = qn_json_get(r->object, "sliding_window") == NULL ? family->window : 0; /* null says no, absence means the default */
     QN_TRY(qn_config_get_uint(r, "sliding_window", 1, INT32_MAX, &w));
-    if (c->family == QN_FAMILY_QWEN2 || c->family == QN_FAMILY_QWEN3 || c->family == QN_FAMILY_QWEN3_MOE || c->family == QN_FAMILY_SMOLLM3) {
+    if (c->family == QN_FAMILY_QWEN2 || c->family == QN_FAMILY_QWEN3 || c->family == QN_FAMILY_QWEN3_MOE ||
+        c->family == QN_FAMILY_SMOLLM3) {
         use = false;
         QN_TRY(qn_config_get_bool(r, "use_sliding_window", &use));
     }
@@ -282,10 +286,12 @@ static quern_status read_windows(const qn_config_json *r, const family_row *fami
             const char *type = qn_json_string(qn_json_at(types, i), NULL);
             sliding = type != NULL && strcmp(type, "sliding_attention") == 0;
             if (type == NULL || (!sliding && strcmp(type, "full_attention") != 0) || (sliding && window == 0)) {
-                QN_TRY(qn_config_fail_value(r, "layer_types", "\"full_attention\", or \"sliding_attention\" where a sliding_window is in use"));
+                QN_TRY(qn_config_fail_value(r, "layer_types",
+                                            "\"full_attention\", or \"sliding_attention\" where a sliding_window is in use"));
             }
             if (!sliding && window != 0 && !has_layer_types(c->family)) {
-                QN_TRY(qn_config_fail_value(r, "layer_types", "\"sliding_attention\" for all: this architecture has its sliding_window in every layer"));
+                QN_TRY(qn_config_fail_value(r, "layer_types",
+                                            "\"sliding_attention\" for all: this architecture has its sliding_window in every layer"));
             }
         } else if (c->family == QN_FAMILY_QWEN2 || c->family == QN_FAMILY_QWEN3) {
             sliding = i >= first;
@@ -450,7 +456,8 @@ static quern_status read_quantization(const qn_config_json *root, qn_model_confi
             return QUERN_OK;
         }
     }
-    QN_FAIL(root->err, QUERN_ERROR_UNSUPPORTED, "%s: key 'quantization_config.quant_method' is \"%.60s\", expected fp8, bitnet or mxfp4", root->what, method);
+    QN_FAIL(root->err, QUERN_ERROR_UNSUPPORTED, "%s: key 'quantization_config.quant_method' is \"%.60s\", expected fp8, bitnet or mxfp4",
+            root->what, method);
 done:
     return status;
 }
@@ -458,8 +465,12 @@ done:
 quern_status qn_config_read_hf(qn_model_config *out, qn_arena *arena, const char *json, size_t len, const char *what,
                                const char *generation, size_t generation_len, quern_error *err)
 {
-    static const qn_config_names names = {.hidden = "hidden_size", .heads = "num_attention_heads", .kv_heads = "num_key_value_heads",
-                                          .head_dim = "head_dim", .n_rot = "head_dim", .experts = "number of experts",
+    static const qn_config_names names = {.hidden = "hidden_size",
+                                          .heads = "num_attention_heads",
+                                          .kv_heads = "num_key_value_heads",
+                                          .head_dim = "head_dim",
+                                          .n_rot = "head_dim",
+                                          .experts = "number of experts",
                                           .experts_used = "num_experts_per_tok"};
     quern_status status = QUERN_OK;
     qn_json *root = NULL;

@@ -20,7 +20,8 @@ static quern_status read_affine(const qn_config_json *r, qn_affine *out)
     *out = (qn_affine){.bits = BITS_DEFAULT, .group = GROUP_DEFAULT};
     QN_TRY(qn_config_get_string(r, "mode", &mode));
     if (strcmp(mode, "affine") != 0) {
-        QN_FAIL(r->err, QUERN_ERROR_UNSUPPORTED, "%s: key '%smode' is \"%.40s\"; of MLX's modes this version reads \"affine\" only", r->what, r->prefix, mode);
+        QN_FAIL(r->err, QUERN_ERROR_UNSUPPORTED, "%s: key '%smode' is \"%.40s\"; of MLX's modes this version reads \"affine\" only",
+                r->what, r->prefix, mode);
     }
     QN_TRY(qn_config_get_uint(r, "bits", 1, 8, &out->bits));
     QN_TRY(qn_config_get_uint(r, "group_size", 32, 128, &out->group));
@@ -39,7 +40,8 @@ static int compare_overrides(const void *a, const void *b)
     return strcmp(((const qn_affine_override *)a)->module, ((const qn_affine_override *)b)->module);
 }
 
-static quern_status read_override(qn_model_config *c, qn_arena *arena, const qn_config_json *parent, const char *module, size_t len, const qn_json *v)
+static quern_status read_override(qn_model_config *c, qn_arena *arena, const qn_config_json *parent, const char *module, size_t len,
+                                  const qn_json *v)
 {
     quern_status status = QUERN_OK;
     char prefix[256];

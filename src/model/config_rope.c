@@ -32,7 +32,8 @@ done:
 
 static quern_status need_factor(const qn_config_json *r, double *out)
 {
-    return qn_config_find(r, "factor") != NULL ? qn_config_get_real(r, "factor", 0, true, 1e6, out) : qn_config_fail_value(r, "factor", "a number above 0");
+    return qn_config_find(r, "factor") != NULL ? qn_config_get_real(r, "factor", 0, true, 1e6, out)
+                                               : qn_config_fail_value(r, "factor", "a number above 0");
 }
 
 /* The context before scaling: beside the object, in it, or that of the model. */
@@ -57,7 +58,8 @@ static quern_status read_yarn(const qn_config_json *r, qn_model_config *c)
     QN_TRY(qn_config_get_bool(r, "truncate", &rope->truncate));
     QN_TRY(read_yarn_magnitude(r, rope));
     if (rope->theta <= 1) {
-        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: key 'rope_theta' is %g, expected a number above 1 where rope is scaled by yarn", r->what, rope->theta);
+        QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: key 'rope_theta' is %g, expected a number above 1 where rope is scaled by yarn", r->what,
+                rope->theta);
     }
 done:
     return status;
@@ -77,7 +79,8 @@ done:
     return status;
 }
 
-static quern_status read_kind(const qn_config_json *root, const qn_config_json *r, const char *kind, const char *kind_key, qn_model_config *c)
+static quern_status read_kind(const qn_config_json *root, const qn_config_json *r, const char *kind, const char *kind_key,
+                              qn_model_config *c)
 {
     static const char *const others[] = {"dynamic", "longrope", "su", "mrope", "proportional"};
     if (strcmp(kind, "default") == 0) {
@@ -99,8 +102,8 @@ static quern_status read_kind(const qn_config_json *root, const qn_config_json *
     }
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         if (strcmp(kind, others[i]) == 0) {
-            return qn_error_set(r->err, QUERN_ERROR_UNSUPPORTED, "%s: key '%s%s' is \"%s\"; this version knows linear, llama3 and yarn", r->what, r->prefix,
-                                kind_key, kind);
+            return qn_error_set(r->err, QUERN_ERROR_UNSUPPORTED, "%s: key '%s%s' is \"%s\"; this version knows linear, llama3 and yarn",
+                                r->what, r->prefix, kind_key, kind);
         }
     }
     return qn_config_fail_value(r, kind_key, "\"default\", \"linear\", \"llama3\" or \"yarn\"");
@@ -130,7 +133,8 @@ static quern_status check_members(const qn_config_json *r)
     for (qn_json_iterator *it = qn_json_iter(r->object); it != NULL; it = qn_json_next(r->object, it)) {
         qn_json_kind kind = qn_json_get_kind(qn_json_iter_value(it));
         if (kind == QN_JSON_OBJECT || kind == QN_JSON_ARRAY) {
-            return qn_config_fail_value(r, qn_json_iter_key(it, NULL), "no such member: this version knows one rope for all layers and dimensions");
+            return qn_config_fail_value(r, qn_json_iter_key(it, NULL),
+                                        "no such member: this version knows one rope for all layers and dimensions");
         }
     }
     return QUERN_OK;

@@ -82,7 +82,8 @@ static void take_experts(layout *l, qn_graph_buffers *b, const qn_model_config *
     e->out = take_rows(l, slots, c->hidden_size);
 }
 
-static size_t lay_out(qn_graph_buffers *b, const qn_model_config *c, const qn_weights *w, bool f32, size_t rows, size_t logit_rows, void *memory)
+static size_t lay_out(qn_graph_buffers *b, const qn_model_config *c, const qn_weights *w, bool f32, size_t rows, size_t logit_rows,
+                      void *memory)
 {
     layout l = {.memory = memory};
     input_masks m = collect_masks(c, w, f32);
@@ -111,8 +112,8 @@ size_t qn_graph_bytes(const qn_model_config *c, const qn_weights *w, bool f32_ac
     return lay_out(&unused, c, w, f32_activations, cap_rows, cap_logit_rows, NULL);
 }
 
-void qn_graph_bind(qn_graph_buffers *b, const qn_model_config *c, const qn_weights *w, bool f32_activations,
-                   size_t cap_rows, size_t cap_logit_rows, void *memory)
+void qn_graph_bind(qn_graph_buffers *b, const qn_model_config *c, const qn_weights *w, bool f32_activations, size_t cap_rows,
+                   size_t cap_logit_rows, void *memory)
 {
     (void)lay_out(b, c, w, f32_activations, cap_rows, cap_logit_rows, memory);
 }
@@ -139,8 +140,12 @@ static void run_expert_block(const qn_graph *g, const qn_layer_weights *w, size_
 {
     const qn_model_config *c = g->config;
     qn_graph_buffers b = g->buffers;
-    const qn_experts experts = {.n_experts = c->n_experts, .n_used = c->n_experts_used, .normalize = c->norm_topk_prob, .gate = w->expert_gate,
-                                .up = w->expert_up, .down = w->expert_down};
+    const qn_experts experts = {.n_experts = c->n_experts,
+                                .n_used = c->n_experts_used,
+                                .normalize = c->norm_topk_prob,
+                                .gate = w->expert_gate,
+                                .up = w->expert_up,
+                                .down = w->expert_down};
     const qn_product router = product(&w->router, b.experts.router, false);
     g->backend->multiply(g->backend, m, &b.ffn_in, n_rows, &router, 1);
     g->backend->mix_experts(g->backend, m, &experts, &b.ffn_in, n_rows, &b.experts, b.x, keep);
@@ -154,8 +159,15 @@ static void run_layer(const qn_graph *g, const qn_graph_step *s, uint32_t layer,
     qn_graph_buffers b = g->buffers;
     qn_backend *be = g->backend;
     float eps = (float)c->rms_eps;
-    const qn_heads heads = {.n_heads = c->n_heads, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim, .n_rot = c->rope.n_rot,
-                            .interleaved = c->rope.interleaved, .q_norm = w->q_norm, .k_norm = w->k_norm, .eps = eps, .window = lc->window,
+    const qn_heads heads = {.n_heads = c->n_heads,
+                            .n_kv_heads = c->n_kv_heads,
+                            .head_dim = c->head_dim,
+                            .n_rot = c->rope.n_rot,
+                            .interleaved = c->rope.interleaved,
+                            .q_norm = w->q_norm,
+                            .k_norm = w->k_norm,
+                            .eps = eps,
+                            .window = lc->window,
                             .scale = 1.0f / sqrtf((float)c->head_dim)};
     const qn_step_rows rows = {.n_rows = s->n_rows, .position = s->position, .view = s->view[layer], .cos_sin = b.cos_sin};
 

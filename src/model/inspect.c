@@ -14,8 +14,8 @@
 
 typedef enum path_kind { KIND_GGUF, KIND_FOLDER, KIND_SAFETENSORS, KIND_CONFIG, KIND_TOKENIZER, KIND_MANIFEST } path_kind;
 
-static const char *const kind_names[] = {[KIND_GGUF] = "gguf", [KIND_FOLDER] = "folder", [KIND_SAFETENSORS] = "safetensors", [KIND_CONFIG] = "config",
-                                         [KIND_TOKENIZER] = "tokenizer", [KIND_MANIFEST] = "manifest"};
+static const char *const kind_names[] = {[KIND_GGUF] = "gguf",     [KIND_FOLDER] = "folder",       [KIND_SAFETENSORS] = "safetensors",
+                                         [KIND_CONFIG] = "config", [KIND_TOKENIZER] = "tokenizer", [KIND_MANIFEST] = "manifest"};
 
 static bool has_suffix(const char *s, const char *suffix)
 {
@@ -28,7 +28,7 @@ static bool has_suffix(const char *s, const char *suffix)
 
 typedef struct model_view {
     quern_model *model;
-    qn_safetensors *safetensors;      /* where the model could not be opened with its weights */
+    qn_safetensors *safetensors;               /* where the model could not be opened with its weights */
     char unsupported[QUERN_ERROR_MESSAGE_CAP]; /* why it cannot run; "" if it can */
 } model_view;
 
@@ -76,12 +76,13 @@ static void put_sizes(qn_doc *d, const qn_tensor_source *source, const quern_mod
     qn_doc_put(d, d->root, "parameters", qn_doc_u64(n_parameters));
     qn_doc_put(d, d->root, "bytes", qn_doc_u64(qn_inspect_file_bytes(source)));
     qn_doc_put(d, d->root, "weight_bytes", qn_doc_u64(n_bytes));
-    qn_doc_put(d, d->root, "bits_per_weight", n_parameters > 0 ? qn_json_new_measured(8.0 * (double)n_bytes / (double)n_parameters) : qn_json_new_null());
+    qn_doc_put(d, d->root, "bits_per_weight",
+               n_parameters > 0 ? qn_json_new_measured(8.0 * (double)n_bytes / (double)n_parameters) : qn_json_new_null());
 }
 
 /* n_merges: see qn_inspect_tokenizer. */
-static quern_status put_model(qn_doc *d, const model_view *v, const qn_tensor_source *source, int64_t n_merges, const quern_inspect_options *opt,
-                              quern_error *err)
+static quern_status put_model(qn_doc *d, const model_view *v, const qn_tensor_source *source, int64_t n_merges,
+                              const quern_inspect_options *opt, quern_error *err)
 {
     quern_status status = QUERN_OK;
     const quern_model_info *info = quern_model_get_info(v->model);
@@ -118,7 +119,8 @@ static bool is_partial_gguf(const qn_gguf *g)
 {
     qn_span type;
     bool found;
-    bool imatrix = qn_gguf_get_string(g, "general.type", &type, &found, NULL) == QUERN_OK && found && type.len == 7 && memcmp(type.data, "imatrix", 7) == 0;
+    bool imatrix = qn_gguf_get_string(g, "general.type", &type, &found, NULL) == QUERN_OK && found && type.len == 7 &&
+                   memcmp(type.data, "imatrix", 7) == 0;
     bool vocabulary = qn_gguf_n_tensors(g) == 0 && qn_gguf_find(g, "tokenizer.ggml.tokens") != NULL;
     return imatrix || vocabulary;
 }
@@ -141,7 +143,8 @@ static quern_status put_partial_gguf(qn_doc *d, qn_gguf **g, const quern_inspect
     qn_doc_put(d, d->root, "format", qn_json_new_string("gguf"));
     qn_doc_put(d, d->root, "architecture", found ? qn_json_new_string_n(name.data, name.len) : qn_json_new_null());
     qn_doc_put(d, d->root, "runnable", qn_json_new_bool(false));
-    qn_doc_put(d, d->root, "unsupported", qn_json_new_string("this file holds an importance matrix or a vocabulary, not the weights of a model"));
+    qn_doc_put(d, d->root, "unsupported",
+               qn_json_new_string("this file holds an importance matrix or a vocabulary, not the weights of a model"));
     put_sizes(d, &source, NULL);
     if (qn_gguf_find(m->gguf, "tokenizer.ggml.tokens") != NULL) {
         QN_TRY(qn_model_read_gguf_tokenizer(m, err));
@@ -310,8 +313,10 @@ static quern_status inspect_json(qn_doc *d, const char *path, quern_error *err)
     path_kind kind = KIND_CONFIG;
     QN_TRY(qn_file_read(&text, &len, path, JSON_BYTES_MAX, err));
     if (!find_json_kind(text, len, path, &kind)) {
-        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: is no config.json, tokenizer.json or manifest.json of Quern: none of the keys model_type, architectures,"
-                " model and outputs stands at its top level", path);
+        QN_FAIL(err, QUERN_ERROR_INVALID,
+                "%s: is no config.json, tokenizer.json or manifest.json of Quern: none of the keys model_type, architectures,"
+                " model and outputs stands at its top level",
+                path);
     }
     qn_doc_put(d, d->root, "kind", qn_json_new_string(kind_names[kind]));
     if (kind == KIND_MANIFEST) {
@@ -392,8 +397,8 @@ quern_status quern_inspect(const char *path, const quern_inspect_options *opt, c
     return inspect_place(&(place){.path = path}, opt, json, len, err);
 }
 
-quern_status quern_inspect_memory(const void *data, size_t size, const char *name, const quern_inspect_options *opt, char **json, size_t *len,
-                                  quern_error *err)
+quern_status quern_inspect_memory(const void *data, size_t size, const char *name, const quern_inspect_options *opt, char **json,
+                                  size_t *len, quern_error *err)
 {
     return inspect_place(&(place){.path = name, .data = data, .size = size}, opt, json, len, err);
 }

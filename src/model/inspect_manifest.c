@@ -53,7 +53,8 @@ static quern_status verify_file(const manifest *m, const qn_json *file, size_t n
     }
     QN_TRY(qn_sha256_file(path, actual, m->err));
     if (strcmp(actual, hex) != 0) {
-        QN_FAIL(m->err, QUERN_ERROR_INVALID, "%s: has SHA-256 %s, but %s says %s: the file is not the one that was written", path, actual, m->path, hex);
+        QN_FAIL(m->err, QUERN_ERROR_INVALID, "%s: has SHA-256 %s, but %s says %s: the file is not the one that was written", path, actual,
+                m->path, hex);
     }
 done:
     qn_mapping_close(&bytes);
@@ -107,7 +108,8 @@ quern_status qn_inspect_manifest(qn_doc *d, const char *path, const char *text, 
     QN_TRY(qn_json_parse(&root, text, len, QN_JSON_REJECT_DUPLICATES, path, err));
     const char *schema = qn_json_string(qn_json_get(root, "schema"), NULL);
     if (schema == NULL || strcmp(schema, "quern.manifest/1") != 0) {
-        QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "%s: key 'schema' is '%.60s', expected quern.manifest/1", path, schema != NULL ? schema : "missing");
+        QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "%s: key 'schema' is '%.60s', expected quern.manifest/1", path,
+                schema != NULL ? schema : "missing");
     }
     const qn_json *list = qn_json_get(root, "outputs");
     if (qn_json_get_kind(list) != QN_JSON_ARRAY) {

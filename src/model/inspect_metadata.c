@@ -110,7 +110,8 @@ void qn_inspect_safetensors_metadata(qn_doc *d, qn_json *object, const qn_safete
 
 static void put_rope(qn_doc *d, qn_json *config, const qn_rope_config *rope)
 {
-    static const char *const kinds[] = {[QN_ROPE_NONE] = "none", [QN_ROPE_LINEAR] = "linear", [QN_ROPE_LLAMA3] = "llama3", [QN_ROPE_YARN] = "yarn"};
+    static const char *const kinds[] = {
+        [QN_ROPE_NONE] = "none", [QN_ROPE_LINEAR] = "linear", [QN_ROPE_LLAMA3] = "llama3", [QN_ROPE_YARN] = "yarn"};
     qn_json *o = qn_doc_put_object(d, config, "rope");
     qn_doc_put(d, o, "theta", decimal(rope->theta));
     qn_doc_put(d, o, "dimensions", qn_doc_u64(rope->n_rot));
@@ -231,8 +232,8 @@ int64_t qn_inspect_count_merges(const char *json, size_t len)
     qn_json_tokens s;
     int64_t n = 0;
     qn_json_tokens_init(&s, json, len);
-    if (qn_json_tokens_next(&s) != QN_JSON_TOKEN_OBJECT || !find_member(&s, "model") || s.token != QN_JSON_TOKEN_OBJECT || !find_member(&s, "merges") ||
-        s.token != QN_JSON_TOKEN_ARRAY) {
+    if (qn_json_tokens_next(&s) != QN_JSON_TOKEN_OBJECT || !find_member(&s, "model") || s.token != QN_JSON_TOKEN_OBJECT ||
+        !find_member(&s, "merges") || s.token != QN_JSON_TOKEN_ARRAY) {
         return -1;
     }
     (void)qn_json_tokens_next(&s);

@@ -105,8 +105,8 @@ static void fill_sizes(quern_model *m)
  * chat formats (a base model's file often names only its end of text). */
 static quern_status fill_stop_ids(quern_model *m, quern_error *err)
 {
-    static const char *const turn_ends[] = {"<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|endoftext|>", "<|end|>", "<|return|>",
-                                            "<|call|>", "<end_of_turn>", "<|EOT|>"};
+    static const char *const turn_ends[] = {"<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|endoftext|>",
+                                            "<|end|>",    "<|return|>", "<|call|>",   "<end_of_turn>",   "<|EOT|>"};
     enum { N_TURN_ENDS = sizeof turn_ends / sizeof turn_ends[0] };
     quern_status status = QUERN_OK;
     const qn_model_config *c = &m->config;
@@ -152,7 +152,8 @@ static quern_status check_vocabulary(const quern_model *m, const char *path, que
     }
     size_t n = quern_tokenizer_get_info(m->tokenizer)->n_tokens;
     if (n > m->config.n_vocab || (m->gguf != NULL && n != m->config.n_vocab)) {
-        return qn_error_set(err, QUERN_ERROR_INVALID, "%s: the tokenizer has %zu tokens, but the embedding has %u rows", path, n, m->config.n_vocab);
+        return qn_error_set(err, QUERN_ERROR_INVALID, "%s: the tokenizer has %zu tokens, but the embedding has %u rows", path, n,
+                            m->config.n_vocab);
     }
     return QUERN_OK;
 }
@@ -172,9 +173,18 @@ static quern_status fill_info(quern_model *m, const char *path, const char *form
     if (own == NULL) {
         QN_FAIL_MEMORY(err, "the model's path", n + 1);
     }
-    m->info = (quern_model_info){.name = c->name != NULL ? c->name : qn_path_base(own), .path = own, .format = format, .architecture = c->architecture,
-                                 .n_layers = c->n_layers, .n_heads = c->n_heads, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim,
-                                 .hidden_size = c->hidden_size, .ffn_size = c->ffn_size, .n_vocab = c->n_vocab, .n_ctx_train = c->n_ctx_train,
+    m->info = (quern_model_info){.name = c->name != NULL ? c->name : qn_path_base(own),
+                                 .path = own,
+                                 .format = format,
+                                 .architecture = c->architecture,
+                                 .n_layers = c->n_layers,
+                                 .n_heads = c->n_heads,
+                                 .n_kv_heads = c->n_kv_heads,
+                                 .head_dim = c->head_dim,
+                                 .hidden_size = c->hidden_size,
+                                 .ffn_size = c->ffn_size,
+                                 .n_vocab = c->n_vocab,
+                                 .n_ctx_train = c->n_ctx_train,
                                  .tied_embeddings = c->tied_embeddings};
     fill_sizes(m);
     QN_TRY(fill_stop_ids(m, err));
@@ -295,7 +305,8 @@ done:
     return status;
 }
 
-quern_status quern_model_open_memory(quern_model **out, const void *data, size_t size, const char *name, const quern_model_options *opt, quern_error *err)
+quern_status quern_model_open_memory(quern_model **out, const void *data, size_t size, const char *name, const quern_model_options *opt,
+                                     quern_error *err)
 {
     static const quern_model_options defaults = {0};
     quern_status status = QUERN_OK;

@@ -11,7 +11,8 @@
 
 enum { TOKENIZER_BYTES_MAX = 256 << 20 };
 
-static quern_status keep_template(quern_model *m, qn_model_template *out, const char *source, size_t len, const char *what, quern_error *err)
+static quern_status keep_template(quern_model *m, qn_model_template *out, const char *source, size_t len, const char *what,
+                                  quern_error *err)
 {
     quern_status status = QUERN_OK;
     out->source = qn_arena_strndup(&m->arena, source, len);
@@ -37,8 +38,8 @@ static quern_status read_spans(quern_model *m, const char *key, qn_text_span **o
         return QUERN_OK;
     }
     if (v == NULL || v->type != QN_GGUF_ARRAY || v->element != QN_GGUF_STRING) {
-        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: key %s is %s, expected an array of strings",
-                qn_gguf_path(m->gguf), key, v == NULL ? "missing" : "of another type");
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: key %s is %s, expected an array of strings", qn_gguf_path(m->gguf), key,
+                v == NULL ? "missing" : "of another type");
     }
     qn_text_span *spans = qn_malloc_array((size_t)v->n, sizeof *spans);
     if (spans == NULL) {

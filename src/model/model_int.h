@@ -16,12 +16,12 @@ typedef struct qn_model_template {
 } qn_model_template;
 
 struct quern_model {
-    qn_arena arena;                 /* configuration, converted vectors, strings */
-    qn_gguf *gguf;                  /* one of these two is the source */
+    qn_arena arena; /* configuration, converted vectors, strings */
+    qn_gguf *gguf;  /* one of these two is the source */
     qn_safetensors *safetensors;
     qn_model_config config;
     qn_weights weights;
-    bool *placed;                   /* while weights are bound: which tensors of the file have found their place; else NULL */
+    bool *placed; /* while weights are bound: which tensors of the file have found their place; else NULL */
     bool has_weights;
     quern_tokenizer *tokenizer;
     qn_model_template plain_template, tool_template;

@@ -9,8 +9,8 @@
 
 typedef struct qn_rope {
     uint32_t n_rot;
-    float *inv_freq;      /* (n_rot / 2) */
-    float magnitude;      /* YaRN's attention factor: multiplies cosine and sine */
+    float *inv_freq; /* (n_rot / 2) */
+    float magnitude; /* YaRN's attention factor: multiplies cosine and sine */
 } qn_rope;
 
 /* divisors (n_rot / 2) may be NULL: GGUF's rope_freqs.weight, which divide the unscaled frequencies. Memory comes from arena. */

@@ -6,7 +6,8 @@
 static quern_status cut(qn_shard shard, uint32_t n, const char *what, uint32_t *part, quern_error *err)
 {
     if (shard.world == 0 || shard.rank >= shard.world || n % shard.world != 0) {
-        return qn_error_set(err, QUERN_ERROR_UNSUPPORTED, "%u %s cannot be cut into %u equal parts (rank %u)", n, what, shard.world, shard.rank);
+        return qn_error_set(err, QUERN_ERROR_UNSUPPORTED, "%u %s cannot be cut into %u equal parts (rank %u)", n, what, shard.world,
+                            shard.rank);
     }
     *part = n / shard.world;
     return QUERN_OK;
@@ -85,8 +86,8 @@ done:
     return status;
 }
 
-quern_status qn_shard_model(qn_shard shard, const qn_model_config *config, const qn_weights *weights, qn_arena *arena, qn_model_config *part_config,
-                            qn_weights *part, quern_error *err)
+quern_status qn_shard_model(qn_shard shard, const qn_model_config *config, const qn_weights *weights, qn_arena *arena,
+                            qn_model_config *part_config, qn_weights *part, quern_error *err)
 {
     quern_status status = QUERN_OK;
     *part_config = *config;

@@ -19,7 +19,7 @@ static inline qn_shard qn_shard_whole(void) { return (qn_shard){.rank = 0, .worl
 
 /* The rank's configuration and weights; arrays come from `arena`, everything else stays the model's. QUERN_ERROR_UNSUPPORTED, naming the place,
  * where a size is no multiple of world or a cut would go through a block of a quantized row. */
-quern_status qn_shard_model(qn_shard shard, const qn_model_config *config, const qn_weights *weights, qn_arena *arena, qn_model_config *part_config,
-                            qn_weights *part, quern_error *err);
+quern_status qn_shard_model(qn_shard shard, const qn_model_config *config, const qn_weights *weights, qn_arena *arena,
+                            qn_model_config *part_config, qn_weights *part, quern_error *err);
 
 #endif

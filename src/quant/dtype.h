@@ -36,8 +36,8 @@ bool qn_dtype_row_bytes(qn_dtype t, uint64_t n, size_t *bytes);
 /* MLX affine quantization: w = scale * q + bias, q of `bits` bits packed as one little-endian bit stream a row,
  * scale and bias (dtype F32, F16 or BF16) per `group` elements. */
 typedef struct qn_affine {
-    uint32_t bits;   /* 1..6 or 8 */
-    uint32_t group;  /* 32, 64 or 128 */
+    uint32_t bits;  /* 1..6 or 8 */
+    uint32_t group; /* 32, 64 or 128 */
 } qn_affine;
 
 #endif

@@ -21,9 +21,9 @@
 
 /* A type with scales and mins (Q2_K, Q4_K, Q5_K). */
 typedef struct affine_type {
-    size_t len;          /* elements a sub-block */
-    float q_max;         /* greatest code */
-    float integer_max;   /* greatest integer scale and min */
+    size_t len;        /* elements a sub-block */
+    float q_max;       /* greatest code */
+    float integer_max; /* greatest integer scale and min */
     qn_clip_grid grid;
     float magnitude_weight;
 } affine_type;
@@ -53,7 +53,9 @@ static float clamp(float v, float low, float high) { return v < low ? low : v > 
 static size_t n_sub_blocks(size_t len) { return QN_K / len; }
 
 /* Weighted sums over one column with given codes q. */
-typedef struct column_sums { float w[QN_COLUMNS], q[QN_COLUMNS], qq[QN_COLUMNS], x[QN_COLUMNS], xq[QN_COLUMNS]; } column_sums;
+typedef struct column_sums {
+    float w[QN_COLUMNS], q[QN_COLUMNS], qq[QN_COLUMNS], x[QN_COLUMNS], xq[QN_COLUMNS];
+} column_sums;
 
 static void sum_columns(const qn_columns *cols, const float *codes, column_sums *out)
 {
@@ -85,8 +87,8 @@ static float nearest(float v)
 
 /* Step 2 for one of the two: integers 0..integer_max and a common float16 `unit` a super-block such that unit * integer meets `wanted`
  * (>= 0) with the least sum of curvature * difference^2. */
-static void choose_unit(const qn_columns *cols, size_t n_sub, float integer_max, const float *wanted, const float *curvature,
-                        float *common, float *integers)
+static void choose_unit(const qn_columns *cols, size_t n_sub, float integer_max, const float *wanted, const float *curvature, float *common,
+                        float *integers)
 {
     for (size_t first = 0; first < QN_COLUMNS; first += n_sub) {
         float greatest = 0;
@@ -524,8 +526,8 @@ void qn_encode_q5_k(const qn_search *s, const float *src, uint8_t *dst, size_t n
 void qn_encode_q3_k(const qn_search *s, const float *src, uint8_t *dst, size_t n, const float *importance)
 {
     static const float targets[] = {-4.6f, -4.4f, -4.2f, -4.0f, -3.8f, -3.6f, -3.4f, 2.6f, 2.8f, 3.0f, 3.2f, 3.4f, 3.6f};
-    static const signed_type type = {
-        16, {QN_LEVELS_INTEGER, -4.0f, 3.0f}, targets, sizeof targets / sizeof targets[0], -32.0f, 31.0f, 1, 1.0f};
+    static const signed_type type = {16,  {QN_LEVELS_INTEGER, -4.0f, 3.0f}, targets, sizeof targets / sizeof targets[0], -32.0f, 31.0f, 1,
+                                     1.0f};
     encode_signed(s, &type, src, dst, sizeof(qn_block_q3_k), n, importance, pack_q3_k);
 }
 

@@ -156,8 +156,8 @@ static void pack_q5_1(const flat_block *f, uint8_t *dst)
 typedef void (*pack_fn)(const flat_block *f, uint8_t *dst);
 
 /* Types with a scale only. offset: stored code minus level. */
-static void encode_scaled(const qn_search *s, const qn_level_set *set, const float *targets, size_t n_targets, int offset,
-                          const float *src, uint8_t *dst, size_t block_bytes, size_t n, const float *importance, pack_fn pack)
+static void encode_scaled(const qn_search *s, const qn_level_set *set, const float *targets, size_t n_targets, int offset, const float *src,
+                          uint8_t *dst, size_t block_bytes, size_t n, const float *importance, pack_fn pack)
 {
     qn_columns cols;
     flat_block block;
@@ -248,16 +248,16 @@ void qn_encode_q8_0(const qn_search *s, const float *src, uint8_t *dst, size_t n
 void qn_encode_q4_0(const qn_search *s, const float *src, uint8_t *dst, size_t n, const float *importance)
 {
     static const qn_level_set set = {QN_LEVELS_INTEGER, -8.0f, 7.0f};
-    static const float targets[] = {-8.0f, -9.0f, -8.7f, -8.4f, -8.2f, -7.8f, -7.6f, -7.3f, -7.0f, -6.7f,
-                                    6.2f,  6.5f,  6.7f,  6.9f,  7.1f,  7.3f,  7.6f};
+    static const float targets[] = {-8.0f, -9.0f, -8.7f, -8.4f, -8.2f, -7.8f, -7.6f, -7.3f, -7.0f,
+                                    -6.7f, 6.2f,  6.5f,  6.7f,  6.9f,  7.1f,  7.3f,  7.6f};
     encode_scaled(s, &set, targets, sizeof targets / sizeof targets[0], 8, src, dst, sizeof(qn_block_q4_0), n, importance, pack_q4_0);
 }
 
 void qn_encode_q5_0(const qn_search *s, const float *src, uint8_t *dst, size_t n, const float *importance)
 {
     static const qn_level_set set = {QN_LEVELS_INTEGER, -16.0f, 15.0f};
-    static const float targets[] = {-16.0f, -17.0f, -16.7f, -16.4f, -16.2f, -15.8f, -15.6f, -15.4f, -15.1f, -14.8f,
-                                    -14.4f, 14.0f,  14.4f,  14.7f,  15.0f,  15.3f,  15.7f};
+    static const float targets[] = {-16.0f, -17.0f, -16.7f, -16.4f, -16.2f, -15.8f, -15.6f, -15.4f, -15.1f,
+                                    -14.8f, -14.4f, 14.0f,  14.4f,  14.7f,  15.0f,  15.3f,  15.7f};
     encode_scaled(s, &set, targets, sizeof targets / sizeof targets[0], 16, src, dst, sizeof(qn_block_q5_0), n, importance, pack_q5_0);
 }
 

@@ -16,10 +16,7 @@ const int8_t qn_fp4_doubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -
 float qn_e8m0_half(uint8_t e) { return qn_f32_from_bits(e < 2 ? 0x00200000u << e : (uint32_t)(e - 1) << 23); }
 
 /* The e8m0 code of the power of two `scale` * unit; below 0 where there is none. */
-static int exponent_code(float scale, float unit)
-{
-    return (int)(qn_f32_to_bits(scale) >> 23) + (int)(qn_f32_to_bits(unit) >> 23) - 127;
-}
+static int exponent_code(float scale, float unit) { return (int)(qn_f32_to_bits(scale) >> 23) + (int)(qn_f32_to_bits(unit) >> 23) - 127; }
 
 void qn_decode_mxfp4(const uint8_t *src, float *dst, size_t n)
 {

@@ -12,10 +12,14 @@
 #include "quant/search.h"
 
 /* Sums over one column of codes and residuals. */
-typedef struct fit_sums { vf q, qq, r, rq, rr; } fit_sums;
+typedef struct fit_sums {
+    vf q, qq, r, rq, rr;
+} fit_sums;
 
 /* A candidate in units of its own step: x = (t + offset) / inv. */
-typedef struct affine_fit { vf scale, min, error; } affine_fit;
+typedef struct affine_fit {
+    vf scale, min, error;
+} affine_fit;
 
 static inline fit_sums affine_pass(const float *x, const float *w, size_t len, vf inv, vf low, vf q_max)
 {

@@ -57,7 +57,9 @@ void qn_decode_tq2_0(const uint8_t *src, float *dst, size_t n)
 }
 
 /* Sums of weights and weighted magnitudes over the elements that get a trit other than zero. */
-typedef struct tail { double w, wx; } tail;
+typedef struct tail {
+    double w, wx;
+} tail;
 
 static tail sum_above(const float *x, const float *w, float threshold)
 {

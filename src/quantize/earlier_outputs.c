@@ -87,7 +87,8 @@ static size_t count_files(const qn_job *job, const qn_json *files, bool *intact)
         int fd = -1;
         uint64_t size = 0;
         int64_t expected = -1;
-        bool there = qn_path_join_inside(&path, job->output_dir, text_of(f, "path"), NULL) == QUERN_OK && qn_file_open(&fd, &size, path, NULL) == QUERN_OK;
+        bool there = qn_path_join_inside(&path, job->output_dir, text_of(f, "path"), NULL) == QUERN_OK &&
+                     qn_file_open(&fd, &size, path, NULL) == QUERN_OK;
         bool same = there && qn_json_int(qn_json_get(f, "bytes"), &expected) && expected >= 0 && (uint64_t)expected == size;
         n += there;
         *intact = *intact && same && strlen(text_of(f, "sha256")) == 64;
@@ -129,11 +130,12 @@ static quern_status read_outputs(qn_earlier_outputs *e, const qn_job *job, const
             continue; /* replaced, or gone */
         }
         if (!same_source) {
-            QN_TRY(warn(e, text_of(o, "path"), "stays in the folder, but manifest.json does not describe it any more: it was made from other source files",
-                        err));
+            QN_TRY(warn(e, text_of(o, "path"),
+                        "stays in the folder, but manifest.json does not describe it any more: it was made from other source files", err));
         } else if (!intact) {
             QN_TRY(warn(e, text_of(o, "path"),
-                        "stays in the folder, but manifest.json does not describe it any more: its files are not those that were written", err));
+                        "stays in the folder, but manifest.json does not describe it any more: its files are not those that were written",
+                        err));
         } else {
             QN_TRY(keep(e, o, text_of(root, "created"), err));
         }
@@ -164,7 +166,8 @@ quern_status qn_earlier_outputs_read(qn_earlier_outputs *e, const qn_job *job, c
         QN_FAIL(err, read, "%s", why.message);
     }
     if (read != QUERN_OK || strcmp(text_of(root, "schema"), "quern.manifest/1") != 0) {
-        QN_TRY(warn(e, "manifest.json", "the one that was here could not be read and was replaced; files that it described are not described any more", err));
+        QN_TRY(warn(e, "manifest.json",
+                    "the one that was here could not be read and was replaced; files that it described are not described any more", err));
         goto done;
     }
     QN_TRY(read_outputs(e, job, root, is_same_source(qn_json_get(qn_json_get(root, "source"), "files"), hashes), err));

@@ -25,7 +25,10 @@ static const char *arch_key(keys *k, const char *name)
 
 static quern_status put_u32(keys *k, const char *name, uint32_t v) { return qn_gguf_put_u32(k->w, arch_key(k, name), v, k->err); }
 static quern_status put_f32(keys *k, const char *name, double v) { return qn_gguf_put_f32(k->w, arch_key(k, name), (float)v, k->err); }
-static quern_status put_text(keys *k, const char *key, const char *text) { return qn_gguf_put_string(k->w, key, text, strlen(text), k->err); }
+static quern_status put_text(keys *k, const char *key, const char *text)
+{
+    return qn_gguf_put_string(k->w, key, text, strlen(text), k->err);
+}
 
 static quern_status put_rope(keys *k, const qn_model_config *c)
 {
@@ -85,7 +88,9 @@ done:
 /* generation_config.json's sampling defaults, those that it names. */
 static quern_status put_sampling(keys *k, const qn_source *s)
 {
-    static const struct { const char *json, *gguf; } reals[] = {
+    static const struct {
+        const char *json, *gguf;
+    } reals[] = {
         {"top_p", "general.sampling.top_p"},
         {"min_p", "general.sampling.min_p"},
         {"temperature", "general.sampling.temp"},
@@ -115,7 +120,10 @@ done:
 /* "919K", "8.2B", "5.2K": two digits at least, as model cards write it. */
 static void format_parameters(uint64_t n, char *out, size_t cap)
 {
-    static const struct { double unit; const char *suffix; } units[] = {{1e12, "T"}, {1e9, "B"}, {1e6, "M"}, {1e3, "K"}};
+    static const struct {
+        double unit;
+        const char *suffix;
+    } units[] = {{1e12, "T"}, {1e9, "B"}, {1e6, "M"}, {1e3, "K"}};
     size_t i = 0;
     while (i < 3 && (double)n <= units[i].unit) {
         i++;

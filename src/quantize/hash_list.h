@@ -11,12 +11,12 @@
 #include "base/thread_pool.h"
 
 typedef struct qn_hashed_file {
-    char *path;          /* where it is read; a file that is being written has its temporary name */
-    char *relative;      /* as the manifest names it */
-    uint64_t bytes;      /* of a source when it is opened; of an output once it is complete */
-    uint64_t available;  /* may be hashed: everything of a source; what has been written of an output */
-    bool complete;       /* available is all of it */
-    char hex[65];        /* "" until finished */
+    char *path;         /* where it is read; a file that is being written has its temporary name */
+    char *relative;     /* as the manifest names it */
+    uint64_t bytes;     /* of a source when it is opened; of an output once it is complete */
+    uint64_t available; /* may be hashed: everything of a source; what has been written of an output */
+    bool complete;      /* available is all of it */
+    char hex[65];       /* "" until finished */
     /* while it is hashed */
     int fd;
     uint8_t *buffer;

@@ -23,13 +23,15 @@ static bool has_interleaved_rope(qn_family f)
 static quern_status check_experts(const qn_model_config *c, quern_error *err)
 {
     if (c->family == QN_FAMILY_QWEN3_MOE && c->n_experts > 0 && !c->norm_topk_prob) {
-        return qn_error_set(err, QUERN_ERROR_UNSUPPORTED,
-                            "config.json says norm_topk_prob false: GGUF has no key for it and its readers always normalize; GGUF cannot hold this model");
+        return qn_error_set(
+            err, QUERN_ERROR_UNSUPPORTED,
+            "config.json says norm_topk_prob false: GGUF has no key for it and its readers always normalize; GGUF cannot hold this model");
     }
     for (uint32_t i = 0; i < c->n_layers; i++) {
         if (c->layers[i].experts != c->layers[0].experts) {
             return qn_error_set(err, QUERN_ERROR_UNSUPPORTED,
-                                "layer %" PRIu32 " %s experts and layer 0 %s: GGUF's readers expect all layers of this architecture alike; GGUF cannot hold "
+                                "layer %" PRIu32
+                                " %s experts and layer 0 %s: GGUF's readers expect all layers of this architecture alike; GGUF cannot hold "
                                 "this model",
                                 i, c->layers[i].experts ? "has" : "has no", c->layers[0].experts ? "has" : "has none");
         }
@@ -44,7 +46,8 @@ static quern_status check_rope_layers(const qn_model_config *c, quern_error *err
         bool expected = (i + 1) % 4 != 0;
         if (c->layers[i].rope != expected) {
             return qn_error_set(err, QUERN_ERROR_UNSUPPORTED,
-                                "config.json says layer %" PRIu32 " %s rope: GGUF has no key for it and its readers leave out every fourth layer; GGUF cannot "
+                                "config.json says layer %" PRIu32
+                                " %s rope: GGUF has no key for it and its readers leave out every fourth layer; GGUF cannot "
                                 "hold this model",
                                 i, c->layers[i].rope ? "uses" : "does not use");
         }
@@ -73,9 +76,10 @@ static quern_status check_yarn(const qn_model_config *c, quern_error *err)
     qn_rope_config rounded = c->rope;
     rounded.truncate = true;
     if (c->rope.scaling == QN_ROPE_YARN && !qn_rope_same_yarn_range(&c->rope, &rounded)) {
-        return qn_error_set(err, QUERN_ERROR_UNSUPPORTED,
-                            "config.json says truncate false for YaRN: GGUF has no key for it and its readers round the correction range, which gives this "
-                            "model other positions; GGUF cannot hold this model");
+        return qn_error_set(
+            err, QUERN_ERROR_UNSUPPORTED,
+            "config.json says truncate false for YaRN: GGUF has no key for it and its readers round the correction range, which gives this "
+            "model other positions; GGUF cannot hold this model");
     }
     return QUERN_OK;
 }
@@ -88,20 +92,26 @@ static quern_status warn_of_llama_cpp(qn_job *job, qn_output *o, quern_error *er
     const char *arch = qn_family_name(c->family);
     bool llama = strcmp(arch, "llama") == 0;
     if (!llama && (c->o_bias || c->mlp_bias)) {
-        QN_TRY(qn_job_warn(job, o, err, "config.json says %s true: Quern reads the biases, but llama.cpp refuses files of architecture %s with them",
+        QN_TRY(qn_job_warn(job, o, err,
+                           "config.json says %s true: Quern reads the biases, but llama.cpp refuses files of architecture %s with them",
                            c->o_bias ? "attention_bias" : "mlp_bias", arch));
     }
     if (!llama && c->rope.scaling == QN_ROPE_LLAMA3) {
-        QN_TRY(qn_job_warn(job, o, err, "rope is scaled by llama3 (tensor rope_freqs.weight): Quern reads it, but llama.cpp refuses files of architecture %s "
-                           "with it", arch));
+        QN_TRY(qn_job_warn(
+            job, o, err,
+            "rope is scaled by llama3 (tensor rope_freqs.weight): Quern reads it, but llama.cpp refuses files of architecture %s "
+            "with it",
+            arch));
     }
     qn_rope_config usual = c->rope;
     usual.beta_fast = 32;
     usual.beta_slow = 1;
     if (c->rope.scaling == QN_ROPE_YARN && !qn_rope_same_yarn_range(&c->rope, &usual)) {
-        QN_TRY(qn_job_warn(job, o, err, "YaRN's beta_fast %g and beta_slow %g are stored and Quern reads them, but llama.cpp computes with 32 and 1 for this "
-                           "architecture: give it --yarn-beta-fast %g --yarn-beta-slow %g, or its results are wrong", c->rope.beta_fast, c->rope.beta_slow,
-                           c->rope.beta_fast, c->rope.beta_slow));
+        QN_TRY(qn_job_warn(
+            job, o, err,
+            "YaRN's beta_fast %g and beta_slow %g are stored and Quern reads them, but llama.cpp computes with 32 and 1 for this "
+            "architecture: give it --yarn-beta-fast %g --yarn-beta-slow %g, or its results are wrong",
+            c->rope.beta_fast, c->rope.beta_slow, c->rope.beta_fast, c->rope.beta_slow));
     }
 done:
     return status;
@@ -126,7 +136,8 @@ static quern_status check_expressible(qn_job *job, qn_output *o, quern_error *er
     }
     QN_TRY(warn_of_llama_cpp(job, o, err));
     if (c->n_stop_ids > 3) {
-        QN_TRY(qn_job_warn(job, o, err, "the source names %zu end tokens; GGUF has keys for three, the others are not stored", c->n_stop_ids));
+        QN_TRY(
+            qn_job_warn(job, o, err, "the source names %zu end tokens; GGUF has keys for three, the others are not stored", c->n_stop_ids));
     }
 done:
     return status;
@@ -154,7 +165,8 @@ static void fill_rope_divisors(const qn_rope_config *rope, float *out)
 }
 
 /* A vector whose elements are reordered is written as rows of one element. */
-static quern_status plan_sink(qn_job *job, qn_output *o, size_t index, const qn_recipe_model *m, const qn_type_overrides *overrides, quern_error *err)
+static quern_status plan_sink(qn_job *job, qn_output *o, size_t index, const qn_recipe_model *m, const qn_type_overrides *overrides,
+                              quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_piece *p = &job->source.pieces[index];
@@ -178,7 +190,8 @@ static quern_status plan_sink(qn_job *job, qn_output *o, size_t index, const qn_
         sink->permute_dim = job->source.config.head_dim;
     }
     size_t part_bytes;
-    if (!qn_dtype_row_bytes(sink->dtype, p->n_cols, &sink->row_bytes[0]) || !qn_size_mul(sink->row_bytes[0], (size_t)p->n_rows * p->n_parts, &part_bytes)) {
+    if (!qn_dtype_row_bytes(sink->dtype, p->n_cols, &sink->row_bytes[0]) ||
+        !qn_size_mul(sink->row_bytes[0], (size_t)p->n_rows * p->n_parts, &part_bytes)) {
         QN_FAIL(err, QUERN_ERROR_LIMIT, "tensor %s is too large", name);
     }
     o->tensor_bytes += part_bytes;

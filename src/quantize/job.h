@@ -31,12 +31,12 @@ typedef struct qn_tensor_error {
 
 /* One output tensor (with MLX its scales and biases too): how a piece's rows become bytes of a file. */
 typedef struct qn_sink {
-    const char *name;        /* as in the output */
+    const char *name; /* as in the output */
     qn_coding coding;
-    qn_dtype dtype;          /* BLOCKS; the dtype of scales and biases for AFFINE */
+    qn_dtype dtype; /* BLOCKS; the dtype of scales and biases for AFFINE */
     qn_affine affine;
-    uint32_t permute_dim;    /* rows are interleaved within heads of this size (GGUF's rope order); 0 = rows in order */
-    size_t file;             /* which file of the output */
+    uint32_t permute_dim; /* rows are interleaved within heads of this size (GGUF's rope order); 0 = rows in order */
+    size_t file;          /* which file of the output */
     size_t n_streams;
     size_t stream_tensor[QN_STREAMS_MAX]; /* the writer's number */
     size_t row_bytes[QN_STREAMS_MAX];
@@ -44,32 +44,32 @@ typedef struct qn_sink {
 } qn_sink;
 
 typedef struct qn_output_file {
-    const char *path;        /* absolute or as given; final name */
-    const char *relative;    /* to the manifest */
-    qn_gguf_writer *gguf;    /* one of these while it is written */
+    const char *path;     /* absolute or as given; final name */
+    const char *relative; /* to the manifest */
+    qn_gguf_writer *gguf; /* one of these while it is written */
     qn_safetensors_writer *safetensors;
-    qn_out_file *text;       /* configuration and tokenizer files */
-    uint64_t bytes;          /* planned, then as written */
+    qn_out_file *text; /* configuration and tokenizer files */
+    uint64_t bytes;    /* planned, then as written */
     char sha256[65];
 } qn_output_file;
 
 typedef struct qn_output {
     qn_target target;
-    const char *type;        /* "Q4_K_M", "4bit-g64" */
-    const char *relative;    /* the file (GGUF) or folder (MLX) */
-    qn_sink *sinks;          /* one a piece */
-    qn_output_file *files;   /* weights first */
+    const char *type;      /* "Q4_K_M", "4bit-g64" */
+    const char *relative;  /* the file (GGUF) or folder (MLX) */
+    qn_sink *sinks;        /* one a piece */
+    qn_output_file *files; /* weights first */
     size_t n_files, n_weight_files, cap_files;
-    uint64_t tensor_bytes;   /* of all tensors together */
-    const char **warnings;   /* what the format cannot say */
+    uint64_t tensor_bytes; /* of all tensors together */
+    const char **warnings; /* what the format cannot say */
     size_t n_warnings, cap_warnings;
-    float *rope_divisors;    /* GGUF with llama3 rope: n_rot / 2 values of rope_freqs.weight, else NULL */
+    float *rope_divisors; /* GGUF with llama3 rope: n_rot / 2 values of rope_freqs.weight, else NULL */
 } qn_output;
 
 typedef struct qn_job {
     qn_arena arena;
     qn_source source;
-    qn_vocab_export vocab;   /* the tokenizer in GGUF's words, if has_vocab */
+    qn_vocab_export vocab; /* the tokenizer in GGUF's words, if has_vocab */
     bool has_vocab;
     const char *name;
     const char *output_dir;
@@ -77,7 +77,7 @@ typedef struct qn_job {
     size_t n_outputs;
     size_t n_threads;
     uint64_t memory_bytes;
-    uint64_t shard_bytes;    /* an MLX weight file is not begun beyond this */
+    uint64_t shard_bytes; /* an MLX weight file is not begun beyond this */
 } qn_job;
 
 /* quern_quantize with a limit of its own on the size of MLX weight files. */

@@ -10,14 +10,19 @@
 #include "quern/quern.h"
 
 /* Building is checked once at the end: a set or append that failed leaves `ok` false. */
-typedef struct builder { bool ok; } builder;
+typedef struct builder {
+    bool ok;
+} builder;
 
 static void set(builder *b, qn_json *object, const char *key, qn_json *value) { b->ok = qn_json_set(object, key, value) && b->ok; }
 static void append(builder *b, qn_json *array, qn_json *value) { b->ok = qn_json_append(array, value) && b->ok; }
 static void set_text(builder *b, qn_json *object, const char *key, const char *text) { set(b, object, key, qn_json_new_string(text)); }
 static void set_count(builder *b, qn_json *object, const char *key, uint64_t n) { set(b, object, key, qn_json_new_int((int64_t)n)); }
 
-double qn_output_bits_per_weight(const qn_job *job, const qn_output *o) { return 8.0 * (double)o->tensor_bytes / (double)job->source.n_parameters; }
+double qn_output_bits_per_weight(const qn_job *job, const qn_output *o)
+{
+    return 8.0 * (double)o->tensor_bytes / (double)job->source.n_parameters;
+}
 
 static qn_json *file_entry(builder *b, const char *path, uint64_t bytes, const char *sha256)
 {
@@ -144,7 +149,8 @@ static qn_json *output_entry(builder *b, const qn_job *job, const qn_output *o)
     return v;
 }
 
-quern_status qn_manifest_write(const qn_job *job, const qn_hash_list *hashes, const qn_earlier_outputs *earlier, qn_buf *out, quern_error *err)
+quern_status qn_manifest_write(const qn_job *job, const qn_hash_list *hashes, const qn_earlier_outputs *earlier, qn_buf *out,
+                               quern_error *err)
 {
     quern_status status = QUERN_OK;
     builder b = {.ok = true};
@@ -173,7 +179,8 @@ done:
     return status;
 }
 
-quern_status qn_plan_write(const qn_job *job, const qn_memory_plan *memory, uint64_t needed_bytes, uint64_t disk_free_bytes, qn_buf *out, quern_error *err)
+quern_status qn_plan_write(const qn_job *job, const qn_memory_plan *memory, uint64_t needed_bytes, uint64_t disk_free_bytes, qn_buf *out,
+                           quern_error *err)
 {
     quern_status status = QUERN_OK;
     builder b = {.ok = true};

@@ -68,7 +68,8 @@ static void set(editor *e, const char *key, qn_json *value) { e->fits = qn_json_
  * transformers does; a factor on cos and sin is attention_factor to transformers and mscale to mlx-lm. */
 static qn_json *rope_object(const qn_rope_config *r, bool with_theta)
 {
-    static const char *const names[] = {[QN_ROPE_NONE] = "default", [QN_ROPE_LINEAR] = "linear", [QN_ROPE_LLAMA3] = "llama3", [QN_ROPE_YARN] = "yarn"};
+    static const char *const names[] = {
+        [QN_ROPE_NONE] = "default", [QN_ROPE_LINEAR] = "linear", [QN_ROPE_LLAMA3] = "llama3", [QN_ROPE_YARN] = "yarn"};
     editor e = {.root = qn_json_new_object(), .fits = true};
     set(&e, "rope_type", qn_json_new_string(names[r->scaling]));
     set(&e, "type", qn_json_new_string(names[r->scaling]));
@@ -184,20 +185,26 @@ static quern_status warn_of_attention(qn_job *job, qn_output *o, quern_error *er
     bool qwen3 = c->family == QN_FAMILY_QWEN3 || c->family == QN_FAMILY_QWEN3_MOE;
     bool whole_hidden = c->family == QN_FAMILY_QWEN2 || c->family == QN_FAMILY_MIXTRAL;
     if (qwen3 && c->qkv_bias) {
-        QN_TRY(qn_job_warn(job, o, err, "config.json says attention_bias true: Quern reads the biases, but mlx-lm refuses models of type %s with them",
+        QN_TRY(qn_job_warn(job, o, err,
+                           "config.json says attention_bias true: Quern reads the biases, but mlx-lm refuses models of type %s with them",
                            c->architecture));
     }
     if (whole_hidden && (uint64_t)c->head_dim * c->n_heads != c->hidden_size) {
-        QN_TRY(qn_job_warn(job, o, err, "config.json says head_dim %u: Quern reads it, but mlx-lm refuses models of type %s with heads other than "
-                           "hidden_size / num_attention_heads", (unsigned)c->head_dim, c->architecture));
+        QN_TRY(qn_job_warn(job, o, err,
+                           "config.json says head_dim %u: Quern reads it, but mlx-lm refuses models of type %s with heads other than "
+                           "hidden_size / num_attention_heads",
+                           (unsigned)c->head_dim, c->architecture));
     }
     uint32_t window = 0;
     for (uint32_t i = 0; i < c->n_layers && window == 0; i++) {
         window = c->layers[i].window < c->n_ctx_train ? c->layers[i].window : 0;
     }
     if (window != 0 && !mlx_has_windows(c)) {
-        QN_TRY(qn_job_warn(job, o, err, "the sliding window of %u tokens is stored and Quern computes with it, but mlx-lm attends to all tokens in models of "
-                           "type %s: its results are wrong beyond %u tokens", (unsigned)window, c->architecture, (unsigned)window));
+        QN_TRY(qn_job_warn(
+            job, o, err,
+            "the sliding window of %u tokens is stored and Quern computes with it, but mlx-lm attends to all tokens in models of "
+            "type %s: its results are wrong beyond %u tokens",
+            (unsigned)window, c->architecture, (unsigned)window));
     }
 done:
     return status;
@@ -211,14 +218,22 @@ quern_status qn_mlx_warn(qn_job *job, qn_output *o, quern_error *err)
     rounded.truncate = true;
     QN_TRY(warn_of_attention(job, o, err));
     if (c->rope.scaling != QN_ROPE_NONE && (c->family == QN_FAMILY_MIXTRAL || c->family == QN_FAMILY_QWEN3_MOE)) {
-        QN_TRY(qn_job_warn(job, o, err, "rope's scaling is stored and Quern computes with it, but mlx-lm leaves it out in models of type %s: its results are "
-                           "wrong", c->architecture));
+        QN_TRY(qn_job_warn(
+            job, o, err,
+            "rope's scaling is stored and Quern computes with it, but mlx-lm leaves it out in models of type %s: its results are "
+            "wrong",
+            c->architecture));
     } else if (c->rope.scaling == QN_ROPE_YARN && !qn_rope_same_yarn_range(&c->rope, &rounded)) {
-        QN_TRY(qn_job_warn(job, o, err, "truncate false for YaRN is stored and Quern computes with it, but mlx-lm rounds the correction range: its results are "
-                           "wrong"));
+        QN_TRY(qn_job_warn(
+            job, o, err,
+            "truncate false for YaRN is stored and Quern computes with it, but mlx-lm rounds the correction range: its results are "
+            "wrong"));
     } else if (c->rope.scaling == QN_ROPE_YARN && c->rope.factor <= 1 && c->rope.attention_factor > 0 && c->rope.attention_factor != 1.0) {
-        QN_TRY(qn_job_warn(job, o, err, "YaRN's attention_factor %g is stored and Quern computes with it, but mlx-lm has none where factor is at most 1: its "
-                           "results are wrong", c->rope.attention_factor));
+        QN_TRY(qn_job_warn(
+            job, o, err,
+            "YaRN's attention_factor %g is stored and Quern computes with it, but mlx-lm has none where factor is at most 1: its "
+            "results are wrong",
+            c->rope.attention_factor));
     }
 done:
     return status;

@@ -17,9 +17,17 @@
 enum { COPIED_BYTES_MAX = 256 << 20, TEXT_BYTES_MAX = 1 << 30 };
 
 /* Files of the source that belong to tokenizer and generation; those that exist are copied. */
-static const char *const copied_files[] = {"tokenizer.json",   "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-                                           "vocab.json",       "merges.txt",            "tokenizer.model",         "chat_template.jinja",
-                                           "chat_template.json", "generation_config.json", "additional_chat_templates/tool_use.jinja"};
+static const char *const copied_files[] = {"tokenizer.json",
+                                           "tokenizer_config.json",
+                                           "special_tokens_map.json",
+                                           "added_tokens.json",
+                                           "vocab.json",
+                                           "merges.txt",
+                                           "tokenizer.model",
+                                           "chat_template.jinja",
+                                           "chat_template.json",
+                                           "generation_config.json",
+                                           "additional_chat_templates/tool_use.jinja"};
 enum { N_COPIED = sizeof copied_files / sizeof copied_files[0] };
 
 const char *qn_mlx_copied_file(size_t i) { return i < N_COPIED ? copied_files[i] : NULL; }

@@ -22,7 +22,8 @@ struct qn_type_overrides {
 static bool find_type(const char *name, qn_dtype *out)
 {
     for (int t = 0; t < QN_DTYPE_COUNT; t++) {
-        if (strcasecmp(qn_dtype_get((qn_dtype)t)->name, name) == 0 && qn_dtype_get((qn_dtype)t)->ggml_id >= 0 && qn_encode_supported((qn_dtype)t)) {
+        if (strcasecmp(qn_dtype_get((qn_dtype)t)->name, name) == 0 && qn_dtype_get((qn_dtype)t)->ggml_id >= 0 &&
+            qn_encode_supported((qn_dtype)t)) {
             *out = (qn_dtype)t;
             return true;
         }

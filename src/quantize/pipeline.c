@@ -69,11 +69,11 @@ typedef struct step {
     size_t piece;
     qn_slicing slicing;
     uint64_t first_slice, n_slices;
-    uint64_t first_row, n_rows;          /* in the output */
+    uint64_t first_row, n_rows; /* in the output */
     uint8_t *chunk;
-    size_t (*offset)[QN_STREAMS_MAX];    /* in the chunk, one an output and stream */
-    qn_slice_result *results;            /* one a slice */
-    qn_tensor_error *errors;             /* [slice][output] */
+    size_t (*offset)[QN_STREAMS_MAX]; /* in the chunk, one an output and stream */
+    qn_slice_result *results;         /* one a slice */
+    qn_tensor_error *errors;          /* [slice][output] */
     size_t cap_slices;
 } step;
 
@@ -82,14 +82,14 @@ typedef struct pass {
     const qn_memory_plan *plan;
     qn_pool *pool;
     qn_hash_list *hashes;
-    float **buffers;       /* one a thread */
+    float **buffers; /* one a thread */
     step steps[2];
-    step *now, *before;    /* before: converted and not yet written, or NULL */
+    step *now, *before; /* before: converted and not yet written, or NULL */
     atomic_uint_fast64_t next;
     qn_hashed_file *hashing[HASHING_MAX]; /* the step's share of hashing: files, and how much of each */
     size_t n_hashing;
     uint64_t hash_bytes;
-    float greatest;        /* magnitude in the piece */
+    float greatest; /* magnitude in the piece */
     qn_report *report;
     uint64_t bytes_done;
     quern_status write_status;
@@ -130,7 +130,8 @@ static void convert_slice(pass *p, uint64_t number, size_t thread)
             bytes[o][k] = s->chunk + s->offset[o][k] + (size_t)(slice.output_row - s->first_row) * sink->row_bytes[k];
         }
     }
-    qn_slice_convert(p->job, s->piece, slice, p->buffers[thread], p->plan->slice_elements, bytes, s->errors + number * p->job->n_outputs, &s->results[number]);
+    qn_slice_convert(p->job, s->piece, slice, p->buffers[thread], p->plan->slice_elements, bytes, s->errors + number * p->job->n_outputs,
+                     &s->results[number]);
 }
 
 static void work(void *arg, qn_member member)
@@ -205,7 +206,8 @@ static quern_status gather(pass *p, quern_error *err)
         const qn_slice_result *r = &s->results[i];
         const qn_tensor *t = piece->parts[slice.part];
         if (!r->finite) {
-            return qn_error_set(err, QUERN_ERROR_INVALID, "%s: tensor %s holds a value that is not finite at row %" PRIu64 ", column %" PRIu64,
+            return qn_error_set(err, QUERN_ERROR_INVALID,
+                                "%s: tensor %s holds a value that is not finite at row %" PRIu64 ", column %" PRIu64,
                                 qn_safetensors_file_path(p->job->source.weights, t->file_index), t->name, r->bad_row, r->bad_column);
         }
         p->greatest = r->greatest > p->greatest ? r->greatest : p->greatest;
@@ -278,7 +280,8 @@ static quern_status warn_of_range(pass *p, size_t piece, quern_error *err)
     for (size_t o = 0; o < p->job->n_outputs && p->greatest > 65504.0f; o++) {
         qn_output *output = &p->job->outputs[o];
         const qn_sink *sink = &output->sinks[piece];
-        if (sink->coding == QN_CODING_BLOCKS && sink->dtype != QN_DTYPE_F32 && sink->dtype != QN_DTYPE_BF16 && sink->dtype != QN_DTYPE_MXFP4) {
+        if (sink->coding == QN_CODING_BLOCKS && sink->dtype != QN_DTYPE_F32 && sink->dtype != QN_DTYPE_BF16 &&
+            sink->dtype != QN_DTYPE_MXFP4) {
             QN_TRY(qn_job_warn(p->job, output, err, "tensor %s holds magnitudes up to %g; %s is limited by float16 (65504)", sink->name,
                                (double)p->greatest, qn_dtype_get(sink->dtype)->name));
         }

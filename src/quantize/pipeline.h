@@ -11,11 +11,11 @@
 
 /* How the memory bound is spent. */
 typedef struct qn_memory_plan {
-    size_t n_threads;         /* at most the job's */
-    size_t slice_elements;    /* of the largest slice */
-    size_t thread_bytes;      /* buffers of one thread */
-    size_t chunk_bytes;       /* each of two: encoded rows of one step */
-    uint64_t peak_bytes;      /* all of it, with an allowance for texts and tables */
+    size_t n_threads;      /* at most the job's */
+    size_t slice_elements; /* of the largest slice */
+    size_t thread_bytes;   /* buffers of one thread */
+    size_t chunk_bytes;    /* each of two: encoded rows of one step */
+    uint64_t peak_bytes;   /* all of it, with an allowance for texts and tables */
 } qn_memory_plan;
 
 /* QUERN_ERROR_LIMIT names both numbers if not even one thread fits. */
@@ -23,6 +23,7 @@ quern_status qn_memory_plan_make(const qn_job *job, qn_memory_plan *out, quern_e
 
 /* Converts all pieces; files must be open. Beside it hashes advance: of the sources, then, as far as they are written, of the outputs, which
  * stand in the list in the order of the job. Sets the sinks' errors and may add warnings. */
-quern_status qn_pipeline_run(qn_job *job, const qn_memory_plan *plan, qn_pool *pool, qn_hash_list *hashes, qn_report *report, quern_error *err);
+quern_status qn_pipeline_run(qn_job *job, const qn_memory_plan *plan, qn_pool *pool, qn_hash_list *hashes, qn_report *report,
+                             quern_error *err);
 
 #endif

@@ -233,8 +233,8 @@ done:
 /* ---- the run ---- */
 
 /* Once the files have their names nothing can fail any more. */
-static quern_status convert(qn_job *job, const quern_quantize_options *opt, const qn_memory_plan *memory, uint64_t begin_ns, char **manifest,
-                            size_t *len, quern_error *err)
+static quern_status convert(qn_job *job, const quern_quantize_options *opt, const qn_memory_plan *memory, uint64_t begin_ns,
+                            char **manifest, size_t *len, quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_pool *pool = NULL;
@@ -298,8 +298,8 @@ quern_status qn_quantize_run(const quern_quantize_options *opt, uint64_t shard_b
     } else {
         if (needed > disk_free) {
             qn_number a, b;
-            QN_FAIL(err, QUERN_ERROR_LIMIT, "%s: the outputs need %s, the file system has %s free", job.output_dir, qn_format_bytes(a, needed),
-                    qn_format_bytes(b, disk_free));
+            QN_FAIL(err, QUERN_ERROR_LIMIT, "%s: the outputs need %s, the file system has %s free", job.output_dir,
+                    qn_format_bytes(a, needed), qn_format_bytes(b, disk_free));
         }
         QN_TRY(convert(&job, opt, &memory, begin_ns, manifest_json, len, err));
     }

@@ -17,7 +17,10 @@ qn_recipe_model qn_recipe_model_of(const qn_model_config *config)
                              .tied = config->tied_embeddings};
 }
 
-bool qn_recipe_applies(const qn_recipe_tensor *t) { return t->n_dims >= 2 && !t->bias && !qn_part_is_norm(t->part) && t->part != QN_PART_ROUTER; }
+bool qn_recipe_applies(const qn_recipe_tensor *t)
+{
+    return t->n_dims >= 2 && !t->bias && !qn_part_is_norm(t->part) && t->part != QN_PART_ROUTER;
+}
 
 /* The first and last eighth of the layers and every third between them. */
 static bool is_sensitive_layer(uint32_t layer, uint32_t n_layers)
@@ -88,10 +91,7 @@ static qn_dtype attention_output_type(const qn_gguf_recipe *r, const qn_recipe_m
                       is(r, "IQ4_XS");
         return raised ? QN_DTYPE_Q5_K : r->base;
     }
-    return is(r, "Q2_K")     ? QN_DTYPE_Q3_K
-           : is(r, "Q3_K_M") ? QN_DTYPE_Q4_K
-           : is(r, "Q3_K_L") ? QN_DTYPE_Q5_K
-                             : r->base;
+    return is(r, "Q2_K") ? QN_DTYPE_Q3_K : is(r, "Q3_K_M") ? QN_DTYPE_Q4_K : is(r, "Q3_K_L") ? QN_DTYPE_Q5_K : r->base;
 }
 
 /* The matrix that makes logits: output.weight, or the embedding where there is none. */

@@ -19,8 +19,8 @@ typedef struct qn_recipe_tensor {
     qn_part part;
     uint32_t layer;
     bool bias;
-    uint32_t n_dims;  /* 1 vector, 2 matrix, 3 stacked experts */
-    uint64_t n_cols;  /* of a row */
+    uint32_t n_dims; /* 1 vector, 2 matrix, 3 stacked experts */
+    uint64_t n_cols; /* of a row */
 } qn_recipe_tensor;
 
 qn_recipe_model qn_recipe_model_of(const qn_model_config *config);

@@ -129,8 +129,8 @@ static float greatest_magnitude(const float *x, size_t n)
     return qn_f32_from_bits(most);
 }
 
-void qn_slice_convert(const qn_job *job, size_t piece, qn_slice slice, float *buffers, size_t elements_max, uint8_t *(*bytes)[QN_STREAMS_MAX],
-                      qn_tensor_error *errors, qn_slice_result *result)
+void qn_slice_convert(const qn_job *job, size_t piece, qn_slice slice, float *buffers, size_t elements_max,
+                      uint8_t *(*bytes)[QN_STREAMS_MAX], qn_tensor_error *errors, qn_slice_result *result)
 {
     const qn_piece *p = &job->source.pieces[piece];
     const qn_tensor *source = p->parts[slice.part];

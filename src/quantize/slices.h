@@ -9,7 +9,7 @@
 #include "quantize/job.h"
 
 typedef struct qn_slicing {
-    uint64_t rows_a_slice;  /* the last slice of a part may have fewer */
+    uint64_t rows_a_slice; /* the last slice of a part may have fewer */
     uint64_t slices_a_part;
     uint64_t n_slices;
 } qn_slicing;
@@ -18,7 +18,7 @@ typedef struct qn_slicing {
 typedef struct qn_slice {
     size_t part;
     uint64_t first_row, n_rows;
-    uint64_t output_row;    /* first_row counted over all parts: the row in the output */
+    uint64_t output_row; /* first_row counted over all parts: the row in the output */
 } qn_slice;
 
 qn_slicing qn_slicing_of(const qn_job *job, size_t piece);
@@ -36,7 +36,7 @@ typedef struct qn_slice_result {
 
 /* Decodes a slice and encodes it for every output. bytes[o][k] is where stream k of output o begins for this slice's first row; errors has
  * one entry an output. buffers: three times elements_max floats (qn_slice_elements_max), aligned to 64. */
-void qn_slice_convert(const qn_job *job, size_t piece, qn_slice slice, float *buffers, size_t elements_max, uint8_t *(*bytes)[QN_STREAMS_MAX],
-                      qn_tensor_error *errors, qn_slice_result *result);
+void qn_slice_convert(const qn_job *job, size_t piece, qn_slice slice, float *buffers, size_t elements_max,
+                      uint8_t *(*bytes)[QN_STREAMS_MAX], qn_tensor_error *errors, qn_slice_result *result);
 
 #endif

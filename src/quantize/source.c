@@ -53,10 +53,12 @@ static quern_status read_config(qn_source *s, quern_error *err)
     QN_TRY(qn_file_read_member(&s->generation_json, &s->generation_len, s->dir, "generation_config.json", CONFIG_BYTES_MAX, err));
     QN_TRY(qn_config_read_hf(&s->config, &s->arena, s->config_json, s->config_len, path, s->generation_json, s->generation_len, err));
     if (s->config.mlx && s->config.affine.bits != 0) {
-        QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "%s: the weights are already quantized by MLX; expected a checkpoint with float weights", s->dir);
+        QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "%s: the weights are already quantized by MLX; expected a checkpoint with float weights",
+                s->dir);
     }
     if (s->config.quant_method != NULL) {
-        QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "%s: config.json says quant_method \"%s\"; expected a checkpoint with F32, F16 or BF16 weights", s->dir,
+        QN_FAIL(err, QUERN_ERROR_UNSUPPORTED,
+                "%s: config.json says quant_method \"%s\"; expected a checkpoint with F32, F16 or BF16 weights", s->dir,
                 s->config.quant_method);
     }
     if (s->config.family == QN_FAMILY_GPT_OSS) {
@@ -129,7 +131,13 @@ static quern_status add(sorter *o, qn_part part, uint32_t layer, bool bias, uint
         s->weight_bytes += t->n_bytes;
     }
     s->pieces[s->n_pieces++] = (qn_piece){
-        .what = {.part = part, .layer = layer, .bias = bias, .n_dims = vector ? 1 : n_parts > 1 || qn_part_is_expert(part) ? 3 : 2, .n_cols = cols},
+        .what = {.part = part,
+                 .layer = layer,
+                 .bias = bias,
+                 .n_dims = vector                                   ? 1
+                           : n_parts > 1 || qn_part_is_expert(part) ? 3
+                                                                    : 2,
+                 .n_cols = cols},
         .parts = parts,
         .n_parts = n_parts,
         .n_rows = vector ? 1 : rows,
@@ -147,7 +155,11 @@ static quern_status add_layer(sorter *o, uint32_t i)
     uint64_t hidden = c->hidden_size;
     uint64_t q_rows = (uint64_t)c->n_heads * c->head_dim;
     uint64_t kv_rows = (uint64_t)c->n_kv_heads * c->head_dim;
-    const struct { qn_part part; uint64_t rows, cols; bool there, bias; } dense[] = {
+    const struct {
+        qn_part part;
+        uint64_t rows, cols;
+        bool there, bias;
+    } dense[] = {
         {QN_PART_ATTN_NORM, 1, hidden, true, false},
         {QN_PART_ATTN_Q, q_rows, hidden, true, c->qkv_bias},
         {QN_PART_ATTN_K, kv_rows, hidden, true, c->qkv_bias},
@@ -178,8 +190,8 @@ done:
 
 static int compare_pointers(const void *a, const void *b)
 {
-    uintptr_t x = (uintptr_t)*(const qn_tensor *const *)a;
-    uintptr_t y = (uintptr_t)*(const qn_tensor *const *)b;
+    uintptr_t x = (uintptr_t) * (const qn_tensor *const *)a;
+    uintptr_t y = (uintptr_t) * (const qn_tensor *const *)b;
     return (x > y) - (x < y);
 }
 
@@ -192,7 +204,8 @@ static quern_status check_rest(sorter *o)
         const qn_tensor *t = qn_safetensors_tensor_at(s->weights, i);
         if (bsearch(&t, o->used, o->n_used, sizeof *o->used, compare_pointers) == NULL && !qn_tensor_carries_nothing(t->name) &&
             strcmp(t->name, "lm_head.weight") != 0) { /* not used: checked to be the embedding */
-            QN_FAIL(o->err, QUERN_ERROR_UNSUPPORTED, "%s: tensor %s has no place in the architecture %s that config.json names; nothing was converted",
+            QN_FAIL(o->err, QUERN_ERROR_UNSUPPORTED,
+                    "%s: tensor %s has no place in the architecture %s that config.json names; nothing was converted",
                     qn_safetensors_file_path(s->weights, t->file_index), t->name, s->config.architecture);
         }
     }
@@ -274,7 +287,8 @@ quern_status qn_source_open(qn_source *out, const char *dir, quern_error *err)
         QN_FAIL(err, QUERN_ERROR_NOT_FOUND, "%s: no such folder", dir);
     }
     if (!qn_path_is_directory(dir)) {
-        QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "%s: not a folder; expected a Hugging Face checkpoint (config.json, tokenizer.json, *.safetensors)", dir);
+        QN_FAIL(err, QUERN_ERROR_UNSUPPORTED,
+                "%s: not a folder; expected a Hugging Face checkpoint (config.json, tokenizer.json, *.safetensors)", dir);
     }
     QN_TRY(read_config(out, err));
     QN_TRY(qn_safetensors_open_dir(&out->weights, dir, false, err));

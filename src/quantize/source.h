@@ -27,11 +27,11 @@ typedef struct qn_piece {
 typedef struct qn_source {
     qn_arena arena;
     const char *dir;
-    const char *name;               /* the folder's */
+    const char *name; /* the folder's */
     qn_safetensors *weights;
     qn_model_config config;
     quern_tokenizer *tokenizer;
-    char *config_json;              /* texts of the folder's files, NULL where absent */
+    char *config_json; /* texts of the folder's files, NULL where absent */
     size_t config_len;
     char *generation_json;
     size_t generation_len;
@@ -39,7 +39,7 @@ typedef struct qn_source {
     qn_piece *pieces;
     size_t n_pieces;
     uint64_t n_parameters;
-    uint64_t weight_bytes;          /* of all pieces */
+    uint64_t weight_bytes; /* of all pieces */
 } qn_source;
 
 quern_status qn_source_open(qn_source *out, const char *dir, quern_error *err);

@@ -8,24 +8,24 @@
 
 /* A GGUF mixture by llama.cpp's name and number. */
 typedef struct qn_gguf_recipe {
-    const char *name;    /* "Q4_K_M" */
-    uint32_t file_type;  /* general.file_type */
-    qn_dtype base;       /* the type of most matrices */
+    const char *name;   /* "Q4_K_M" */
+    uint32_t file_type; /* general.file_type */
+    qn_dtype base;      /* the type of most matrices */
 } qn_gguf_recipe;
 
 typedef enum qn_mlx_mode { QN_MLX_PLAIN, QN_MLX_AFFINE, QN_MLX_MXFP4 } qn_mlx_mode;
 
 typedef struct qn_mlx_recipe {
-    const char *name;     /* "4bit", "mixed_4_6", "mxfp4", "bf16" */
+    const char *name; /* "4bit", "mixed_4_6", "mxfp4", "bf16" */
     qn_mlx_mode mode;
-    uint32_t bits;        /* of most matrices */
-    uint32_t high_bits;   /* mixed recipes: of the sensitive ones; else 0 */
+    uint32_t bits;      /* of most matrices */
+    uint32_t high_bits; /* mixed recipes: of the sensitive ones; else 0 */
 } qn_mlx_recipe;
 
 typedef struct qn_target {
     const qn_gguf_recipe *gguf; /* one of the two is not NULL */
     const qn_mlx_recipe *mlx;
-    uint32_t group;             /* MLX: 32, 64 or 128 */
+    uint32_t group; /* MLX: 32, 64 or 128 */
 } qn_target;
 
 enum { QN_TARGETS_MAX = 64 };

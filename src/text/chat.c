@@ -155,8 +155,14 @@ static qn_jinja_variable *add_variable(request_context *c, const char *name, siz
 static void add_special_tokens(request_context *c, const quern_tokenizer *tokenizer)
 {
     const quern_tokenizer_info *info = quern_tokenizer_get_info(tokenizer);
-    const struct { const char *name; int32_t id; } TOKENS[] = {
-        {"bos_token", info->bos_id}, {"eos_token", info->eos_id}, {"unk_token", info->unk_id}, {"pad_token", info->pad_id},
+    const struct {
+        const char *name;
+        int32_t id;
+    } TOKENS[] = {
+        {"bos_token", info->bos_id},
+        {"eos_token", info->eos_id},
+        {"unk_token", info->unk_id},
+        {"pad_token", info->pad_id},
     };
     for (size_t i = 0; i < sizeof TOKENS / sizeof TOKENS[0]; i++) {
         size_t len;

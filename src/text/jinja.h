@@ -18,9 +18,9 @@ const char *qn_jinja_name(const qn_jinja *t);
 typedef struct qn_jinja_variable {
     const char *name;
     size_t name_len;
-    const qn_json *value;             /* NULL: none */
-    const char *text;                 /* instead of value, if not NULL: a string ... */
-    size_t text_len;                  /* ... of this length */
+    const qn_json *value; /* NULL: none */
+    const char *text;     /* instead of value, if not NULL: a string ... */
+    size_t text_len;      /* ... of this length */
     bool trusted;
     /* Marks more of the value as trusted: called with the key of each member of an object that is an element of the
      * value's top-level array, and its value; NULL = none. */

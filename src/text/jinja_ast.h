@@ -18,12 +18,42 @@
 typedef struct qn_jnode qn_jnode;
 
 typedef enum qn_jtoken_kind {
-    QN_TOK_EOF, QN_TOK_DATA, QN_TOK_VARIABLE_BEGIN, QN_TOK_VARIABLE_END, QN_TOK_BLOCK_BEGIN, QN_TOK_BLOCK_END,
-    QN_TOK_NAME, QN_TOK_STRING, QN_TOK_INTEGER, QN_TOK_FLOAT,
-    QN_TOK_ADD, QN_TOK_SUB, QN_TOK_MUL, QN_TOK_DIV, QN_TOK_FLOORDIV, QN_TOK_MOD, QN_TOK_POW, QN_TOK_TILDE,
-    QN_TOK_EQ, QN_TOK_NE, QN_TOK_LT, QN_TOK_LTEQ, QN_TOK_GT, QN_TOK_GTEQ,
-    QN_TOK_LPAREN, QN_TOK_RPAREN, QN_TOK_LBRACKET, QN_TOK_RBRACKET, QN_TOK_LBRACE, QN_TOK_RBRACE,
-    QN_TOK_ASSIGN, QN_TOK_DOT, QN_TOK_COLON, QN_TOK_PIPE, QN_TOK_COMMA, QN_TOK_SEMICOLON
+    QN_TOK_EOF,
+    QN_TOK_DATA,
+    QN_TOK_VARIABLE_BEGIN,
+    QN_TOK_VARIABLE_END,
+    QN_TOK_BLOCK_BEGIN,
+    QN_TOK_BLOCK_END,
+    QN_TOK_NAME,
+    QN_TOK_STRING,
+    QN_TOK_INTEGER,
+    QN_TOK_FLOAT,
+    QN_TOK_ADD,
+    QN_TOK_SUB,
+    QN_TOK_MUL,
+    QN_TOK_DIV,
+    QN_TOK_FLOORDIV,
+    QN_TOK_MOD,
+    QN_TOK_POW,
+    QN_TOK_TILDE,
+    QN_TOK_EQ,
+    QN_TOK_NE,
+    QN_TOK_LT,
+    QN_TOK_LTEQ,
+    QN_TOK_GT,
+    QN_TOK_GTEQ,
+    QN_TOK_LPAREN,
+    QN_TOK_RPAREN,
+    QN_TOK_LBRACKET,
+    QN_TOK_RBRACKET,
+    QN_TOK_LBRACE,
+    QN_TOK_RBRACE,
+    QN_TOK_ASSIGN,
+    QN_TOK_DOT,
+    QN_TOK_COLON,
+    QN_TOK_PIPE,
+    QN_TOK_COMMA,
+    QN_TOK_SEMICOLON
 } qn_jtoken_kind;
 
 typedef struct qn_jtoken {
@@ -44,19 +74,65 @@ typedef struct qn_jname {
 
 typedef enum qn_jnode_kind {
     /* expressions */
-    QN_N_CONST, QN_N_NAME, QN_N_NSREF, QN_N_TUPLE, QN_N_LIST, QN_N_DICT, QN_N_PAIR, QN_N_CHAIN, QN_N_LINK, QN_N_AND, QN_N_OR, QN_N_NOT,
-    QN_N_NEG, QN_N_POS, QN_N_COMPARE, QN_N_CONCAT, QN_N_COND, QN_N_GETATTR, QN_N_GETITEM, QN_N_SLICE, QN_N_CALL, QN_N_KEYWORD,
-    QN_N_FILTER, QN_N_TEST,
+    QN_N_CONST,
+    QN_N_NAME,
+    QN_N_NSREF,
+    QN_N_TUPLE,
+    QN_N_LIST,
+    QN_N_DICT,
+    QN_N_PAIR,
+    QN_N_CHAIN,
+    QN_N_LINK,
+    QN_N_AND,
+    QN_N_OR,
+    QN_N_NOT,
+    QN_N_NEG,
+    QN_N_POS,
+    QN_N_COMPARE,
+    QN_N_CONCAT,
+    QN_N_COND,
+    QN_N_GETATTR,
+    QN_N_GETITEM,
+    QN_N_SLICE,
+    QN_N_CALL,
+    QN_N_KEYWORD,
+    QN_N_FILTER,
+    QN_N_TEST,
     /* text of the template, only in output statements */
     QN_N_DATA,
     /* statements */
-    QN_N_OUTPUT, QN_N_FOR, QN_N_IF, QN_N_SET, QN_N_SET_BLOCK, QN_N_MACRO, QN_N_CALL_BLOCK, QN_N_GENERATION, QN_N_FILTER_BLOCK,
-    QN_N_WITH, QN_N_AUTOESCAPE, QN_N_BLOCK, QN_N_BREAK, QN_N_CONTINUE
+    QN_N_OUTPUT,
+    QN_N_FOR,
+    QN_N_IF,
+    QN_N_SET,
+    QN_N_SET_BLOCK,
+    QN_N_MACRO,
+    QN_N_CALL_BLOCK,
+    QN_N_GENERATION,
+    QN_N_FILTER_BLOCK,
+    QN_N_WITH,
+    QN_N_AUTOESCAPE,
+    QN_N_BLOCK,
+    QN_N_BREAK,
+    QN_N_CONTINUE
 } qn_jnode_kind;
 
 typedef enum qn_jop {
-    QN_OP_ADD, QN_OP_SUB, QN_OP_MUL, QN_OP_DIV, QN_OP_FLOORDIV, QN_OP_MOD, QN_OP_POW,
-    QN_OP_EQ, QN_OP_NE, QN_OP_LT, QN_OP_LE, QN_OP_GT, QN_OP_GE, QN_OP_IN, QN_OP_NOT_IN
+    QN_OP_ADD,
+    QN_OP_SUB,
+    QN_OP_MUL,
+    QN_OP_DIV,
+    QN_OP_FLOORDIV,
+    QN_OP_MOD,
+    QN_OP_POW,
+    QN_OP_EQ,
+    QN_OP_NE,
+    QN_OP_LT,
+    QN_OP_LE,
+    QN_OP_GT,
+    QN_OP_GE,
+    QN_OP_IN,
+    QN_OP_NOT_IN
 } qn_jop;
 
 typedef enum qn_jname_use { QN_USE_LOAD, QN_USE_STORE, QN_USE_PARAM } qn_jname_use;
@@ -119,18 +195,49 @@ struct qn_jnode {
     qn_jnode *next;
     union { /* nodes are allocated only as large as their kind needs */
         qn_jval constant;
-        struct { qn_jname *name; qn_jref ref; } name;
-        struct { qn_jname *name; qn_jstr *attribute; qn_jref ref; } nsref;
-        struct { qn_jnode *items; uint32_t n; } list;             /* tuple, list, dict (of pairs), concat, and, or, output */
-        struct { qn_jnode *key, *value; } pair;
-        struct { qn_jnode *first, *links; } chain;                /* chain and compare; links are QN_N_LINK */
-        struct { qn_jnode *operand; } unary;                      /* also link */
-        struct { qn_jnode *test, *then, *otherwise; } cond;
-        struct { qn_jnode *object; qn_jstr *attribute; } attr;
-        struct { qn_jnode *object, *index; } item;
-        struct { qn_jnode *start, *stop, *step; } slice;
-        struct { qn_jnode *callee; qn_jargs_ast args; } call;
-        struct { qn_jstr *name; qn_jnode *value; } keyword;
+        struct {
+            qn_jname *name;
+            qn_jref ref;
+        } name;
+        struct {
+            qn_jname *name;
+            qn_jstr *attribute;
+            qn_jref ref;
+        } nsref;
+        struct {
+            qn_jnode *items;
+            uint32_t n;
+        } list; /* tuple, list, dict (of pairs), concat, and, or, output */
+        struct {
+            qn_jnode *key, *value;
+        } pair;
+        struct {
+            qn_jnode *first, *links;
+        } chain; /* chain and compare; links are QN_N_LINK */
+        struct {
+            qn_jnode *operand;
+        } unary; /* also link */
+        struct {
+            qn_jnode *test, *then, *otherwise;
+        } cond;
+        struct {
+            qn_jnode *object;
+            qn_jstr *attribute;
+        } attr;
+        struct {
+            qn_jnode *object, *index;
+        } item;
+        struct {
+            qn_jnode *start, *stop, *step;
+        } slice;
+        struct {
+            qn_jnode *callee;
+            qn_jargs_ast args;
+        } call;
+        struct {
+            qn_jstr *name;
+            qn_jnode *value;
+        } keyword;
         struct { /* filter and test; the definition is NULL for an unknown name in a branch that may never run */
             qn_jnode *object;
             const qn_jbuiltin *definition;
@@ -145,13 +252,35 @@ struct qn_jnode {
             qn_jref loop;
             bool recursive, uses_loop;
         } loop;
-        struct { qn_jnode *test, *body, *elifs, *otherwise; } branch;
-        struct { qn_jnode *target, *value; } set;
-        struct { qn_jnode *target, *filter, *body; qn_jscope scope; } set_block;
-        struct { qn_jname *name; qn_jref ref; qn_jsignature signature; qn_jnode *body, *call; const qn_jfunction *function; } macro;
-        struct { qn_jnode *filter, *body; qn_jscope scope; } filter_block;
-        struct { qn_jnode *targets, *values, *body; qn_jscope scope; } with;
-        struct { qn_jnode *value, *body; qn_jscope scope; } autoescape;
+        struct {
+            qn_jnode *test, *body, *elifs, *otherwise;
+        } branch;
+        struct {
+            qn_jnode *target, *value;
+        } set;
+        struct {
+            qn_jnode *target, *filter, *body;
+            qn_jscope scope;
+        } set_block;
+        struct {
+            qn_jname *name;
+            qn_jref ref;
+            qn_jsignature signature;
+            qn_jnode *body, *call;
+            const qn_jfunction *function;
+        } macro;
+        struct {
+            qn_jnode *filter, *body;
+            qn_jscope scope;
+        } filter_block;
+        struct {
+            qn_jnode *targets, *values, *body;
+            qn_jscope scope;
+        } with;
+        struct {
+            qn_jnode *value, *body;
+            qn_jscope scope;
+        } autoescape;
         struct {
             qn_jname *name;
             qn_jnode *body, *next_block;
@@ -160,7 +289,7 @@ struct qn_jnode {
             qn_jref self;
             bool scoped, required, uses_self;
         } block;
-            } u;
+    } u;
 };
 
 /* Deepest syntax: parentheses, brackets, operators and blocks inside each other. */
@@ -195,7 +324,7 @@ typedef struct qn_jlexer {
     quern_error *err;
     size_t at;
     enum { QN_LEX_ROOT, QN_LEX_BLOCK, QN_LEX_VARIABLE } state;
-    bool line_starting;  /* the last token ended with a newline */
+    bool line_starting;                       /* the last token ended with a newline */
     char brackets[QN_JINJA_SYNTAX_DEPTH + 8]; /* closing brackets that are expected, innermost last */
     size_t n_brackets;
 } qn_jlexer;
@@ -227,13 +356,12 @@ typedef struct qn_jparser {
     qn_jtoken current, ahead;
     bool has_ahead;
     uint32_t depth;
-    uint32_t loops;      /* loops around in the same function: break and continue are allowed */
+    uint32_t loops; /* loops around in the same function: break and continue are allowed */
     uint32_t n_blocks;
     const qn_jend_tags *end_tags;
     const qn_jtoken *tag; /* of the statement that is being parsed */
-    qn_jname **names;    /* buckets */
+    qn_jname **names;     /* buckets */
 } qn_jparser;
-
 
 quern_status qn_jparser_advance(qn_jparser *p);
 quern_status qn_jparser_peek(qn_jparser *p, const qn_jtoken **token);

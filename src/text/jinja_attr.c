@@ -31,7 +31,8 @@ static const char *describe(qn_jval v)
     case QN_JV_JOINER: return "jinja2.utils.Joiner object";
     case QN_JV_BLOCK: return "jinja2.runtime.TemplateReference object";
     case QN_JV_UNDEFINED: return "Undefined object";
-    case QN_JV_MISSING: case QN_JV_ENV: break;
+    case QN_JV_MISSING:
+    case QN_JV_ENV: break;
     }
     return "object";
 }
@@ -43,12 +44,18 @@ static bool is_special(qn_jval obj, const qn_jstr *name)
 {
     enum { OF_EVERY_OBJECT = 24 };
     static const char *const NAMES[] = {
-        "__class__", "__delattr__", "__dir__", "__doc__", "__eq__", "__format__", "__ge__", "__getattribute__", "__getstate__", "__gt__",
-        "__hash__", "__init__", "__init_subclass__", "__le__", "__lt__", "__ne__", "__new__", "__reduce__", "__reduce_ex__", "__repr__",
-        "__setattr__", "__sizeof__", "__str__", "__subclasshook__", "__len__", "__contains__", "__getitem__", "__iter__", "__add__",
-        "__mul__", "__rmul__", "__mod__", "__rmod__", "__getnewargs__", "__setitem__", "__delitem__", "__reversed__",
-        "__class_getitem__", "__or__", "__ror__", "__ior__", "__iadd__", "__imul__", "__call__", "__dict__", "__module__", "__name__",
-        "__self__", "__globals__", "__code__", "__closure__", "__func__", "__mro__", "__bases__", "__subclasses__", "__html__",
+        "__class__",    "__delattr__",  "__dir__",           "__doc__",          "__eq__",
+        "__format__",   "__ge__",       "__getattribute__",  "__getstate__",     "__gt__",
+        "__hash__",     "__init__",     "__init_subclass__", "__le__",           "__lt__",
+        "__ne__",       "__new__",      "__reduce__",        "__reduce_ex__",    "__repr__",
+        "__setattr__",  "__sizeof__",   "__str__",           "__subclasshook__", "__len__",
+        "__contains__", "__getitem__",  "__iter__",          "__add__",          "__mul__",
+        "__rmul__",     "__mod__",      "__rmod__",          "__getnewargs__",   "__setitem__",
+        "__delitem__",  "__reversed__", "__class_getitem__", "__or__",           "__ror__",
+        "__ior__",      "__iadd__",     "__imul__",          "__call__",         "__dict__",
+        "__module__",   "__name__",     "__self__",          "__globals__",      "__code__",
+        "__closure__",  "__func__",     "__mro__",           "__bases__",        "__subclasses__",
+        "__html__",
     };
     if (name->len < 4 || name->data[0] != '_' || name->data[1] != '_') {
         return false;
@@ -78,9 +85,18 @@ static const qn_jbuiltin *find_method(qn_jval obj, const qn_jstr *name)
     case QN_JV_LOOP: return qn_jtable_find(qn_jmethods_loop, name->data, name->len);
     case QN_JV_CYCLER: return qn_jtable_find(qn_jmethods_cycler, name->data, name->len);
     case QN_JV_RANGE: return qn_jtable_find(qn_jmethods_range, name->data, name->len);
-    case QN_JV_MISSING: case QN_JV_NONE: case QN_JV_UNDEFINED: case QN_JV_VIEW: case QN_JV_ITER: case QN_JV_NAMESPACE: case QN_JV_MACRO:
-    case QN_JV_BUILTIN: case QN_JV_METHOD: case QN_JV_JOINER: case QN_JV_BLOCK: case QN_JV_ENV:
-        break;
+    case QN_JV_MISSING:
+    case QN_JV_NONE:
+    case QN_JV_UNDEFINED:
+    case QN_JV_VIEW:
+    case QN_JV_ITER:
+    case QN_JV_NAMESPACE:
+    case QN_JV_MACRO:
+    case QN_JV_BUILTIN:
+    case QN_JV_METHOD:
+    case QN_JV_JOINER:
+    case QN_JV_BLOCK:
+    case QN_JV_ENV: break;
     }
     return NULL;
 }
@@ -98,7 +114,10 @@ static found loop_length_attribute(qn_jrun *run, qn_jval obj, int64_t add_index,
 static found loop_attribute(qn_jrun *run, qn_jval obj, const qn_jstr *name, qn_jval *out)
 {
     qn_jloop *loop = (qn_jloop *)obj.u.obj;
-    static const struct { const char *name; int which; } NUMBERS[] = {{"index0", 0}, {"index", 1}, {"depth0", 2}, {"depth", 3}};
+    static const struct {
+        const char *name;
+        int which;
+    } NUMBERS[] = {{"index0", 0}, {"index", 1}, {"depth0", 2}, {"depth", 3}};
     for (size_t i = 0; i < sizeof NUMBERS / sizeof NUMBERS[0]; i++) {
         if (qn_jstr_equals(name, NUMBERS[i].name)) {
             *out = qn_jint((NUMBERS[i].which < 2 ? loop->index0 : loop->depth0) + (NUMBERS[i].which & 1));
@@ -162,9 +181,14 @@ static found macro_attribute(qn_jrun *run, qn_jval obj, const qn_jstr *name, qn_
         }
         return VALUE;
     }
-    const struct { const char *name; bool value; } FLAGS[] = {
-        {"catch_kwargs", sig->takes_kwargs}, {"catch_varargs", sig->takes_varargs},
-        {"caller", sig->takes_caller || sig->explicit_caller}, {"explicit_caller", sig->explicit_caller},
+    const struct {
+        const char *name;
+        bool value;
+    } FLAGS[] = {
+        {"catch_kwargs", sig->takes_kwargs},
+        {"catch_varargs", sig->takes_varargs},
+        {"caller", sig->takes_caller || sig->explicit_caller},
+        {"explicit_caller", sig->explicit_caller},
     };
     for (size_t i = 0; i < sizeof FLAGS / sizeof FLAGS[0]; i++) {
         if (qn_jstr_equals(name, FLAGS[i].name)) {
@@ -206,7 +230,9 @@ static found object_attribute(qn_jrun *run, qn_jval obj, const qn_jstr *name, qn
     }
     case QN_JV_LOOP: return loop_attribute(run, obj, name, out);
     case QN_JV_MACRO: return macro_attribute(run, obj, name, out);
-    case QN_JV_BOOL: case QN_JV_INT: case QN_JV_FLOAT: return number_attribute(obj, name, out);
+    case QN_JV_BOOL:
+    case QN_JV_INT:
+    case QN_JV_FLOAT: return number_attribute(obj, name, out);
     case QN_JV_TUPLE: {
         bool grouper = qn_jstr_equals(name, "grouper");
         if (!obj.u.list->is_group || (!grouper && !qn_jstr_equals(name, "list"))) {
@@ -249,9 +275,17 @@ static found object_attribute(qn_jrun *run, qn_jval obj, const qn_jstr *name, qn
         *out = sep ? qn_jretain(j->separator) : qn_jbool(j->used);
         return VALUE;
     }
-    case QN_JV_MISSING: case QN_JV_NONE: case QN_JV_UNDEFINED: case QN_JV_STRING: case QN_JV_LIST: case QN_JV_DICT: case QN_JV_VIEW:
-    case QN_JV_ITER: case QN_JV_METHOD: case QN_JV_BLOCK: case QN_JV_ENV:
-        break;
+    case QN_JV_MISSING:
+    case QN_JV_NONE:
+    case QN_JV_UNDEFINED:
+    case QN_JV_STRING:
+    case QN_JV_LIST:
+    case QN_JV_DICT:
+    case QN_JV_VIEW:
+    case QN_JV_ITER:
+    case QN_JV_METHOD:
+    case QN_JV_BLOCK:
+    case QN_JV_ENV: break;
     }
     return NOTHING;
 }

@@ -263,7 +263,8 @@ static bool format_float(qn_jbuf *b, const spec *s, double d, bool content)
     }
     size_t n = strspn(text, "0123456789");
     bool negative = signbit(d) != 0 && !isnan(d);
-    return n > 0 ? put_number(b, s, negative, "", text, n, text + n, 3, content) : put_number(b, s, negative, "", text, strlen(text), "", 99, content);
+    return n > 0 ? put_number(b, s, negative, "", text, n, text + n, 3, content)
+                 : put_number(b, s, negative, "", text, strlen(text), "", 99, content);
 }
 
 static bool format_number(qn_jbuf *b, const spec *s, qn_jval v)
@@ -304,7 +305,7 @@ bool qn_jformat_spec(qn_jbuf *b, qn_jval v, const char *text, size_t len)
 typedef struct braces {
     qn_jrun *run;
     const qn_jargs *args;
-    qn_jval mapping; /* of format_map, or missing */
+    qn_jval mapping;   /* of format_map, or missing */
     int64_t automatic; /* next automatic number; -1 = fields are numbered by hand */
 } braces;
 

@@ -24,8 +24,8 @@ enum { QN_JPARAMS_MAX = 8 };
 
 struct qn_jbuiltin {
     const char *name;
-    const char *params;   /* "s,width,first": the value of a filter or test, the object of a method come first; NULL: raw */
-    uint8_t required;     /* of them, without the first value */
+    const char *params; /* "s,width,first": the value of a filter or test, the object of a method come first; NULL: raw */
+    uint8_t required;   /* of them, without the first value */
     bool positional_only;
     bool (*bound)(qn_jrun *run, const qn_jval *args, qn_jval *out);
     bool (*raw)(qn_jrun *run, qn_jval self, const qn_jargs *args, qn_jval *out);

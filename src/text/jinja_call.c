@@ -95,7 +95,8 @@ static bool add_star_star(qn_jrun *run, qn_jcall_args *a, qn_jval v)
             return qn_jfail(run, "keywords must be strings");
         }
         for (size_t k = 0; k < a->args.n_keywords; k++) {
-            if (a->keywords[k].name->len == e->key.u.str->len && memcmp(a->keywords[k].name->data, e->key.u.str->data, e->key.u.str->len) == 0) {
+            if (a->keywords[k].name->len == e->key.u.str->len &&
+                memcmp(a->keywords[k].name->data, e->key.u.str->data, e->key.u.str->len) == 0) {
                 return qn_jfail(run, "got multiple values for keyword argument '%.100s'", e->key.u.str->data);
             }
         }
@@ -106,8 +107,7 @@ static bool add_star_star(qn_jrun *run, qn_jcall_args *a, qn_jval v)
     return qn_jcharge(run, v.u.dict->n * (a->args.n_keywords / 16 + 1));
 }
 
-static bool eval_star(qn_jrun *run, qn_jenv *env, const qn_jnode *node, qn_jcall_args *a,
-                      bool (*add)(qn_jrun *, qn_jcall_args *, qn_jval))
+static bool eval_star(qn_jrun *run, qn_jenv *env, const qn_jnode *node, qn_jcall_args *a, bool (*add)(qn_jrun *, qn_jcall_args *, qn_jval))
 {
     qn_jval v;
     if (node == NULL) {
@@ -269,7 +269,8 @@ static bool bind_kwargs(qn_jrun *run, qn_jenv *env, const qn_jnode *node, const 
         }
         if (!sig->takes_kwargs) {
             return qn_jstr_equals(k->name, "caller")
-                       ? qn_jfail(run, "macro '%.100s' was invoked with two values for the special caller argument. This is most likely a bug.",
+                       ? qn_jfail(run,
+                                  "macro '%.100s' was invoked with two values for the special caller argument. This is most likely a bug.",
                                   macro_name(node))
                        : qn_jfail(run, "macro '%.100s' takes no keyword argument '%.100s'", macro_name(node), k->name->data);
         }
@@ -435,10 +436,21 @@ static bool call_object(qn_jrun *run, qn_jval callee, const qn_jargs *args, qn_j
     case QN_JV_JOINER: return call_joiner(run, (qn_jjoiner *)callee.u.obj, out);
     case QN_JV_BLOCK: return call_block(run, (const qn_jblock *)callee.u.obj, out);
     case QN_JV_UNDEFINED: return qn_jundefined_fail(run, callee);
-    case QN_JV_MISSING: case QN_JV_NONE: case QN_JV_BOOL: case QN_JV_INT: case QN_JV_FLOAT: case QN_JV_STRING: case QN_JV_LIST:
-    case QN_JV_TUPLE: case QN_JV_DICT: case QN_JV_VIEW: case QN_JV_RANGE: case QN_JV_ITER: case QN_JV_NAMESPACE: case QN_JV_CYCLER:
-    case QN_JV_ENV:
-        break;
+    case QN_JV_MISSING:
+    case QN_JV_NONE:
+    case QN_JV_BOOL:
+    case QN_JV_INT:
+    case QN_JV_FLOAT:
+    case QN_JV_STRING:
+    case QN_JV_LIST:
+    case QN_JV_TUPLE:
+    case QN_JV_DICT:
+    case QN_JV_VIEW:
+    case QN_JV_RANGE:
+    case QN_JV_ITER:
+    case QN_JV_NAMESPACE:
+    case QN_JV_CYCLER:
+    case QN_JV_ENV: break;
     }
     return qn_jfail(run, "'%s' object is not callable", qn_jtype_name(callee));
 }

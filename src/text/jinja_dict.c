@@ -54,9 +54,7 @@ static uint64_t hash_number(uint64_t seed, qn_jval v)
 bool qn_jhash(qn_jrun *run, qn_jval v, uint64_t *hash)
 {
     switch ((qn_jkind)v.kind) {
-    case QN_JV_STRING:
-        *hash = hash_text(run->hash_seed, v.u.str->data, v.u.str->len);
-        return qn_jcharge_bytes(run, v.u.str->len);
+    case QN_JV_STRING: *hash = hash_text(run->hash_seed, v.u.str->data, v.u.str->len); return qn_jcharge_bytes(run, v.u.str->len);
     case QN_JV_BOOL:
     case QN_JV_INT:
     case QN_JV_FLOAT: *hash = hash_number(run->hash_seed, v); return true;
@@ -81,9 +79,17 @@ bool qn_jhash(qn_jrun *run, qn_jval v, uint64_t *hash)
     case QN_JV_VIEW: return qn_jfail(run, "unhashable type: '%s'", qn_jtype_name(v));
     case QN_JV_NONE:
     case QN_JV_UNDEFINED: *hash = mix(run->hash_seed, v.kind); return true;
-    case QN_JV_ITER: case QN_JV_NAMESPACE: case QN_JV_LOOP: case QN_JV_MACRO: case QN_JV_BUILTIN: case QN_JV_METHOD:
-    case QN_JV_CYCLER: case QN_JV_JOINER: case QN_JV_BLOCK: case QN_JV_ENV: case QN_JV_MISSING:
-        break;
+    case QN_JV_ITER:
+    case QN_JV_NAMESPACE:
+    case QN_JV_LOOP:
+    case QN_JV_MACRO:
+    case QN_JV_BUILTIN:
+    case QN_JV_METHOD:
+    case QN_JV_CYCLER:
+    case QN_JV_JOINER:
+    case QN_JV_BLOCK:
+    case QN_JV_ENV:
+    case QN_JV_MISSING: break;
     }
     *hash = mix(run->hash_seed, (uint64_t)(uintptr_t)v.u.obj);
     return true;
@@ -136,8 +142,7 @@ static bool find_entry(qn_jrun *run, const qn_jdict *d, qn_jval key, uint64_t ha
     for (size_t at = (size_t)hash & mask; d->index[at] != 0; at = (at + 1) & mask) {
         size_t entry = d->index[at] - 1;
         bool equal = false;
-        if (!qn_jcharge(run, 1) ||
-            (d->entries[entry].hash == hash && !keys_equal(run, key, d->entries[entry].key, &equal))) {
+        if (!qn_jcharge(run, 1) || (d->entries[entry].hash == hash && !keys_equal(run, key, d->entries[entry].key, &equal))) {
             return false;
         }
         if (equal) {
@@ -249,8 +254,7 @@ fail:
 bool qn_jdict_copy(qn_jrun *run, const qn_jdict *from, qn_jdict *into)
 {
     for (size_t i = 0; i < from->n; i++) {
-        if (!qn_jcharge(run, 1) ||
-            !qn_jdict_set(run, into, qn_jretain(from->entries[i].key), qn_jretain(from->entries[i].value))) {
+        if (!qn_jcharge(run, 1) || !qn_jdict_set(run, into, qn_jretain(from->entries[i].key), qn_jretain(from->entries[i].value))) {
             return false;
         }
     }
@@ -337,10 +341,22 @@ static bool objects_equal(qn_jrun *run, qn_jval a, qn_jval b, bool *equal)
         return sets ? dicts_equal(run, x->dict, y->dict, x->what == QN_VIEW_KEYS, equal) : true;
     }
     case QN_JV_UNDEFINED: *equal = true; return true;
-    case QN_JV_MISSING: case QN_JV_NONE: case QN_JV_BOOL: case QN_JV_INT: case QN_JV_FLOAT: case QN_JV_STRING: case QN_JV_ITER:
-    case QN_JV_NAMESPACE: case QN_JV_LOOP: case QN_JV_MACRO: case QN_JV_BUILTIN: case QN_JV_METHOD: case QN_JV_CYCLER:
-    case QN_JV_JOINER: case QN_JV_BLOCK: case QN_JV_ENV:
-        break;
+    case QN_JV_MISSING:
+    case QN_JV_NONE:
+    case QN_JV_BOOL:
+    case QN_JV_INT:
+    case QN_JV_FLOAT:
+    case QN_JV_STRING:
+    case QN_JV_ITER:
+    case QN_JV_NAMESPACE:
+    case QN_JV_LOOP:
+    case QN_JV_MACRO:
+    case QN_JV_BUILTIN:
+    case QN_JV_METHOD:
+    case QN_JV_CYCLER:
+    case QN_JV_JOINER:
+    case QN_JV_BLOCK:
+    case QN_JV_ENV: break;
     }
     return true;
 }
@@ -511,9 +527,20 @@ bool qn_jcontains(qn_jrun *run, qn_jval haystack, qn_jval needle, bool *found)
     case QN_JV_RANGE: *found = range_contains((const qn_jrange *)haystack.u.obj, needle); return true;
     case QN_JV_ITER: return iter_contains(run, haystack, needle, found);
     case QN_JV_UNDEFINED: return true;
-    case QN_JV_MISSING: case QN_JV_NONE: case QN_JV_BOOL: case QN_JV_INT: case QN_JV_FLOAT: case QN_JV_NAMESPACE: case QN_JV_LOOP:
-    case QN_JV_MACRO: case QN_JV_BUILTIN: case QN_JV_METHOD: case QN_JV_CYCLER: case QN_JV_JOINER: case QN_JV_BLOCK: case QN_JV_ENV:
-        break;
+    case QN_JV_MISSING:
+    case QN_JV_NONE:
+    case QN_JV_BOOL:
+    case QN_JV_INT:
+    case QN_JV_FLOAT:
+    case QN_JV_NAMESPACE:
+    case QN_JV_LOOP:
+    case QN_JV_MACRO:
+    case QN_JV_BUILTIN:
+    case QN_JV_METHOD:
+    case QN_JV_CYCLER:
+    case QN_JV_JOINER:
+    case QN_JV_BLOCK:
+    case QN_JV_ENV: break;
     }
     return qn_jfail(run, "argument of type '%s' is not iterable", qn_jtype_name(haystack));
 }

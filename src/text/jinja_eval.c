@@ -146,10 +146,7 @@ static bool compare(qn_jrun *run, qn_jop op, qn_jval a, qn_jval b, bool *result)
     if (!qn_jcompare(run, a, b, ORDER[op], &order)) {
         return false;
     }
-    *result = order != 2 && (op == QN_OP_LT   ? order < 0
-                             : op == QN_OP_LE ? order <= 0
-                             : op == QN_OP_GT ? order > 0
-                                              : order >= 0);
+    *result = order != 2 && (op == QN_OP_LT ? order < 0 : op == QN_OP_LE ? order <= 0 : op == QN_OP_GT ? order > 0 : order >= 0);
     return true;
 }
 
@@ -372,7 +369,9 @@ static bool eval_inner(qn_jrun *run, qn_jenv *env, const qn_jnode *node, qn_jval
     case QN_N_COMPARE: return eval_compare(run, env, node, out);
     case QN_N_AND:
     case QN_N_OR: return eval_logic(run, env, node, out);
-    case QN_N_NOT: case QN_N_NEG: case QN_N_POS: return eval_unary(run, env, node, out);
+    case QN_N_NOT:
+    case QN_N_NEG:
+    case QN_N_POS: return eval_unary(run, env, node, out);
     case QN_N_CONCAT: return eval_concat(run, env, node, out);
     case QN_N_COND: return eval_cond(run, env, node, out);
     case QN_N_GETATTR: return eval_getattr(run, env, node, out);

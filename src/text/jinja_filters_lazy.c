@@ -141,8 +141,14 @@ static bool choose(qn_jrun *run, qn_jval self, const qn_jargs *args, bool negate
 
 static bool f_select(qn_jrun *run, qn_jval self, const qn_jargs *args, qn_jval *out) { return choose(run, self, args, false, false, out); }
 static bool f_reject(qn_jrun *run, qn_jval self, const qn_jargs *args, qn_jval *out) { return choose(run, self, args, true, false, out); }
-static bool f_selectattr(qn_jrun *run, qn_jval self, const qn_jargs *args, qn_jval *out) { return choose(run, self, args, false, true, out); }
-static bool f_rejectattr(qn_jrun *run, qn_jval self, const qn_jargs *args, qn_jval *out) { return choose(run, self, args, true, true, out); }
+static bool f_selectattr(qn_jrun *run, qn_jval self, const qn_jargs *args, qn_jval *out)
+{
+    return choose(run, self, args, false, true, out);
+}
+static bool f_rejectattr(qn_jrun *run, qn_jval self, const qn_jargs *args, qn_jval *out)
+{
+    return choose(run, self, args, true, true, out);
+}
 
 /* ---- with fixed parameters: the two behind the value are kept, given or not ---- */
 

@@ -103,7 +103,8 @@ static bool less(qn_jrun *run, qn_jval a, qn_jval b, bool *result)
     return ok;
 }
 
-static bool merge(qn_jrun *run, const qn_jval *keys, bool reverse, const uint32_t *from, uint32_t *to, size_t low, size_t middle, size_t high)
+static bool merge(qn_jrun *run, const qn_jval *keys, bool reverse, const uint32_t *from, uint32_t *to, size_t low, size_t middle,
+                  size_t high)
 {
     size_t i = low, j = middle;
     for (size_t k = low; k < high; k++) {
@@ -300,7 +301,8 @@ static bool push_group(qn_jrun *run, qn_jlist *groups, qn_jval key, qn_jval *mem
 }
 
 /* Items with equal keys that follow each other in the sorted list form a group. */
-static bool make_groups(qn_jrun *run, const qn_jval *a, const qn_jlist *sorted, const qn_jlist *parts, bool case_sensitive, qn_jlist *groups)
+static bool make_groups(qn_jrun *run, const qn_jval *a, const qn_jlist *sorted, const qn_jlist *parts, bool case_sensitive,
+                        qn_jlist *groups)
 {
     qn_jval key = qn_jmissing(), members = qn_jmissing();
     bool ok = true;
@@ -470,7 +472,8 @@ static bool f_random(qn_jrun *run, const qn_jval *a, qn_jval *out)
 {
     (void)a;
     (void)out;
-    return qn_jfail_status(run, QUERN_ERROR_UNSUPPORTED, "the filter 'random' is refused: the same messages must always give the same prompt");
+    return qn_jfail_status(run, QUERN_ERROR_UNSUPPORTED,
+                           "the filter 'random' is refused: the same messages must always give the same prompt");
 }
 
 static const qn_jbuiltin ROWS[] = {

@@ -7,7 +7,8 @@
 #include "text/unicode_props.h"
 
 /* Runs `apply` on the value as a string (markup kept), as filters do that begin with soft_str. */
-static bool on_text(qn_jrun *run, qn_jval v, bool (*apply)(qn_jrun *, qn_jstr *, const qn_jval *, qn_jval *), const qn_jval *a, qn_jval *out)
+static bool on_text(qn_jrun *run, qn_jval v, bool (*apply)(qn_jrun *, qn_jstr *, const qn_jval *, qn_jval *), const qn_jval *a,
+                    qn_jval *out)
 {
     qn_jval text;
     if (!qn_jto_string(run, v, &text)) {
@@ -20,8 +21,16 @@ static bool on_text(qn_jrun *run, qn_jval v, bool (*apply)(qn_jrun *, qn_jstr *,
 
 /* ---- case, strip, center ---- */
 
-static bool to_upper(qn_jrun *run, qn_jstr *s, const qn_jval *a, qn_jval *out) { (void)a; return qn_jstr_change_case(run, s, QN_TO_UPPER, out); }
-static bool to_lower(qn_jrun *run, qn_jstr *s, const qn_jval *a, qn_jval *out) { (void)a; return qn_jstr_change_case(run, s, QN_TO_LOWER, out); }
+static bool to_upper(qn_jrun *run, qn_jstr *s, const qn_jval *a, qn_jval *out)
+{
+    (void)a;
+    return qn_jstr_change_case(run, s, QN_TO_UPPER, out);
+}
+static bool to_lower(qn_jrun *run, qn_jstr *s, const qn_jval *a, qn_jval *out)
+{
+    (void)a;
+    return qn_jstr_change_case(run, s, QN_TO_LOWER, out);
+}
 static bool to_capital(qn_jrun *run, qn_jstr *s, const qn_jval *a, qn_jval *out)
 {
     (void)a;
@@ -77,7 +86,8 @@ static bool to_title(qn_jrun *run, qn_jstr *s, const qn_jval *a, qn_jval *out)
                 end += n;
             }
             n = qn_jstr_char(s, at, &cp);
-            ok = qn_jcharge(run, 2) && append_cased(run, &b, s, at, at + n, QN_TO_UPPER) && append_cased(run, &b, s, at + n, end, QN_TO_LOWER);
+            ok = qn_jcharge(run, 2) && append_cased(run, &b, s, at, at + n, QN_TO_UPPER) &&
+                 append_cased(run, &b, s, at + n, end, QN_TO_LOWER);
         }
         at = end;
     }
@@ -191,9 +201,12 @@ static bool strip_tags(qn_jrun *run, const qn_jstr *s, qn_jval *out)
 /* The character an entity stands for; 0 if it is none of those we know. s[at] is '&'. */
 static uint32_t entity(const qn_jstr *s, size_t at, size_t *end)
 {
-    static const struct { const char *name; uint32_t cp; } NAMED[] = {
-        {"amp;", '&'}, {"lt;", '<'}, {"gt;", '>'}, {"quot;", '"'}, {"apos;", '\''}, {"nbsp;", 0xa0}, {"copy;", 0xa9}, {"reg;", 0xae},
-        {"hellip;", 0x2026}, {"ndash;", 0x2013}, {"mdash;", 0x2014}, {"laquo;", 0xab}, {"raquo;", 0xbb}, {"euro;", 0x20ac},
+    static const struct {
+        const char *name;
+        uint32_t cp;
+    } NAMED[] = {
+        {"amp;", '&'},  {"lt;", '<'},        {"gt;", '>'},       {"quot;", '"'},     {"apos;", '\''},  {"nbsp;", 0xa0},  {"copy;", 0xa9},
+        {"reg;", 0xae}, {"hellip;", 0x2026}, {"ndash;", 0x2013}, {"mdash;", 0x2014}, {"laquo;", 0xab}, {"raquo;", 0xbb}, {"euro;", 0x20ac},
     };
     size_t i = at + 1;
     for (size_t k = 0; k < sizeof NAMED / sizeof NAMED[0]; k++) {
@@ -292,7 +305,8 @@ static bool f_striptags(qn_jrun *run, const qn_jval *a, qn_jval *out) { return o
 static bool f_xmlattr(qn_jrun *run, const qn_jval *a, qn_jval *out)
 {
     if (a[0].kind != QN_JV_DICT) {
-        return a[0].kind == QN_JV_UNDEFINED ? qn_jundefined_fail(run, a[0]) : qn_jfail(run, "xmlattr needs a dict, not %s", qn_jtype_name(a[0]));
+        return a[0].kind == QN_JV_UNDEFINED ? qn_jundefined_fail(run, a[0])
+                                            : qn_jfail(run, "xmlattr needs a dict, not %s", qn_jtype_name(a[0]));
     }
     const qn_jdict *d = a[0].u.dict;
     qn_jbuf b;
@@ -331,7 +345,8 @@ static bool append_quoted(qn_jbuf *b, const qn_jstr *s, bool query)
     for (size_t at = 0; ok && at < s->len; at++) {
         uint8_t c = (uint8_t)s->data[at];
         bool content = qn_jstr_mark(s, at);
-        bool safe = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || (c < 0x80u && strchr("_.-~", c) != NULL && c != 0);
+        bool safe = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                    (c < 0x80u && strchr("_.-~", c) != NULL && c != 0);
         if (safe || (c == '/' && !query)) {
             ok = qn_jbuf_append_char(b, (char)c, content);
         } else if (c == ' ' && query) {
@@ -434,7 +449,8 @@ static bool f_indent(qn_jrun *run, const qn_jval *a, qn_jval *out)
     } else {
         qn_jbuf blanks;
         qn_jbuf_init(&blanks, run);
-        bool made = qn_jarg_int(run, a[1], 4, &width) && qn_jbuf_append_spaces(&blanks, width > 0 ? (size_t)width : 0) && qn_jbuf_finish(&blanks, &indent);
+        bool made = qn_jarg_int(run, a[1], 4, &width) && qn_jbuf_append_spaces(&blanks, width > 0 ? (size_t)width : 0) &&
+                    qn_jbuf_finish(&blanks, &indent);
         qn_jbuf_deinit(&blanks);
         if (!made) {
             return false;
@@ -465,7 +481,8 @@ static bool f_replace(qn_jrun *run, const qn_jval *a, qn_jval *out)
     qn_jval text = qn_jmissing(), from = qn_jmissing(), to = qn_jmissing(), plain;
     int64_t count;
     bool ok = qn_jarg_int(run, a[3].kind == QN_JV_NONE ? qn_jmissing() : a[3], -1, &count) && qn_jto_string(run, a[0], &text) &&
-              qn_jto_string(run, a[1], &from) && qn_jto_string(run, a[2], &to) && qn_jstr_replace(run, text.u.str, from.u.str, to.u.str, count, &plain);
+              qn_jto_string(run, a[1], &from) && qn_jto_string(run, a[2], &to) &&
+              qn_jstr_replace(run, text.u.str, from.u.str, to.u.str, count, &plain);
     if (ok) { /* without autoescape the filter works on str(value): markup ends here */
         ok = qn_jstr_with_markup(run, plain.u.str, false, out);
         qn_jrelease(run, plain);

@@ -56,7 +56,9 @@ static bool f_int(qn_jrun *run, const qn_jval *a, qn_jval *out)
             return false;
         }
     }
-    *out = ok ? qn_jmarked(qn_jint(i), a[0].kind == QN_JV_STRING || a[0].content) : a[1].kind == QN_JV_MISSING ? qn_jint(0) : qn_jretain(a[1]);
+    *out = ok                           ? qn_jmarked(qn_jint(i), a[0].kind == QN_JV_STRING || a[0].content)
+           : a[1].kind == QN_JV_MISSING ? qn_jint(0)
+                                        : qn_jretain(a[1]);
     return true;
 }
 
@@ -67,7 +69,9 @@ static bool f_float(qn_jrun *run, const qn_jval *a, qn_jval *out)
     if (!qn_jto_float(run, a[0], &ok, &d)) {
         return false;
     }
-    *out = ok ? qn_jmarked(qn_jfloat(d), a[0].kind == QN_JV_STRING || a[0].content) : a[1].kind == QN_JV_MISSING ? qn_jfloat(0.0) : qn_jretain(a[1]);
+    *out = ok                           ? qn_jmarked(qn_jfloat(d), a[0].kind == QN_JV_STRING || a[0].content)
+           : a[1].kind == QN_JV_MISSING ? qn_jfloat(0.0)
+                                        : qn_jretain(a[1]);
     return true;
 }
 
@@ -97,8 +101,8 @@ static bool f_filesizeformat(qn_jrun *run, const qn_jval *a, qn_jval *out)
             }
         }
         i = i < 8 ? i : 7;
-        (void)snprintf(text, sizeof text, "%.1f %c%s%s", base * bytes / unit, binary ? (char)(UNITS[i][0] & ~0x20) : UNITS[i][0], binary ? "i" : "",
-                       UNITS[i] + 1);
+        (void)snprintf(text, sizeof text, "%.1f %c%s%s", base * bytes / unit, binary ? (char)(UNITS[i][0] & ~0x20) : UNITS[i][0],
+                       binary ? "i" : "", UNITS[i] + 1);
     }
     return qn_jstr_new(run, text, strlen(text), a[0].content || a[0].kind == QN_JV_STRING, out);
 }
@@ -120,7 +124,8 @@ static bool f_round(qn_jrun *run, const qn_jval *a, qn_jval *out)
         return a[0].kind == QN_JV_UNDEFINED ? qn_jundefined_fail(run, a[0]) : qn_jround(run, a[0], digits, out);
     }
     if (!qn_jis_number(a[0])) {
-        return a[0].kind == QN_JV_UNDEFINED ? qn_jundefined_fail(run, a[0]) : qn_jfail(run, "must be real number, not %s", qn_jtype_name(a[0]));
+        return a[0].kind == QN_JV_UNDEFINED ? qn_jundefined_fail(run, a[0])
+                                            : qn_jfail(run, "must be real number, not %s", qn_jtype_name(a[0]));
     }
     double power = pow(10.0, (double)digits), scaled = qn_jas_double(a[0]) * power;
     if (!isfinite(scaled)) {
@@ -221,32 +226,81 @@ static bool answer(qn_jval *out, bool result)
     return true;
 }
 
-static bool t_defined(qn_jrun *run, const qn_jval *a, qn_jval *out) { (void)run; return answer(out, a[0].kind != QN_JV_UNDEFINED); }
-static bool t_undefined(qn_jrun *run, const qn_jval *a, qn_jval *out) { (void)run; return answer(out, a[0].kind == QN_JV_UNDEFINED); }
-static bool t_none(qn_jrun *run, const qn_jval *a, qn_jval *out) { (void)run; return answer(out, a[0].kind == QN_JV_NONE); }
-static bool t_boolean(qn_jrun *run, const qn_jval *a, qn_jval *out) { (void)run; return answer(out, a[0].kind == QN_JV_BOOL); }
-static bool t_true(qn_jrun *run, const qn_jval *a, qn_jval *out) { (void)run; return answer(out, a[0].kind == QN_JV_BOOL && a[0].u.b); }
-static bool t_false(qn_jrun *run, const qn_jval *a, qn_jval *out) { (void)run; return answer(out, a[0].kind == QN_JV_BOOL && !a[0].u.b); }
-static bool t_integer(qn_jrun *run, const qn_jval *a, qn_jval *out) { (void)run; return answer(out, a[0].kind == QN_JV_INT); }
-static bool t_float(qn_jrun *run, const qn_jval *a, qn_jval *out) { (void)run; return answer(out, a[0].kind == QN_JV_FLOAT); }
-static bool t_number(qn_jrun *run, const qn_jval *a, qn_jval *out) { (void)run; return answer(out, qn_jis_number(a[0])); }
-static bool t_string(qn_jrun *run, const qn_jval *a, qn_jval *out) { (void)run; return answer(out, a[0].kind == QN_JV_STRING); }
-static bool t_mapping(qn_jrun *run, const qn_jval *a, qn_jval *out) { (void)run; return answer(out, a[0].kind == QN_JV_DICT); }
-static bool t_iterable(qn_jrun *run, const qn_jval *a, qn_jval *out) { (void)run; return answer(out, qn_jis_iterable(a[0])); }
+static bool t_defined(qn_jrun *run, const qn_jval *a, qn_jval *out)
+{
+    (void)run;
+    return answer(out, a[0].kind != QN_JV_UNDEFINED);
+}
+static bool t_undefined(qn_jrun *run, const qn_jval *a, qn_jval *out)
+{
+    (void)run;
+    return answer(out, a[0].kind == QN_JV_UNDEFINED);
+}
+static bool t_none(qn_jrun *run, const qn_jval *a, qn_jval *out)
+{
+    (void)run;
+    return answer(out, a[0].kind == QN_JV_NONE);
+}
+static bool t_boolean(qn_jrun *run, const qn_jval *a, qn_jval *out)
+{
+    (void)run;
+    return answer(out, a[0].kind == QN_JV_BOOL);
+}
+static bool t_true(qn_jrun *run, const qn_jval *a, qn_jval *out)
+{
+    (void)run;
+    return answer(out, a[0].kind == QN_JV_BOOL && a[0].u.b);
+}
+static bool t_false(qn_jrun *run, const qn_jval *a, qn_jval *out)
+{
+    (void)run;
+    return answer(out, a[0].kind == QN_JV_BOOL && !a[0].u.b);
+}
+static bool t_integer(qn_jrun *run, const qn_jval *a, qn_jval *out)
+{
+    (void)run;
+    return answer(out, a[0].kind == QN_JV_INT);
+}
+static bool t_float(qn_jrun *run, const qn_jval *a, qn_jval *out)
+{
+    (void)run;
+    return answer(out, a[0].kind == QN_JV_FLOAT);
+}
+static bool t_number(qn_jrun *run, const qn_jval *a, qn_jval *out)
+{
+    (void)run;
+    return answer(out, qn_jis_number(a[0]));
+}
+static bool t_string(qn_jrun *run, const qn_jval *a, qn_jval *out)
+{
+    (void)run;
+    return answer(out, a[0].kind == QN_JV_STRING);
+}
+static bool t_mapping(qn_jrun *run, const qn_jval *a, qn_jval *out)
+{
+    (void)run;
+    return answer(out, a[0].kind == QN_JV_DICT);
+}
+static bool t_iterable(qn_jrun *run, const qn_jval *a, qn_jval *out)
+{
+    (void)run;
+    return answer(out, qn_jis_iterable(a[0]));
+}
 
 static bool t_sequence(qn_jrun *run, const qn_jval *a, qn_jval *out)
 {
     (void)run;
     qn_jkind k = (qn_jkind)a[0].kind;
-    return answer(out, k == QN_JV_STRING || k == QN_JV_LIST || k == QN_JV_TUPLE || k == QN_JV_DICT || k == QN_JV_RANGE || k == QN_JV_UNDEFINED);
+    return answer(out,
+                  k == QN_JV_STRING || k == QN_JV_LIST || k == QN_JV_TUPLE || k == QN_JV_DICT || k == QN_JV_RANGE || k == QN_JV_UNDEFINED);
 }
 
 static bool t_callable(qn_jrun *run, const qn_jval *a, qn_jval *out)
 {
     (void)run;
     qn_jkind k = (qn_jkind)a[0].kind;
-    return answer(out, k == QN_JV_MACRO || k == QN_JV_BUILTIN || k == QN_JV_METHOD || k == QN_JV_JOINER || k == QN_JV_LOOP || k == QN_JV_UNDEFINED ||
-                           (k == QN_JV_BLOCK && ((const qn_jblock *)a[0].u.obj)->node != NULL));
+    return answer(out, k == QN_JV_MACRO || k == QN_JV_BUILTIN || k == QN_JV_METHOD || k == QN_JV_JOINER || k == QN_JV_LOOP ||
+                           k == QN_JV_UNDEFINED || (k == QN_JV_BLOCK && ((const qn_jblock *)a[0].u.obj)->node != NULL));
 }
 
 static bool t_escaped(qn_jrun *run, const qn_jval *a, qn_jval *out)

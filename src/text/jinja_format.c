@@ -271,10 +271,22 @@ static bool put_float(percent *p, const spec *s, qn_jval v)
 static bool put_value(percent *p, const spec *s, qn_jval v)
 {
     switch (s->type) {
-    case 's': case 'r': case 'a': return put_string(p, s, v);
+    case 's':
+    case 'r':
+    case 'a': return put_string(p, s, v);
     case 'c': return put_char(p, s, v);
-    case 'd': case 'i': case 'u': case 'x': case 'X': case 'o': return put_int(p, s, v);
-    case 'e': case 'E': case 'f': case 'F': case 'g': case 'G': return put_float(p, s, v);
+    case 'd':
+    case 'i':
+    case 'u':
+    case 'x':
+    case 'X':
+    case 'o': return put_int(p, s, v);
+    case 'e':
+    case 'E':
+    case 'f':
+    case 'F':
+    case 'g':
+    case 'G': return put_float(p, s, v);
     default: return qn_jfail(p->run, "unsupported format character '%c' (0x%x)", s->type, (unsigned)(uint8_t)s->type);
     }
 }

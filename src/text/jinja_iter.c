@@ -57,12 +57,28 @@ bool qn_jiter_draw(qn_jrun *run, qn_jiter_kind what, qn_jiter *it)
 bool qn_jis_iterable(qn_jval v)
 {
     switch ((qn_jkind)v.kind) {
-    case QN_JV_UNDEFINED: case QN_JV_STRING: case QN_JV_LIST: case QN_JV_TUPLE: case QN_JV_DICT: case QN_JV_VIEW: case QN_JV_RANGE:
-    case QN_JV_ITER: case QN_JV_LOOP:
-        return true;
-    case QN_JV_MISSING: case QN_JV_NONE: case QN_JV_BOOL: case QN_JV_INT: case QN_JV_FLOAT: case QN_JV_NAMESPACE: case QN_JV_MACRO:
-    case QN_JV_BUILTIN: case QN_JV_METHOD: case QN_JV_CYCLER: case QN_JV_JOINER: case QN_JV_BLOCK: case QN_JV_ENV:
-        break;
+    case QN_JV_UNDEFINED:
+    case QN_JV_STRING:
+    case QN_JV_LIST:
+    case QN_JV_TUPLE:
+    case QN_JV_DICT:
+    case QN_JV_VIEW:
+    case QN_JV_RANGE:
+    case QN_JV_ITER:
+    case QN_JV_LOOP: return true;
+    case QN_JV_MISSING:
+    case QN_JV_NONE:
+    case QN_JV_BOOL:
+    case QN_JV_INT:
+    case QN_JV_FLOAT:
+    case QN_JV_NAMESPACE:
+    case QN_JV_MACRO:
+    case QN_JV_BUILTIN:
+    case QN_JV_METHOD:
+    case QN_JV_CYCLER:
+    case QN_JV_JOINER:
+    case QN_JV_BLOCK:
+    case QN_JV_ENV: break;
     }
     return false;
 }
@@ -76,22 +92,51 @@ static bool choose(qn_jval v, qn_jiter_kind *what, qn_jview_kind *view, qn_jval 
     *view = QN_VIEW_KEYS;
     *source = v;
     switch ((qn_jkind)v.kind) {
-    case QN_JV_UNDEFINED: *what = QN_IT_EMPTY; *type_name = "generator"; return true;
-    case QN_JV_STRING: *what = QN_IT_TEXT; *type_name = "str_iterator"; return true;
-    case QN_JV_LIST: *what = QN_IT_LIST; *type_name = "list_iterator"; return true;
-    case QN_JV_TUPLE: *what = QN_IT_LIST; *type_name = "tuple_iterator"; return true;
-    case QN_JV_RANGE: *what = QN_IT_RANGE; *type_name = "range_iterator"; return true;
-    case QN_JV_DICT: *what = QN_IT_DICT; *type_name = VIEW_ITERATORS[0]; return true;
+    case QN_JV_UNDEFINED:
+        *what = QN_IT_EMPTY;
+        *type_name = "generator";
+        return true;
+    case QN_JV_STRING:
+        *what = QN_IT_TEXT;
+        *type_name = "str_iterator";
+        return true;
+    case QN_JV_LIST:
+        *what = QN_IT_LIST;
+        *type_name = "list_iterator";
+        return true;
+    case QN_JV_TUPLE:
+        *what = QN_IT_LIST;
+        *type_name = "tuple_iterator";
+        return true;
+    case QN_JV_RANGE:
+        *what = QN_IT_RANGE;
+        *type_name = "range_iterator";
+        return true;
+    case QN_JV_DICT:
+        *what = QN_IT_DICT;
+        *type_name = VIEW_ITERATORS[0];
+        return true;
     case QN_JV_VIEW:
         *what = QN_IT_DICT;
         *view = ((const qn_jview *)v.u.obj)->what;
         *source = qn_jobject(((const qn_jview *)v.u.obj)->dict);
         *type_name = VIEW_ITERATORS[*view];
         return true;
-    case QN_JV_MISSING: case QN_JV_NONE: case QN_JV_BOOL: case QN_JV_INT: case QN_JV_FLOAT: case QN_JV_ITER: case QN_JV_NAMESPACE:
-    case QN_JV_LOOP: case QN_JV_MACRO: case QN_JV_BUILTIN: case QN_JV_METHOD: case QN_JV_CYCLER: case QN_JV_JOINER: case QN_JV_BLOCK:
-    case QN_JV_ENV:
-        break;
+    case QN_JV_MISSING:
+    case QN_JV_NONE:
+    case QN_JV_BOOL:
+    case QN_JV_INT:
+    case QN_JV_FLOAT:
+    case QN_JV_ITER:
+    case QN_JV_NAMESPACE:
+    case QN_JV_LOOP:
+    case QN_JV_MACRO:
+    case QN_JV_BUILTIN:
+    case QN_JV_METHOD:
+    case QN_JV_CYCLER:
+    case QN_JV_JOINER:
+    case QN_JV_BLOCK:
+    case QN_JV_ENV: break;
     }
     return false;
 }

@@ -27,14 +27,41 @@ quern_status qn_jinja_syntax_error(const qn_jinja *t, uint32_t pos, quern_error 
 const char *qn_jtoken_describe(qn_jtoken_kind kind)
 {
     static const char *const NAMES[] = {
-        [QN_TOK_EOF] = "end of template", [QN_TOK_DATA] = "template data / text", [QN_TOK_VARIABLE_BEGIN] = "begin of print statement",
-        [QN_TOK_VARIABLE_END] = "end of print statement", [QN_TOK_BLOCK_BEGIN] = "begin of statement block",
-        [QN_TOK_BLOCK_END] = "end of statement block", [QN_TOK_NAME] = "name", [QN_TOK_STRING] = "string",
-        [QN_TOK_INTEGER] = "integer", [QN_TOK_FLOAT] = "float", [QN_TOK_ADD] = "+", [QN_TOK_SUB] = "-", [QN_TOK_MUL] = "*",
-        [QN_TOK_DIV] = "/", [QN_TOK_FLOORDIV] = "//", [QN_TOK_MOD] = "%", [QN_TOK_POW] = "**", [QN_TOK_TILDE] = "~", [QN_TOK_EQ] = "==",
-        [QN_TOK_NE] = "!=", [QN_TOK_LT] = "<", [QN_TOK_LTEQ] = "<=", [QN_TOK_GT] = ">", [QN_TOK_GTEQ] = ">=", [QN_TOK_LPAREN] = "(",
-        [QN_TOK_RPAREN] = ")", [QN_TOK_LBRACKET] = "[", [QN_TOK_RBRACKET] = "]", [QN_TOK_LBRACE] = "{", [QN_TOK_RBRACE] = "}",
-        [QN_TOK_ASSIGN] = "=", [QN_TOK_DOT] = ".", [QN_TOK_COLON] = ":", [QN_TOK_PIPE] = "|", [QN_TOK_COMMA] = ",",
+        [QN_TOK_EOF] = "end of template",
+        [QN_TOK_DATA] = "template data / text",
+        [QN_TOK_VARIABLE_BEGIN] = "begin of print statement",
+        [QN_TOK_VARIABLE_END] = "end of print statement",
+        [QN_TOK_BLOCK_BEGIN] = "begin of statement block",
+        [QN_TOK_BLOCK_END] = "end of statement block",
+        [QN_TOK_NAME] = "name",
+        [QN_TOK_STRING] = "string",
+        [QN_TOK_INTEGER] = "integer",
+        [QN_TOK_FLOAT] = "float",
+        [QN_TOK_ADD] = "+",
+        [QN_TOK_SUB] = "-",
+        [QN_TOK_MUL] = "*",
+        [QN_TOK_DIV] = "/",
+        [QN_TOK_FLOORDIV] = "//",
+        [QN_TOK_MOD] = "%",
+        [QN_TOK_POW] = "**",
+        [QN_TOK_TILDE] = "~",
+        [QN_TOK_EQ] = "==",
+        [QN_TOK_NE] = "!=",
+        [QN_TOK_LT] = "<",
+        [QN_TOK_LTEQ] = "<=",
+        [QN_TOK_GT] = ">",
+        [QN_TOK_GTEQ] = ">=",
+        [QN_TOK_LPAREN] = "(",
+        [QN_TOK_RPAREN] = ")",
+        [QN_TOK_LBRACKET] = "[",
+        [QN_TOK_RBRACKET] = "]",
+        [QN_TOK_LBRACE] = "{",
+        [QN_TOK_RBRACE] = "}",
+        [QN_TOK_ASSIGN] = "=",
+        [QN_TOK_DOT] = ".",
+        [QN_TOK_COLON] = ":",
+        [QN_TOK_PIPE] = "|",
+        [QN_TOK_COMMA] = ",",
         [QN_TOK_SEMICOLON] = ";",
     };
     return NAMES[kind];
@@ -390,12 +417,16 @@ static quern_status lex_string(qn_jlexer *x, qn_jtoken *token)
 /* Length of the operator at c and its kind, or 0. */
 static size_t match_operator(const char *c, size_t n, qn_jtoken_kind *kind)
 {
-    static const struct { char text[3]; qn_jtoken_kind kind; } OPERATORS[] = {
-        {"//", QN_TOK_FLOORDIV}, {"**", QN_TOK_POW}, {"==", QN_TOK_EQ}, {"!=", QN_TOK_NE}, {">=", QN_TOK_GTEQ}, {"<=", QN_TOK_LTEQ},
-        {"+", QN_TOK_ADD}, {"-", QN_TOK_SUB}, {"/", QN_TOK_DIV}, {"*", QN_TOK_MUL}, {"%", QN_TOK_MOD}, {"~", QN_TOK_TILDE},
-        {"[", QN_TOK_LBRACKET}, {"]", QN_TOK_RBRACKET}, {"(", QN_TOK_LPAREN}, {")", QN_TOK_RPAREN}, {"{", QN_TOK_LBRACE},
-        {"}", QN_TOK_RBRACE}, {">", QN_TOK_GT}, {"<", QN_TOK_LT}, {"=", QN_TOK_ASSIGN}, {".", QN_TOK_DOT}, {":", QN_TOK_COLON},
-        {"|", QN_TOK_PIPE}, {",", QN_TOK_COMMA}, {";", QN_TOK_SEMICOLON},
+    static const struct {
+        char text[3];
+        qn_jtoken_kind kind;
+    } OPERATORS[] = {
+        {"//", QN_TOK_FLOORDIV}, {"**", QN_TOK_POW},   {"==", QN_TOK_EQ},      {"!=", QN_TOK_NE},      {">=", QN_TOK_GTEQ},
+        {"<=", QN_TOK_LTEQ},     {"+", QN_TOK_ADD},    {"-", QN_TOK_SUB},      {"/", QN_TOK_DIV},      {"*", QN_TOK_MUL},
+        {"%", QN_TOK_MOD},       {"~", QN_TOK_TILDE},  {"[", QN_TOK_LBRACKET}, {"]", QN_TOK_RBRACKET}, {"(", QN_TOK_LPAREN},
+        {")", QN_TOK_RPAREN},    {"{", QN_TOK_LBRACE}, {"}", QN_TOK_RBRACE},   {">", QN_TOK_GT},       {"<", QN_TOK_LT},
+        {"=", QN_TOK_ASSIGN},    {".", QN_TOK_DOT},    {":", QN_TOK_COLON},    {"|", QN_TOK_PIPE},     {",", QN_TOK_COMMA},
+        {";", QN_TOK_SEMICOLON},
     };
     for (size_t i = 0; i < sizeof OPERATORS / sizeof OPERATORS[0]; i++) {
         size_t len = strlen(OPERATORS[i].text);

@@ -227,7 +227,8 @@ static bool m_translate(qn_jrun *run, const qn_jval *a, qn_jval *out)
         } else if (ok && qn_jis_int(*to)) {
             int64_t target = qn_jas_int(*to);
             bool valid = target >= 0 && target <= 0x10ffff && !(target >= 0xd800 && target < 0xe000);
-            ok = valid ? qn_jbuf_append_code_point(&b, (uint32_t)target, true) : qn_jfail(run, "character mapping must be in range(0x110000)");
+            ok = valid ? qn_jbuf_append_code_point(&b, (uint32_t)target, true)
+                       : qn_jfail(run, "character mapping must be in range(0x110000)");
         } else if (ok && to->kind != QN_JV_NONE) {
             ok = qn_jfail(run, "character mapping must return integer, None or str");
         }
@@ -363,16 +364,11 @@ static bool d_fromkeys(qn_jrun *run, qn_jval self, const qn_jargs *args, qn_jval
 }
 
 static const qn_jbuiltin DICT_ROWS[] = {
-    {"clear", "self", 0, true, NULL, NULL},
-    {"copy", "self", 0, true, d_copy, NULL},
-    {"fromkeys", NULL, 0, true, NULL, d_fromkeys},
-    {"get", "self,key,default", 1, true, d_get, NULL},
-    {"items", "self", 0, true, d_items, NULL},
-    {"keys", "self", 0, true, d_keys, NULL},
-    {"pop", "self", 0, true, NULL, NULL},
-    {"popitem", "self", 0, true, NULL, NULL},
-    {"setdefault", "self", 0, true, NULL, NULL},
-    {"update", "self", 0, true, NULL, NULL},
+    {"clear", "self", 0, true, NULL, NULL},        {"copy", "self", 0, true, d_copy, NULL},
+    {"fromkeys", NULL, 0, true, NULL, d_fromkeys}, {"get", "self,key,default", 1, true, d_get, NULL},
+    {"items", "self", 0, true, d_items, NULL},     {"keys", "self", 0, true, d_keys, NULL},
+    {"pop", "self", 0, true, NULL, NULL},          {"popitem", "self", 0, true, NULL, NULL},
+    {"setdefault", "self", 0, true, NULL, NULL},   {"update", "self", 0, true, NULL, NULL},
     {"values", "self", 0, true, d_values, NULL},
 };
 const qn_jtable qn_jmethods_dict = {DICT_ROWS, sizeof DICT_ROWS / sizeof DICT_ROWS[0]};
@@ -421,16 +417,11 @@ static bool l_copy(qn_jrun *run, const qn_jval *a, qn_jval *out)
 }
 
 static const qn_jbuiltin LIST_ROWS[] = {
-    {"append", "self", 0, true, NULL, NULL},
-    {"clear", "self", 0, true, NULL, NULL},
-    {"copy", "self", 0, true, l_copy, NULL},
-    {"count", "self,value", 1, true, l_count, NULL},
-    {"extend", "self", 0, true, NULL, NULL},
-    {"index", "self,value,start,stop", 1, true, l_index, NULL},
-    {"insert", "self", 0, true, NULL, NULL},
-    {"pop", "self", 0, true, NULL, NULL},
-    {"remove", "self", 0, true, NULL, NULL},
-    {"reverse", "self", 0, true, NULL, NULL},
+    {"append", "self", 0, true, NULL, NULL}, {"clear", "self", 0, true, NULL, NULL},
+    {"copy", "self", 0, true, l_copy, NULL}, {"count", "self,value", 1, true, l_count, NULL},
+    {"extend", "self", 0, true, NULL, NULL}, {"index", "self,value,start,stop", 1, true, l_index, NULL},
+    {"insert", "self", 0, true, NULL, NULL}, {"pop", "self", 0, true, NULL, NULL},
+    {"remove", "self", 0, true, NULL, NULL}, {"reverse", "self", 0, true, NULL, NULL},
     {"sort", "self", 0, true, NULL, NULL},
 };
 const qn_jtable qn_jmethods_list = {LIST_ROWS, sizeof LIST_ROWS / sizeof LIST_ROWS[0]};

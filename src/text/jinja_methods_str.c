@@ -39,7 +39,10 @@ bool qn_jarg_str(qn_jrun *run, qn_jval v, const char *what, qn_jstr **out)
 
 /* ---- case ---- */
 
-static bool m_capitalize(qn_jrun *run, const qn_jval *a, qn_jval *out) { return qn_jstr_change_case(run, a[0].u.str, QN_TO_CAPITALIZED, out); }
+static bool m_capitalize(qn_jrun *run, const qn_jval *a, qn_jval *out)
+{
+    return qn_jstr_change_case(run, a[0].u.str, QN_TO_CAPITALIZED, out);
+}
 static bool m_casefold(qn_jrun *run, const qn_jval *a, qn_jval *out) { return qn_jstr_change_case(run, a[0].u.str, QN_TO_FOLDED, out); }
 static bool m_lower(qn_jrun *run, const qn_jval *a, qn_jval *out) { return qn_jstr_change_case(run, a[0].u.str, QN_TO_LOWER, out); }
 static bool m_swapcase(qn_jrun *run, const qn_jval *a, qn_jval *out) { return qn_jstr_change_case(run, a[0].u.str, QN_TO_SWAPPED, out); }
@@ -81,7 +84,8 @@ static bool bounds(qn_jrun *run, const qn_jstr *s, qn_jval start, qn_jval end, s
 {
     int64_t n = (int64_t)s->n_chars, i, j;
     qn_jval none = qn_jmissing();
-    if (!qn_jarg_int(run, start.kind == QN_JV_NONE ? none : start, 0, &i) || !qn_jarg_int(run, end.kind == QN_JV_NONE ? none : end, n, &j)) {
+    if (!qn_jarg_int(run, start.kind == QN_JV_NONE ? none : start, 0, &i) ||
+        !qn_jarg_int(run, end.kind == QN_JV_NONE ? none : end, n, &j)) {
         return false;
     }
     j = j > n ? n : j < 0 ? j + n : j;
@@ -101,8 +105,8 @@ static bool find_in(qn_jrun *run, const qn_jval *a, bool last, int64_t *position
     size_t from, to, found = SIZE_MAX;
     bool valid;
     qn_jfinder finder;
-    if (!qn_jarg_str(run, a[1], "argument", &part) || !bounds(run, s, a[2], a[3], &from, &to, &valid) || !qn_jcharge_bytes(run, s->len * 2) ||
-        !qn_jfinder_init(&finder, run, part)) {
+    if (!qn_jarg_str(run, a[1], "argument", &part) || !bounds(run, s, a[2], a[3], &from, &to, &valid) ||
+        !qn_jcharge_bytes(run, s->len * 2) || !qn_jfinder_init(&finder, run, part)) {
         return false;
     }
     if (valid) {
@@ -137,8 +141,8 @@ static bool m_count(qn_jrun *run, const qn_jval *a, qn_jval *out)
     size_t from, to;
     bool valid;
     qn_jfinder finder;
-    if (!qn_jarg_str(run, a[1], "argument", &part) || !bounds(run, s, a[2], a[3], &from, &to, &valid) || !qn_jcharge_bytes(run, s->len * 2) ||
-        !qn_jfinder_init(&finder, run, part)) {
+    if (!qn_jarg_str(run, a[1], "argument", &part) || !bounds(run, s, a[2], a[3], &from, &to, &valid) ||
+        !qn_jcharge_bytes(run, s->len * 2) || !qn_jfinder_init(&finder, run, part)) {
         return false;
     }
     int64_t n = 0;
@@ -305,7 +309,10 @@ static bool split(qn_jrun *run, const qn_jval *a, bool from_right, qn_jval *out)
 
 static bool m_split(qn_jrun *run, const qn_jval *a, qn_jval *out) { return split(run, a, false, out); }
 static bool m_rsplit(qn_jrun *run, const qn_jval *a, qn_jval *out) { return split(run, a, true, out); }
-static bool m_splitlines(qn_jrun *run, const qn_jval *a, qn_jval *out) { return qn_jstr_split_lines(run, a[0].u.str, qn_jtruth(a[1]), out); }
+static bool m_splitlines(qn_jrun *run, const qn_jval *a, qn_jval *out)
+{
+    return qn_jstr_split_lines(run, a[0].u.str, qn_jtruth(a[1]), out);
+}
 
 static bool partition(qn_jrun *run, const qn_jval *a, bool last, qn_jval *out)
 {

@@ -210,7 +210,7 @@ bool qn_jbinary(qn_jrun *run, qn_jop op, qn_jval a, qn_jval b, qn_jval *out)
 {
     if (qn_jis_number(a) && qn_jis_number(b)) {
         bool ok = qn_jis_int(a) && qn_jis_int(b) ? int_binary(run, op, qn_jas_int(a), qn_jas_int(b), out)
-                                                : float_binary(run, op, qn_jas_double(a), qn_jas_double(b), out);
+                                                 : float_binary(run, op, qn_jas_double(a), qn_jas_double(b), out);
         out->content = a.content || b.content;
         return ok;
     }

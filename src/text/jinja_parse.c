@@ -80,7 +80,8 @@ quern_status qn_jparser_alloc(qn_jparser *p, size_t bytes, void *out)
     void *memory = qn_arena_alloc(&p->template_->arena, bytes);
     memcpy(out, &memory, sizeof memory);
     if (memory == NULL) {
-        return qn_error_set(p->err, QUERN_ERROR_MEMORY, "%s: out of memory: the syntax tree needs %zu more bytes", p->template_->name, bytes);
+        return qn_error_set(p->err, QUERN_ERROR_MEMORY, "%s: out of memory: the syntax tree needs %zu more bytes", p->template_->name,
+                            bytes);
     }
     return QUERN_OK;
 }
@@ -92,10 +93,28 @@ static size_t node_bytes(qn_jnode_kind kind)
     case QN_N_CALL: return offsetof(qn_jnode, u) + sizeof((qn_jnode *)0)->u.call;
     case QN_N_FILTER:
     case QN_N_TEST: return offsetof(qn_jnode, u) + sizeof((qn_jnode *)0)->u.apply;
-    case QN_N_CONST: case QN_N_DATA: case QN_N_NAME: case QN_N_NSREF: case QN_N_TUPLE: case QN_N_LIST: case QN_N_DICT: case QN_N_PAIR: case QN_N_CHAIN:
-    case QN_N_LINK: case QN_N_AND: case QN_N_OR: case QN_N_NOT: case QN_N_NEG: case QN_N_POS: case QN_N_COMPARE: case QN_N_CONCAT:
-    case QN_N_COND: case QN_N_GETATTR: case QN_N_GETITEM: case QN_N_SLICE: case QN_N_KEYWORD:
-        return offsetof(qn_jnode, u) + sizeof((qn_jnode *)0)->u.nsref;
+    case QN_N_CONST:
+    case QN_N_DATA:
+    case QN_N_NAME:
+    case QN_N_NSREF:
+    case QN_N_TUPLE:
+    case QN_N_LIST:
+    case QN_N_DICT:
+    case QN_N_PAIR:
+    case QN_N_CHAIN:
+    case QN_N_LINK:
+    case QN_N_AND:
+    case QN_N_OR:
+    case QN_N_NOT:
+    case QN_N_NEG:
+    case QN_N_POS:
+    case QN_N_COMPARE:
+    case QN_N_CONCAT:
+    case QN_N_COND:
+    case QN_N_GETATTR:
+    case QN_N_GETITEM:
+    case QN_N_SLICE:
+    case QN_N_KEYWORD: return offsetof(qn_jnode, u) + sizeof((qn_jnode *)0)->u.nsref;
     default: return sizeof(qn_jnode);
     }
 }
@@ -565,11 +584,27 @@ static quern_status wrong_tag(qn_jparser *p, const qn_jtoken *tag)
 
 static quern_status parse_statement(qn_jparser *p, qn_jnode **out)
 {
-    static const struct { const char *tag; quern_status (*parse)(qn_jparser *, qn_jnode *); } STATEMENTS[] = {
-        {"for", parse_for}, {"if", parse_if}, {"set", parse_set}, {"macro", parse_macro}, {"call", parse_call_block},
-        {"filter", parse_filter_block}, {"with", parse_with}, {"block", parse_block}, {"print", parse_print},
-        {"break", parse_break}, {"continue", parse_continue}, {"generation", parse_generation}, {"autoescape", parse_autoescape},
-        {"import", parse_no_loader}, {"include", parse_no_loader}, {"extends", parse_no_loader}, {"from", parse_no_loader},
+    static const struct {
+        const char *tag;
+        quern_status (*parse)(qn_jparser *, qn_jnode *);
+    } STATEMENTS[] = {
+        {"for", parse_for},
+        {"if", parse_if},
+        {"set", parse_set},
+        {"macro", parse_macro},
+        {"call", parse_call_block},
+        {"filter", parse_filter_block},
+        {"with", parse_with},
+        {"block", parse_block},
+        {"print", parse_print},
+        {"break", parse_break},
+        {"continue", parse_continue},
+        {"generation", parse_generation},
+        {"autoescape", parse_autoescape},
+        {"import", parse_no_loader},
+        {"include", parse_no_loader},
+        {"extends", parse_no_loader},
+        {"from", parse_no_loader},
     };
     quern_status status = QUERN_OK;
     qn_jtoken tag = p->current;

@@ -119,17 +119,17 @@ done:
     return status;
 }
 
-static quern_status parse_concat(qn_jparser *p, qn_jnode **out)
-{
-    return parse_flat(p, QN_N_CONCAT, parse_math2, QN_TOK_TILDE, NULL, out);
-}
+static quern_status parse_concat(qn_jparser *p, qn_jnode **out) { return parse_flat(p, QN_N_CONCAT, parse_math2, QN_TOK_TILDE, NULL, out); }
 static quern_status parse_math1(qn_jparser *p, qn_jnode **out) { return parse_chain(p, &(level){parse_concat, match_math1}, out); }
 
 /* Skips a comparison operator if there is one. */
 static quern_status match_comparison(qn_jparser *p, bool *found, qn_jop *op)
 {
-    static const struct { qn_jtoken_kind kind; qn_jop op; } TABLE[] = {
-        {QN_TOK_EQ, QN_OP_EQ}, {QN_TOK_NE, QN_OP_NE}, {QN_TOK_LT, QN_OP_LT},
+    static const struct {
+        qn_jtoken_kind kind;
+        qn_jop op;
+    } TABLE[] = {
+        {QN_TOK_EQ, QN_OP_EQ},   {QN_TOK_NE, QN_OP_NE}, {QN_TOK_LT, QN_OP_LT},
         {QN_TOK_LTEQ, QN_OP_LE}, {QN_TOK_GT, QN_OP_GT}, {QN_TOK_GTEQ, QN_OP_GE},
     };
     quern_status status = QUERN_OK;
@@ -330,8 +330,12 @@ done:
 /* A name, one of the constants' names, or (in targets) `namespace.attribute`. */
 static quern_status parse_name(qn_jparser *p, bool with_namespace, qn_jnode **out)
 {
-    static const struct { const char *name; uint8_t kind; bool value; } CONSTANTS[] = {
-        {"true", QN_JV_BOOL, true}, {"True", QN_JV_BOOL, true}, {"false", QN_JV_BOOL, false},
+    static const struct {
+        const char *name;
+        uint8_t kind;
+        bool value;
+    } CONSTANTS[] = {
+        {"true", QN_JV_BOOL, true},   {"True", QN_JV_BOOL, true},  {"false", QN_JV_BOOL, false},
         {"False", QN_JV_BOOL, false}, {"none", QN_JV_NONE, false}, {"None", QN_JV_NONE, false},
     };
     for (size_t i = 0; i < sizeof CONSTANTS / sizeof CONSTANTS[0]; i++) {
@@ -704,7 +708,12 @@ static quern_status parse_test_argument(qn_jparser *p, qn_jnode *test)
 {
     quern_status status = QUERN_OK;
     switch (p->current.kind) {
-    case QN_TOK_NAME: case QN_TOK_STRING: case QN_TOK_INTEGER: case QN_TOK_FLOAT: case QN_TOK_LBRACKET: case QN_TOK_LBRACE: break;
+    case QN_TOK_NAME:
+    case QN_TOK_STRING:
+    case QN_TOK_INTEGER:
+    case QN_TOK_FLOAT:
+    case QN_TOK_LBRACKET:
+    case QN_TOK_LBRACE: break;
     default: return QUERN_OK;
     }
     if (qn_jparser_at_name(p, "else") || qn_jparser_at_name(p, "or") || qn_jparser_at_name(p, "and")) {

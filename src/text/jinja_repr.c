@@ -233,9 +233,18 @@ static bool append_object_repr(qn_jbuf *b, qn_jval v)
         const qn_jmethod *m = (const qn_jmethod *)v.u.obj;
         return append_formatted(b, "<built-in method %s of %s object>", m->definition->name, qn_jtype_name(m->self));
     }
-    case QN_JV_MISSING: case QN_JV_NONE: case QN_JV_BOOL: case QN_JV_INT: case QN_JV_FLOAT: case QN_JV_UNDEFINED: case QN_JV_STRING:
-    case QN_JV_ITER: case QN_JV_CYCLER: case QN_JV_JOINER: case QN_JV_BLOCK: case QN_JV_ENV:
-        break;
+    case QN_JV_MISSING:
+    case QN_JV_NONE:
+    case QN_JV_BOOL:
+    case QN_JV_INT:
+    case QN_JV_FLOAT:
+    case QN_JV_UNDEFINED:
+    case QN_JV_STRING:
+    case QN_JV_ITER:
+    case QN_JV_CYCLER:
+    case QN_JV_JOINER:
+    case QN_JV_BLOCK:
+    case QN_JV_ENV: break;
     }
     return append_formatted(b, "<%s object>", qn_jtype_name(v));
 }
@@ -292,7 +301,12 @@ bool qn_jbuf_append_escaped(qn_jbuf *b, const qn_jstr *s)
         size_t begin = from;
         for (size_t at = from; ok && at < end; at++) {
             char c = s->data[at];
-            const char *entity = c == '&' ? "&amp;" : c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '\'' ? "&#39;" : c == '"' ? "&#34;" : NULL;
+            const char *entity = c == '&'    ? "&amp;"
+                                 : c == '<'  ? "&lt;"
+                                 : c == '>'  ? "&gt;"
+                                 : c == '\'' ? "&#39;"
+                                 : c == '"'  ? "&#34;"
+                                             : NULL;
             if (entity != NULL) {
                 ok = qn_jbuf_append(b, s->data + begin, at - begin, content) && qn_jbuf_append_text(b, entity, content);
                 begin = at + 1;

@@ -55,7 +55,7 @@ static bool array_from_json(qn_jrun *run, const qn_json *v, bool trusted, bool (
         const qn_json *item = qn_json_at(v, i);
         qn_jval value;
         bool ok = qn_json_get_kind(item) == QN_JSON_OBJECT ? object_from_json(run, item, trusted, trust, &value)
-                                                          : qn_jfrom_json(run, item, trusted, &value);
+                                                           : qn_jfrom_json(run, item, trusted, &value);
         if (!ok || !qn_jlist_push(run, list.u.list, value)) {
             qn_jrelease(run, list);
             return false;

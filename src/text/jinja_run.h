@@ -40,36 +40,44 @@ typedef struct qn_jloop {
     qn_jval iterable;  /* what is looped over */
     qn_jval iterator;
     qn_jval after, current, before; /* after: peeked at; missing if not */
-    qn_jval changed;   /* what loop.changed was called with last */
+    qn_jval changed;                /* what loop.changed was called with last */
     int64_t index0, depth0, length; /* length: -1 = not known yet */
-    bool tested;       /* what the iterator still gives has passed the loop's test */
+    bool tested;                    /* what the iterator still gives has passed the loop's test */
 } qn_jloop;
 
 typedef enum qn_jiter_kind {
-    QN_IT_LIST, QN_IT_TEXT, QN_IT_DICT, QN_IT_RANGE, QN_IT_EMPTY,
-    QN_IT_MAP, QN_IT_SELECT, QN_IT_UNIQUE, QN_IT_BATCH, QN_IT_SLICE
+    QN_IT_LIST,
+    QN_IT_TEXT,
+    QN_IT_DICT,
+    QN_IT_RANGE,
+    QN_IT_EMPTY,
+    QN_IT_MAP,
+    QN_IT_SELECT,
+    QN_IT_UNIQUE,
+    QN_IT_BATCH,
+    QN_IT_SLICE
 } qn_jiter_kind;
 
 struct qn_jiter {
     qn_jobj head;
     qn_jiter_kind what;
-    qn_jview_kind view;     /* DICT */
+    qn_jview_kind view; /* DICT */
     bool reversed, done;
     const char *type_name;
-    qn_jval source;         /* the container; for lazy filters the iterator they draw from */
-    size_t at;              /* position in the container, slices given so far */
+    qn_jval source; /* the container; for lazy filters the iterator they draw from */
+    size_t at;      /* position in the container, slices given so far */
     /* lazy filters: */
-    qn_jval parts;          /* of an attribute path, or missing */
-    qn_jval fallback;       /* default of map, fill of batch and slice */
+    qn_jval parts;                 /* of an attribute path, or missing */
+    qn_jval fallback;              /* default of map, fill of batch and slice */
     const qn_jbuiltin *definition; /* filter of map, test of select; NULL: truth */
-    qn_jval args;           /* list: further arguments */
-    qn_jval keywords;       /* dict */
-    qn_jval seen;           /* dict: keys of unique */
-    int64_t n;              /* of batch and slice */
+    qn_jval args;                  /* list: further arguments */
+    qn_jval keywords;              /* dict */
+    qn_jval seen;                  /* dict: keys of unique */
+    int64_t n;                     /* of batch and slice */
     bool negate, case_sensitive, by_attribute;
     /* Looks at the source and the arguments when the first item is asked for, and sets all of the above; NULL: done. */
     bool (*start)(qn_jrun *run, qn_jiter *it);
-    uint32_t pos;           /* where the filter stands, for its messages */
+    uint32_t pos; /* where the filter stands, for its messages */
 };
 
 /* ---- objects (jinja_value.c, jinja_run.c) ---- */

@@ -65,36 +65,34 @@ static quern_status visit_expression(analysis *a, scope *s, qn_jnode *node, bool
 {
     quern_status status = QUERN_OK;
     switch ((qn_jnode_kind)node->kind) {
-    case QN_N_TUPLE: case QN_N_LIST: case QN_N_DICT: case QN_N_AND: case QN_N_OR: case QN_N_CONCAT: case QN_N_OUTPUT:
-        return visit_list(a, s, node->u.list.items, flag, visit);
-    case QN_N_PAIR:
-        QN_TRY(visit(a, s, node->u.pair.key, flag));
-        return visit(a, s, node->u.pair.value, flag);
+    case QN_N_TUPLE:
+    case QN_N_LIST:
+    case QN_N_DICT:
+    case QN_N_AND:
+    case QN_N_OR:
+    case QN_N_CONCAT:
+    case QN_N_OUTPUT: return visit_list(a, s, node->u.list.items, flag, visit);
+    case QN_N_PAIR: QN_TRY(visit(a, s, node->u.pair.key, flag)); return visit(a, s, node->u.pair.value, flag);
     case QN_N_CHAIN:
-    case QN_N_COMPARE:
-        QN_TRY(visit(a, s, node->u.chain.first, flag));
-        return visit_list(a, s, node->u.chain.links, flag, visit);
-    case QN_N_LINK: case QN_N_NOT: case QN_N_NEG: case QN_N_POS: return visit(a, s, node->u.unary.operand, flag);
+    case QN_N_COMPARE: QN_TRY(visit(a, s, node->u.chain.first, flag)); return visit_list(a, s, node->u.chain.links, flag, visit);
+    case QN_N_LINK:
+    case QN_N_NOT:
+    case QN_N_NEG:
+    case QN_N_POS: return visit(a, s, node->u.unary.operand, flag);
     case QN_N_COND:
         QN_TRY(visit(a, s, node->u.cond.test, flag));
         QN_TRY(visit(a, s, node->u.cond.then, flag));
         return node->u.cond.otherwise != NULL ? visit(a, s, node->u.cond.otherwise, flag) : QUERN_OK;
     case QN_N_GETATTR: return visit(a, s, node->u.attr.object, flag);
-    case QN_N_GETITEM:
-        QN_TRY(visit(a, s, node->u.item.object, flag));
-        return visit(a, s, node->u.item.index, flag);
+    case QN_N_GETITEM: QN_TRY(visit(a, s, node->u.item.object, flag)); return visit(a, s, node->u.item.index, flag);
     case QN_N_SLICE:
         QN_TRY(visit_list(a, s, node->u.slice.start, flag, visit));
         QN_TRY(visit_list(a, s, node->u.slice.stop, flag, visit));
         return visit_list(a, s, node->u.slice.step, flag, visit);
-    case QN_N_CALL:
-        QN_TRY(visit(a, s, node->u.call.callee, flag));
-        return visit_args(a, s, &node->u.call.args, flag, visit);
+    case QN_N_CALL: QN_TRY(visit(a, s, node->u.call.callee, flag)); return visit_args(a, s, &node->u.call.args, flag, visit);
     case QN_N_KEYWORD: return visit(a, s, node->u.keyword.value, flag);
     case QN_N_FILTER:
-    case QN_N_TEST:
-        QN_TRY(visit_list(a, s, node->u.apply.object, flag, visit));
-        return visit_args(a, s, &node->u.apply.args, flag, visit);
+    case QN_N_TEST: QN_TRY(visit_list(a, s, node->u.apply.object, flag, visit)); return visit_args(a, s, &node->u.apply.args, flag, visit);
     default: break;
     }
 done:
@@ -116,9 +114,7 @@ static quern_status visit_children(analysis *a, scope *s, qn_jnode *node, bool f
         QN_TRY(visit_list(a, s, node->u.branch.body, flag, visit));
         QN_TRY(visit_list(a, s, node->u.branch.elifs, flag, visit));
         return visit_list(a, s, node->u.branch.otherwise, flag, visit);
-    case QN_N_SET:
-        QN_TRY(visit(a, s, node->u.set.target, flag));
-        return visit(a, s, node->u.set.value, flag);
+    case QN_N_SET: QN_TRY(visit(a, s, node->u.set.target, flag)); return visit(a, s, node->u.set.value, flag);
     case QN_N_SET_BLOCK:
         QN_TRY(visit(a, s, node->u.set_block.target, flag));
         QN_TRY(visit_list(a, s, node->u.set_block.filter, flag, visit));
@@ -259,9 +255,7 @@ static quern_status collect(analysis *a, scope *s, qn_jnode *node, bool conditio
         QN_TRY(visit_list(a, s, node->u.branch.body, true, collect));
         QN_TRY(visit_list(a, s, node->u.branch.elifs, true, collect));
         return visit_list(a, s, node->u.branch.otherwise, true, collect);
-    case QN_N_SET:
-        QN_TRY(collect(a, s, node->u.set.value, conditional));
-        return collect(a, s, node->u.set.target, conditional);
+    case QN_N_SET: QN_TRY(collect(a, s, node->u.set.value, conditional)); return collect(a, s, node->u.set.target, conditional);
     case QN_N_MACRO: return store_name(a, s, node->u.macro.name, conditional);
     /* nested scopes: only what is evaluated in this one */
     case QN_N_FOR: return collect(a, s, node->u.loop.iterable, conditional);
@@ -402,8 +396,9 @@ static quern_status declare_special(analysis *a, scope *s, qn_jnode *node)
         if (w.found[0] && qn_jstr_equals(param->u.name.name->str, "caller")) {
             sig->explicit_caller = true;
             if (index < sig->n_params - sig->n_defaults) {
-                QN_TRY(qn_jparser_fail(a->p, node->pos, "When defining macros or call blocks the special \"caller\" argument must be "
-                                                        "omitted or be given a default."));
+                QN_TRY(qn_jparser_fail(a->p, node->pos,
+                                       "When defining macros or call blocks the special \"caller\" argument must be "
+                                       "omitted or be given a default."));
             }
         }
     }
@@ -521,18 +516,12 @@ static quern_status resolve_statement(analysis *a, scope *s, qn_jnode *node, boo
     switch ((qn_jnode_kind)node->kind) {
     case QN_N_FOR: return resolve_for(a, s, node, soft);
     case QN_N_IF: return visit_children(a, s, node, true, resolve);
-    case QN_N_SET:
-        QN_TRY(resolve(a, s, node->u.set.target, soft));
-        return resolve(a, s, node->u.set.value, soft);
+    case QN_N_SET: QN_TRY(resolve(a, s, node->u.set.target, soft)); return resolve(a, s, node->u.set.value, soft);
     case QN_N_SET_BLOCK:
         QN_TRY(resolve_inner(a, s, node->u.set_block.body, node->u.set_block.filter, &node->u.set_block.scope));
         return resolve(a, s, node->u.set_block.target, soft);
-    case QN_N_MACRO:
-        QN_TRY(resolve_macro_body(a, s, node));
-        return resolve_name(a, s, node, node->u.macro.name, &node->u.macro.ref);
-    case QN_N_CALL_BLOCK:
-        QN_TRY(resolve_macro_body(a, s, node));
-        return resolve(a, s, node->u.macro.call, soft);
+    case QN_N_MACRO: QN_TRY(resolve_macro_body(a, s, node)); return resolve_name(a, s, node, node->u.macro.name, &node->u.macro.ref);
+    case QN_N_CALL_BLOCK: QN_TRY(resolve_macro_body(a, s, node)); return resolve(a, s, node->u.macro.call, soft);
     case QN_N_GENERATION: return resolve_macro_body(a, s, node);
     case QN_N_FILTER_BLOCK: return resolve_inner(a, s, node->u.filter_block.body, node->u.filter_block.filter, &node->u.filter_block.scope);
     case QN_N_WITH: return resolve_with(a, s, node, soft);
@@ -552,11 +541,18 @@ static quern_status resolve(analysis *a, scope *s, qn_jnode *node, bool soft)
     case QN_N_NSREF: return resolve_name(a, s, node, node->u.nsref.name, &node->u.nsref.ref);
     case QN_N_COND: return visit_expression(a, s, node, true, resolve);
     case QN_N_FILTER:
-    case QN_N_TEST:
-        QN_TRY(bind_definition(a, node, soft));
-        return visit_expression(a, s, node, soft, resolve);
-    case QN_N_FOR: case QN_N_IF: case QN_N_SET: case QN_N_SET_BLOCK: case QN_N_MACRO: case QN_N_CALL_BLOCK: case QN_N_GENERATION:
-    case QN_N_FILTER_BLOCK: case QN_N_WITH: case QN_N_AUTOESCAPE: case QN_N_BLOCK: return resolve_statement(a, s, node, soft);
+    case QN_N_TEST: QN_TRY(bind_definition(a, node, soft)); return visit_expression(a, s, node, soft, resolve);
+    case QN_N_FOR:
+    case QN_N_IF:
+    case QN_N_SET:
+    case QN_N_SET_BLOCK:
+    case QN_N_MACRO:
+    case QN_N_CALL_BLOCK:
+    case QN_N_GENERATION:
+    case QN_N_FILTER_BLOCK:
+    case QN_N_WITH:
+    case QN_N_AUTOESCAPE:
+    case QN_N_BLOCK: return resolve_statement(a, s, node, soft);
     default: return visit_expression(a, s, node, soft, resolve);
     }
 done:

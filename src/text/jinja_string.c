@@ -37,7 +37,8 @@ bool qn_jbuf_reserve(qn_jbuf *b, size_t extra)
     size_t cap = b->str == NULL ? need : need < b->cap * 2 ? b->cap * 2 : need;
     cap = cap < 24 ? 24 : cap > b->max_len ? b->max_len : cap;
     cap = cap < need ? need : cap;
-    qn_jstr *str = b->str == NULL ? qn_jalloc(b->run, block_bytes(cap)) : qn_jrealloc(b->run, b->str, block_bytes(b->cap), block_bytes(cap));
+    qn_jstr *str = b->str == NULL ? qn_jalloc(b->run, block_bytes(cap))
+                                  : qn_jrealloc(b->run, b->str, block_bytes(b->cap), block_bytes(cap));
     if (str == NULL) {
         return false;
     }

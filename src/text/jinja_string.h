@@ -11,12 +11,12 @@
 
 struct qn_jstr {
     qn_jobj head;
-    size_t len;     /* bytes, without the NUL that follows */
+    size_t len; /* bytes, without the NUL that follows */
     size_t n_chars;
     uint32_t *ends;
     uint32_t n_runs; /* 0 = one mark for all */
     bool content;
-    bool markup;     /* markupsafe.Markup: already escaped */
+    bool markup; /* markupsafe.Markup: already escaped */
     char data[];
 };
 
@@ -25,7 +25,7 @@ struct qn_jstr {
 
 typedef struct qn_jbuf {
     qn_jrun *run;
-    qn_jstr *str;   /* being built; NULL while empty */
+    qn_jstr *str; /* being built; NULL while empty */
     size_t len, cap;
     size_t max_len; /* appends beyond fail with a limit error */
     uint32_t *ends; /* ends of finished runs */
@@ -78,8 +78,8 @@ size_t qn_jfinder_last(const qn_jfinder *f, const char *text, size_t from, size_
 
 /* ---- values as text (jinja_repr.c) ---- */
 
-bool qn_jbuf_append_value(qn_jbuf *b, qn_jval v); /* str(v) */
-bool qn_jbuf_append_repr(qn_jbuf *b, qn_jval v);  /* repr(v) */
+bool qn_jbuf_append_value(qn_jbuf *b, qn_jval v);          /* str(v) */
+bool qn_jbuf_append_repr(qn_jbuf *b, qn_jval v);           /* repr(v) */
 bool qn_jto_string(qn_jrun *run, qn_jval v, qn_jval *out); /* str(v); a string comes back itself (markup kept) */
 /* repr() of a float into out; returns its length. */
 size_t qn_jfloat_repr(double d, char out[40]);
@@ -89,7 +89,7 @@ bool qn_jescape(qn_jrun *run, qn_jval v, qn_jval *out);
 
 typedef struct qn_jjson_options {
     bool ensure_ascii, sort_keys, pretty;
-    qn_jval indent;                     /* string, only if pretty */
+    qn_jval indent;                        /* string, only if pretty */
     qn_jval item_separator, key_separator; /* strings or missing for the defaults */
 } qn_jjson_options;
 bool qn_jbuf_append_json(qn_jbuf *b, qn_jval v, const qn_jjson_options *options);

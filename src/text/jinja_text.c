@@ -361,9 +361,10 @@ bool qn_jstr_center(qn_jrun *run, qn_jstr *s, int64_t width, qn_jval fill, qn_jv
     uint64_t left = margin / 2 + (margin & (uint64_t)width & 1u);
     qn_jbuf b;
     qn_jbuf_init(&b, run);
-    bool ok = fill.kind == QN_JV_STRING ? qn_jbuf_append_repeated(&b, fill.u.str, left) && qn_jbuf_append_str(&b, s) &&
-                                              qn_jbuf_append_repeated(&b, fill.u.str, margin - left)
-                                        : qn_jbuf_append_spaces(&b, left) && qn_jbuf_append_str(&b, s) && qn_jbuf_append_spaces(&b, margin - left);
+    bool ok = fill.kind == QN_JV_STRING
+                  ? qn_jbuf_append_repeated(&b, fill.u.str, left) && qn_jbuf_append_str(&b, s) &&
+                        qn_jbuf_append_repeated(&b, fill.u.str, margin - left)
+                  : qn_jbuf_append_spaces(&b, left) && qn_jbuf_append_str(&b, s) && qn_jbuf_append_spaces(&b, margin - left);
     ok = ok && qn_jbuf_finish(&b, out);
     if (ok) {
         out->u.str->markup = s->markup;

@@ -65,8 +65,14 @@ static const char *const MONTHS[] = {"January", "February", "March",     "April"
 /* Directives that are several others. */
 static const char *composed(char c)
 {
-    return c == 'c' ? "%a %b %e %H:%M:%S %Y" : c == 'D' || c == 'x' ? "%m/%d/%y" : c == 'F' ? "%Y-%m-%d" : c == 'R' ? "%H:%M"
-           : c == 'T' || c == 'X' ? "%H:%M:%S" : c == 'r' ? "%I:%M:%S %p" : c == '+' ? "%a %b %e %H:%M:%S %Z %Y" : NULL;
+    return c == 'c'               ? "%a %b %e %H:%M:%S %Y"
+           : c == 'D' || c == 'x' ? "%m/%d/%y"
+           : c == 'F'             ? "%Y-%m-%d"
+           : c == 'R'             ? "%H:%M"
+           : c == 'T' || c == 'X' ? "%H:%M:%S"
+           : c == 'r'             ? "%I:%M:%S %p"
+           : c == '+'             ? "%a %b %e %H:%M:%S %Z %Y"
+                                  : NULL;
 }
 
 /* Writes one directive; false if it is unknown. pad: 0 = the usual. */
@@ -74,15 +80,38 @@ static bool directive(const moment *m, char c, char pad, char out[64])
 {
     int64_t iso_year;
     int week = iso_week(m, &iso_year), hour12 = m->hour % 12 == 0 ? 12 : m->hour % 12;
-    static const struct { char c; char width; char pad; } NUMBERS[] = {
+    static const struct {
+        char c;
+        char width;
+        char pad;
+    } NUMBERS[] = {
         {'d', 2, '0'}, {'e', 2, ' '}, {'H', 2, '0'}, {'I', 2, '0'}, {'k', 2, ' '}, {'l', 2, ' '}, {'m', 2, '0'}, {'M', 2, '0'},
         {'S', 2, '0'}, {'j', 3, '0'}, {'y', 2, '0'}, {'C', 2, '0'}, {'U', 2, '0'}, {'W', 2, '0'}, {'V', 2, '0'}, {'g', 2, '0'},
         {'u', 1, '0'}, {'w', 1, '0'}, {'Y', 1, '0'}, {'G', 1, '0'}, {'s', 1, '0'}, {'f', 6, '0'},
     };
     const int64_t values[] = {
-        m->day, m->day, m->hour, hour12, m->hour, hour12, m->month, m->minute, m->second, m->yearday + 1, (m->year % 100 + 100) % 100,
-        floor_div(m->year, 100), (m->yearday + 7 - m->weekday) / 7, (m->yearday + 7 - (m->weekday + 6) % 7) / 7, week,
-        (iso_year % 100 + 100) % 100, m->weekday == 0 ? 7 : m->weekday, m->weekday, m->year, iso_year, m->epoch, 0,
+        m->day,
+        m->day,
+        m->hour,
+        hour12,
+        m->hour,
+        hour12,
+        m->month,
+        m->minute,
+        m->second,
+        m->yearday + 1,
+        (m->year % 100 + 100) % 100,
+        floor_div(m->year, 100),
+        (m->yearday + 7 - m->weekday) / 7,
+        (m->yearday + 7 - (m->weekday + 6) % 7) / 7,
+        week,
+        (iso_year % 100 + 100) % 100,
+        m->weekday == 0 ? 7 : m->weekday,
+        m->weekday,
+        m->year,
+        iso_year,
+        m->epoch,
+        0,
     };
     for (size_t i = 0; i < sizeof NUMBERS / sizeof NUMBERS[0]; i++) {
         if (NUMBERS[i].c == c) {
@@ -104,7 +133,8 @@ static bool directive(const moment *m, char c, char pad, char out[64])
     case 'n': text = "\n"; break;
     case 't': text = "\t"; break;
     case '%': text = "%"; break;
-    case 'Z': case 'z': text = ""; break; /* a time without zone, as datetime.now() gives */
+    case 'Z':
+    case 'z': text = ""; break; /* a time without zone, as datetime.now() gives */
     default: return false;
     }
     (void)snprintf(out, 64, "%s", text);

@@ -176,10 +176,24 @@ static void free_storage(qn_jrun *run, qn_jobj *o)
         qn_jfree(run, d->index, d->index_cap * sizeof *d->index);
         break;
     }
-    case QN_JV_MISSING: case QN_JV_NONE: case QN_JV_BOOL: case QN_JV_INT: case QN_JV_FLOAT: case QN_JV_BUILTIN:
-    case QN_JV_UNDEFINED: case QN_JV_VIEW: case QN_JV_RANGE: case QN_JV_ITER: case QN_JV_NAMESPACE: case QN_JV_LOOP:
-    case QN_JV_MACRO: case QN_JV_METHOD: case QN_JV_CYCLER: case QN_JV_JOINER: case QN_JV_BLOCK: case QN_JV_ENV:
-        break;
+    case QN_JV_MISSING:
+    case QN_JV_NONE:
+    case QN_JV_BOOL:
+    case QN_JV_INT:
+    case QN_JV_FLOAT:
+    case QN_JV_BUILTIN:
+    case QN_JV_UNDEFINED:
+    case QN_JV_VIEW:
+    case QN_JV_RANGE:
+    case QN_JV_ITER:
+    case QN_JV_NAMESPACE:
+    case QN_JV_LOOP:
+    case QN_JV_MACRO:
+    case QN_JV_METHOD:
+    case QN_JV_CYCLER:
+    case QN_JV_JOINER:
+    case QN_JV_BLOCK:
+    case QN_JV_ENV: break;
     }
     qn_jfree(run, o, o->bytes);
 }
@@ -214,9 +228,14 @@ static void release_children(qn_jrun *run, qn_jobj *o)
     case QN_JV_METHOD:
     case QN_JV_BLOCK:
     case QN_JV_ENV: qn_jrun_release_children(run, o); break;
-    case QN_JV_MISSING: case QN_JV_NONE: case QN_JV_BOOL: case QN_JV_INT: case QN_JV_FLOAT: case QN_JV_BUILTIN:
-    case QN_JV_STRING: case QN_JV_RANGE:
-        break;
+    case QN_JV_MISSING:
+    case QN_JV_NONE:
+    case QN_JV_BOOL:
+    case QN_JV_INT:
+    case QN_JV_FLOAT:
+    case QN_JV_BUILTIN:
+    case QN_JV_STRING:
+    case QN_JV_RANGE: break;
     }
 }
 
@@ -399,9 +418,16 @@ bool qn_jtruth(qn_jval v)
     case QN_JV_DICT: return v.u.dict->n != 0;
     case QN_JV_VIEW: return ((const qn_jview *)v.u.obj)->dict->n != 0;
     case QN_JV_RANGE: return ((const qn_jrange *)v.u.obj)->n != 0;
-    case QN_JV_ITER: case QN_JV_NAMESPACE: case QN_JV_LOOP: case QN_JV_MACRO: case QN_JV_BUILTIN: case QN_JV_METHOD:
-    case QN_JV_CYCLER: case QN_JV_JOINER: case QN_JV_BLOCK: case QN_JV_ENV:
-        break;
+    case QN_JV_ITER:
+    case QN_JV_NAMESPACE:
+    case QN_JV_LOOP:
+    case QN_JV_MACRO:
+    case QN_JV_BUILTIN:
+    case QN_JV_METHOD:
+    case QN_JV_CYCLER:
+    case QN_JV_JOINER:
+    case QN_JV_BLOCK:
+    case QN_JV_ENV: break;
     }
     return true;
 }
@@ -424,9 +450,20 @@ bool qn_jlength(qn_jrun *run, qn_jval v, size_t *n)
         *n = (size_t)length;
         return true;
     }
-    case QN_JV_MISSING: case QN_JV_NONE: case QN_JV_BOOL: case QN_JV_INT: case QN_JV_FLOAT: case QN_JV_ITER: case QN_JV_NAMESPACE:
-    case QN_JV_MACRO: case QN_JV_BUILTIN: case QN_JV_METHOD: case QN_JV_CYCLER: case QN_JV_JOINER: case QN_JV_BLOCK: case QN_JV_ENV:
-        break;
+    case QN_JV_MISSING:
+    case QN_JV_NONE:
+    case QN_JV_BOOL:
+    case QN_JV_INT:
+    case QN_JV_FLOAT:
+    case QN_JV_ITER:
+    case QN_JV_NAMESPACE:
+    case QN_JV_MACRO:
+    case QN_JV_BUILTIN:
+    case QN_JV_METHOD:
+    case QN_JV_CYCLER:
+    case QN_JV_JOINER:
+    case QN_JV_BLOCK:
+    case QN_JV_ENV: break;
     }
     return false;
 }

@@ -80,8 +80,8 @@ typedef struct qn_jundefined {
     const char *hint;      /* a fixed sentence, or NULL */
     const char *type_name; /* of the object that lacks `name` ("dict object"), NULL for a variable */
     qn_jval name;
-    bool unsafe;           /* refused by the sandbox */
-    bool not_provided;     /* a parameter without argument and default */
+    bool unsafe;       /* refused by the sandbox */
+    bool not_provided; /* a parameter without argument and default */
 } qn_jundefined;
 
 struct qn_jlist { /* list and tuple */
@@ -100,8 +100,8 @@ struct qn_jdict {
     qn_jobj head;
     qn_jentry *entries; /* in insertion order */
     size_t n, cap;
-    uint32_t *index;    /* open addressing, entry number + 1; NULL while small */
-    size_t index_cap;   /* a power of two */
+    uint32_t *index;  /* open addressing, entry number + 1; NULL while small */
+    size_t index_cap; /* a power of two */
 };
 
 typedef enum qn_jview_kind { QN_VIEW_KEYS, QN_VIEW_VALUES, QN_VIEW_ITEMS } qn_jview_kind;
@@ -141,10 +141,10 @@ struct qn_jnode;
 struct qn_jrun {
     const struct qn_jinja *template_;
     quern_error *err;
-    quern_status status;       /* QUERN_OK until the first failure */
-    uint32_t pos;              /* offset in the source of what is being evaluated, for messages */
-    qn_jobj objects;           /* ring of all live objects */
-    qn_jobj *dead;             /* waiting to be freed */
+    quern_status status; /* QUERN_OK until the first failure */
+    uint32_t pos;        /* offset in the source of what is being evaluated, for messages */
+    qn_jobj objects;     /* ring of all live objects */
+    qn_jobj *dead;       /* waiting to be freed */
     bool freeing;
     size_t used_bytes, cap_bytes, peak_bytes;
     uint64_t steps_left, max_steps;
@@ -152,8 +152,8 @@ struct qn_jrun {
     uint32_t calls, max_calls; /* nested calls of macros, blocks and recursive loops */
     struct qn_jbuf *out;       /* where output goes now */
     size_t max_output_bytes;
-    qn_jdict *globals;         /* the context */
-    qn_jdict *vars;            /* what top-level set and macro statements export */
+    qn_jdict *globals; /* the context */
+    qn_jdict *vars;    /* what top-level set and macro statements export */
     uint64_t hash_seed;
     int64_t now;
     bool autoescape;
@@ -241,8 +241,8 @@ bool qn_jundefined_new(qn_jrun *run, const char *hint, const char *type_name, qn
 bool qn_jundefined_fail(qn_jrun *run, qn_jval v);
 
 bool qn_jlist_new(qn_jrun *run, qn_jkind kind, size_t cap, qn_jval *out); /* kind: QN_JV_LIST or QN_JV_TUPLE */
-bool qn_jlist_push(qn_jrun *run, qn_jlist *list, qn_jval v); /* takes v over, also on failure */
-bool qn_jpair_new(qn_jrun *run, qn_jval a, qn_jval b, qn_jval *out); /* the tuple (a, b); borrows */
+bool qn_jlist_push(qn_jrun *run, qn_jlist *list, qn_jval v);              /* takes v over, also on failure */
+bool qn_jpair_new(qn_jrun *run, qn_jval a, qn_jval b, qn_jval *out);      /* the tuple (a, b); borrows */
 
 bool qn_jdict_new(qn_jrun *run, qn_jval *out);
 /* *found points to the value (borrowed) or is NULL. Fails for a key that cannot be hashed. */

@@ -12,8 +12,8 @@
 typedef struct wrapper {
     qn_jrun *run;
     const qn_jstr *s;
-    uint32_t *cp;    /* characters of the current line */
-    uint32_t *at;    /* their byte offsets in s, and the end's */
+    uint32_t *cp; /* characters of the current line */
+    uint32_t *at; /* their byte offsets in s, and the end's */
     size_t n;
     uint32_t *begin; /* first characters of the chunks, and n */
     size_t n_chunks;
@@ -21,7 +21,7 @@ typedef struct wrapper {
     bool break_words, hyphens;
     const qn_jstr *separator;
     qn_jbuf out;
-    size_t lines;    /* of the current input line */
+    size_t lines; /* of the current input line */
 } wrapper;
 
 static bool is_blank(uint32_t cp) { return (cp >= 0x09u && cp <= 0x0du) || cp == ' '; }

@@ -68,7 +68,8 @@ quern_status qn_template_list_read(qn_template_list *out, const char *dir, const
     *out = (qn_template_list){0};
     QN_TRY(qn_file_read_member(&out->plain, &out->plain_len, dir, "chat_template.jinja", TEMPLATE_BYTES_MAX, err));
     if (out->plain != NULL) {
-        QN_TRY(qn_file_read_member(&out->tool_use, &out->tool_use_len, dir, "additional_chat_templates/tool_use.jinja", TEMPLATE_BYTES_MAX, err));
+        QN_TRY(qn_file_read_member(&out->tool_use, &out->tool_use_len, dir, "additional_chat_templates/tool_use.jinja", TEMPLATE_BYTES_MAX,
+                                   err));
     } else if (tokenizer_config != NULL) {
         QN_TRY(read_config(out, tokenizer_config, len, err));
     }

@@ -9,7 +9,7 @@
 #include "base/error.h"
 
 typedef struct qn_template_list {
-    char *plain;    /* NULL = none */
+    char *plain; /* NULL = none */
     size_t plain_len;
     char *tool_use; /* NULL = the plain one serves */
     size_t tool_use_len;

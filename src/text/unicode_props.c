@@ -33,10 +33,7 @@ static size_t find_run(uint32_t cp)
     return low;
 }
 
-uint32_t qn_unicode_props(uint32_t cp)
-{
-    return cp < 0x110000u ? PROPERTY_RUNS[find_run(cp)] & PROPERTY_MASK : 0u;
-}
+uint32_t qn_unicode_props(uint32_t cp) { return cp < 0x110000u ? PROPERTY_RUNS[find_run(cp)] & PROPERTY_MASK : 0u; }
 
 bool qn_unicode_is_space(uint32_t cp)
 {

@@ -71,7 +71,8 @@ static void json_round_trip(void **state)
 static void json_wide_integers(void **state)
 {
     (void)state;
-    static const char text[] = "[9223372036854775807,9223372036854775808,-1000000000000000019884624838656,\"99999999999999999999\\\"9\",1e2]";
+    static const char text[] =
+        "[9223372036854775807,9223372036854775808,-1000000000000000019884624838656,\"99999999999999999999\\\"9\",1e2]";
     qn_json *v;
     quern_error err;
     int64_t integer;
@@ -92,7 +93,8 @@ static void json_reals_are_short_and_exact(void **state)
     static const struct {
         double v;
         const char *text;
-    } cases[] = {{0.1, "[0.1]"}, {1e-6, "[1e-6]"}, {1.0 / 3, "[0.3333333333333333]"}, {5e-324, "[5e-324]"}, {1e6, "[1e6]"}, {-2.5, "[-2.5]"}};
+    } cases[] = {{0.1, "[0.1]"},       {1e-6, "[1e-6]"}, {1.0 / 3, "[0.3333333333333333]"},
+                 {5e-324, "[5e-324]"}, {1e6, "[1e6]"},   {-2.5, "[-2.5]"}};
     qn_buf b;
     qn_json *v;
     qn_buf_init(&b, 4096);

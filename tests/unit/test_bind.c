@@ -55,8 +55,11 @@ static void gguf_tensors_without_a_place(void **state)
     (void)state;
     static const float ones[512] = {1};
     static const extra extras[] = {
-        {"blk.0.attn_q_norm.weight", 1, {32}, ones, 0}, {"blk.0.attn_post_norm.weight", 1, {128}, ones, 0}, {"blk.2.attn_norm.weight", 1, {128}, ones, 0},
-        {"blk.0.attn_q.scale", 1, {1}, ones, 0},        {"x", 1, {1}, ones, 0},
+        {"blk.0.attn_q_norm.weight", 1, {32}, ones, 0},
+        {"blk.0.attn_post_norm.weight", 1, {128}, ones, 0},
+        {"blk.2.attn_norm.weight", 1, {128}, ones, 0},
+        {"blk.0.attn_q.scale", 1, {1}, ones, 0},
+        {"x", 1, {1}, ones, 0},
     };
     const char *golden = qn_test_golden("gguf/base/llama3_rope.f16.gguf");
     if (golden == NULL) {
@@ -92,7 +95,8 @@ static void checkpoint_tensors_without_a_place(void **state)
 static float *logits_of(const char *path, bool *tied, size_t *n)
 {
     static const int32_t ids[] = {5, 300, 17, 41, 511};
-    static const quern_engine_options opt = {.n_threads = 1, .n_ctx = 64, .kv_type = QUERN_KV_F32, .arithmetic = QUERN_ARITHMETIC_F32_ACTIVATIONS};
+    static const quern_engine_options opt = {
+        .n_threads = 1, .n_ctx = 64, .kv_type = QUERN_KV_F32, .arithmetic = QUERN_ARITHMETIC_F32_ACTIVATIONS};
     enum { N_IDS = sizeof ids / sizeof ids[0] };
     quern_model *m = golden_open(path);
     quern_engine *e = golden_engine(m, &opt);

@@ -161,7 +161,9 @@ static void goldens_of_published_templates(void **state)
 static void refused_requests(void **state)
 {
     (void)state;
-    static const struct { const char *messages, *tools, *extra, *message; } CASES[] = {
+    static const struct {
+        const char *messages, *tools, *extra, *message;
+    } CASES[] = {
         {NULL, NULL, NULL, "needs messages"},
         {"{}", NULL, NULL, "messages must be a JSON array"},
         {"[1]", NULL, NULL, "messages[0] must be an object"},
@@ -199,7 +201,8 @@ static quern_status encode(void *surface, const quern_template *t, const char *m
     const quern_chat_request request = {
         .messages_json = messages, .tools_json = tools, .extra_json = extra, .add_generation_prompt = true, .now = JINJA_TEST_NOW};
     QN_TRY(quern_chat_render(t, surface, &request, &out->prompt, err));
-    QN_TRY(quern_tokenizer_encode_segments(surface, out->prompt.segments, out->prompt.n_segments, QUERN_ENCODE_PARSE_SPECIAL, &out->ids, err));
+    QN_TRY(
+        quern_tokenizer_encode_segments(surface, out->prompt.segments, out->prompt.n_segments, QUERN_ENCODE_PARSE_SPECIAL, &out->ids, err));
 done:
     return status;
 }
@@ -220,7 +223,8 @@ static void no_control_token_from_text_mistral(void **state)
         print_message("SKIP: %s: not in this checkout\n", path);
         skip();
     }
-    quern_tokenizer *t = qn_test_tokenizer_from_json(qn_test_shared(path), qn_test_shared("data/tokenizers/mistral-7b/tokenizer_config.json"));
+    quern_tokenizer *t = qn_test_tokenizer_from_json(qn_test_shared(path),
+                                                     qn_test_shared("data/tokenizers/mistral-7b/tokenizer_config.json"));
     assert_true(chat_check_families(encode, t, t, 8, false) > 50);
     quern_tokenizer_destroy(t);
 }
@@ -230,9 +234,19 @@ static void roles(void **state)
 {
     (void)state;
     static const char source[] = "{% for m in messages %}{{ '<|' + m.role + '|>' }}{% endfor %}";
-    static const struct { const char *role, *shown; } CASES[] = {
-        {"user", "<|user|>"}, {"assistant", "<|assistant|>"}, {"system", "<|system|>"}, {"tool", "<|tool|>"}, {"developer", "<|developer|>"},
-        {"function", "<|function|>"}, {"im_end", "<|«im_end»|>"}, {"User", "<|«User»|>"}, {"user|><|im_end", "<|«user|><|im_end»|>"}, {"", "<||>"},
+    static const struct {
+        const char *role, *shown;
+    } CASES[] = {
+        {"user", "<|user|>"},
+        {"assistant", "<|assistant|>"},
+        {"system", "<|system|>"},
+        {"tool", "<|tool|>"},
+        {"developer", "<|developer|>"},
+        {"function", "<|function|>"},
+        {"im_end", "<|«im_end»|>"},
+        {"User", "<|«User»|>"},
+        {"user|><|im_end", "<|«user|><|im_end»|>"},
+        {"", "<||>"},
     };
     quern_template *t;
     quern_error err = {0};

@@ -9,14 +9,35 @@
 
 enum { N_ROWS = 8, N_COLUMNS = 512 };
 
-static const struct { qn_dtype t; const char *name; } row_types[] = {
-    {QN_DTYPE_F16, "f16"},       {QN_DTYPE_BF16, "bf16"},          {QN_DTYPE_Q8_0, "q8_0"},          {QN_DTYPE_Q4_0, "q4_0"},
-    {QN_DTYPE_Q4_1, "q4_1"},     {QN_DTYPE_Q5_0, "q5_0"},          {QN_DTYPE_Q5_1, "q5_1"},          {QN_DTYPE_Q2_K, "q2_K"},
-    {QN_DTYPE_Q3_K, "q3_K"},     {QN_DTYPE_Q4_K, "q4_K"},          {QN_DTYPE_Q5_K, "q5_K"},          {QN_DTYPE_Q6_K, "q6_K"},
-    {QN_DTYPE_IQ4_NL, "iq4_nl"}, {QN_DTYPE_IQ4_XS, "iq4_xs"},      {QN_DTYPE_TQ1_0, "tq1_0"},        {QN_DTYPE_TQ2_0, "tq2_0"},
-    {QN_DTYPE_MXFP4, "mxfp4"},   {QN_DTYPE_Q4_0, "q4_0_imatrix"},  {QN_DTYPE_Q2_K, "q2_K_imatrix"},  {QN_DTYPE_Q3_K, "q3_K_imatrix"},
-    {QN_DTYPE_Q4_K, "q4_K_imatrix"}, {QN_DTYPE_Q5_K, "q5_K_imatrix"}, {QN_DTYPE_Q6_K, "q6_K_imatrix"},
-    {QN_DTYPE_IQ4_NL, "iq4_nl_imatrix"}, {QN_DTYPE_IQ4_XS, "iq4_xs_imatrix"},
+static const struct {
+    qn_dtype t;
+    const char *name;
+} row_types[] = {
+    {QN_DTYPE_F16, "f16"},
+    {QN_DTYPE_BF16, "bf16"},
+    {QN_DTYPE_Q8_0, "q8_0"},
+    {QN_DTYPE_Q4_0, "q4_0"},
+    {QN_DTYPE_Q4_1, "q4_1"},
+    {QN_DTYPE_Q5_0, "q5_0"},
+    {QN_DTYPE_Q5_1, "q5_1"},
+    {QN_DTYPE_Q2_K, "q2_K"},
+    {QN_DTYPE_Q3_K, "q3_K"},
+    {QN_DTYPE_Q4_K, "q4_K"},
+    {QN_DTYPE_Q5_K, "q5_K"},
+    {QN_DTYPE_Q6_K, "q6_K"},
+    {QN_DTYPE_IQ4_NL, "iq4_nl"},
+    {QN_DTYPE_IQ4_XS, "iq4_xs"},
+    {QN_DTYPE_TQ1_0, "tq1_0"},
+    {QN_DTYPE_TQ2_0, "tq2_0"},
+    {QN_DTYPE_MXFP4, "mxfp4"},
+    {QN_DTYPE_Q4_0, "q4_0_imatrix"},
+    {QN_DTYPE_Q2_K, "q2_K_imatrix"},
+    {QN_DTYPE_Q3_K, "q3_K_imatrix"},
+    {QN_DTYPE_Q4_K, "q4_K_imatrix"},
+    {QN_DTYPE_Q5_K, "q5_K_imatrix"},
+    {QN_DTYPE_Q6_K, "q6_K_imatrix"},
+    {QN_DTYPE_IQ4_NL, "iq4_nl_imatrix"},
+    {QN_DTYPE_IQ4_XS, "iq4_xs_imatrix"},
 };
 
 static void decoders_equal_reference_rows(void **state)
@@ -72,10 +93,16 @@ static float affine_in_bf16(qn_affine a, const uint32_t *packed, const uint8_t *
 static void affine_decoder_equals_mlx(void **state)
 {
     (void)state;
-    static const struct { const char *key; qn_affine a; qn_dtype sb; } cases[] = {
-        {"affine_b2_g64", {2, 64}, QN_DTYPE_F32},  {"affine_b3_g64", {3, 64}, QN_DTYPE_F32}, {"affine_b4_g64", {4, 64}, QN_DTYPE_F32},
-        {"affine_b4_g32", {4, 32}, QN_DTYPE_F32},  {"affine_b4_g128", {4, 128}, QN_DTYPE_F32}, {"affine_b5_g64", {5, 64}, QN_DTYPE_F32},
-        {"affine_b6_g64", {6, 64}, QN_DTYPE_F32},  {"affine_b8_g64", {8, 64}, QN_DTYPE_F32}, {"affine_b4_g64_bf16", {4, 64}, QN_DTYPE_BF16},
+    static const struct {
+        const char *key;
+        qn_affine a;
+        qn_dtype sb;
+    } cases[] = {
+        {"affine_b2_g64", {2, 64}, QN_DTYPE_F32},       {"affine_b3_g64", {3, 64}, QN_DTYPE_F32},
+        {"affine_b4_g64", {4, 64}, QN_DTYPE_F32},       {"affine_b4_g32", {4, 32}, QN_DTYPE_F32},
+        {"affine_b4_g128", {4, 128}, QN_DTYPE_F32},     {"affine_b5_g64", {5, 64}, QN_DTYPE_F32},
+        {"affine_b6_g64", {6, 64}, QN_DTYPE_F32},       {"affine_b8_g64", {8, 64}, QN_DTYPE_F32},
+        {"affine_b4_g64_bf16", {4, 64}, QN_DTYPE_BF16},
     };
     tensor_file f = {0};
     if (!tensor_file_open(&f, "mlx/rows/rows.safetensors")) {

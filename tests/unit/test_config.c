@@ -29,7 +29,8 @@ static bool load_dir(loaded *l, const char *name)
     char relative[256];
     *l = (loaded){0};
     (void)snprintf(relative, sizeof relative, "%s/config.json", name);
-    const char *found = strncmp(name, "models/", 7) == 0 || strncmp(name, "data/", 5) == 0 ? qn_test_shared(relative) : qn_test_golden(relative);
+    const char *found = strncmp(name, "models/", 7) == 0 || strncmp(name, "data/", 5) == 0 ? qn_test_shared(relative)
+                                                                                           : qn_test_golden(relative);
     if (found == NULL) {
         print_message("SKIP: %s: not in the repository, and no ../shared\n", name);
         return false;
@@ -54,7 +55,8 @@ static void load_text(loaded *l, const char *json, const char *generation)
 {
     *l = (loaded){0};
     qn_arena_init(&l->arena, 0);
-    l->status = qn_config_read_hf(&l->c, &l->arena, json, strlen(json), "d/config.json", generation, generation != NULL ? strlen(generation) : 0, &l->err);
+    l->status = qn_config_read_hf(&l->c, &l->arena, json, strlen(json), "d/config.json", generation,
+                                  generation != NULL ? strlen(generation) : 0, &l->err);
 }
 
 /* ---- goldens ---- */
@@ -72,7 +74,26 @@ typedef struct expected_config {
 
 static const expected_config expected[] = {
     {"hf/qwen2_tied", QN_FAMILY_QWEN2, 2, 128, 4, 2, 32, 256, 512, 32768, 1e-6, 1e6, QN_ROPE_NONE, true, false, true, 2, 0, 2, 0},
-    {"hf/qwen2_untied_sharded", QN_FAMILY_QWEN2, 3, 128, 4, 1, 32, 256, 512, 32768, 1e-6, 1e6, QN_ROPE_NONE, true, false, false, 2, 0, 3, 0},
+    {"hf/qwen2_untied_sharded",
+     QN_FAMILY_QWEN2,
+     3,
+     128,
+     4,
+     1,
+     32,
+     256,
+     512,
+     32768,
+     1e-6,
+     1e6,
+     QN_ROPE_NONE,
+     true,
+     false,
+     false,
+     2,
+     0,
+     3,
+     0},
     {"hf/qwen3", QN_FAMILY_QWEN3, 2, 256, 2, 1, 128, 256, 512, 40960, 1e-6, 1e6, QN_ROPE_NONE, false, true, true, 2, 0, 2, 0},
     {"hf/qwen3_yarn", QN_FAMILY_QWEN3, 2, 128, 4, 2, 64, 256, 512, 4096, 1e-6, 1e6, QN_ROPE_YARN, false, true, true, 2, 0, 2, 0},
     {"hf/llama3_rope", QN_FAMILY_LLAMA, 2, 128, 4, 2, 32, 256, 512, 131072, 1e-5, 5e5, QN_ROPE_LLAMA3, false, false, false, 2, 0, 2, 0},
@@ -82,19 +103,112 @@ static const expected_config expected[] = {
     {"hf/mixtral_swa", QN_FAMILY_MIXTRAL, 2, 64, 4, 2, 16, 64, 512, 32768, 1e-5, 1e6, QN_ROPE_NONE, false, false, false, 1, 2, 2, 2},
     {"hf/smollm3", QN_FAMILY_SMOLLM3, 4, 64, 4, 2, 16, 256, 512, 65536, 1e-6, 5e6, QN_ROPE_NONE, false, false, true, 1, 0, 3, 0},
     {"hf/qwen3_moe", QN_FAMILY_QWEN3_MOE, 2, 64, 4, 2, 32, 256, 512, 262144, 1e-6, 1e7, QN_ROPE_NONE, false, true, false, 2, 0, 2, 2},
-    {"hf/qwen3_moe_nonorm_sparse", QN_FAMILY_QWEN3_MOE, 4, 64, 4, 1, 32, 256, 512, 262144, 1e-6, 1e7, QN_ROPE_NONE, false, true, false, 2, 0, 4, 1},
+    {"hf/qwen3_moe_nonorm_sparse",
+     QN_FAMILY_QWEN3_MOE,
+     4,
+     64,
+     4,
+     1,
+     32,
+     256,
+     512,
+     262144,
+     1e-6,
+     1e7,
+     QN_ROPE_NONE,
+     false,
+     true,
+     false,
+     2,
+     0,
+     4,
+     1},
     {"hf/gpt_oss", QN_FAMILY_GPT_OSS, 2, 192, 8, 2, 32, 96, 512, 131072, 1e-5, 150000, QN_ROPE_YARN, true, false, false, 2, 1, 2, 2},
     {"hf/qwen3_fp8", QN_FAMILY_QWEN3, 2, 256, 2, 1, 128, 256, 512, 40960, 1e-6, 1e6, QN_ROPE_NONE, false, true, true, 2, 0, 2, 0},
     {"hf/smollm3_bitnet", QN_FAMILY_SMOLLM3, 4, 256, 4, 2, 64, 256, 512, 65536, 1e-6, 5e6, QN_ROPE_NONE, false, false, true, 1, 0, 3, 0},
     {"mlx/qwen3.q4_g64", QN_FAMILY_QWEN3, 2, 256, 2, 1, 128, 256, 512, 40960, 1e-6, 1e6, QN_ROPE_NONE, false, true, true, 2, 0, 2, 0},
-    {"mlx/llama3_rope.mixed_3_4", QN_FAMILY_LLAMA, 2, 128, 4, 2, 32, 256, 512, 131072, 1e-5, 5e5, QN_ROPE_LLAMA3, false, false, false, 1, 0, 2, 0},
+    {"mlx/llama3_rope.mixed_3_4",
+     QN_FAMILY_LLAMA,
+     2,
+     128,
+     4,
+     2,
+     32,
+     256,
+     512,
+     131072,
+     1e-5,
+     5e5,
+     QN_ROPE_LLAMA3,
+     false,
+     false,
+     false,
+     1,
+     0,
+     2,
+     0},
     {"models/quern-coder-8m", QN_FAMILY_QWEN3, 6, 256, 8, 2, 64, 768, 8192, 2048, 1e-6, 1e6, QN_ROPE_NONE, false, true, true, 2, 0, 6, 0},
     {"models/tinystories-260k/hf", QN_FAMILY_LLAMA, 5, 64, 8, 4, 8, 172, 512, 512, 1e-5, 1e4, QN_ROPE_NONE, false, false, true, 1, 0, 5, 0},
-    {"data/model_configs/qwen2.5-7b-instruct", QN_FAMILY_QWEN2, 28, 3584, 28, 4, 128, 18944, 152064, 32768, 1e-6, 1e6, QN_ROPE_NONE, true, false, false,
-     2, 0, 28, 0},
-    {"data/model_configs/qwen3-4b", QN_FAMILY_QWEN3, 36, 2560, 32, 8, 128, 9728, 151936, 40960, 1e-6, 1e6, QN_ROPE_NONE, false, true, true, 2, 0, 36, 0},
-    {"data/model_configs/qwen3-coder-30b-a3b-instruct", QN_FAMILY_QWEN3_MOE, 48, 2048, 32, 4, 128, 5472, 151936, 262144, 1e-6, 1e7, QN_ROPE_NONE, false, true,
-     false, 2, 0, 48, 48},
+    {"data/model_configs/qwen2.5-7b-instruct",
+     QN_FAMILY_QWEN2,
+     28,
+     3584,
+     28,
+     4,
+     128,
+     18944,
+     152064,
+     32768,
+     1e-6,
+     1e6,
+     QN_ROPE_NONE,
+     true,
+     false,
+     false,
+     2,
+     0,
+     28,
+     0},
+    {"data/model_configs/qwen3-4b",
+     QN_FAMILY_QWEN3,
+     36,
+     2560,
+     32,
+     8,
+     128,
+     9728,
+     151936,
+     40960,
+     1e-6,
+     1e6,
+     QN_ROPE_NONE,
+     false,
+     true,
+     true,
+     2,
+     0,
+     36,
+     0},
+    {"data/model_configs/qwen3-coder-30b-a3b-instruct",
+     QN_FAMILY_QWEN3_MOE,
+     48,
+     2048,
+     32,
+     4,
+     128,
+     5472,
+     151936,
+     262144,
+     1e-6,
+     1e7,
+     QN_ROPE_NONE,
+     false,
+     true,
+     false,
+     2,
+     0,
+     48,
+     48},
 };
 
 static void compare_config(const expected_config *e, const qn_model_config *c)
@@ -177,7 +291,8 @@ static void details_of_families(void **state)
         unload(&l);
     }
     if (load_dir(&l, "hf/llama3_rope")) {
-        assert_true(l.c.rope.factor == 8 && l.c.rope.low_freq_factor == 1 && l.c.rope.high_freq_factor == 4 && l.c.rope.original_ctx == 256);
+        assert_true(l.c.rope.factor == 8 && l.c.rope.low_freq_factor == 1 && l.c.rope.high_freq_factor == 4 &&
+                    l.c.rope.original_ctx == 256);
         assert_int_equal(l.c.stop_ids[0], 511);
         assert_int_equal(l.c.stop_ids[1], 509);
         unload(&l);
@@ -307,9 +422,10 @@ static void corrupt_configs_are_refused(void **state)
 
 /* ---- one key at a time ---- */
 
-static const char base[] = "{\"model_type\":\"qwen3\",\"hidden_size\":64,\"num_hidden_layers\":4,\"num_attention_heads\":4,\"num_key_value_heads\":2,"
-                           "\"head_dim\":16,\"intermediate_size\":128,\"vocab_size\":100,\"max_position_embeddings\":1000,\"rms_norm_eps\":1e-6,"
-                           "\"rope_theta\":10000.0,\"eos_token_id\":5}";
+static const char base[] =
+    "{\"model_type\":\"qwen3\",\"hidden_size\":64,\"num_hidden_layers\":4,\"num_attention_heads\":4,\"num_key_value_heads\":2,"
+    "\"head_dim\":16,\"intermediate_size\":128,\"vocab_size\":100,\"max_position_embeddings\":1000,\"rms_norm_eps\":1e-6,"
+    "\"rope_theta\":10000.0,\"eos_token_id\":5}";
 
 /* `base` with members put over it. */
 static char *with(const char *members)
@@ -388,9 +504,11 @@ static void each_key_is_checked(void **state)
         {"{\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":2}}", "this version knows linear"},
         {"{\"rope_scaling\":{\"rope_type\":\"default\"}}", NULL},
         {"{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1,\"high_freq_factor\":4,"
-         "\"original_max_position_embeddings\":256}}", NULL},
+         "\"original_max_position_embeddings\":256}}",
+         NULL},
         {"{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":4,\"high_freq_factor\":4,"
-         "\"original_max_position_embeddings\":256}}", "low_freq_factor < high_freq_factor"},
+         "\"original_max_position_embeddings\":256}}",
+         "low_freq_factor < high_freq_factor"},
         {"{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1,\"high_freq_factor\":4}}", NULL},
         {"{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"high_freq_factor\":4}}", "'rope_scaling.low_freq_factor' is missing"},
         {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4,\"beta_fast\":0}}", "'rope_scaling.beta_fast' is 0"},
@@ -399,11 +517,13 @@ static void each_key_is_checked(void **state)
         {"{\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":5e5},\"rope_theta\":null}", NULL},
         {"{\"rope_parameters\":{\"rope_theta\":5e5}}", NULL},
         {"{\"rope_parameters\":{\"full_attention\":{\"rope_type\":\"default\"}}}", "'rope_parameters.rope_type' is missing"},
-        {"{\"rope_parameters\":{\"rope_theta\":5e5,\"full_attention\":{\"rope_type\":\"yarn\"}}}", "'rope_parameters.full_attention' is an object"},
+        {"{\"rope_parameters\":{\"rope_theta\":5e5,\"full_attention\":{\"rope_type\":\"yarn\"}}}",
+         "'rope_parameters.full_attention' is an object"},
         {"{\"rope_scaling\":{\"type\":\"default\",\"mrope_section\":[2,3,3]}}", "'rope_scaling.mrope_section' is an array"},
         {"{\"rope_parameters\":[]}", "'rope_parameters' is an array"},
         {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4,\"mscale\":-9,\"mscale_all_dim\":1}}", "'rope_scaling.mscale' is -9"},
-        {"{\"original_max_position_embeddings\":0,\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4}}", "'original_max_position_embeddings' is 0"},
+        {"{\"original_max_position_embeddings\":0,\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4}}",
+         "'original_max_position_embeddings' is 0"},
         {"{\"rope_parameters\":{\"rope_theta\":5e5,\"partial_rotary_factor\":0.25}}", "'rope_parameters.partial_rotary_factor'"},
         {"{\"quantization\":{\"bits\":4,\"group_size\":64}}", NULL},
         {"{\"quantization\":{\"bits\":7,\"group_size\":64}}", "'quantization.bits' is 7"},
@@ -418,7 +538,8 @@ static void each_key_is_checked(void **state)
         {"{\"quantization_config\":{\"quant_method\":\"fp8\"}}", NULL},
         {"{\"quantization_config\":[]}", "'quantization_config' is an array"},
         {"{\"model_type\":\"qwen3_moe\",\"num_experts\":4}", "'num_experts_per_tok' is missing"},
-        {"{\"model_type\":\"qwen3_moe\",\"num_experts\":4,\"num_experts_per_tok\":5,\"moe_intermediate_size\":8}", "'num_experts_per_tok' is 5"},
+        {"{\"model_type\":\"qwen3_moe\",\"num_experts\":4,\"num_experts_per_tok\":5,\"moe_intermediate_size\":8}",
+         "'num_experts_per_tok' is 5"},
         {"{\"model_type\":\"qwen3_moe\",\"num_experts\":4,\"num_experts_per_tok\":2,\"moe_intermediate_size\":8,\"decoder_sparse_step\":0}",
          "'decoder_sparse_step' is 0"},
         {"{\"model_type\":\"qwen3_moe\",\"num_experts\":4,\"num_experts_per_tok\":2,\"moe_intermediate_size\":8,\"mlp_only_layers\":[4]}",
@@ -429,10 +550,12 @@ static void each_key_is_checked(void **state)
         {"{\"model_type\":\"qwen3_moe\",\"num_experts\":4,\"num_local_experts\":5,\"num_experts_per_tok\":2,\"moe_intermediate_size\":8}",
          "'num_experts' is 4, expected the same number as num_local_experts"},
         {"{\"model_type\":\"llama\",\"layer_types\":[\"full_attention\",\"full_attention\",\"full_attention\",\"full_attention\"]}", NULL},
-        {"{\"model_type\":\"llama\",\"sliding_window\":8,\"layer_types\":[\"full_attention\",\"full_attention\",\"full_attention\",\"sliding_attention\"]}",
+        {"{\"model_type\":\"llama\",\"sliding_window\":8,\"layer_types\":[\"full_attention\",\"full_attention\",\"full_attention\","
+         "\"sliding_attention\"]}",
          "'layer_types'"},
         {"{\"model_type\":\"mixtral\",\"num_local_experts\":2,\"num_experts_per_tok\":1,\"sliding_window\":8,"
-         "\"layer_types\":[\"full_attention\",\"sliding_attention\",\"sliding_attention\",\"sliding_attention\"]}", "'layer_types'"},
+         "\"layer_types\":[\"full_attention\",\"sliding_attention\",\"sliding_attention\",\"sliding_attention\"]}",
+         "'layer_types'"},
         {"{\"max_position_embeddings\":null}", "'max_position_embeddings' is missing"},
         /* keys of other architectures: refused where their value matters */
         {"{\"logit_scale\":0.5}", "'logit_scale' is 0.5, expected 1 or true, or no such key: architecture qwen3"},
@@ -478,8 +601,15 @@ static void values_arrive(void **state)
     load_text(&l, json, "{\"do_sample\":true,\"min_p\":0.1}");
     assert_true(l.c.has_sampling && l.c.sampling.temperature == 1.0f && l.c.sampling.min_p == 0.1f && l.c.sampling.top_k == 0);
     unload(&l);
-    static const char *const bad[] = {"{\"do_sample\":1}", "{\"temperature\":-1}", "{\"top_p\":1.5}", "{\"top_k\":-1}", "{\"repetition_penalty\":0}",
-                                      "{\"eos_token_id\":100}", "[]", "{", "{\"top_k\":1,\"top_k\":1}"};
+    static const char *const bad[] = {"{\"do_sample\":1}",
+                                      "{\"temperature\":-1}",
+                                      "{\"top_p\":1.5}",
+                                      "{\"top_k\":-1}",
+                                      "{\"repetition_penalty\":0}",
+                                      "{\"eos_token_id\":100}",
+                                      "[]",
+                                      "{",
+                                      "{\"top_k\":1,\"top_k\":1}"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         load_text(&l, json, bad[i]);
         assert_int_equal(l.status, QUERN_ERROR_INVALID);
@@ -511,7 +641,8 @@ static void the_same_place_counts_as_in_transformers(void **state)
     (void)state;
     loaded l;
     /* rope_scaling before rope_parameters, whose theta then does not count either */
-    char *json = with("{\"rope_parameters\":{\"rope_type\":\"yarn\",\"factor\":2,\"rope_theta\":7},\"rope_scaling\":{\"rope_type\":\"linear\",\"factor\":4}}");
+    char *json = with("{\"rope_parameters\":{\"rope_type\":\"yarn\",\"factor\":2,\"rope_theta\":7},\"rope_scaling\":{\"rope_type\":"
+                      "\"linear\",\"factor\":4}}");
     load_text(&l, json, NULL);
     assert_true(l.status == QUERN_OK && l.c.rope.scaling == QN_ROPE_LINEAR && l.c.rope.factor == 4 && l.c.rope.theta == 10000);
     unload(&l);
@@ -521,10 +652,12 @@ static void the_same_place_counts_as_in_transformers(void **state)
     assert_true(l.status == QUERN_OK && l.c.rope.scaling == QN_ROPE_YARN && l.c.rope.factor == 2 && l.c.rope.theta == 7);
     unload(&l);
     free(json);
-    static const char *const originals[] = {
-        "{\"original_max_position_embeddings\":64,\"rope_scaling\":{\"type\":\"yarn\",\"factor\":4,\"original_max_position_embeddings\":128}}",
-        "{\"original_max_position_embeddings\":64,\"rope_parameters\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1,\"high_freq_factor\":4}}",
-        "{\"max_position_embeddings\":64,\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1,\"high_freq_factor\":4}}"};
+    static const char *const originals[] = {"{\"original_max_position_embeddings\":64,\"rope_scaling\":{\"type\":\"yarn\",\"factor\":4,"
+                                            "\"original_max_position_embeddings\":128}}",
+                                            "{\"original_max_position_embeddings\":64,\"rope_parameters\":{\"rope_type\":\"llama3\","
+                                            "\"factor\":8,\"low_freq_factor\":1,\"high_freq_factor\":4}}",
+                                            "{\"max_position_embeddings\":64,\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_"
+                                            "freq_factor\":1,\"high_freq_factor\":4}}"};
     for (size_t i = 0; i < sizeof originals / sizeof originals[0]; i++) {
         json = with(originals[i]);
         load_text(&l, json, NULL);
@@ -532,8 +665,9 @@ static void the_same_place_counts_as_in_transformers(void **state)
         unload(&l);
         free(json);
     }
-    json = with("{\"model_type\":\"mistral\",\"sliding_window\":8,\"layer_types\":[\"full_attention\",\"sliding_attention\",\"full_attention\","
-                "\"sliding_attention\"]}");
+    json = with(
+        "{\"model_type\":\"mistral\",\"sliding_window\":8,\"layer_types\":[\"full_attention\",\"sliding_attention\",\"full_attention\","
+        "\"sliding_attention\"]}");
     load_text(&l, json, NULL);
     assert_int_equal(l.status, QUERN_OK);
     assert_true(l.c.layers[0].window == 0 && l.c.layers[1].window == 8 && l.c.layers[2].window == 0 && l.c.layers[3].window == 8);
@@ -553,14 +687,16 @@ static void absent_keys_have_the_defaults_of_their_class(void **state)
         const char *model_type;
         uint32_t ctx, kv_heads;
         double eps;
-    } defaults[] = {{"qwen2", 32768, 32, 1e-6},  {"qwen3", 32768, 32, 1e-6},   {"llama", 2048, 64, 1e-6},   {"mistral", 131072, 8, 1e-6},
+    } defaults[] = {{"qwen2", 32768, 32, 1e-6},   {"qwen3", 32768, 32, 1e-6},    {"llama", 2048, 64, 1e-6},  {"mistral", 131072, 8, 1e-6},
                     {"mixtral", 131072, 8, 1e-5}, {"qwen3_moe", 32768, 4, 1e-6}, {"smollm3", 32768, 4, 1e-6}};
     for (size_t i = 0; i < sizeof defaults / sizeof defaults[0]; i++) {
         loaded l;
         char json[512];
-        (void)snprintf(json, sizeof json, "{\"model_type\":\"%s\",\"hidden_size\":1024,\"num_hidden_layers\":1,\"num_attention_heads\":64,"
-                       "\"intermediate_size\":128,\"vocab_size\":100,\"num_experts\":4,\"num_experts_per_tok\":2,\"moe_intermediate_size\":8}",
-                       defaults[i].model_type);
+        (void)snprintf(
+            json, sizeof json,
+            "{\"model_type\":\"%s\",\"hidden_size\":1024,\"num_hidden_layers\":1,\"num_attention_heads\":64,"
+            "\"intermediate_size\":128,\"vocab_size\":100,\"num_experts\":4,\"num_experts_per_tok\":2,\"moe_intermediate_size\":8}",
+            defaults[i].model_type);
         load_text(&l, json, NULL);
         assert_int_equal(l.status, QUERN_OK);
         assert_int_equal(l.c.n_ctx_train, defaults[i].ctx);
@@ -575,10 +711,11 @@ static void absent_keys_have_the_defaults_of_their_class(void **state)
 static void gguf_says_the_same(void **state)
 {
     (void)state;
-    static const char *const pairs[][2] = {{"gguf/base/llama3_rope.f16.gguf", "hf/llama3_rope"}, {"gguf/base/qwen3.bf16.gguf", "hf/qwen3"},
-                                           {"gguf/base/qwen3_yarn.f16.gguf", "hf/qwen3_yarn"},   {"gguf/base/qwen2_tied.f32.gguf", "hf/qwen2_tied"},
-                                           {"gguf/base/smollm3.bf16.gguf", "hf/smollm3"},        {"gguf/base/mixtral.bf16.gguf", "hf/mixtral"},
-                                           {"gguf/base/qwen3_moe.bf16.gguf", "hf/qwen3_moe"},    {"gguf/base/gpt_oss.bf16.gguf", "hf/gpt_oss"}};
+    static const char *const pairs[][2] = {
+        {"gguf/base/llama3_rope.f16.gguf", "hf/llama3_rope"}, {"gguf/base/qwen3.bf16.gguf", "hf/qwen3"},
+        {"gguf/base/qwen3_yarn.f16.gguf", "hf/qwen3_yarn"},   {"gguf/base/qwen2_tied.f32.gguf", "hf/qwen2_tied"},
+        {"gguf/base/smollm3.bf16.gguf", "hf/smollm3"},        {"gguf/base/mixtral.bf16.gguf", "hf/mixtral"},
+        {"gguf/base/qwen3_moe.bf16.gguf", "hf/qwen3_moe"},    {"gguf/base/gpt_oss.bf16.gguf", "hf/gpt_oss"}};
     size_t n = 0;
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
         loaded l;
@@ -694,8 +831,14 @@ static quern_status read_gguf_with(const char *path, qn_gguf_type type, const ch
     qn_model_config c;
     qn_arena arena;
     static const float one = 1;
-    static const struct { const char *key; uint32_t value; } sizes[] = {{"llama.block_count", 1}, {"llama.context_length", 64}, {"llama.embedding_length", 32},
-                                                                        {"llama.feed_forward_length", 32}, {"llama.attention.head_count", 2}};
+    static const struct {
+        const char *key;
+        uint32_t value;
+    } sizes[] = {{"llama.block_count", 1},
+                 {"llama.context_length", 64},
+                 {"llama.embedding_length", 32},
+                 {"llama.feed_forward_length", 32},
+                 {"llama.attention.head_count", 2}};
     qn_arena_init(&arena, 0);
     assert_ok(qn_gguf_writer_create(&w, path, &err));
     assert_ok(qn_gguf_put_string(w, "general.architecture", "llama", 5, &err));

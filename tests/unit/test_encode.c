@@ -17,8 +17,9 @@ enum { N_ROWS = 8, N_COLUMNS = 512 };
 enum { ROW_ZEROS = 2, ROW_DENORMALS = 5 };
 
 static const qn_dtype encoded[] = {
-    QN_DTYPE_F32,  QN_DTYPE_F16,  QN_DTYPE_BF16,   QN_DTYPE_Q8_0,   QN_DTYPE_Q4_0,  QN_DTYPE_Q4_1,  QN_DTYPE_Q5_0,  QN_DTYPE_Q5_1, QN_DTYPE_Q2_K,
-    QN_DTYPE_Q3_K, QN_DTYPE_Q4_K, QN_DTYPE_Q5_K,   QN_DTYPE_Q6_K,   QN_DTYPE_IQ4_NL, QN_DTYPE_IQ4_XS, QN_DTYPE_TQ1_0, QN_DTYPE_TQ2_0, QN_DTYPE_MXFP4,
+    QN_DTYPE_F32,  QN_DTYPE_F16,    QN_DTYPE_BF16,   QN_DTYPE_Q8_0,  QN_DTYPE_Q4_0,  QN_DTYPE_Q4_1,
+    QN_DTYPE_Q5_0, QN_DTYPE_Q5_1,   QN_DTYPE_Q2_K,   QN_DTYPE_Q3_K,  QN_DTYPE_Q4_K,  QN_DTYPE_Q5_K,
+    QN_DTYPE_Q6_K, QN_DTYPE_IQ4_NL, QN_DTYPE_IQ4_XS, QN_DTYPE_TQ1_0, QN_DTYPE_TQ2_0, QN_DTYPE_MXFP4,
 };
 enum { N_ENCODED = sizeof encoded / sizeof encoded[0] };
 
@@ -59,15 +60,36 @@ static void reference_weights(int rule, const float *x, float *w)
     }
 }
 
-static const struct { qn_dtype t; const char *name; bool importance; int rule; } cases[] = {
-    {QN_DTYPE_F16, "f16", false, 0},           {QN_DTYPE_BF16, "bf16", false, 0},         {QN_DTYPE_Q8_0, "q8_0", false, 0},
-    {QN_DTYPE_Q4_0, "q4_0", false, 0},         {QN_DTYPE_Q4_1, "q4_1", false, 0},         {QN_DTYPE_Q5_0, "q5_0", false, 0},
-    {QN_DTYPE_Q5_1, "q5_1", false, 0},         {QN_DTYPE_Q2_K, "q2_K", false, 2},         {QN_DTYPE_Q3_K, "q3_K", false, 3},
-    {QN_DTYPE_Q4_K, "q4_K", false, 1},         {QN_DTYPE_Q5_K, "q5_K", false, 1},         {QN_DTYPE_Q6_K, "q6_K", false, 3},
-    {QN_DTYPE_IQ4_NL, "iq4_nl", false, 3},     {QN_DTYPE_IQ4_XS, "iq4_xs", false, 3},     {QN_DTYPE_TQ1_0, "tq1_0", false, 0},
-    {QN_DTYPE_TQ2_0, "tq2_0", false, 0},       {QN_DTYPE_MXFP4, "mxfp4", false, 0},       {QN_DTYPE_Q4_0, "q4_0_imatrix", true, 0},
-    {QN_DTYPE_Q2_K, "q2_K_imatrix", true, 0},  {QN_DTYPE_Q3_K, "q3_K_imatrix", true, 0},  {QN_DTYPE_Q4_K, "q4_K_imatrix", true, 0},
-    {QN_DTYPE_Q5_K, "q5_K_imatrix", true, 0},  {QN_DTYPE_Q6_K, "q6_K_imatrix", true, 0},  {QN_DTYPE_IQ4_NL, "iq4_nl_imatrix", true, 0},
+static const struct {
+    qn_dtype t;
+    const char *name;
+    bool importance;
+    int rule;
+} cases[] = {
+    {QN_DTYPE_F16, "f16", false, 0},
+    {QN_DTYPE_BF16, "bf16", false, 0},
+    {QN_DTYPE_Q8_0, "q8_0", false, 0},
+    {QN_DTYPE_Q4_0, "q4_0", false, 0},
+    {QN_DTYPE_Q4_1, "q4_1", false, 0},
+    {QN_DTYPE_Q5_0, "q5_0", false, 0},
+    {QN_DTYPE_Q5_1, "q5_1", false, 0},
+    {QN_DTYPE_Q2_K, "q2_K", false, 2},
+    {QN_DTYPE_Q3_K, "q3_K", false, 3},
+    {QN_DTYPE_Q4_K, "q4_K", false, 1},
+    {QN_DTYPE_Q5_K, "q5_K", false, 1},
+    {QN_DTYPE_Q6_K, "q6_K", false, 3},
+    {QN_DTYPE_IQ4_NL, "iq4_nl", false, 3},
+    {QN_DTYPE_IQ4_XS, "iq4_xs", false, 3},
+    {QN_DTYPE_TQ1_0, "tq1_0", false, 0},
+    {QN_DTYPE_TQ2_0, "tq2_0", false, 0},
+    {QN_DTYPE_MXFP4, "mxfp4", false, 0},
+    {QN_DTYPE_Q4_0, "q4_0_imatrix", true, 0},
+    {QN_DTYPE_Q2_K, "q2_K_imatrix", true, 0},
+    {QN_DTYPE_Q3_K, "q3_K_imatrix", true, 0},
+    {QN_DTYPE_Q4_K, "q4_K_imatrix", true, 0},
+    {QN_DTYPE_Q5_K, "q5_K_imatrix", true, 0},
+    {QN_DTYPE_Q6_K, "q6_K_imatrix", true, 0},
+    {QN_DTYPE_IQ4_NL, "iq4_nl_imatrix", true, 0},
     {QN_DTYPE_IQ4_XS, "iq4_xs_imatrix", true, 0},
 };
 
@@ -178,10 +200,10 @@ static void errors_stay_within_the_width_of_the_type(void **state)
 {
     (void)state;
     static const double bound[QN_DTYPE_COUNT] = {
-        [QN_DTYPE_F32] = 0,         [QN_DTYPE_F16] = 3e-4,      [QN_DTYPE_BF16] = 2.5e-3,   [QN_DTYPE_Q8_0] = 0.006,    [QN_DTYPE_Q4_0] = 0.1,
-        [QN_DTYPE_Q4_1] = 0.085,    [QN_DTYPE_Q5_0] = 0.05,     [QN_DTYPE_Q5_1] = 0.042,    [QN_DTYPE_Q2_K] = 0.3,      [QN_DTYPE_Q3_K] = 0.17,
-        [QN_DTYPE_Q4_K] = 0.08,     [QN_DTYPE_Q5_K] = 0.04,     [QN_DTYPE_Q6_K] = 0.02,     [QN_DTYPE_IQ4_NL] = 0.085,  [QN_DTYPE_IQ4_XS] = 0.085,
-        [QN_DTYPE_TQ1_0] = 0.5,     [QN_DTYPE_TQ2_0] = 0.5,     [QN_DTYPE_MXFP4] = 0.13,
+        [QN_DTYPE_F32] = 0,      [QN_DTYPE_F16] = 3e-4,  [QN_DTYPE_BF16] = 2.5e-3, [QN_DTYPE_Q8_0] = 0.006,   [QN_DTYPE_Q4_0] = 0.1,
+        [QN_DTYPE_Q4_1] = 0.085, [QN_DTYPE_Q5_0] = 0.05, [QN_DTYPE_Q5_1] = 0.042,  [QN_DTYPE_Q2_K] = 0.3,     [QN_DTYPE_Q3_K] = 0.17,
+        [QN_DTYPE_Q4_K] = 0.08,  [QN_DTYPE_Q5_K] = 0.04, [QN_DTYPE_Q6_K] = 0.02,   [QN_DTYPE_IQ4_NL] = 0.085, [QN_DTYPE_IQ4_XS] = 0.085,
+        [QN_DTYPE_TQ1_0] = 0.5,  [QN_DTYPE_TQ2_0] = 0.5, [QN_DTYPE_MXFP4] = 0.13,
     };
     enum { N = 1024 };
     float x[N];
@@ -305,10 +327,14 @@ typedef struct affine_row {
 static void affine_encoder_reproduces_mlx(void **state)
 {
     (void)state;
-    static const struct { const char *key; qn_affine a; bool bf16; } combos[] = {
-        {"affine_b2_g64", {2, 64}, false},  {"affine_b3_g64", {3, 64}, false},   {"affine_b4_g64", {4, 64}, false}, {"affine_b4_g32", {4, 32}, false},
-        {"affine_b4_g128", {4, 128}, false}, {"affine_b5_g64", {5, 64}, false},  {"affine_b6_g64", {6, 64}, false}, {"affine_b8_g64", {8, 64}, false},
-        {"affine_b4_g64_bf16", {4, 64}, true},
+    static const struct {
+        const char *key;
+        qn_affine a;
+        bool bf16;
+    } combos[] = {
+        {"affine_b2_g64", {2, 64}, false}, {"affine_b3_g64", {3, 64}, false},   {"affine_b4_g64", {4, 64}, false},
+        {"affine_b4_g32", {4, 32}, false}, {"affine_b4_g128", {4, 128}, false}, {"affine_b5_g64", {5, 64}, false},
+        {"affine_b6_g64", {6, 64}, false}, {"affine_b8_g64", {8, 64}, false},   {"affine_b4_g64_bf16", {4, 64}, true},
     };
     tensor_file inputs = {0};
     tensor_file f = {0};
@@ -351,7 +377,8 @@ static void affine_encoder_reproduces_mlx(void **state)
 
 /* ---- the table in docs/formats.md ---- */
 
-static const char *const row_titles[N_ROWS] = {"normal", "heavy tails", NULL, "one huge value", "constant blocks", NULL, "alternating", "positive"};
+static const char *const row_titles[N_ROWS] = {"normal",          "heavy tails", NULL,          "one huge value",
+                                               "constant blocks", NULL,          "alternating", "positive"};
 
 static void append_errors(qn_buf *table, const char *title, const float *x, const float *reference, qn_dtype t, const float *importance)
 {
@@ -371,7 +398,8 @@ static void append_errors(qn_buf *table, const char *title, const float *x, cons
 static void append_table(qn_buf *table, const tensor_file *f, bool importance)
 {
     const float *x = tensor_file_find(f, "input", NULL);
-    assert_true(qn_buf_append_str(table, importance ? "\nWith an importance per column, errors weighted by it:\n\n| type |" : "\n| type |"));
+    assert_true(
+        qn_buf_append_str(table, importance ? "\nWith an importance per column, errors weighted by it:\n\n| type |" : "\n| type |"));
     for (size_t r = 0; r < N_ROWS; r++) {
         assert_true(row_titles[r] == NULL || qn_buf_printf(table, " %s |", row_titles[r]));
     }

@@ -49,9 +49,17 @@ static uint64_t calls_of_isa(qn_isa isa)
 static void bits_do_not_depend_on_how_it_is_run(void **state)
 {
     (void)state;
-    static const char *const files[] = {"gguf/quant/qwen3.Q4_K_M.gguf", "gguf/quant/qwen3.Q8_0.gguf", "gguf/quant/qwen3.IQ4_XS.gguf", "hf/qwen3",
-                                        "gguf/quant/llama3_rope.Q4_K_M.gguf", "mlx/qwen3.q4_g64", "hf/qwen2_tied", "gguf/base/llama3_rope.f16.gguf"};
-    static const struct { size_t threads, chunk; } ways[] = {{1, 1}, {2, 300}, {1, 7}, {3, 64}, {2, 1}};
+    static const char *const files[] = {"gguf/quant/qwen3.Q4_K_M.gguf",
+                                        "gguf/quant/qwen3.Q8_0.gguf",
+                                        "gguf/quant/qwen3.IQ4_XS.gguf",
+                                        "hf/qwen3",
+                                        "gguf/quant/llama3_rope.Q4_K_M.gguf",
+                                        "mlx/qwen3.q4_g64",
+                                        "hf/qwen2_tied",
+                                        "gguf/base/llama3_rope.f16.gguf"};
+    static const struct {
+        size_t threads, chunk;
+    } ways[] = {{1, 1}, {2, 300}, {1, 7}, {3, 64}, {2, 1}};
     for (size_t f = 0; f < sizeof files / sizeof files[0]; f++) {
         quern_model *m = golden_open(qn_test_golden(files[f]));
         size_t v = quern_model_get_info(m)->n_vocab;
@@ -78,8 +86,9 @@ static void bits_do_not_depend_on_how_it_is_run(void **state)
                         while (memcmp(want + at, have + at, sizeof *want) == 0) {
                             at++;
                         }
-                        fail_msg("%s kv %d: %s, %zu threads, chunk %zu differs from scalar at position %zu, token %zu: %a, want %a", files[f], kv,
-                                 qn_isa_name((qn_isa)isa), ways[w].threads, ways[w].chunk, at / v, at % v, (double)have[at], (double)want[at]);
+                        fail_msg("%s kv %d: %s, %zu threads, chunk %zu differs from scalar at position %zu, token %zu: %a, want %a",
+                                 files[f], kv, qn_isa_name((qn_isa)isa), ways[w].threads, ways[w].chunk, at / v, at % v, (double)have[at],
+                                 (double)want[at]);
                     }
                     assert_true(calls_of_isa((qn_isa)isa) > before);
                     qn_free(have);
@@ -111,7 +120,8 @@ static void sequences_in_one_step_do_not_touch_each_other(void **state)
     for (size_t step = 0; step < 20; step++) {
         quern_step_item items[5];
         for (size_t i = 0; i < 5; i++) {
-            items[i] = (quern_step_item){.sequence = s[i], .ids = ids + quern_sequence_n_tokens(s[i]), .n_ids = 1, .n_logits = 1, .logits = have + i * n_vocab};
+            items[i] = (quern_step_item){
+                .sequence = s[i], .ids = ids + quern_sequence_n_tokens(s[i]), .n_ids = 1, .n_logits = 1, .logits = have + i * n_vocab};
         }
         assert_ok(quern_engine_step(e, items, 5, &err));
         for (size_t i = 0; i < 5; i++) {
@@ -350,8 +360,13 @@ static quern_generation generate(quern_engine *e, heard *h, size_t max_tokens, c
     quern_error err;
     quern_sequence *s;
     quern_generation out;
-    const quern_generate_options opt = {.max_tokens = max_tokens, .sampling = quern_sampling_default(), .stop = stop, .n_stop = n_stop, .ignore_eos = true,
-                                        .on_token = hear, .user = h};
+    const quern_generate_options opt = {.max_tokens = max_tokens,
+                                        .sampling = quern_sampling_default(),
+                                        .stop = stop,
+                                        .n_stop = n_stop,
+                                        .ignore_eos = true,
+                                        .on_token = hear,
+                                        .user = h};
     assert_ok(quern_sequence_create(&s, e, &err));
     assert_ok(quern_generate(e, s, ids, 20, &opt, &out, &err));
     quern_sequence_destroy(s);

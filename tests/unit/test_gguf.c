@@ -137,9 +137,10 @@ static void goldens_have_the_listed_keys_and_tensors(void **state)
 /* What only somebody who knows models can find wrong: these open here and are refused above. */
 static bool is_about_models(const char *file)
 {
-    static const char *const prefixes[] = {"no_architecture", "architecture_", "block_count_", "head_count_", "embedding_length_", "eps_nan", "freq_base_0",
-                                           "rope_dim_", "vocab_mismatch", "tokens_are_u32", "eos_out_of_range", "merges_bad", "token_type_short",
-                                           "missing_output_norm", "scale_nan", "norm_inf", "extra_unknown_tensor"};
+    static const char *const prefixes[] = {
+        "no_architecture",  "architecture_",       "block_count_",   "head_count_",    "embedding_length_",   "eps_nan",
+        "freq_base_0",      "rope_dim_",           "vocab_mismatch", "tokens_are_u32", "eos_out_of_range",    "merges_bad",
+        "token_type_short", "missing_output_norm", "scale_nan",      "norm_inf",       "extra_unknown_tensor"};
     for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++) {
         if (strncmp(file + strlen("gguf/"), prefixes[i], strlen(prefixes[i])) == 0) {
             return true;
@@ -612,7 +613,7 @@ static void half_written_files_leave_nothing(void **state)
     assert_int_equal(scratch_count(dir), 0);
     assert_ok(qn_gguf_writer_create(&w, path, &err));
     assert_ok(write_three_tensors(w, false, &err));
-    assert_int_equal(qn_gguf_write_data(w, 0, 59, "x", 1, &err), QUERN_ERROR_INTERNAL); /* twice */
+    assert_int_equal(qn_gguf_write_data(w, 0, 59, "x", 1, &err), QUERN_ERROR_INTERNAL);  /* twice */
     assert_int_equal(qn_gguf_write_data(w, 0, 59, "xx", 2, &err), QUERN_ERROR_INTERNAL); /* past its end */
     assert_int_equal(qn_gguf_write_data(w, 3, 0, "x", 1, &err), QUERN_ERROR_INTERNAL);
     qn_gguf_writer_destroy(w);

@@ -5,7 +5,7 @@
 /* Families whose q and k rows GGUF stores in another order give the same logits only up to rounding. */
 typedef struct family {
     const char *name;
-    const char *gguf;   /* converter's file of the same checkpoint, NULL where none is kept */
+    const char *gguf; /* converter's file of the same checkpoint, NULL where none is kept */
     bool permuted;
 } family;
 
@@ -197,7 +197,8 @@ static size_t check_gguf(const char *name, const char *folder)
     }
     qsort(by_position, n_positions, sizeof by_position[0], compare_doubles);
     double typical = by_position[n_positions / 2];
-    print_message("%s: max %.2e; as run rms %.4f (median position %.4f), llama.cpp's %.4f\n", name, worst, sqrt(noise), typical, sqrt(noise_theirs));
+    print_message("%s: max %.2e; as run rms %.4f (median position %.4f), llama.cpp's %.4f\n", name, worst, sqrt(noise), typical,
+                  sqrt(noise_theirs));
     assert_true(worst <= 1e-3);
     assert_true((experts ? typical : sqrt(noise)) <= 1.5 * sqrt(noise_theirs) + 1e-3);
     qn_json_free(json);
@@ -211,8 +212,9 @@ static size_t check_gguf(const char *name, const char *folder)
 static void gguf_files(void **state)
 {
     (void)state;
-    static const char *const types[] = {"Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K_S", "Q3_K_M", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K",
-                                        "IQ4_NL", "IQ4_XS", "Q4_K_M.imatrix", "TQ1_0", "TQ2_0", "MXFP4_dense"};
+    static const char *const types[] = {"Q8_0",   "Q4_0",           "Q4_1",   "Q5_0",   "Q5_1",       "Q2_K", "Q3_K_S",
+                                        "Q3_K_M", "Q4_K_S",         "Q4_K_M", "Q5_K_S", "Q5_K_M",     "Q6_K", "IQ4_NL",
+                                        "IQ4_XS", "Q4_K_M.imatrix", "TQ1_0",  "TQ2_0",  "MXFP4_dense"};
     size_t n = 0;
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         char name[64];
@@ -289,8 +291,9 @@ static size_t check_mlx(const char *name)
 static void mlx_folders(void **state)
 {
     (void)state;
-    static const char *const names[] = {"qwen3.q4_g64", "qwen3.q4_g32", "qwen3.q3_g64", "qwen3.q6_g64", "qwen3.q8_g64", "qwen3.mixed_4_6", "llama3_rope.q4_g32",
-                                        "llama3_rope.q4_g64", "llama3_rope.mixed_3_4", "qwen3_moe.q4_g64"};
+    static const char *const names[] = {"qwen3.q4_g64",          "qwen3.q4_g32",    "qwen3.q3_g64",       "qwen3.q6_g64",
+                                        "qwen3.q8_g64",          "qwen3.mixed_4_6", "llama3_rope.q4_g32", "llama3_rope.q4_g64",
+                                        "llama3_rope.mixed_3_4", "qwen3_moe.q4_g64"};
     size_t n = 0;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         n += check_mlx(names[i]);

@@ -107,7 +107,8 @@ static void memory_is_described(void **state)
     quern_error err;
     qn_json *doc, *file = inspect(qn_test_golden("gguf/quant/qwen3.Q4_K_M.gguf"));
     assert_ok(qn_file_read(&data, &size, qn_test_golden("gguf/quant/qwen3.Q4_K_M.gguf"), SIZE_MAX, &err));
-    assert_ok(quern_inspect_memory(data, size, "built in", &(quern_inspect_options){.tensors = true, .check_values = true}, &json, &len, &err));
+    assert_ok(
+        quern_inspect_memory(data, size, "built in", &(quern_inspect_options){.tensors = true, .check_values = true}, &json, &len, &err));
     assert_ok(qn_json_parse(&doc, json, len, 0, "document", &err));
     check_sums(doc);
     assert_string_equal(text(doc, "path"), "built in");
@@ -152,7 +153,8 @@ static void folders_are_described(void **state)
 static void what_cannot_run_is_described(void **state)
 {
     (void)state;
-    static const char *const names[] = {"gguf/base/mixtral.bf16.gguf", "gguf/base/gpt_oss.bf16.gguf", "hf/qwen3_moe/config.json", "hf/qwen3_fp8/config.json"};
+    static const char *const names[] = {"gguf/base/mixtral.bf16.gguf", "gguf/base/gpt_oss.bf16.gguf", "hf/qwen3_moe/config.json",
+                                        "hf/qwen3_fp8/config.json"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         char path[1024];
         const char *found = qn_test_golden(names[i]);
@@ -219,8 +221,9 @@ static void other_files_are_refused(void **state)
     static const struct {
         const char *name, *content;
         quern_status status;
-    } files[] = {{"a.json", "{\"x\":1}", QUERN_ERROR_INVALID},      {"b.json", "[", QUERN_ERROR_INVALID},     {"config.json", "{\"x\":1}", QUERN_ERROR_INVALID},
-                 {"model.bin", "x", QUERN_ERROR_UNSUPPORTED},        {"noise", "noise", QUERN_ERROR_INVALID},  {"tokenizer.json", "{}", QUERN_ERROR_INVALID},
+    } files[] = {{"a.json", "{\"x\":1}", QUERN_ERROR_INVALID},      {"b.json", "[", QUERN_ERROR_INVALID},
+                 {"config.json", "{\"x\":1}", QUERN_ERROR_INVALID}, {"model.bin", "x", QUERN_ERROR_UNSUPPORTED},
+                 {"noise", "noise", QUERN_ERROR_INVALID},           {"tokenizer.json", "{}", QUERN_ERROR_INVALID},
                  {"manifest.json", "{}", QUERN_ERROR_UNSUPPORTED}};
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
         const char *path = scratch_path(dir, files[i].name);
@@ -328,11 +331,15 @@ static void corrupt_files_are_refused(void **state)
 static void write_manifest(const char *dir, const char *path, int64_t bytes, const char *hex)
 {
     char json[2048];
-    int n = snprintf(json, sizeof json, "{\"schema\":\"quern.manifest/1\",\"created\":\"2026-11-21T12:00:00Z\",\"quern_version\":\"0.1.0\","
-                     "\"source\":{\"name\":\"m\",\"format\":\"safetensors\",\"architecture\":\"qwen3\",\"parameters\":5,\"files\":[]},\"calibration\":null,"
-                     "\"outputs\":[{\"format\":\"gguf\",\"type\":\"Q8_0\",\"path\":\"gguf\",\"files\":[{\"path\":\"%s\",\"bytes\":%lld,\"sha256\":\"%s\"}],"
-                     "\"bytes\":5,\"bits_per_weight\":8.5,\"tensors\":[],\"quality\":null,\"gate\":{\"policy\":\"off\",\"verdict\":\"skipped\"}}]}",
-                     path, (long long)bytes, hex);
+    int n = snprintf(
+        json, sizeof json,
+        "{\"schema\":\"quern.manifest/1\",\"created\":\"2026-11-21T12:00:00Z\",\"quern_version\":\"0.1.0\","
+        "\"source\":{\"name\":\"m\",\"format\":\"safetensors\",\"architecture\":\"qwen3\",\"parameters\":5,\"files\":[]},\"calibration\":"
+        "null,"
+        "\"outputs\":[{\"format\":\"gguf\",\"type\":\"Q8_0\",\"path\":\"gguf\",\"files\":[{\"path\":\"%s\",\"bytes\":%lld,\"sha256\":\"%"
+        "s\"}],"
+        "\"bytes\":5,\"bits_per_weight\":8.5,\"tensors\":[],\"quality\":null,\"gate\":{\"policy\":\"off\",\"verdict\":\"skipped\"}}]}",
+        path, (long long)bytes, hex);
     assert_true(n > 0 && (size_t)n < sizeof json);
     write_file(scratch_path(dir, "manifest.json"), json, (size_t)n);
 }
@@ -373,10 +380,17 @@ static void manifests_are_verified(void **state)
         int64_t bytes;
         const char *hex; /* NULL: the right one */
         quern_status status;
-    } cases[] = {{"gguf/none.gguf", 5, NULL, QUERN_ERROR_NOT_FOUND}, {"../a.gguf", 5, NULL, QUERN_ERROR_INVALID}, {"/etc/passwd", 5, NULL, QUERN_ERROR_INVALID},
-                 {"gguf/../gguf/a.gguf", 5, NULL, QUERN_ERROR_INVALID}, {"gguf//a.gguf", 5, NULL, QUERN_ERROR_INVALID}, {"", 5, NULL, QUERN_ERROR_INVALID},
-                 {"gguf/a.gguf", -1, NULL, QUERN_ERROR_INVALID}, {"gguf/a.gguf", 5, "zz", QUERN_ERROR_INVALID}, {"gguf", 5, NULL, QUERN_ERROR_INVALID},
-                 {"link", 5, NULL, QUERN_ERROR_INVALID}, {"inner", 5, NULL, QUERN_OK}};
+    } cases[] = {{"gguf/none.gguf", 5, NULL, QUERN_ERROR_NOT_FOUND},
+                 {"../a.gguf", 5, NULL, QUERN_ERROR_INVALID},
+                 {"/etc/passwd", 5, NULL, QUERN_ERROR_INVALID},
+                 {"gguf/../gguf/a.gguf", 5, NULL, QUERN_ERROR_INVALID},
+                 {"gguf//a.gguf", 5, NULL, QUERN_ERROR_INVALID},
+                 {"", 5, NULL, QUERN_ERROR_INVALID},
+                 {"gguf/a.gguf", -1, NULL, QUERN_ERROR_INVALID},
+                 {"gguf/a.gguf", 5, "zz", QUERN_ERROR_INVALID},
+                 {"gguf", 5, NULL, QUERN_ERROR_INVALID},
+                 {"link", 5, NULL, QUERN_ERROR_INVALID},
+                 {"inner", 5, NULL, QUERN_OK}};
     assert_int_equal(symlink("/etc/hostname", scratch_path(dir, "link")), 0);
     assert_int_equal(symlink("gguf/a.gguf", scratch_path(dir, "inner")), 0);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

@@ -81,9 +81,11 @@ static void check_text(const recorded *r, bool hashed)
         }
         char hex[65];
         assert_ok(qn_sha256_bytes(prompt.text, prompt.len, hex, &err));
-        bool same = hashed ? strcmp(hex, r->expected) == 0 : prompt.len == r->expected_len && memcmp(prompt.text, r->expected, prompt.len) == 0;
+        bool same = hashed ? strcmp(hex, r->expected) == 0
+                           : prompt.len == r->expected_len && memcmp(prompt.text, r->expected, prompt.len) == 0;
         if (!same) {
-            fail_msg("%s:\nexpected '%s'\ngot      '%s'", r->name, hashed ? "(tools/record_jinja.py --show NAME)" : r->expected, prompt.text);
+            fail_msg("%s:\nexpected '%s'\ngot      '%s'", r->name, hashed ? "(tools/record_jinja.py --show NAME)" : r->expected,
+                     prompt.text);
         }
         jinja_test_check_segments(&prompt);
         if (stats.n_cyclic != 0 && !is_cyclic(r->name)) {
@@ -277,9 +279,9 @@ static void public_api(void **state)
 static void tables_are_sorted(void **state)
 {
     (void)state;
-    const qn_jtable tables[] = {qn_jfilters_text,    qn_jfilters_list,     qn_jfilters_lazy,  qn_jfilters_value, qn_jmethods_str,
-                                qn_jmethods_str_more, qn_jmethods_dict,     qn_jmethods_list,  qn_jmethods_tuple, qn_jmethods_int,
-                                qn_jmethods_float,    qn_jmethods_loop,     qn_jmethods_cycler, qn_jmethods_range};
+    const qn_jtable tables[] = {qn_jfilters_text,     qn_jfilters_list, qn_jfilters_lazy,   qn_jfilters_value, qn_jmethods_str,
+                                qn_jmethods_str_more, qn_jmethods_dict, qn_jmethods_list,   qn_jmethods_tuple, qn_jmethods_int,
+                                qn_jmethods_float,    qn_jmethods_loop, qn_jmethods_cycler, qn_jmethods_range};
     for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
         for (size_t k = 0; k < tables[i].n; k++) {
             const char *name = tables[i].rows[k].name;

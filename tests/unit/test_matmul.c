@@ -95,18 +95,10 @@ static void fill_x(float *x, size_t n, size_t row)
     for (size_t i = 0; i < n; i++) {
         uint32_t r = random_u32();
         switch (row % 5) {
-        case 1:
-            x[i] = r % 2 == 0 ? 1.0f : -1.0f;
-            break;
-        case 3:
-            x[i] = r % 37 == 0 ? 3.0f * random_unit() : 0.0f;
-            break;
-        case 4:
-            x[i] = i / 256 % 2 == 0 ? 1e-41f * random_unit() : 1e18f * random_unit();
-            break;
-        default:
-            x[i] = 2.0f * random_unit();
-            break;
+        case 1: x[i] = r % 2 == 0 ? 1.0f : -1.0f; break;
+        case 3: x[i] = r % 37 == 0 ? 3.0f * random_unit() : 0.0f; break;
+        case 4: x[i] = i / 256 % 2 == 0 ? 1e-41f * random_unit() : 1e18f * random_unit(); break;
+        default: x[i] = 2.0f * random_unit(); break;
         }
     }
 }
@@ -255,9 +247,9 @@ static void check_shape(qn_dtype t, qn_affine affine, qn_dtype affine_dtype, siz
 static void check_type(qn_dtype t, qn_affine affine, qn_dtype affine_dtype, size_t unit)
 {
     static const part parts[] = {
-        {0, 1, 0, 1},   {0, 15, 0, 2},  {0, 16, 0, 3},  {0, 17, 0, 4},   {0, 48, 0, 5},  {5, 53, 1, 7},  {37, 53, 0, 7},
-        {0, 53, 0, 8},  {16, 53, 0, 9}, {0, 48, 3, 26}, {0, 53, 0, 64},  {3, 4, 0, 64},  {0, 33, 1, 64}, {0, 16, 0, 16},
-        {31, 32, 9, 9 + 12}, {0, 53, 0, 6}, {0, 49, 0, 31}, {20, 52, 2, 19}, {0, 53, 63, 64},
+        {0, 1, 0, 1},        {0, 15, 0, 2},  {0, 16, 0, 3},  {0, 17, 0, 4},   {0, 48, 0, 5},   {5, 53, 1, 7},  {37, 53, 0, 7},
+        {0, 53, 0, 8},       {16, 53, 0, 9}, {0, 48, 3, 26}, {0, 53, 0, 64},  {3, 4, 0, 64},   {0, 33, 1, 64}, {0, 16, 0, 16},
+        {31, 32, 9, 9 + 12}, {0, 53, 0, 6},  {0, 49, 0, 31}, {20, 52, 2, 19}, {0, 53, 63, 64},
     };
     static const part few[] = {{0, 17, 0, 1}, {1, 17, 0, 9}, {0, 16, 2, 7}};
     static const part many[] = {{0, 48, 0, 512}, {1, 33, 3, 300}};
@@ -334,8 +326,9 @@ static void check_against_decoded(qn_dtype t, qn_affine affine, qn_dtype affine_
         for (size_t tok = 0; tok < TOKENS; tok++) {
             double sum = 0, size = 0;
             for (size_t k = 0; k < COLUMNS; k++) {
-                double x = s.a.kind == QN_ACT_F32 ? (double)s.a.f[tok * s.a.f_stride + k]
-                                                  : (double)s.a.q[tok * s.a.q_stride + k] * (double)s.a.d[tok * s.a.d_stride + k / s.a.block];
+                double x = s.a.kind == QN_ACT_F32
+                               ? (double)s.a.f[tok * s.a.f_stride + k]
+                               : (double)s.a.q[tok * s.a.q_stride + k] * (double)s.a.d[tok * s.a.d_stride + k / s.a.block];
                 sum += (double)decoded[k] * x;
                 size += fabs((double)decoded[k] * x);
             }

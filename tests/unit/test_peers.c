@@ -80,7 +80,8 @@ static bool contains(const qn_json *list, size_t value)
 }
 
 /* Returns how many tokens were compared. */
-static size_t compare_one(quern_engine *engine, size_t n_vocab, const qn_json *prompt, const qn_json *greedy, const qn_json *unsure, const char *what)
+static size_t compare_one(quern_engine *engine, size_t n_vocab, const qn_json *prompt, const qn_json *greedy, const qn_json *unsure,
+                          const char *what)
 {
     quern_error err;
     size_t n_prompt, n_greedy, n_compared = 0;
@@ -90,7 +91,8 @@ static size_t compare_one(quern_engine *engine, size_t n_vocab, const qn_json *p
     quern_sequence *sequence;
     assert_ok(quern_sequence_create(&sequence, engine, &err));
     for (size_t i = 0; i < n_greedy; i++) {
-        quern_step_item item = {.sequence = sequence, .ids = i == 0 ? ids : &expected[i - 1], .n_ids = i == 0 ? n_prompt : 1, .n_logits = 1, .logits = logits};
+        quern_step_item item = {
+            .sequence = sequence, .ids = i == 0 ? ids : &expected[i - 1], .n_ids = i == 0 ? n_prompt : 1, .n_logits = 1, .logits = logits};
         assert_ok(quern_engine_step(engine, &item, 1, &err));
         bool decided;
         int32_t id = best_token(logits, n_vocab, &decided);
@@ -127,7 +129,8 @@ static size_t compare_file(const char *path, const qn_json *prompts, const qn_js
     for (size_t i = 0; i < qn_json_length(prompts); i++) {
         char what[256];
         (void)snprintf(what, sizeof what, "%s, prompt %zu", format, i);
-        n_compared += compare_one(engine, quern_model_get_info(model)->n_vocab, qn_json_at(prompts, i), qn_json_at(greedy, i), qn_json_at(unsure, i), what);
+        n_compared += compare_one(engine, quern_model_get_info(model)->n_vocab, qn_json_at(prompts, i), qn_json_at(greedy, i),
+                                  qn_json_at(unsure, i), what);
     }
     quern_engine_destroy(engine);
     quern_model_close(model);
@@ -187,14 +190,16 @@ static void same_tokens_as_the_peers(void **state)
     assert_int_equal(nftw(folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS), 0);
 }
 
-#define CHECKPOINT(name) {name, same_tokens_as_the_peers, NULL, NULL, (void *)(uintptr_t)name}
+#define CHECKPOINT(name) \
+    { \
+        name, same_tokens_as_the_peers, NULL, NULL, (void *)(uintptr_t)name \
+    }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CHECKPOINT("quern-coder-8m"),       CHECKPOINT("qwen2_tied"),  CHECKPOINT("qwen2_untied_sharded"),
-        CHECKPOINT("qwen3"),                CHECKPOINT("qwen3_yarn"),  CHECKPOINT("llama3_rope"),
-        CHECKPOINT("codellama_mha"),        CHECKPOINT("mistral_headdim"),
+        CHECKPOINT("quern-coder-8m"), CHECKPOINT("qwen2_tied"),  CHECKPOINT("qwen2_untied_sharded"), CHECKPOINT("qwen3"),
+        CHECKPOINT("qwen3_yarn"),     CHECKPOINT("llama3_rope"), CHECKPOINT("codellama_mha"),        CHECKPOINT("mistral_headdim"),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,11 +2,13 @@
  * manifest states them. What happens when a run fails is in test_quantize_failures.c. */
 #include "quantize_run.h"
 
-static const char all_gguf[] = "gguf:F32,gguf:F16,gguf:BF16,gguf:Q8_0,gguf:Q6_K,gguf:Q5_K_M,gguf:Q5_K_S,gguf:Q5_1,gguf:Q5_0,gguf:Q4_K_M,gguf:Q4_K_S,"
-                               "gguf:Q4_1,gguf:Q4_0,gguf:Q3_K_L,gguf:Q3_K_M,gguf:Q3_K_S,gguf:Q2_K,gguf:IQ4_NL,gguf:IQ4_XS,gguf:TQ1_0,gguf:TQ2_0,"
-                               "gguf:MXFP4_MOE";
-static const char all_mlx[] = "mlx:2bit-g32,mlx:3bit-g32,mlx:4bit-g32,mlx:5bit-g32,mlx:6bit-g32,mlx:8bit-g32,mlx:4bit,mlx:mixed_4_6,mlx:mixed_3_6,mlx:mxfp4,"
-                              "mlx:bf16";
+static const char all_gguf[] =
+    "gguf:F32,gguf:F16,gguf:BF16,gguf:Q8_0,gguf:Q6_K,gguf:Q5_K_M,gguf:Q5_K_S,gguf:Q5_1,gguf:Q5_0,gguf:Q4_K_M,gguf:Q4_K_S,"
+    "gguf:Q4_1,gguf:Q4_0,gguf:Q3_K_L,gguf:Q3_K_M,gguf:Q3_K_S,gguf:Q2_K,gguf:IQ4_NL,gguf:IQ4_XS,gguf:TQ1_0,gguf:TQ2_0,"
+    "gguf:MXFP4_MOE";
+static const char all_mlx[] =
+    "mlx:2bit-g32,mlx:3bit-g32,mlx:4bit-g32,mlx:5bit-g32,mlx:6bit-g32,mlx:8bit-g32,mlx:4bit,mlx:mixed_4_6,mlx:mixed_3_6,mlx:mxfp4,"
+    "mlx:bf16";
 
 /* ---- GGUF against the reference converter ---- */
 
@@ -107,7 +109,8 @@ static void compare_bytes(const qn_gguf *ours, const char *file, bool interleave
 static void gguf_equals_reference_converter(void **state)
 {
     (void)state;
-    static const char *const models[] = {"qwen3", "qwen2_tied", "llama3_rope", "qwen3_yarn", "mixtral", "qwen3_moe", "qwen3_moe_k256", "smollm3"};
+    static const char *const models[] = {"qwen3",   "qwen2_tied", "llama3_rope",    "qwen3_yarn",
+                                         "mixtral", "qwen3_moe",  "qwen3_moe_k256", "smollm3"};
     quern_error err = {0};
     char *text;
     size_t len;
@@ -191,8 +194,8 @@ static void check_stated_error(const qn_json *output, const qn_tensor *t, const 
     assert_true(qn_json_number(qn_json_get(entry, "rel_rmse"), &stated));
     assert_true(qn_json_number(qn_json_get(entry, "max_abs_error"), &stated_greatest));
     if (fabs(stated - relative) > 1e-6 * relative || stated_greatest != greatest) {
-        fail_msg("%s %s: relative error %.9g, greatest %.9g; the manifest says %.9g, %.9g", qn_dtype_get(t->dtype)->name, t->name, relative, greatest,
-                 stated, stated_greatest);
+        fail_msg("%s %s: relative error %.9g, greatest %.9g; the manifest says %.9g, %.9g", qn_dtype_get(t->dtype)->name, t->name, relative,
+                 greatest, stated, stated_greatest);
     }
     assert_true(relative < 0.7);
 }
@@ -246,8 +249,10 @@ static void rope_order_of_llama_files(void **state)
     qn_gguf *g = open_gguf(dir, "F32");
     assert_ok(qn_safetensors_open_dir(&source, source_dir, false, &err));
     enum { HEAD = 64, HIDDEN = 64 };
-    static const struct { const char *gguf, *hf; } pairs[] = {{"blk.1.attn_q.weight", "model.layers.1.self_attn.q_proj.weight"},
-                                                              {"blk.1.attn_k.weight", "model.layers.1.self_attn.k_proj.weight"}};
+    static const struct {
+        const char *gguf, *hf;
+    } pairs[] = {{"blk.1.attn_q.weight", "model.layers.1.self_attn.q_proj.weight"},
+                 {"blk.1.attn_k.weight", "model.layers.1.self_attn.k_proj.weight"}};
     for (size_t p = 0; p < 2; p++) {
         const qn_tensor *t = qn_gguf_find_tensor(g, pairs[p].gguf);
         float *ours = decode(t);
@@ -337,11 +342,17 @@ static double distance(const float *x, const float *y, size_t n)
 static void mlx_is_at_least_as_good_as_mlx_lm(void **state)
 {
     (void)state;
-    static const struct { const char *reference, *model, *format, *type; } cases[] = {
-        {"qwen3.q4_g64", "qwen3", "mlx:4bit", "4bit-g64"},           {"qwen3.q4_g32", "qwen3", "mlx:4bit-g32", "4bit-g32"},
-        {"qwen3.q3_g64", "qwen3", "mlx:3bit", "3bit-g64"},           {"qwen3.q6_g64", "qwen3", "mlx:6bit", "6bit-g64"},
-        {"qwen3.q8_g64", "qwen3", "mlx:8bit", "8bit-g64"},           {"qwen3.mixed_4_6", "qwen3", "mlx:mixed_4_6", "mixed_4_6-g64"},
-        {"llama3_rope.q4_g32", "llama3_rope", "mlx:4bit-g32", "4bit-g32"}, {"qwen3_moe.q4_g64", "qwen3_moe", "mlx:4bit", "4bit-g64"},
+    static const struct {
+        const char *reference, *model, *format, *type;
+    } cases[] = {
+        {"qwen3.q4_g64", "qwen3", "mlx:4bit", "4bit-g64"},
+        {"qwen3.q4_g32", "qwen3", "mlx:4bit-g32", "4bit-g32"},
+        {"qwen3.q3_g64", "qwen3", "mlx:3bit", "3bit-g64"},
+        {"qwen3.q6_g64", "qwen3", "mlx:6bit", "6bit-g64"},
+        {"qwen3.q8_g64", "qwen3", "mlx:8bit", "8bit-g64"},
+        {"qwen3.mixed_4_6", "qwen3", "mlx:mixed_4_6", "mixed_4_6-g64"},
+        {"llama3_rope.q4_g32", "llama3_rope", "mlx:4bit-g32", "4bit-g32"},
+        {"qwen3_moe.q4_g64", "qwen3_moe", "mlx:4bit", "4bit-g64"},
     };
     for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
         char name[128];
@@ -471,7 +482,8 @@ static void mlx_configurations_say_what_mlx_lm_reads(void **state)
     char *source = new_dir();
     char *dir = new_dir();
     copy_model("qwen3_yarn", source);
-    replace_in_file(scratch_path(source, "config.json"), "\"rope_scaling\": {", "\"rope_parameters\": { \"attention_factor\": 1.5, \"rope_theta\": 50000,");
+    replace_in_file(scratch_path(source, "config.json"), "\"rope_scaling\": {",
+                    "\"rope_parameters\": { \"attention_factor\": 1.5, \"rope_theta\": 50000,");
     replace_in_file(scratch_path(source, "config.json"), "\"rope_theta\": 1000000,", "");
     replace_in_file(scratch_path(source, "config.json"), "\"tie_word_embeddings\": true,",
                     "\"tie_word_embeddings\": true, \"original_max_position_embeddings\": 512,");
@@ -500,7 +512,8 @@ static void mlx_configurations_say_what_mlx_lm_reads(void **state)
     config = read_config(scratch_path(dir, "mlx/bf16"));
     assert_non_null(qn_json_get(config, "rope_scaling"));
     assert_int_equal(qn_json_get_kind(qn_json_get(config, "rope_scaling")), QN_JSON_NULL);
-    assert_int_equal(qn_json_get_kind(qn_json_get(config, "tie_word_embeddings")), QN_JSON_BOOL); /* absent means true to mlx-lm, false here */
+    assert_int_equal(qn_json_get_kind(qn_json_get(config, "tie_word_embeddings")),
+                     QN_JSON_BOOL); /* absent means true to mlx-lm, false here */
     assert_false(qn_json_bool(qn_json_get(config, "tie_word_embeddings"), true));
     assert_true(number_at(config, "rope_theta") == 1e6);
     qn_json_free(config);
@@ -535,8 +548,8 @@ static void both_chat_templates_are_kept(void **state)
             write_text(scratch_path(source, "chat_template.jinja"), "plain");
         } else {
             assert_int_equal(unlink(scratch_path(source, "chat_template.jinja")), 0);
-            write_text(scratch_path(source, "tokenizer_config.json"),
-                       "{\"chat_template\":[{\"name\":\"tool_use\",\"template\":\"with {{ tools }}\"},{\"name\":\"default\",\"template\":\"plain\"}]}");
+            write_text(scratch_path(source, "tokenizer_config.json"), "{\"chat_template\":[{\"name\":\"tool_use\",\"template\":\"with {{ "
+                                                                      "tools }}\"},{\"name\":\"default\",\"template\":\"plain\"}]}");
         }
         check_templates(source, "plain", "with {{ tools }}");
         run r = quantize(source, dir, "gguf:F16,mlx:8bit");
@@ -602,7 +615,10 @@ static void results_do_not_depend_on_threads_or_memory(void **state)
     }
     char *dir = new_dir();
     run r = quantize(model_dir("llama3_rope"), dir, "gguf:Q4_K_M,gguf:F16,mlx:4bit-g32,mlx:mxfp4");
-    static const struct { size_t threads; uint64_t memory; } settings[] = {{1, 0}, {5, 0}, {3, (uint64_t)110 << 20}};
+    static const struct {
+        size_t threads;
+        uint64_t memory;
+    } settings[] = {{1, 0}, {5, 0}, {3, (uint64_t)110 << 20}};
     for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
         char *other = new_dir();
         run s = {.opt = r.opt};
@@ -667,7 +683,10 @@ static void dry_run_writes_nothing_and_foretells_sizes(void **state)
         skip();
     }
     char *dir = new_dir();
-    run plan = {.opt = {.source = model_dir("qwen3"), .output_dir = scratch_path(dir, "not/yet"), .formats = "gguf:Q4_K_M,mlx:4bit", .name = "tiny",
+    run plan = {.opt = {.source = model_dir("qwen3"),
+                        .output_dir = scratch_path(dir, "not/yet"),
+                        .formats = "gguf:Q4_K_M,mlx:4bit",
+                        .name = "tiny",
                         .dry_run = true}};
     run_quantize(&plan, 0);
     assert_int_equal(plan.status, QUERN_OK);
@@ -698,12 +717,19 @@ static void tensor_types_can_be_chosen(void **state)
     static const char *const overrides[] = {"blk\\.0\\.ffn_(down|up)=q8_0", "attn_v=F16", "ffn_down=Q2_K"};
     static const char *const bad[] = {"ffn_down", "=Q8_0", "ffn_down=Q9", "(=Q8_0", "x=I32"};
     char *dir = new_dir();
-    run r = {.opt = {.source = model_dir("qwen3"), .output_dir = dir, .name = "tiny", .formats = "gguf:Q4_K_S", .tensor_types = overrides,
+    run r = {.opt = {.source = model_dir("qwen3"),
+                     .output_dir = dir,
+                     .name = "tiny",
+                     .formats = "gguf:Q4_K_S",
+                     .tensor_types = overrides,
                      .n_tensor_types = 3}};
     run_quantize(&r, 0);
     assert_int_equal(r.status, QUERN_OK);
     qn_gguf *g = open_gguf(dir, "Q4_K_S");
-    static const struct { const char *name; qn_dtype type; } expected[] = {
+    static const struct {
+        const char *name;
+        qn_dtype type;
+    } expected[] = {
         {"blk.0.ffn_down.weight", QN_DTYPE_Q8_0}, {"blk.0.ffn_up.weight", QN_DTYPE_Q8_0}, {"blk.1.attn_v.weight", QN_DTYPE_F16},
         {"blk.1.ffn_down.weight", QN_DTYPE_Q2_K}, {"blk.1.ffn_up.weight", QN_DTYPE_Q4_K}, {"blk.0.ffn_norm.weight", QN_DTYPE_F32},
     };

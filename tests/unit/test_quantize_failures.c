@@ -28,7 +28,8 @@ static void expect_failure(const char *source, const char *formats, quern_status
     run r = {.opt = {.source = source, .output_dir = dir, .formats = formats, .n_threads = 2}};
     run_quantize(&r, 0);
     if (r.status != status || strstr(r.err.message, word) == NULL) {
-        fail_msg("%s: status %s, message '%s'; expected %s with '%s'", formats, quern_status_name(r.status), r.err.message, quern_status_name(status), word);
+        fail_msg("%s: status %s, message '%s'; expected %s with '%s'", formats, quern_status_name(r.status), r.err.message,
+                 quern_status_name(status), word);
     }
     assert_int_equal(count_files(dir), 0);
     drop_dir(dir);
@@ -122,14 +123,17 @@ static void what_other_readers_cannot_do_is_said(void **state)
         {"model.layers.1.self_attn.q_proj.bias", 1, {256}, NULL, 0}, {"model.layers.1.self_attn.k_proj.bias", 1, {128}, NULL, 0},
         {"model.layers.1.self_attn.v_proj.bias", 1, {128}, NULL, 0}, {"model.layers.1.self_attn.o_proj.bias", 1, {256}, NULL, 0},
     };
-    static const struct { const char *model, *from, *to, *gguf, *mlx; } cases[] = {
+    static const struct {
+        const char *model, *from, *to, *gguf, *mlx;
+    } cases[] = {
         {"qwen3_yarn", "\"factor\"", "\"beta_fast\": 32, \"factor\"", NULL, NULL},
         {"qwen3_yarn", "\"factor\"", "\"beta_fast\": 8, \"factor\"", "--yarn-beta-fast 8 --yarn-beta-slow 1", NULL},
-        {"qwen3_yarn", "\"rope_type\": \"yarn\"", "\"rope_type\": \"llama3\", \"low_freq_factor\": 1, \"high_freq_factor\": 4", "rope_freqs.weight", NULL},
+        {"qwen3_yarn", "\"rope_type\": \"yarn\"", "\"rope_type\": \"llama3\", \"low_freq_factor\": 1, \"high_freq_factor\": 4",
+         "rope_freqs.weight", NULL},
         {"qwen3_yarn", "\"factor\": 4.0", "\"factor\": 1.0, \"attention_factor\": 2.0", NULL, "attention_factor 2"},
         {"llama3_rope", "\"factor\": 8.0", "\"factor\": 4.0", NULL, NULL},
-        {"mistral_headdim", "\"sliding_window\": null", "\"sliding_window\": 16, \"layer_types\": [\"full_attention\", \"sliding_attention\"]",
-         "window of 16", NULL},
+        {"mistral_headdim", "\"sliding_window\": null",
+         "\"sliding_window\": 16, \"layer_types\": [\"full_attention\", \"sliding_attention\"]", "window of 16", NULL},
         {"qwen3_moe", "\"rope_scaling\": null", "\"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 2}", NULL, "leaves it out"},
     };
     char *source = new_dir();
@@ -204,7 +208,11 @@ static void interruption_leaves_nothing(void **state)
     for (size_t i = 0; i < 3; i++) {
         size_t left = stops[i];
         char *dir = new_dir();
-        run r = {.opt = {.source = model_dir("qwen3"), .output_dir = dir, .formats = "gguf:Q4_K_M,mlx:4bit", .n_threads = 2, .on_progress = stop_after,
+        run r = {.opt = {.source = model_dir("qwen3"),
+                         .output_dir = dir,
+                         .formats = "gguf:Q4_K_M,mlx:4bit",
+                         .n_threads = 2,
+                         .on_progress = stop_after,
                          .user = &left}};
         run_quantize(&r, 0);
         assert_int_equal(r.status, QUERN_ERROR_CANCELLED);
@@ -275,11 +283,16 @@ static void late_failures_leave_nothing(void **state)
     if (!have_model("qwen3")) {
         skip();
     }
-    const late cases[] = {{QUERN_QUANTIZE_HASH, "", NULL, 0}, {QUERN_QUANTIZE_SYNC, ".gguf", NULL, 0}, {QUERN_QUANTIZE_SYNC, "manifest.json", NULL, 0}};
+    const late cases[] = {
+        {QUERN_QUANTIZE_HASH, "", NULL, 0}, {QUERN_QUANTIZE_SYNC, ".gguf", NULL, 0}, {QUERN_QUANTIZE_SYNC, "manifest.json", NULL, 0}};
     for (size_t i = 0; i < 3; i++) {
         char *dir = new_dir();
         late l = cases[i];
-        run r = {.opt = {.source = model_dir("qwen3"), .output_dir = scratch_path(dir, "a/b"), .formats = both_formats, .on_progress = fail_late, .user = &l}};
+        run r = {.opt = {.source = model_dir("qwen3"),
+                         .output_dir = scratch_path(dir, "a/b"),
+                         .formats = both_formats,
+                         .on_progress = fail_late,
+                         .user = &l}};
         run_quantize(&r, 0);
         assert_int_equal(r.status, QUERN_ERROR_CANCELLED);
         assert_int_equal(l.n_calls, 1);
@@ -320,7 +333,8 @@ static void earlier_outputs_survive_a_late_failure(void **state)
     size_t n_files = count_files(dir);
     const char *blocked = scratch_path(dir, "mlx/4bit-g64/config.json"); /* named after the weights */
     late l = {QUERN_QUANTIZE_SYNC, "manifest.json", blocked, 0};
-    run again = {.opt = {.source = source, .output_dir = dir, .name = "tiny", .formats = both_formats, .on_progress = fail_late, .user = &l}};
+    run again = {
+        .opt = {.source = source, .output_dir = dir, .name = "tiny", .formats = both_formats, .on_progress = fail_late, .user = &l}};
     run_quantize(&again, 0);
     assert_int_equal(again.status, QUERN_ERROR_IO);
     assert_int_equal(l.n_calls, 1);
@@ -403,7 +417,12 @@ static void one_run_at_a_time(void **state)
     }
     char *dir = new_dir();
     run other = {.opt = {.source = model_dir("qwen3"), .output_dir = dir, .name = "tiny", .formats = "gguf:F16", .n_threads = 1}};
-    run r = {.opt = {.source = model_dir("qwen3"), .output_dir = dir, .name = "tiny", .formats = "gguf:Q8_0", .n_threads = 1, .on_progress = run_another,
+    run r = {.opt = {.source = model_dir("qwen3"),
+                     .output_dir = dir,
+                     .name = "tiny",
+                     .formats = "gguf:Q8_0",
+                     .n_threads = 1,
+                     .on_progress = run_another,
                      .user = &other}};
     run_quantize(&r, 0);
     assert_int_equal(r.status, QUERN_OK);
@@ -544,7 +563,9 @@ static void failing_allocations(void **state)
         skip();
     }
     char *dir = new_dir();
-    run r = {.opt = {.source = model_dir("llama3_rope"), .output_dir = dir, .formats = "gguf:Q4_K_M,mlx:4bit-g32", .name = "tiny", .n_threads = 2}};
+    run r = {
+        .opt = {
+            .source = model_dir("llama3_rope"), .output_dir = dir, .formats = "gguf:Q4_K_M,mlx:4bit-g32", .name = "tiny", .n_threads = 2}};
     qn_alloc_fail_at(0);
     run_quantize(&r, 0);
     uint64_t total = qn_alloc_count();

@@ -62,7 +62,10 @@ static size_t compare_file(const char *file, const qn_json *tensors, const qn_gg
                 int64_t n_cols;
                 const qn_json *shape = qn_json_at(t, 1);
                 assert_true(qn_json_int(qn_json_at(shape, 0), &n_cols));
-                qn_recipe_tensor what = {.part = (qn_part)part, .layer = layer, .bias = bias != 0, .n_dims = (uint32_t)qn_json_length(shape),
+                qn_recipe_tensor what = {.part = (qn_part)part,
+                                         .layer = layer,
+                                         .bias = bias != 0,
+                                         .n_dims = (uint32_t)qn_json_length(shape),
                                          .n_cols = (uint64_t)n_cols};
                 const char *type = qn_dtype_get(qn_recipe_gguf(recipe, &m, &what))->name;
                 if (strcmp(type, qn_json_string(qn_json_at(t, 2), NULL)) != 0) {
@@ -131,7 +134,8 @@ static void types_of_large_models(void **state)
     (void)state;
     qn_target t[QN_TARGETS_MAX];
     size_t n;
-    assert_int_equal(qn_targets_parse("gguf:Q4_K_M,gguf:Q2_K,gguf:IQ4_XS,gguf:Q3_K_M,gguf:Q4_K_S,gguf:Q3_K_L,gguf:TQ2_0", t, &n, NULL), QUERN_OK);
+    assert_int_equal(qn_targets_parse("gguf:Q4_K_M,gguf:Q2_K,gguf:IQ4_XS,gguf:Q3_K_M,gguf:Q4_K_S,gguf:Q3_K_L,gguf:TQ2_0", t, &n, NULL),
+                     QUERN_OK);
     assert_int_equal(n, 7);
     qn_recipe_model qwen8b = {.family = QN_FAMILY_QWEN3, .n_layers = 36, .n_heads = 32, .n_kv_heads = 8};
     qn_recipe_model llama70b = {.family = QN_FAMILY_LLAMA, .n_layers = 80, .n_heads = 64, .n_kv_heads = 8};
@@ -150,12 +154,12 @@ static void types_of_large_models(void **state)
     }
     assert_int_equal(n_high, 18);
     v.layer = 10;
-    assert_int_equal(qn_recipe_gguf(t[1].gguf, &qwen8b, &v), QN_DTYPE_Q4_K);   /* four query heads share a value head */
+    assert_int_equal(qn_recipe_gguf(t[1].gguf, &qwen8b, &v), QN_DTYPE_Q4_K); /* four query heads share a value head */
     assert_int_equal(qn_recipe_gguf(t[2].gguf, &qwen8b, &v), QN_DTYPE_Q5_K);
     v.layer = 11;
     assert_int_equal(qn_recipe_gguf(t[0].gguf, &llama70b, &v), QN_DTYPE_Q5_K); /* 80 layers, grouped: one up */
     assert_int_equal(qn_recipe_gguf(t[5].gguf, &llama70b, &v), QN_DTYPE_Q5_K);
-    assert_int_equal(qn_recipe_gguf(t[0].gguf, &mixtral, &v), QN_DTYPE_Q8_0);  /* eight experts */
+    assert_int_equal(qn_recipe_gguf(t[0].gguf, &mixtral, &v), QN_DTYPE_Q8_0); /* eight experts */
     qn_recipe_tensor k = {.part = QN_PART_ATTN_K, .n_dims = 2, .n_cols = 4096};
     qn_recipe_tensor o = {.part = QN_PART_ATTN_OUTPUT, .n_dims = 2, .n_cols = 4096};
     assert_int_equal(qn_recipe_gguf(t[0].gguf, &mixtral, &k), QN_DTYPE_Q8_0);
@@ -174,8 +178,12 @@ static void types_of_large_models(void **state)
 static void mlx_widths_equal_mlx_lm(void **state)
 {
     (void)state;
-    static const struct { const char *folder, *model, *formats; } cases[] = {
-        {"qwen3.mixed_4_6", "qwen3", "mlx:mixed_4_6"}, {"qwen3_moe.q4_g64", "qwen3_moe", "mlx:4bit"}, {"qwen3.q3_g64", "qwen3", "mlx:3bit"},
+    static const struct {
+        const char *folder, *model, *formats;
+    } cases[] = {
+        {"qwen3.mixed_4_6", "qwen3", "mlx:mixed_4_6"},
+        {"qwen3_moe.q4_g64", "qwen3_moe", "mlx:4bit"},
+        {"qwen3.q3_g64", "qwen3", "mlx:3bit"},
         {"llama3_rope.q4_g32", "llama3_rope", "mlx:4bit-g32"},
     };
     for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
@@ -198,12 +206,13 @@ static void mlx_widths_equal_mlx_lm(void **state)
         assert_ok(qn_config_read_hf(&packed, &arena, text, len, name, NULL, 0, &err));
         qn_free(text);
         qn_recipe_model m = qn_recipe_model_of(&source);
-        static const qn_part parts[] = {QN_PART_TOKEN_EMBD, QN_PART_OUTPUT, QN_PART_ATTN_Q, QN_PART_ATTN_V, QN_PART_FFN_DOWN, QN_PART_FFN_UP,
-                                        QN_PART_ROUTER, QN_PART_DOWN_EXPS};
+        static const qn_part parts[] = {QN_PART_TOKEN_EMBD, QN_PART_OUTPUT, QN_PART_ATTN_Q, QN_PART_ATTN_V,
+                                        QN_PART_FFN_DOWN,   QN_PART_FFN_UP, QN_PART_ROUTER, QN_PART_DOWN_EXPS};
         for (size_t p = 0; p < sizeof parts / sizeof parts[0]; p++) {
             bool experts = parts[p] == QN_PART_ROUTER || parts[p] == QN_PART_DOWN_EXPS;
             bool dense = parts[p] == QN_PART_FFN_DOWN || parts[p] == QN_PART_FFN_UP;
-            if ((experts && source.n_experts == 0) || (dense && source.n_experts != 0) || (parts[p] == QN_PART_OUTPUT && source.tied_embeddings)) {
+            if ((experts && source.n_experts == 0) || (dense && source.n_experts != 0) ||
+                (parts[p] == QN_PART_OUTPUT && source.tied_embeddings)) {
                 continue;
             }
             for (uint32_t layer = 0; layer < source.n_layers; layer++) {
@@ -213,7 +222,8 @@ static void mlx_widths_equal_mlx_lm(void **state)
                 qn_affine ours = qn_recipe_mlx(t[0].mlx, t[0].group, &m, &what);
                 qn_affine theirs = qn_config_affine_for(&packed, module);
                 if (ours.bits != theirs.bits || ours.group != theirs.group) {
-                    fail_msg("%s: %s: %u bits, group %u; mlx-lm %u, %u", cases[c].folder, module, ours.bits, ours.group, theirs.bits, theirs.group);
+                    fail_msg("%s: %s: %u bits, group %u; mlx-lm %u, %u", cases[c].folder, module, ours.bits, ours.group, theirs.bits,
+                             theirs.group);
                 }
             }
         }
@@ -242,8 +252,18 @@ static void names_of_places(void **state)
 static void formats_are_parsed(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"", "gguf:", "gguf:Q4", "mlx:7bit", "mlx:4bit-g16", "mlx:mxfp4-g64", "mlx:bf16-g64", "Q4_K_M", "gguf:Q8_0,",
-                                      "gguf:Q8_0,gguf:q8_0", "mlx:4bit,mlx:4bit-g64", "gguf:Q8_0;mlx:4bit"};
+    static const char *const bad[] = {"",
+                                      "gguf:",
+                                      "gguf:Q4",
+                                      "mlx:7bit",
+                                      "mlx:4bit-g16",
+                                      "mlx:mxfp4-g64",
+                                      "mlx:bf16-g64",
+                                      "Q4_K_M",
+                                      "gguf:Q8_0,",
+                                      "gguf:Q8_0,gguf:q8_0",
+                                      "mlx:4bit,mlx:4bit-g64",
+                                      "gguf:Q8_0;mlx:4bit"};
     qn_target t[QN_TARGETS_MAX];
     size_t n;
     char name[48];
@@ -265,8 +285,9 @@ static void formats_are_parsed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(types_equal_llama_quantize), cmocka_unit_test(types_of_large_models), cmocka_unit_test(mlx_widths_equal_mlx_lm),
-        cmocka_unit_test(names_of_places),            cmocka_unit_test(formats_are_parsed),
+        cmocka_unit_test(types_equal_llama_quantize), cmocka_unit_test(types_of_large_models),
+        cmocka_unit_test(mlx_widths_equal_mlx_lm),    cmocka_unit_test(names_of_places),
+        cmocka_unit_test(formats_are_parsed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

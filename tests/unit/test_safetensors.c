@@ -152,7 +152,8 @@ static void cut_and_changed_files_never_crash(void **state)
 {
     (void)state;
     static const uint8_t masks[] = {0x01, 0x02, 0x10, 0x20, 0x80, 0xff};
-    static const char *const files[] = {"corrupt/safetensors/ok_control.safetensors", "corrupt/safetensors/ok_scalar_and_empty.safetensors"};
+    static const char *const files[] = {"corrupt/safetensors/ok_control.safetensors",
+                                        "corrupt/safetensors/ok_scalar_and_empty.safetensors"};
     uint64_t sum = 0;
     size_t n_opened = 0;
     size_t n_tried = 0;
@@ -235,7 +236,8 @@ static void headers_are_read_strictly(void **state)
         {"{\"__metadata__\":{},\"__metadata__\":{}}", 0, "there twice"},
         {"{\"a\":{\"shape\":[9223372036854775808],\"data_offsets\":[0,0],\"dtype\":\"I8\"}}", 0, "does not fit"},
         {"{\"a\":{\"shape\":[18446744073709551616],\"data_offsets\":[0,0],\"dtype\":\"I8\"}}", 0, "an integer from 0"},
-        {"{\"a\":{\"shape\":[4],\"data_offsets\":[2,6],\"dtype\":\"I8\"},\"b\":{\"shape\":[2],\"data_offsets\":[0,2],\"dtype\":\"I8\"}}", 6, NULL},
+        {"{\"a\":{\"shape\":[4],\"data_offsets\":[2,6],\"dtype\":\"I8\"},\"b\":{\"shape\":[2],\"data_offsets\":[0,2],\"dtype\":\"I8\"}}", 6,
+         NULL},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         quern_error err;
@@ -270,10 +272,15 @@ static void json_values_are_skipped_whole(void **state)
         const char *text;
         bool good;
     } cases[] = {
-        {"{}", true}, {"[]", true}, {"1", true}, {"-0.5e+7", true}, {"\"a\\n\"", true}, {"{\"a\":[1,{\"b\":null},[]],\"c\":true}", true},
-        {"[[],[[]]]", true}, {"{", false}, {"[1,]", false}, {"{\"a\"}", false}, {"{\"a\":}", false}, {"{\"a\":1,}", false}, {"[1}", false},
-        {"]", false}, {",", false}, {"{1:2}", false}, {"[1 2]", false}, {"1.", false}, {"-", false}, {"1e", false}, {"\"\t\"", false},
-        {"\"\\x\"", false}, {"tru", false}, {"{\"a\":]}", false}, {"[:]", false}, {"", false},
+        {"{}", true},        {"[]", true},        {"1", true},
+        {"-0.5e+7", true},   {"\"a\\n\"", true},  {"{\"a\":[1,{\"b\":null},[]],\"c\":true}", true},
+        {"[[],[[]]]", true}, {"{", false},        {"[1,]", false},
+        {"{\"a\"}", false},  {"{\"a\":}", false}, {"{\"a\":1,}", false},
+        {"[1}", false},      {"]", false},        {",", false},
+        {"{1:2}", false},    {"[1 2]", false},    {"1.", false},
+        {"-", false},        {"1e", false},       {"\"\t\"", false},
+        {"\"\\x\"", false},  {"tru", false},      {"{\"a\":]}", false},
+        {"[:]", false},      {"", false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         qn_json_tokens s;

@@ -486,11 +486,13 @@ static void vocabulary_of_any_architecture(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gguf_llama_spm),  cmocka_unit_test(gguf_qwen2),          cmocka_unit_test(gguf_gpt2),
-        cmocka_unit_test(gguf_starcoder),  cmocka_unit_test(gguf_deepseek_coder), cmocka_unit_test(gguf_deepseek_r1_qwen),
-        cmocka_unit_test(json_llama3),     cmocka_unit_test(json_qwen3),          cmocka_unit_test(golden_encode_cases),
-        cmocka_unit_test(wikitext_counts), cmocka_unit_test(export_round_trip),   cmocka_unit_test(recorded),
-        cmocka_unit_test(loads_quickly),   cmocka_unit_test(vocabulary_of_any_architecture),
+        cmocka_unit_test(gguf_llama_spm),      cmocka_unit_test(gguf_qwen2),
+        cmocka_unit_test(gguf_gpt2),           cmocka_unit_test(gguf_starcoder),
+        cmocka_unit_test(gguf_deepseek_coder), cmocka_unit_test(gguf_deepseek_r1_qwen),
+        cmocka_unit_test(json_llama3),         cmocka_unit_test(json_qwen3),
+        cmocka_unit_test(golden_encode_cases), cmocka_unit_test(wikitext_counts),
+        cmocka_unit_test(export_round_trip),   cmocka_unit_test(recorded),
+        cmocka_unit_test(loads_quickly),       cmocka_unit_test(vocabulary_of_any_architecture),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

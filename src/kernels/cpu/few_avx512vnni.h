@@ -108,7 +108,8 @@ FEW_INLINE __m128i few_sum_registers(const __m512i p[4])
 /* Two blocks a register, eight dwords each: from few_sum_lanes of registers 0..3 and 4..7 the sums of blocks 0..15. */
 FEW_INLINE __m512i few_sum_halves(__m512i a, __m512i b)
 {
-    __m512i sum = _mm512_add_epi32(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd)); /* lanes: blocks 0 2 4 6 | 1 3 5 7 | 8.. | 9.. */
+    __m512i sum = _mm512_add_epi32(_mm512_shuffle_i32x4(a, b, 0x88),
+                                   _mm512_shuffle_i32x4(a, b, 0xdd)); /* lanes: blocks 0 2 4 6 | 1 3 5 7 | 8.. | 9.. */
     return _mm512_permutexvar_epi32(_mm512_set_epi32(15, 11, 14, 10, 13, 9, 12, 8, 7, 3, 6, 2, 5, 1, 4, 0), sum);
 }
 
@@ -252,11 +253,11 @@ FEW_INLINE void few_matmul(const few_type *type, const qn_matrix *w, size_t r0, 
 }
 
 /* One loop for each number of tokens, so that its registers are fixed. */
-#define FEW_FOR_TOKENS(call)                 \
-    switch (n_tokens) {                      \
-    case 1: call(1); break;                  \
-    case 2: call(2); break;                  \
-    default: call(3); break;                 \
+#define FEW_FOR_TOKENS(call) \
+    switch (n_tokens) { \
+    case 1: call(1); break; \
+    case 2: call(2); break; \
+    default: call(3); break; \
     }
 
 #endif

@@ -55,7 +55,8 @@ FEW_INLINE void q8_0_group(const few_chunk *c, const uint8_t *p, size_t r, size_
             size_t b = 8 * half + 2 * i;
             const uint8_t *at = p + b * sizeof(qn_block_q8_0) + 2;
             __m256i first = b < n ? _mm256_loadu_si256((const __m256i *)(const void *)at) : _mm256_setzero_si256();
-            __m256i second = b + 1 < n ? _mm256_loadu_si256((const __m256i *)(const void *)(at + sizeof(qn_block_q8_0))) : _mm256_setzero_si256();
+            __m256i second = b + 1 < n ? _mm256_loadu_si256((const __m256i *)(const void *)(at + sizeof(qn_block_q8_0)))
+                                       : _mm256_setzero_si256();
             __m512i code = _mm512_xor_si512(_mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1), _mm512_set1_epi8(-128));
             for (size_t t = 0; t < n_tokens; t++) {
                 __m512i x = b < n ? _mm512_loadu_si512(q + t * c->a->q_stride + 32 * b) : _mm512_setzero_si512();
@@ -94,11 +95,11 @@ static void q8_0_row(const few_chunk *c, const uint8_t *row, size_t r, size_t to
 
 /* What distinguishes the types. */
 typedef struct nibble_type {
-    size_t bytes, header;   /* of a block; of what stands before the nibbles */
-    size_t scale_bytes;     /* 1 (e8m0), 2 (d) or 4 (d and m), at the block's start */
-    bool fifth;             /* 32 bits of fifth bits end the header */
-    const int8_t *levels;   /* table for nibbles, or NULL */
-    int offset;             /* what the unsigned codes have too much */
+    size_t bytes, header; /* of a block; of what stands before the nibbles */
+    size_t scale_bytes;   /* 1 (e8m0), 2 (d) or 4 (d and m), at the block's start */
+    bool fifth;           /* 32 bits of fifth bits end the header */
+    const int8_t *levels; /* table for nibbles, or NULL */
+    int offset;           /* what the unsigned codes have too much */
 } nibble_type;
 
 static const int8_t iq4_levels_plus_128[16] = {1, 24, 45, 63, 79, 93, 106, 118, -127, -115, -103, -90, -75, -59, -39, -15};
@@ -169,7 +170,8 @@ FEW_INLINE void nibble_group(const few_chunk *c, const uint8_t *p, size_t r, siz
     }
 }
 
-FEW_INLINE void nibble_row_tokens(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens, const nibble_type *type)
+FEW_INLINE void nibble_row_tokens(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens,
+                                  const nibble_type *type)
 {
     size_t block = 0;
     for (; block + GROUP <= c->n_blocks; block += GROUP, p += GROUP * type->bytes) {
@@ -212,26 +214,26 @@ static void d_m_scales(const few_chunk *c, size_t row0, size_t n_rows)
 }
 
 /* The functions of one nibble type: preparation, row, kernel. `factor` is what block_sum is multiplied with: the offset, or 1 for types with m. */
-#define NIBBLE_KERNEL(name, layout, min, factor, scales, ...)                                                                                    \
-    static const nibble_type name##_type = __VA_ARGS__;                                                                                          \
-    static void prepare_##name(const few_chunk *c)                                                                                               \
-    {                                                                                                                                            \
-        prepare_block_sums(c, factor);                                                                                                           \
-        prepare_nibble_order(c, c->n_blocks * 32);                                                                                               \
-    }                                                                                                                                            \
-    static void name##_row(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens)                                      \
-    {                                                                                                                                            \
-        switch (n_tokens) {                                                                                                                      \
-        case 1: nibble_row_tokens(c, row, r, token, 1, &name##_type); break;                                                                     \
-        case 2: nibble_row_tokens(c, row, r, token, 2, &name##_type); break;                                                                     \
-        default: nibble_row_tokens(c, row, r, token, 3, &name##_type); break;                                                                    \
-        }                                                                                                                                        \
-    }                                                                                                                                            \
-    void qn_matmul_##name##_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y,            \
-                                           size_t y_stride, void *scratch)                                                                       \
-    {                                                                                                                                            \
-        static const few_type type = {32, sizeof(layout), min, prepare_##name, name##_row, scales};                                              \
-        few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch);                                                                           \
+#define NIBBLE_KERNEL(name, layout, min, factor, scales, ...) \
+    static const nibble_type name##_type = __VA_ARGS__; \
+    static void prepare_##name(const few_chunk *c) \
+    { \
+        prepare_block_sums(c, factor); \
+        prepare_nibble_order(c, c->n_blocks * 32); \
+    } \
+    static void name##_row(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens) \
+    { \
+        switch (n_tokens) { \
+        case 1: nibble_row_tokens(c, row, r, token, 1, &name##_type); break; \
+        case 2: nibble_row_tokens(c, row, r, token, 2, &name##_type); break; \
+        default: nibble_row_tokens(c, row, r, token, 3, &name##_type); break; \
+        } \
+    } \
+    void qn_matmul_##name##_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, \
+                                           size_t y_stride, void *scratch) \
+    { \
+        static const few_type type = {32, sizeof(layout), min, prepare_##name, name##_row, scales}; \
+        few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch); \
     }
 
 NIBBLE_KERNEL(q4_0, qn_block_q4_0, FEW_MIN_NONE, 8, d_scales, {18, 2, 2, false, NULL, 8})
@@ -250,7 +252,7 @@ static void prepare_iq4_xs(const few_chunk *c)
     for (size_t t = 0; t < c->n_tokens; t++) {
         const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * (QN_K / 16);
         for (size_t i = 0; i < c->n_blocks * (QN_K / 32); i++) {
-            c->s->sums[t][i] = (int16_t)-(sum16[2 * i] + sum16[2 * i + 1]);
+            c->s->sums[t][i] = (int16_t) - (sum16[2 * i] + sum16[2 * i + 1]);
         }
     }
 }
@@ -329,15 +331,15 @@ static void iq4_xs_row(const few_chunk *c, const uint8_t *row, size_t r, size_t 
 
 /* ---- the kernels (those of nibbles stand above) ---- */
 
-void qn_matmul_q8_0_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, size_t y_stride,
-                                   void *scratch)
+void qn_matmul_q8_0_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y,
+                                   size_t y_stride, void *scratch)
 {
     static const few_type type = {32, sizeof(qn_block_q8_0), FEW_MIN_NONE, prepare_q8_0, q8_0_row, d_scales};
     few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch);
 }
 
-void qn_matmul_iq4_xs_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, size_t y_stride,
-                                     void *scratch)
+void qn_matmul_iq4_xs_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y,
+                                     size_t y_stride, void *scratch)
 {
     static const few_type type = {QN_K, sizeof(qn_block_iq4_xs), FEW_MIN_NONE, prepare_iq4_xs, iq4_xs_row, d_scales};
     few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch);

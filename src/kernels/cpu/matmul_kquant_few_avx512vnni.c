@@ -6,10 +6,7 @@
 #include "kernels/cpu/few_avx512vnni.h"
 #include "quant/blocks.h"
 
-FEW_INLINE __m512i load_twice(const uint8_t *p)
-{
-    return _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(const void *)p));
-}
+FEW_INLINE __m512i load_twice(const uint8_t *p) { return _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(const void *)p)); }
 
 /* Two constants, one for each half of a register. */
 FEW_INLINE __m512i halves(long long low, long long high) { return _mm512_set_epi64(high, high, high, high, low, low, low, low); }
@@ -77,8 +74,8 @@ FEW_INLINE __m512i k4_spread(int i, bool high)
 {
     const long long one = 0x0001000100010001;
     long long base = 8 * i + (high ? 4 : 0);
-    return _mm512_set_epi64(one * (base + 3), one * (base + 2), one * (base + 3), one * (base + 2), one * (base + 1), one * base, one * (base + 1),
-                            one * base);
+    return _mm512_set_epi64(one * (base + 3), one * (base + 2), one * (base + 3), one * (base + 2), one * (base + 1), one * base,
+                            one * (base + 1), one * base);
 }
 
 /* Up to four blocks of one row for n_tokens tokens. Results are written for all four. */
@@ -196,8 +193,8 @@ FEW_INLINE void q6_k_group(const few_chunk *c, const uint8_t *p, size_t r, size_
     few_scratch *s = c->s;
     const int8_t *q = c->a->q + (c->t0 + token) * c->a->q_stride + (c->block0 + block) * QN_K;
     /* lane L of packs_epi32(0, 1) holds sub-blocks L and 4 + L, four words each */
-    const __m512i spread = _mm512_set_epi64(0x0007000700070007, 0x0003000300030003, 0x0006000600060006, 0x0002000200020002, 0x0005000500050005,
-                                            0x0001000100010001, 0x0004000400040004, 0x0000000000000000);
+    const __m512i spread = _mm512_set_epi64(0x0007000700070007, 0x0003000300030003, 0x0006000600060006, 0x0002000200020002,
+                                            0x0005000500050005, 0x0001000100010001, 0x0004000400040004, 0x0000000000000000);
     const __m512i spread_high = _mm512_add_epi16(spread, _mm512_set1_epi16(8));
     few_prefetch(p, n * sizeof(qn_block_q6_k));
     __m512i partial[FEW_GROUP][4];
@@ -262,22 +259,22 @@ static void q6_k_scales(const few_chunk *c, size_t row0, size_t n_rows)
 
 /* ---- the kernels ---- */
 
-void qn_matmul_q4_k_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, size_t y_stride,
-                                   void *scratch)
+void qn_matmul_q4_k_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y,
+                                   size_t y_stride, void *scratch)
 {
     static const few_type type = {QN_K, sizeof(qn_block_q4_k), FEW_MIN_OF_SUBS, prepare_k4, q4_k_row, k4_scales};
     few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch);
 }
 
-void qn_matmul_q5_k_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, size_t y_stride,
-                                   void *scratch)
+void qn_matmul_q5_k_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y,
+                                   size_t y_stride, void *scratch)
 {
     static const few_type type = {QN_K, sizeof(qn_block_q5_k), FEW_MIN_OF_SUBS, prepare_k4, q5_k_row, k4_scales};
     few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch);
 }
 
-void qn_matmul_q6_k_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, size_t y_stride,
-                                   void *scratch)
+void qn_matmul_q6_k_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y,
+                                   size_t y_stride, void *scratch)
 {
     static const few_type type = {QN_K, sizeof(qn_block_q6_k), FEW_MIN_NONE, prepare_q6_k, q6_k_row, q6_k_scales};
     few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch);

@@ -27,7 +27,8 @@ FEW_INLINE void prepare_mlx(const few_chunk *c, const uint32_t bits)
             memcpy(c->s->q[t], q, n_columns);
             continue;
         }
-        for (size_t i = 0; i < n_columns; i += 128) { /* even columns meet low nibbles, odd ones high nibbles; the last 128 may be partly past the end */
+        for (size_t i = 0; i < n_columns;
+             i += 128) { /* even columns meet low nibbles, odd ones high nibbles; the last 128 may be partly past the end */
             size_t n = n_columns - i < 128 ? n_columns - i : 128;
             for (size_t k = 0; k < n / 2; k++) {
                 c->s->q[t][i + k] = q[i + 2 * k];
@@ -41,8 +42,8 @@ static void prepare_mlx4(const few_chunk *c) { prepare_mlx(c, 4); }
 static void prepare_mlx8(const few_chunk *c) { prepare_mlx(c, 8); }
 
 /* Lane sums of four registers of codes for each token; n_bytes of them exist. */
-FEW_INLINE void mlx_step(const few_chunk *c, const uint8_t *p, size_t n_bytes, size_t column, size_t token, const size_t n_tokens, const uint32_t bits,
-                         __m512i lanes[FEW_GROUP])
+FEW_INLINE void mlx_step(const few_chunk *c, const uint8_t *p, size_t n_bytes, size_t column, size_t token, const size_t n_tokens,
+                         const uint32_t bits, __m512i lanes[FEW_GROUP])
 {
     const __m512i mask = _mm512_set1_epi8(15);
     few_prefetch(p, n_bytes);
@@ -108,7 +109,8 @@ FEW_INLINE void mlx_row_tokens(const few_chunk *c, const uint8_t *row, size_t r,
                     lanes[i][t] = _mm512_add_epi32(lanes[i][t], _mm512_srli_epi64(lanes[i][t], 32));
                 }
                 for (size_t i = 0; i < 4; i++) { /* keep dwords 0 and 2 of both */
-                    lanes[i][t] = _mm512_castps_si512(_mm512_shuffle_ps(_mm512_castsi512_ps(lanes[2 * i][t]), _mm512_castsi512_ps(lanes[2 * i + 1][t]), 0x88));
+                    lanes[i][t] = _mm512_castps_si512(
+                        _mm512_shuffle_ps(_mm512_castsi512_ps(lanes[2 * i][t]), _mm512_castsi512_ps(lanes[2 * i + 1][t]), 0x88));
                 }
             }
             _mm512_storeu_si512(&c->s->isum[token + t][r][block], mlx_groups(&lanes[0][t], FEW_GROUP, per_register));
@@ -153,14 +155,14 @@ static void mlx_scales(const few_chunk *c, size_t row0, size_t n_rows)
 }
 
 /* One function for each (bits, group), so that reductions are fixed. */
-#define ROW_FUNCTION(name, bits, per_register)                                                                \
-    static void name(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens)          \
-    {                                                                                                         \
-        switch (n_tokens) {                                                                                   \
-        case 1: mlx_row_tokens(c, row, r, token, 1, bits, per_register); break;                               \
-        case 2: mlx_row_tokens(c, row, r, token, 2, bits, per_register); break;                               \
-        default: mlx_row_tokens(c, row, r, token, 3, bits, per_register); break;                              \
-        }                                                                                                     \
+#define ROW_FUNCTION(name, bits, per_register) \
+    static void name(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens) \
+    { \
+        switch (n_tokens) { \
+        case 1: mlx_row_tokens(c, row, r, token, 1, bits, per_register); break; \
+        case 2: mlx_row_tokens(c, row, r, token, 2, bits, per_register); break; \
+        default: mlx_row_tokens(c, row, r, token, 3, bits, per_register); break; \
+        } \
     }
 ROW_FUNCTION(mlx4_group32_row, 4, 4)
 ROW_FUNCTION(mlx4_group64_row, 4, 2)
@@ -187,15 +189,15 @@ static void mlx8_row(const few_chunk *c, const uint8_t *row, size_t r, size_t to
     }
 }
 
-void qn_matmul_mlx4_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, size_t y_stride,
-                                   void *scratch)
+void qn_matmul_mlx4_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y,
+                                   size_t y_stride, void *scratch)
 {
     const few_type type = {w->affine.group, 0, FEW_MIN_OF_BLOCK, prepare_mlx4, mlx4_row, mlx_scales};
     few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch);
 }
 
-void qn_matmul_mlx8_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, size_t y_stride,
-                                   void *scratch)
+void qn_matmul_mlx8_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y,
+                                   size_t y_stride, void *scratch)
 {
     const few_type type = {w->affine.group, 0, FEW_MIN_OF_BLOCK, prepare_mlx8, mlx8_row, mlx_scales};
     few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch);

@@ -24,11 +24,11 @@ typedef struct tile_traits {
 } tile_traits;
 
 static const tile_traits block_types[QN_DTYPE_COUNT] = {
-    [QN_DTYPE_Q4_0] = {QN_TILE_Q4_0, 8},       [QN_DTYPE_Q4_1] = {QN_TILE_Q4_1, 0},   [QN_DTYPE_Q5_0] = {QN_TILE_Q5_0, 16},
-    [QN_DTYPE_Q5_1] = {QN_TILE_Q5_1, 0},       [QN_DTYPE_Q8_0] = {QN_TILE_Q8_0, 128}, [QN_DTYPE_IQ4_NL] = {QN_TILE_IQ4_NL, 128},
-    [QN_DTYPE_MXFP4] = {QN_TILE_MXFP4, 12},    [QN_DTYPE_Q2_K] = {QN_TILE_Q2_K, 0},   [QN_DTYPE_Q3_K] = {QN_TILE_Q3_K, 0},
-    [QN_DTYPE_Q4_K] = {QN_TILE_Q4_K, 0},       [QN_DTYPE_Q5_K] = {QN_TILE_Q5_K, 0},   [QN_DTYPE_Q6_K] = {QN_TILE_Q6_K, 0},
-    [QN_DTYPE_IQ4_XS] = {QN_TILE_IQ4_XS, 0},   [QN_DTYPE_TQ1_0] = {QN_TILE_TQ1_0, 1}, [QN_DTYPE_TQ2_0] = {QN_TILE_TQ2_0, 1},
+    [QN_DTYPE_Q4_0] = {QN_TILE_Q4_0, 8},     [QN_DTYPE_Q4_1] = {QN_TILE_Q4_1, 0},   [QN_DTYPE_Q5_0] = {QN_TILE_Q5_0, 16},
+    [QN_DTYPE_Q5_1] = {QN_TILE_Q5_1, 0},     [QN_DTYPE_Q8_0] = {QN_TILE_Q8_0, 128}, [QN_DTYPE_IQ4_NL] = {QN_TILE_IQ4_NL, 128},
+    [QN_DTYPE_MXFP4] = {QN_TILE_MXFP4, 12},  [QN_DTYPE_Q2_K] = {QN_TILE_Q2_K, 0},   [QN_DTYPE_Q3_K] = {QN_TILE_Q3_K, 0},
+    [QN_DTYPE_Q4_K] = {QN_TILE_Q4_K, 0},     [QN_DTYPE_Q5_K] = {QN_TILE_Q5_K, 0},   [QN_DTYPE_Q6_K] = {QN_TILE_Q6_K, 0},
+    [QN_DTYPE_IQ4_XS] = {QN_TILE_IQ4_XS, 0}, [QN_DTYPE_TQ1_0] = {QN_TILE_TQ1_0, 1}, [QN_DTYPE_TQ2_0] = {QN_TILE_TQ2_0, 1},
 };
 
 static tile_traits traits_of(const qn_matrix *w)

@@ -20,9 +20,9 @@
 
 enum {
     TILE_ROWS = 16,
-    TILE_COLUMNS = 256,    /* of a panel */
-    TILE_GROUP = 6,        /* most tokens of one multiplier call */
-    TILE_TOKENS = 512      /* tokens that one unpacking serves */
+    TILE_COLUMNS = 256, /* of a panel */
+    TILE_GROUP = 6,     /* most tokens of one multiplier call */
+    TILE_TOKENS = 512   /* tokens that one unpacking serves */
 };
 
 typedef struct qn_tile {
@@ -53,8 +53,8 @@ typedef struct qn_tile_args {
     size_t q_stride, s_stride, d_stride;
     float *acc; /* [token][tile][row], 64-byte aligned */
     size_t n_blocks, block;
-    int offset;        /* flat offset types: what was added to codes */
-    uintptr_t ahead;   /* cache lines to ask for meanwhile, spread over the work: a burst would make other loads wait */
+    int offset;      /* flat offset types: what was added to codes */
+    uintptr_t ahead; /* cache lines to ask for meanwhile, spread over the work: a burst would make other loads wait */
     size_t n_ahead;
     const int8_t *next; /* activations of the next group, to be asked for likewise */
     size_t n_next;
@@ -64,9 +64,29 @@ typedef void (*qn_tile_multiply_fn)(const qn_tile_args *a);
 
 /* Types that have an unpacker, in the order of the unpacker tables. */
 typedef enum qn_tile_type {
-    QN_TILE_Q4_0, QN_TILE_Q4_1, QN_TILE_Q5_0, QN_TILE_Q5_1, QN_TILE_Q8_0, QN_TILE_IQ4_NL, QN_TILE_MXFP4, QN_TILE_Q2_K, QN_TILE_Q3_K,
-    QN_TILE_Q4_K, QN_TILE_Q5_K, QN_TILE_Q6_K, QN_TILE_IQ4_XS, QN_TILE_TQ1_0, QN_TILE_TQ2_0, QN_TILE_MLX1, QN_TILE_MLX2, QN_TILE_MLX3,
-    QN_TILE_MLX4, QN_TILE_MLX5, QN_TILE_MLX6, QN_TILE_MLX8, QN_TILE_TYPE_COUNT
+    QN_TILE_Q4_0,
+    QN_TILE_Q4_1,
+    QN_TILE_Q5_0,
+    QN_TILE_Q5_1,
+    QN_TILE_Q8_0,
+    QN_TILE_IQ4_NL,
+    QN_TILE_MXFP4,
+    QN_TILE_Q2_K,
+    QN_TILE_Q3_K,
+    QN_TILE_Q4_K,
+    QN_TILE_Q5_K,
+    QN_TILE_Q6_K,
+    QN_TILE_IQ4_XS,
+    QN_TILE_TQ1_0,
+    QN_TILE_TQ2_0,
+    QN_TILE_MLX1,
+    QN_TILE_MLX2,
+    QN_TILE_MLX3,
+    QN_TILE_MLX4,
+    QN_TILE_MLX5,
+    QN_TILE_MLX6,
+    QN_TILE_MLX8,
+    QN_TILE_TYPE_COUNT
 } qn_tile_type;
 
 extern const qn_tile_unpack_fn qn_tile_unpack_avx2[QN_TILE_TYPE_COUNT];

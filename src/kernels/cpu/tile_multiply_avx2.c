@@ -128,7 +128,8 @@ TILE_INLINE void take_pair_sums(const qn_tile_args *a, const size_t sub, const s
             _mm256_storeu_si256((__m256i *)(void *)out->of[t], sum16);
         } else {
             __m256i sum32 = _mm256_madd_epi16(sum16, _mm256_set1_epi16(1));
-            _mm_store_si128((__m128i *)(void *)out->of[t], _mm_packs_epi32(_mm256_castsi256_si128(sum32), _mm256_extracti128_si256(sum32, 1)));
+            _mm_store_si128((__m128i *)(void *)out->of[t],
+                            _mm_packs_epi32(_mm256_castsi256_si128(sum32), _mm256_extracti128_si256(sum32, 1)));
         }
     }
 }
@@ -227,14 +228,16 @@ TILE_INLINE void multiply_flat(const qn_tile_args *a, const bool has_min, const 
 }
 
 /* Functions NAME_<tokens> of one body, and the multiplier NAME of them. */
+/* clang-format off: it has no form for functions and data made by macros */
 #define ONE(name, body, tokens) \
     static void name##_##tokens(const qn_tile_args *a) { body(a, tokens); }
-#define MULTIPLIER_2(name, body)                   \
-    ONE(name, body, 1) ONE(name, body, 2)          \
+#define MULTIPLIER_2(name, body) \
+    ONE(name, body, 1) ONE(name, body, 2) \
     static const qn_tile_multiplier name = {2, {{name##_1, name##_2}}};
-#define MULTIPLIER_4(name, body)                                                     \
-    ONE(name, body, 1) ONE(name, body, 2) ONE(name, body, 3) ONE(name, body, 4)      \
+#define MULTIPLIER_4(name, body) \
+    ONE(name, body, 1) ONE(name, body, 2) ONE(name, body, 3) ONE(name, body, 4) \
     static const qn_tile_multiplier name = {4, {{name##_1, name##_2, name##_3, name##_4}}};
+/* clang-format on */
 
 #define SUPER16_MIN(a, tokens) multiply_super(a, 16, true, 4, tokens)
 #define SUPER16_OFFSET(a, tokens) multiply_super(a, 16, false, 4, tokens)
@@ -273,19 +276,35 @@ MULTIPLIER_2(flat_min_split, FLAT_MIN_SPLIT)
 static const qn_tile_engine engine = {
     .max_tiles = 1,
     .unpack = qn_tile_unpack_avx2,
-    .multiplier = {
-        [QN_TILE_Q4_0] = &flat32_offset,       [QN_TILE_Q4_1] = &flat32_min,           [QN_TILE_Q5_0] = &flat32_offset_31,
-        [QN_TILE_Q5_1] = &flat32_min_31,       [QN_TILE_Q8_0] = &flat32_offset_split,  [QN_TILE_IQ4_NL] = &flat32_offset_split,
-        [QN_TILE_MXFP4] = &flat32_offset_31,   [QN_TILE_Q2_K] = &super16_min,          [QN_TILE_Q3_K] = &super16_offset,
-        [QN_TILE_Q4_K] = &super32_min,         [QN_TILE_Q5_K] = &super32_min_31,       [QN_TILE_Q6_K] = &super16_offset_63,
-        [QN_TILE_IQ4_XS] = &super32_offset_split, [QN_TILE_TQ1_0] = &flat_offset,      [QN_TILE_TQ2_0] = &flat_offset,
-        [QN_TILE_MLX1] = &flat_min,            [QN_TILE_MLX2] = &flat_min,             [QN_TILE_MLX3] = &flat_min,
-        [QN_TILE_MLX4] = &flat_min,            [QN_TILE_MLX5] = &flat_min_31,          [QN_TILE_MLX6] = &flat_min_63,
-        [QN_TILE_MLX8] = &flat_min_split,
-    },
+    .multiplier =
+        {
+            [QN_TILE_Q4_0] = &flat32_offset,
+            [QN_TILE_Q4_1] = &flat32_min,
+            [QN_TILE_Q5_0] = &flat32_offset_31,
+            [QN_TILE_Q5_1] = &flat32_min_31,
+            [QN_TILE_Q8_0] = &flat32_offset_split,
+            [QN_TILE_IQ4_NL] = &flat32_offset_split,
+            [QN_TILE_MXFP4] = &flat32_offset_31,
+            [QN_TILE_Q2_K] = &super16_min,
+            [QN_TILE_Q3_K] = &super16_offset,
+            [QN_TILE_Q4_K] = &super32_min,
+            [QN_TILE_Q5_K] = &super32_min_31,
+            [QN_TILE_Q6_K] = &super16_offset_63,
+            [QN_TILE_IQ4_XS] = &super32_offset_split,
+            [QN_TILE_TQ1_0] = &flat_offset,
+            [QN_TILE_TQ2_0] = &flat_offset,
+            [QN_TILE_MLX1] = &flat_min,
+            [QN_TILE_MLX2] = &flat_min,
+            [QN_TILE_MLX3] = &flat_min,
+            [QN_TILE_MLX4] = &flat_min,
+            [QN_TILE_MLX5] = &flat_min_31,
+            [QN_TILE_MLX6] = &flat_min_63,
+            [QN_TILE_MLX8] = &flat_min_split,
+        },
 };
 
-void qn_matmul_tile_avx2(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, size_t y_stride, void *scratch)
+void qn_matmul_tile_avx2(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, size_t y_stride,
+                         void *scratch)
 {
     qn_tile_matmul(&engine, w, r0, r1, a, t0, t1, y, y_stride, scratch);
 }

@@ -209,18 +209,20 @@ TILE_INLINE void multiply_flat(const qn_tile_args *a, const bool has_min, const 
 }
 
 /* Functions NAME_<tiles>_<tokens> of one body for all numbers of tiles, and tokens up to 4 or 6; and the multiplier NAME of them. */
+/* clang-format off: it has no form for functions and data made by macros */
 #define ONE(name, body, tiles, tokens) \
     static void name##_##tiles##_##tokens(const qn_tile_args *a) { body(a, tiles, tokens); }
 #define UP_TO_4(name, body, tiles) \
     ONE(name, body, tiles, 1) ONE(name, body, tiles, 2) ONE(name, body, tiles, 3) ONE(name, body, tiles, 4)
 #define UP_TO_6(name, body, tiles) UP_TO_4(name, body, tiles) ONE(name, body, tiles, 5) ONE(name, body, tiles, 6)
 #define LIST_4(name, tiles) name##_##tiles##_1, name##_##tiles##_2, name##_##tiles##_3, name##_##tiles##_4
-#define MULTIPLIER_4(name, body)                \
+#define MULTIPLIER_4(name, body) \
     UP_TO_4(name, body, 1) UP_TO_4(name, body, 2) \
     static const qn_tile_multiplier name = {4, {{LIST_4(name, 1)}, {LIST_4(name, 2)}}};
-#define MULTIPLIER_6(name, body)                \
+#define MULTIPLIER_6(name, body) \
     UP_TO_6(name, body, 1) UP_TO_6(name, body, 2) \
     static const qn_tile_multiplier name = {6, {{LIST_4(name, 1), name##_1_5, name##_1_6}, {LIST_4(name, 2), name##_2_5, name##_2_6}}};
+/* clang-format on */
 
 #define SUPER16_MIN(a, tiles, tokens) multiply_super(a, 16, true, tiles, tokens)
 #define SUPER16_OFFSET(a, tiles, tokens) multiply_super(a, 16, false, tiles, tokens)
@@ -243,14 +245,17 @@ MULTIPLIER_4(flat_offset, FLAT_OFFSET)
 static const qn_tile_engine engine = {
     .max_tiles = 2,
     .unpack = qn_tile_unpack_avx512,
-    .multiplier = {
-        [QN_TILE_Q4_0] = &flat32_offset, [QN_TILE_Q4_1] = &flat32_min,       [QN_TILE_Q5_0] = &flat32_offset, [QN_TILE_Q5_1] = &flat32_min,
-        [QN_TILE_Q8_0] = &flat32_offset, [QN_TILE_IQ4_NL] = &flat32_offset,  [QN_TILE_MXFP4] = &flat32_offset, [QN_TILE_Q2_K] = &super16_min,
-        [QN_TILE_Q3_K] = &super16_offset, [QN_TILE_Q4_K] = &super32_min,     [QN_TILE_Q5_K] = &super32_min,   [QN_TILE_Q6_K] = &super16_offset,
-        [QN_TILE_IQ4_XS] = &super32_offset, [QN_TILE_TQ1_0] = &flat_offset,  [QN_TILE_TQ2_0] = &flat_offset,  [QN_TILE_MLX1] = &flat_min,
-        [QN_TILE_MLX2] = &flat_min,      [QN_TILE_MLX3] = &flat_min,         [QN_TILE_MLX4] = &flat_min,      [QN_TILE_MLX5] = &flat_min,
-        [QN_TILE_MLX6] = &flat_min,      [QN_TILE_MLX8] = &flat_min,
-    },
+    .multiplier =
+        {
+            [QN_TILE_Q4_0] = &flat32_offset,    [QN_TILE_Q4_1] = &flat32_min,    [QN_TILE_Q5_0] = &flat32_offset,
+            [QN_TILE_Q5_1] = &flat32_min,       [QN_TILE_Q8_0] = &flat32_offset, [QN_TILE_IQ4_NL] = &flat32_offset,
+            [QN_TILE_MXFP4] = &flat32_offset,   [QN_TILE_Q2_K] = &super16_min,   [QN_TILE_Q3_K] = &super16_offset,
+            [QN_TILE_Q4_K] = &super32_min,      [QN_TILE_Q5_K] = &super32_min,   [QN_TILE_Q6_K] = &super16_offset,
+            [QN_TILE_IQ4_XS] = &super32_offset, [QN_TILE_TQ1_0] = &flat_offset,  [QN_TILE_TQ2_0] = &flat_offset,
+            [QN_TILE_MLX1] = &flat_min,         [QN_TILE_MLX2] = &flat_min,      [QN_TILE_MLX3] = &flat_min,
+            [QN_TILE_MLX4] = &flat_min,         [QN_TILE_MLX5] = &flat_min,      [QN_TILE_MLX6] = &flat_min,
+            [QN_TILE_MLX8] = &flat_min,
+        },
 };
 
 void qn_matmul_tile_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, size_t y_stride,

@@ -283,20 +283,13 @@ typedef struct reader {
 } reader;
 
 static const reader readers[QN_DTYPE_COUNT] = {
-    [QN_DTYPE_Q4_0] = {read_q4_0, {32, 32, false}},
-    [QN_DTYPE_Q4_1] = {read_q4_1, {32, 32, true}},
-    [QN_DTYPE_Q5_0] = {read_q5_0, {32, 32, false}},
-    [QN_DTYPE_Q5_1] = {read_q5_1, {32, 32, true}},
-    [QN_DTYPE_Q8_0] = {read_q8_0, {32, 32, false}},
-    [QN_DTYPE_IQ4_NL] = {read_iq4_nl, {32, 32, false}},
-    [QN_DTYPE_MXFP4] = {read_mxfp4, {32, 32, false}},
-    [QN_DTYPE_Q2_K] = {read_q2_k, {QN_K, 16, true}},
-    [QN_DTYPE_Q3_K] = {read_q3_k, {QN_K, 16, false}},
-    [QN_DTYPE_Q4_K] = {read_q4_k, {QN_K, 32, true}},
-    [QN_DTYPE_Q5_K] = {read_q5_k, {QN_K, 32, true}},
-    [QN_DTYPE_Q6_K] = {read_q6_k, {QN_K, 16, false}},
-    [QN_DTYPE_IQ4_XS] = {read_iq4_xs, {QN_K, 32, false}},
-    [QN_DTYPE_TQ1_0] = {read_tq1_0, {QN_K, QN_K, false}},
+    [QN_DTYPE_Q4_0] = {read_q4_0, {32, 32, false}},       [QN_DTYPE_Q4_1] = {read_q4_1, {32, 32, true}},
+    [QN_DTYPE_Q5_0] = {read_q5_0, {32, 32, false}},       [QN_DTYPE_Q5_1] = {read_q5_1, {32, 32, true}},
+    [QN_DTYPE_Q8_0] = {read_q8_0, {32, 32, false}},       [QN_DTYPE_IQ4_NL] = {read_iq4_nl, {32, 32, false}},
+    [QN_DTYPE_MXFP4] = {read_mxfp4, {32, 32, false}},     [QN_DTYPE_Q2_K] = {read_q2_k, {QN_K, 16, true}},
+    [QN_DTYPE_Q3_K] = {read_q3_k, {QN_K, 16, false}},     [QN_DTYPE_Q4_K] = {read_q4_k, {QN_K, 32, true}},
+    [QN_DTYPE_Q5_K] = {read_q5_k, {QN_K, 32, true}},      [QN_DTYPE_Q6_K] = {read_q6_k, {QN_K, 16, false}},
+    [QN_DTYPE_IQ4_XS] = {read_iq4_xs, {QN_K, 32, false}}, [QN_DTYPE_TQ1_0] = {read_tq1_0, {QN_K, QN_K, false}},
     [QN_DTYPE_TQ2_0] = {read_tq2_0, {QN_K, QN_K, false}},
 };
 

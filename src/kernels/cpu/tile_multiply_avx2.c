@@ -228,7 +228,8 @@ TILE_INLINE void multiply_flat(const qn_tile_args *a, const bool has_min, const 
 }
 
 /* Functions NAME_<tokens> of one body, and the multiplier NAME of them. */
-/* clang-format off: it has no form for functions and data made by macros */
+/* The formatter has no form for functions and data made by macros. */
+/* clang-format off */
 #define ONE(name, body, tokens) \
     static void name##_##tokens(const qn_tile_args *a) { body(a, tokens); }
 #define MULTIPLIER_2(name, body) \

@@ -209,7 +209,8 @@ TILE_INLINE void multiply_flat(const qn_tile_args *a, const bool has_min, const 
 }
 
 /* Functions NAME_<tiles>_<tokens> of one body for all numbers of tiles, and tokens up to 4 or 6; and the multiplier NAME of them. */
-/* clang-format off: it has no form for functions and data made by macros */
+/* The formatter has no form for functions and data made by macros. */
+/* clang-format off */
 #define ONE(name, body, tiles, tokens) \
     static void name##_##tiles##_##tokens(const qn_tile_args *a) { body(a, tiles, tokens); }
 #define UP_TO_4(name, body, tiles) \

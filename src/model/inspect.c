@@ -335,6 +335,9 @@ static quern_status inspect_path(qn_doc *d, const char *path, const quern_inspec
 {
     quern_status status = QUERN_OK;
     path_kind kind = KIND_GGUF;
+    if (path == NULL) {
+        QN_FAIL(err, QUERN_ERROR_USAGE, "no path was given");
+    }
     if (!qn_path_exists(path)) {
         QN_FAIL(err, QUERN_ERROR_NOT_FOUND, "%s: no such file or folder", path);
     }

@@ -296,6 +296,9 @@ quern_status quern_model_open(quern_model **out, const char *path, const quern_m
     quern_status status = QUERN_OK;
     quern_model *m = NULL;
     *out = NULL;
+    if (path == NULL) {
+        QN_FAIL(err, QUERN_ERROR_USAGE, "no path of a model was given");
+    }
     QN_TRY(create_model(&m, err));
     QN_TRY(open_path(m, path, opt != NULL ? opt : &defaults, err));
     *out = m;

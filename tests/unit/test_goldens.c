@@ -237,7 +237,7 @@ static void gguf_files(void **state)
     n += check_gguf("qwen3.bf16", "base");
     n += check_gguf("qwen3_yarn.f16", "base");
     n += check_gguf("llama3_rope.f16", "base");
-    assert_true(n >= 15);
+    assert_true(n >= (qn_test_shared("goldens") != NULL ? 30u : 9u)); /* the repository has a part of them */
 }
 
 static size_t check_mlx(const char *name)

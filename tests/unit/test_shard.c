@@ -112,7 +112,7 @@ static void experts_are_cut_too(void **state)
     (void)state;
     const char *probe = qn_test_golden("hf/qwen3_moe/config.json");
     if (probe == NULL) {
-        print_message("SKIP: goldens hf/qwen3_moe: kept beside the repository only, and not here\n");
+        print_message("SKIP: hf/qwen3_moe: kept beside the repository only, and not here\n");
         skip();
     }
     check_model("hf/qwen3_moe");

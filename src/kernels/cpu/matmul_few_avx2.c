@@ -1,0 +1,431 @@
+/* matmul_few_avx2.c - decode kernels of Q4_K, Q5_K, Q6_K, Q8_0, Q4_0 and MLX 4 bits for AVX2.
+ *
+ * Products of codes and activations are added in pairs to 16 bits (VPMADDUBSW) and multiplied with the integer scale while they are widened
+ * (VPMADDWD). Invariant: see few_avx2.h; no 16-bit sum saturates (2 * 63 * 127 and 2 * 128 * 127 fit).
+ */
+#include "kernels/cpu/few_avx2.h"
+#include "quant/blocks.h"
+
+/* Row functions for one and for two tokens, so that registers are fixed. */
+#define ROW_FUNCTION(name, body) \
+    static void name(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens) \
+    { \
+        if (n_tokens == 1) { \
+            body(c, row, r, token, 1); \
+        } else { \
+            body(c, row, r, token, 2); \
+        } \
+    }
+
+/* Calls group(block, n) for four blocks at a time; the number is a constant except for what is left at the end. */
+#define FOR_GROUPS(n_blocks, group) \
+    do { \
+        size_t block = 0; \
+        for (; block + 4 <= (n_blocks); block += 4) { \
+            group(block, 4); \
+        } \
+        if (block < (n_blocks)) { \
+            group(block, (n_blocks)-block); \
+        } \
+    } while (0)
+
+/* ---- Q4_K and Q5_K ---- */
+
+/* Sums of sub-blocks of 32 for the mins, in the order 0 2 1 3 4 6 5 7 of min_pairs. */
+static void prepare_k4(const few_chunk *c)
+{
+    static const uint8_t order[8] = {0, 2, 1, 3, 4, 6, 5, 7};
+    for (size_t t = 0; t < c->n_tokens; t++) {
+        const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * (QN_K / 16);
+        for (size_t b = 0; b < c->n_blocks; b++) {
+            for (size_t j = 0; j < 8; j++) {
+                const int16_t *pair = sum16 + b * 16 + 2 * order[j];
+                c->s->sums[t][b * 8 + j] = (int16_t)(pair[0] + pair[1]);
+            }
+        }
+    }
+}
+
+/* Bytes 0..7: scales, 8..15: mins, from the 16-byte header d dmin packed[12] (qn_k4_scale_min for all j). */
+FEW_INLINE __m128i k4_scales_mins(__m128i header)
+{
+    __m128i low = _mm_shuffle_epi32(header, 1 | 3 << 2 | 2 << 4 | 3 << 6);
+    low = _mm_and_si128(_mm_srlv_epi32(low, _mm_set_epi32(4, 0, 0, 0)), _mm_set_epi32(0x0f0f0f0f, 0x3f3f3f3f, 0x0f0f0f0f, 0x3f3f3f3f));
+    __m128i high = _mm_srli_epi32(_mm_shuffle_epi32(header, 1 | 1 << 2 | 2 << 4 | 2 << 6), 2);
+    return _mm_or_si128(low, _mm_and_si128(high, _mm_set_epi32(0x30303030, 0, 0x30303030, 0)));
+}
+
+/* One block for n_tokens tokens: partial[t] = 8 dwords that add up to isum. */
+FEW_INLINE void k4_block(const few_chunk *c, const uint8_t *p, size_t r, size_t block, size_t token, const size_t n_tokens, const bool five,
+                         __m256i partial[FEW_GROUP])
+{
+    const __m256i mask = _mm256_set1_epi8(15);
+    const int8_t *q = c->a->q + (c->t0 + token) * c->a->q_stride + (c->block0 + block) * QN_K;
+    __m128i header = _mm_loadu_si128((const __m128i *)(const void *)p);
+    __m128i scales_mins = k4_scales_mins(header);
+    _mm_storeu_si128((__m128i *)(void *)&c->s->raw[r][4 * block],
+                     _mm_blend_epi32(scales_mins, header, 1)); /* d dmin, -, mins 0..3, mins 4..7 */
+    __m256i scales = _mm256_broadcastsi128_si256(_mm_cvtepu8_epi16(scales_mins));
+    __m256i qh = five ? few_load_32(p + 16) : _mm256_setzero_si256();
+    for (size_t t = 0; t < n_tokens; t++) {
+        partial[t] = _mm256_setzero_si256();
+    }
+    for (int j = 0; j < 4; j++) { /* 32 bytes: sub-blocks 2j (low nibbles) and 2j + 1 */
+        __m256i both = few_load_32(p + (five ? 48 : 16) + 32 * j);
+        __m256i low = _mm256_and_si256(both, mask), high = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
+        if (five) { /* bits 2j and 2j + 1 of qh are the fifth ones */
+            const __m256i bit = _mm256_set1_epi8(1);
+            __m256i pair = _mm256_srli_epi16(qh, 2 * j);
+            low = _mm256_or_si256(low, _mm256_slli_epi16(_mm256_and_si256(pair, bit), 4));
+            high = _mm256_or_si256(high, _mm256_slli_epi16(_mm256_and_si256(_mm256_srli_epi16(pair, 1), bit), 4));
+        }
+        __m256i scale_low = _mm256_shuffle_epi8(scales, _mm256_set1_epi16((short)(0x0100 + 0x0404 * j)));
+        __m256i scale_high = _mm256_shuffle_epi8(scales, _mm256_set1_epi16((short)(0x0302 + 0x0404 * j)));
+        for (size_t t = 0; t < n_tokens; t++) {
+            const int8_t *x = q + t * c->a->q_stride + 64 * j;
+            partial[t] = _mm256_add_epi32(partial[t], _mm256_madd_epi16(_mm256_maddubs_epi16(low, few_load_32(x)), scale_low));
+            partial[t] = _mm256_add_epi32(partial[t], _mm256_madd_epi16(_mm256_maddubs_epi16(high, few_load_32(x + 32)), scale_high));
+        }
+    }
+}
+
+/* n of four blocks. */
+FEW_INLINE void k4_group(const few_chunk *c, const uint8_t *p, size_t r, size_t block, size_t n, size_t token, const size_t n_tokens,
+                         const bool five)
+{
+    const size_t bytes = five ? sizeof(qn_block_q5_k) : sizeof(qn_block_q4_k);
+    __m256i partial[4][FEW_GROUP];
+    few_prefetch(p + block * bytes, n * bytes);
+    for (size_t i = 0; i < 4; i++) {
+        partial[i][0] = partial[i][1] = _mm256_setzero_si256();
+        if (i < n) {
+            k4_block(c, p + (block + i) * bytes, r, block + i, token, n_tokens, five, partial[i]);
+        }
+    }
+    for (size_t t = 0; t < n_tokens; t++) {
+        const __m256i sums[4] = {partial[0][t], partial[1][t], partial[2][t], partial[3][t]};
+        _mm_storeu_si128((__m128i *)(void *)&c->s->isum[token + t][r][block], few_sum_4(sums));
+    }
+}
+
+FEW_INLINE void k4_row(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens, const bool five)
+{
+#define GROUP(block, n) k4_group(c, p, r, block, n, token, n_tokens, five)
+    FOR_GROUPS(c->n_blocks, GROUP);
+#undef GROUP
+}
+
+#define Q4_K_ROW(c, row, r, token, n) k4_row(c, row, r, token, n, false)
+#define Q5_K_ROW(c, row, r, token, n) k4_row(c, row, r, token, n, true)
+ROW_FUNCTION(q4_k_row, Q4_K_ROW)
+ROW_FUNCTION(q5_k_row, Q5_K_ROW)
+
+static void k4_scales(const few_chunk *c, size_t row0, size_t n_rows)
+{
+    (void)row0;
+    (void)n_rows;
+    few_scratch *s = c->s;
+    const __m256i even = _mm256_set1_epi32(0x00ff00ff);
+    for (size_t b = 0; b < (c->n_blocks + 7) / 8 * 8; b += 2) {
+        __m256i x[8];
+        few_load_columns(s->raw, 4 * b, x);
+        for (size_t j = 0; j < 2; j++) {
+            __m256 d = few_half_to_float(x[4 * j]), dmin = few_half_to_float(_mm256_srli_epi32(x[4 * j], 16));
+            _mm256_store_ps(s->d[b + j], few_scale_or_zero(d, b + j, c->n_blocks));
+            _mm256_store_ps(s->m[b + j], few_scale_or_zero(few_negate(dmin), b + j, c->n_blocks));
+            for (size_t i = 0; i < 2; i++) {
+                __m256i *pairs = (__m256i *)(void *)s->min_pairs[b + j][2 * i];
+                _mm256_store_si256(pairs, _mm256_and_si256(x[4 * j + 2 + i], even));
+                _mm256_store_si256(pairs + 1, _mm256_and_si256(_mm256_srli_epi32(x[4 * j + 2 + i], 8), even));
+            }
+        }
+    }
+}
+
+/* ---- Q6_K ---- */
+
+/* isum = sum scale * (code * q) - 32 * sum scale * sum(q): the second part starts the accumulator, from negated sums. */
+static void prepare_q6_k(const few_chunk *c)
+{
+    for (size_t t = 0; t < c->n_tokens; t++) {
+        const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * (QN_K / 16);
+        for (size_t i = 0; i < c->n_blocks * (QN_K / 16); i++) {
+            c->s->sums[t][i] = (int16_t)-sum16[i];
+        }
+    }
+}
+
+FEW_INLINE void q6_k_block(const few_chunk *c, const uint8_t *p, size_t r, size_t block, size_t token, const size_t n_tokens,
+                           __m256i partial[FEW_GROUP])
+{
+    const __m256i mask = _mm256_set1_epi8(15), two = _mm256_set1_epi8(0x30);
+    /* lane 0 of a register of 32 codes is sub-block 2v, lane 1 is 2v + 1 */
+    const __m256i spread = _mm256_set_epi64x(0x0302030203020302, 0x0302030203020302, 0x0100010001000100, 0x0100010001000100);
+    const int8_t *q = c->a->q + (c->t0 + token) * c->a->q_stride + (c->block0 + block) * QN_K;
+    __m256i scales = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)(p + 192)));
+    uint16_t d;
+    memcpy(&d, p + 208, sizeof d);
+    c->s->raw[r][block] = d;
+    for (size_t t = 0; t < n_tokens; t++) {
+        partial[t] = _mm256_madd_epi16(_mm256_slli_epi16(scales, 5), few_load_32(&c->s->sums[token + t][block * 16]));
+    }
+    for (int h = 0; h < 2; h++) {
+        __m256i first = few_load_32(p + 64 * h), second = few_load_32(p + 64 * h + 32), qh = few_load_32(p + 128 + 32 * h);
+        __m256i eight = _mm256_permute4x64_epi64(scales, h == 0 ? 0x44 : 0xee); /* scales 8h .. 8h + 7 in both lanes */
+        __m256i code[4] = {
+            _mm256_or_si256(_mm256_and_si256(first, mask), _mm256_and_si256(_mm256_slli_epi16(qh, 4), two)),
+            _mm256_or_si256(_mm256_and_si256(second, mask), _mm256_and_si256(_mm256_slli_epi16(qh, 2), two)),
+            _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(first, 4), mask), _mm256_and_si256(qh, two)),
+            _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(second, 4), mask), _mm256_and_si256(_mm256_srli_epi16(qh, 2), two)),
+        };
+        for (int v = 0; v < 4; v++) {
+            __m256i scale = _mm256_shuffle_epi8(eight, _mm256_add_epi8(spread, _mm256_set1_epi8((char)(4 * v))));
+            for (size_t t = 0; t < n_tokens; t++) {
+                __m256i x = few_load_32(q + t * c->a->q_stride + 128 * h + 32 * v);
+                partial[t] = _mm256_add_epi32(partial[t], _mm256_madd_epi16(_mm256_maddubs_epi16(code[v], x), scale));
+            }
+        }
+    }
+}
+
+FEW_INLINE void q6_k_group(const few_chunk *c, const uint8_t *p, size_t r, size_t block, size_t n, size_t token, const size_t n_tokens)
+{
+    __m256i partial[4][FEW_GROUP];
+    few_prefetch(p + block * sizeof(qn_block_q6_k), n * sizeof(qn_block_q6_k));
+    for (size_t i = 0; i < 4; i++) {
+        partial[i][0] = partial[i][1] = _mm256_setzero_si256();
+        if (i < n) {
+            q6_k_block(c, p + (block + i) * sizeof(qn_block_q6_k), r, block + i, token, n_tokens, partial[i]);
+        }
+    }
+    for (size_t t = 0; t < n_tokens; t++) {
+        const __m256i sums[4] = {partial[0][t], partial[1][t], partial[2][t], partial[3][t]};
+        _mm_storeu_si128((__m128i *)(void *)&c->s->isum[token + t][r][block], few_sum_4(sums));
+    }
+}
+
+FEW_INLINE void q6_k_row_tokens(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens)
+{
+#define GROUP(block, n) q6_k_group(c, p, r, block, n, token, n_tokens)
+    FOR_GROUPS(c->n_blocks, GROUP);
+#undef GROUP
+}
+
+ROW_FUNCTION(q6_k_row, q6_k_row_tokens)
+
+static void d_scales(const few_chunk *c, size_t row0, size_t n_rows)
+{
+    (void)row0;
+    (void)n_rows;
+    few_unpack_scales(c->s, c->n_blocks, false);
+}
+
+/* ---- Q8_0 and Q4_0: four blocks at a time ---- */
+
+static void prepare_q8_0(const few_chunk *c) { (void)c; } /* signed codes: nothing to take away afterwards */
+
+static void prepare_q4_0(const few_chunk *c)
+{
+    for (size_t t = 0; t < c->n_tokens; t++) {
+        const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * 2;
+        for (size_t b = 0; b < c->n_blocks; b++) {
+            c->s->block_sum[t][b] = 8 * (sum16[2 * b] + sum16[2 * b + 1]);
+        }
+    }
+}
+
+/* Eight dwords that add up to the block's dot product (of Q4_0 with codes 0..15). */
+FEW_INLINE __m256i block32_dot(const uint8_t *codes, __m256i x, const bool nibbles)
+{
+    const __m256i ones = _mm256_set1_epi16(1);
+    if (nibbles) {
+        __m128i both = _mm_loadu_si128((const __m128i *)(const void *)codes);
+        __m256i code = _mm256_inserti128_si256(_mm256_castsi128_si256(both), _mm_srli_epi16(both, 4), 1);
+        return _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_and_si256(code, _mm256_set1_epi8(15)), x), ones);
+    }
+    __m256i code = few_load_32(codes);
+    return _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(code), _mm256_sign_epi8(x, code)), ones);
+}
+
+FEW_INLINE void block32_group(const few_chunk *c, const uint8_t *p, size_t r, size_t block, size_t n, size_t token, const size_t n_tokens,
+                              const bool nibbles)
+{
+    const size_t bytes = nibbles ? sizeof(qn_block_q4_0) : sizeof(qn_block_q8_0);
+    const int8_t *q = c->a->q + (c->t0 + token) * c->a->q_stride + (c->block0 + block) * 32;
+    const uint8_t *b = p + block * bytes;
+    __m256i sum[FEW_GROUP][4];
+    few_prefetch(b, n * bytes);
+    for (size_t i = 0; i < 4; i++) {
+        sum[0][i] = sum[1][i] = _mm256_setzero_si256();
+        if (i >= n) {
+            continue;
+        }
+        uint16_t d;
+        memcpy(&d, b + i * bytes, sizeof d);
+        c->s->raw[r][block + i] = d;
+        for (size_t t = 0; t < n_tokens; t++) {
+            sum[t][i] = block32_dot(b + i * bytes + 2, few_load_32(q + t * c->a->q_stride + 32 * i), nibbles);
+        }
+    }
+    for (size_t t = 0; t < n_tokens; t++) {
+        __m128i isum = few_sum_4(sum[t]);
+        if (nibbles) {
+            isum = _mm_sub_epi32(isum, _mm_loadu_si128((const __m128i *)(const void *)&c->s->block_sum[token + t][block]));
+        }
+        _mm_storeu_si128((__m128i *)(void *)&c->s->isum[token + t][r][block], isum);
+    }
+}
+
+FEW_INLINE void block32_row(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens, const bool nibbles)
+{
+#define GROUP(block, n) block32_group(c, p, r, block, n, token, n_tokens, nibbles)
+    FOR_GROUPS(c->n_blocks, GROUP);
+#undef GROUP
+}
+
+#define Q8_0_ROW(c, row, r, token, n) block32_row(c, row, r, token, n, false)
+#define Q4_0_ROW(c, row, r, token, n) block32_row(c, row, r, token, n, true)
+ROW_FUNCTION(q8_0_row, Q8_0_ROW)
+ROW_FUNCTION(q4_0_row, Q4_0_ROW)
+
+/* ---- MLX with 4 bits ---- */
+
+/* Even columns meet low nibbles, odd ones high nibbles: of every 64 columns (32 bytes of codes) first the even, then the odd ones. */
+static void prepare_mlx4(const few_chunk *c)
+{
+    size_t group = c->a->block;
+    size_t n_columns = c->n_blocks * group;
+    for (size_t t = 0; t < c->n_tokens; t++) {
+        const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * group / 16;
+        for (size_t b = 0; b < c->n_blocks; b++) {
+            int32_t sum = 0;
+            for (size_t i = 0; i < group / 16; i++) {
+                sum += sum16[b * group / 16 + i];
+            }
+            c->s->block_sum[t][b] = sum;
+        }
+        const int8_t *q = c->a->q + (c->t0 + t) * c->a->q_stride + c->block0 * group;
+        for (size_t i = 0; i < n_columns; i += 64) {
+            size_t n = n_columns - i < 64 ? 16 : 32; /* groups of 32 may end in the middle */
+            for (size_t k = 0; k < n; k++) {
+                c->s->q[t][i + k] = q[i + 2 * k];
+                c->s->q[t][i + 32 + k] = q[i + 2 * k + 1];
+            }
+        }
+    }
+}
+
+/* 32 bytes of codes: eight dwords, the first four of the lower 32 columns. */
+FEW_INLINE __m256i mlx4_dot(__m256i both, const int8_t *x)
+{
+    const __m256i mask = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
+    __m256i low = _mm256_maddubs_epi16(_mm256_and_si256(both, mask), few_load_32(x));
+    __m256i high = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(both, 4), mask), few_load_32(x + 32));
+    return _mm256_madd_epi16(_mm256_add_epi16(low, high), ones);
+}
+
+/* 128 bytes of codes (256 columns), of which n_bytes exist: sums of 32 columns each, in order. */
+FEW_INLINE void mlx4_group(const few_chunk *c, const uint8_t *p, size_t n_bytes, const size_t group, size_t r, size_t column, size_t token,
+                           const size_t n_tokens)
+{
+    few_prefetch(p, 128);
+    __m256i sum[FEW_GROUP][4];
+    for (size_t i = 0; i < 4; i++) {
+        sum[0][i] = sum[1][i] = _mm256_setzero_si256();
+        if (32 * i >= n_bytes) {
+            continue;
+        }
+        __m256i both = n_bytes >= 32 * i + 32 ? few_load_32(p + 32 * i)
+                                              : _mm256_zextsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)(p + 32 * i)));
+        for (size_t t = 0; t < n_tokens; t++) {
+            sum[t][i] = mlx4_dot(both, &c->s->q[token + t][column + 64 * i]);
+        }
+    }
+    for (size_t t = 0; t < n_tokens; t++) {
+        __m256i a = _mm256_hadd_epi32(sum[t][0], sum[t][1]), b = _mm256_hadd_epi32(sum[t][2], sum[t][3]);
+        __m256i columns64 = _mm256_hadd_epi32(a, b); /* lane 0: columns 0.., 64.., 128.., 192..; lane 1: the 32 after each */
+        __m128i even = _mm256_castsi256_si128(columns64), odd = _mm256_extracti128_si256(columns64, 1);
+        int32_t *out = &c->s->isum[token + t][r][column / group];
+        if (group == 32) {
+            _mm_storeu_si128((__m128i *)(void *)out, _mm_unpacklo_epi32(even, odd));
+            _mm_storeu_si128((__m128i *)(void *)(out + 4), _mm_unpackhi_epi32(even, odd));
+        } else if (group == 64) {
+            _mm_storeu_si128((__m128i *)(void *)out, _mm_add_epi32(even, odd));
+        } else {
+            __m128i both = _mm_add_epi32(even, odd);
+            _mm_storel_epi64((__m128i *)(void *)out, _mm_hadd_epi32(both, both));
+        }
+    }
+}
+
+FEW_INLINE void mlx4_row_tokens(const few_chunk *c, const uint8_t *row, size_t r, size_t token, const size_t n_tokens, const size_t group)
+{
+    const size_t n_bytes = c->n_blocks * group / 2;
+    const uint8_t *p = row + c->block0 * group / 2;
+    size_t at = 0;
+    for (; at + 128 <= n_bytes; at += 128) {
+        mlx4_group(c, p + at, 128, group, r, 2 * at, token, n_tokens);
+    }
+    if (at < n_bytes) {
+        mlx4_group(c, p + at, n_bytes - at, group, r, 2 * at, token, n_tokens);
+    }
+}
+
+#define MLX4_GROUP32_ROW(c, row, r, token, n) mlx4_row_tokens(c, row, r, token, n, 32)
+#define MLX4_GROUP64_ROW(c, row, r, token, n) mlx4_row_tokens(c, row, r, token, n, 64)
+#define MLX4_GROUP128_ROW(c, row, r, token, n) mlx4_row_tokens(c, row, r, token, n, 128)
+ROW_FUNCTION(mlx4_group32_row, MLX4_GROUP32_ROW)
+ROW_FUNCTION(mlx4_group64_row, MLX4_GROUP64_ROW)
+ROW_FUNCTION(mlx4_group128_row, MLX4_GROUP128_ROW)
+
+static void mlx4_row(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens)
+{
+    switch (c->a->block) {
+    case 32: mlx4_group32_row(c, row, r, token, n_tokens); break;
+    case 64: mlx4_group64_row(c, row, r, token, n_tokens); break;
+    default: mlx4_group128_row(c, row, r, token, n_tokens); break;
+    }
+}
+
+/* Scale or bias number i of a row as float bits (of float16 the bits themselves). */
+FEW_INLINE uint32_t affine_bits(const uint8_t *values, qn_dtype type, size_t i)
+{
+    uint32_t bits = 0;
+    memcpy(&bits, values + i * (type == QN_DTYPE_F32 ? 4 : 2), type == QN_DTYPE_F32 ? 4 : 2);
+    return type == QN_DTYPE_BF16 ? bits << 16 : bits;
+}
+
+/* d and m of the tile, transposed as they are read; rows past the end repeat the last. */
+static void mlx_scales(const few_chunk *c, size_t row0, size_t n_rows)
+{
+    const qn_matrix *w = c->w;
+    size_t n_groups = w->n_cols / c->a->block;
+    size_t item = w->affine_dtype == QN_DTYPE_F32 ? 4 : 2;
+    for (size_t b = 0; b < (c->n_blocks + 7) / 8 * 8; b++) {
+        uint32_t d[FEW_ROWS], m[FEW_ROWS];
+        for (size_t r = 0; r < FEW_ROWS; r++) {
+            size_t at = ((row0 + (r < n_rows ? r : n_rows - 1)) * n_groups + c->block0) * item;
+            d[r] = b < c->n_blocks ? affine_bits(w->scales + at, w->affine_dtype, b) : 0;
+            m[r] = b < c->n_blocks ? affine_bits(w->biases + at, w->affine_dtype, b) : 0;
+        }
+        __m256i dv = few_load_32(d), mv = few_load_32(m);
+        bool half = w->affine_dtype == QN_DTYPE_F16;
+        _mm256_store_ps(c->s->d[b], half ? few_half_to_float(dv) : _mm256_castsi256_ps(dv));
+        _mm256_store_ps(c->s->m[b], half ? few_half_to_float(mv) : _mm256_castsi256_ps(mv));
+    }
+}
+
+/* ---- the kernels ---- */
+
+#define KERNEL(name, ...) \
+    void name(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, size_t y_stride, void *scratch) \
+    { \
+        const few_type type = __VA_ARGS__; \
+        few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch); \
+    }
+KERNEL(qn_matmul_q4_k_few_avx2, {QN_K, sizeof(qn_block_q4_k), FEW_MIN_OF_SUBS, prepare_k4, q4_k_row, k4_scales})
+KERNEL(qn_matmul_q5_k_few_avx2, {QN_K, sizeof(qn_block_q5_k), FEW_MIN_OF_SUBS, prepare_k4, q5_k_row, k4_scales})
+KERNEL(qn_matmul_q6_k_few_avx2, {QN_K, sizeof(qn_block_q6_k), FEW_MIN_NONE, prepare_q6_k, q6_k_row, d_scales})
+KERNEL(qn_matmul_q8_0_few_avx2, {32, sizeof(qn_block_q8_0), FEW_MIN_NONE, prepare_q8_0, q8_0_row, d_scales})
+KERNEL(qn_matmul_q4_0_few_avx2, {32, sizeof(qn_block_q4_0), FEW_MIN_NONE, prepare_q4_0, q4_0_row, d_scales})
+KERNEL(qn_matmul_mlx4_few_avx2, {w->affine.group, 0, FEW_MIN_OF_BLOCK, prepare_mlx4, mlx4_row, mlx_scales})

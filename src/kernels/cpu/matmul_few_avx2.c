@@ -171,7 +171,8 @@ FEW_INLINE void q6_k_block(const few_chunk *c, const uint8_t *p, size_t r, size_
     }
     for (int h = 0; h < 2; h++) {
         __m256i first = few_load_32(p + 64 * h), second = few_load_32(p + 64 * h + 32), qh = few_load_32(p + 128 + 32 * h);
-        __m256i eight = _mm256_permute4x64_epi64(scales, h == 0 ? 0x44 : 0xee); /* scales 8h .. 8h + 7 in both lanes */
+        /* scales 8h .. 8h + 7 in both lanes */
+        __m256i eight = h == 0 ? _mm256_permute4x64_epi64(scales, 0x44) : _mm256_permute4x64_epi64(scales, 0xee);
         __m256i code[4] = {
             _mm256_or_si256(_mm256_and_si256(first, mask), _mm256_and_si256(_mm256_slli_epi16(qh, 4), two)),
             _mm256_or_si256(_mm256_and_si256(second, mask), _mm256_and_si256(_mm256_slli_epi16(qh, 2), two)),

@@ -7,7 +7,7 @@ if ! command -v clang-format >/dev/null 2>&1; then
     echo "format: clang-format is not here (Debian: apt-get install clang-format); nothing done"
     exit 0
 fi
-# Lists laid out as tables are left as they are.
+# Public headers and *.inc are tables for readers: laid out by hand.
 files=$(git ls-files 'src/*.c' 'src/*.h' 'apps/*.c' 'apps/*.h' 'tests/*.c' 'tests/*.h' 'fuzz/*.c')
 [ -n "$files" ] || exit 0
 if [ "${1:-}" = --check ]; then

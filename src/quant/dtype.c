@@ -35,17 +35,6 @@ bool qn_dtype_from_safetensors(const char *name, qn_dtype *out)
     return false;
 }
 
-bool qn_dtype_from_name(const char *name, qn_dtype *out)
-{
-    for (int i = 0; i < QN_DTYPE_COUNT; i++) {
-        if (strcmp(traits[i].name, name) == 0) {
-            *out = (qn_dtype)i;
-            return true;
-        }
-    }
-    return false;
-}
-
 bool qn_dtype_row_bytes(qn_dtype t, uint64_t n, size_t *bytes)
 {
     const qn_dtype_traits *x = &traits[t];

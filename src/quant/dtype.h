@@ -29,7 +29,6 @@ typedef struct qn_dtype_traits {
 const qn_dtype_traits *qn_dtype_get(qn_dtype t); /* t < QN_DTYPE_COUNT */
 bool qn_dtype_from_ggml_id(uint32_t id, qn_dtype *out);
 bool qn_dtype_from_safetensors(const char *name, qn_dtype *out);
-bool qn_dtype_from_name(const char *name, qn_dtype *out);
 /* Bytes of `n` elements in a row; false if n is no whole number of blocks or the product overflows. */
 bool qn_dtype_row_bytes(qn_dtype t, uint64_t n, size_t *bytes);
 

@@ -83,6 +83,10 @@ typedef struct qn_job {
 /* quern_quantize with a limit of its own on the size of MLX weight files. */
 quern_status qn_quantize_run(const quern_quantize_options *opt, uint64_t shard_bytes, char **manifest_json, size_t *len, quern_error *err);
 
+/* Opens the source and plans all outputs; nothing is written. qn_job_close also after a failure. */
+quern_status qn_job_open(qn_job *job, const quern_quantize_options *opt, uint64_t shard_bytes, quern_error *err);
+void qn_job_close(qn_job *job);
+
 /* The file under its temporary name, or NULL before it is begun. */
 qn_out_file *qn_output_file_get(const qn_output_file *f);
 /* Adds a file to an output, path = output_dir/relative. */

@@ -103,7 +103,7 @@ done:
     return status;
 }
 
-static quern_status make_job(qn_job *job, const quern_quantize_options *opt, uint64_t shard_bytes, quern_error *err)
+quern_status qn_job_open(qn_job *job, const quern_quantize_options *opt, uint64_t shard_bytes, quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_target targets[QN_TARGETS_MAX];
@@ -141,7 +141,7 @@ done:
     return status;
 }
 
-static void close_job(qn_job *job)
+void qn_job_close(qn_job *job)
 {
     if (job->has_vocab) {
         qn_vocab_export_deinit(&job->vocab);
@@ -285,7 +285,7 @@ quern_status qn_quantize_run(const quern_quantize_options *opt, uint64_t shard_b
     *manifest_json = NULL;
     *len = 0;
     qn_buf_init(&text, MANIFEST_BYTES_MAX);
-    QN_TRY(make_job(&job, opt, shard_bytes, err));
+    QN_TRY(qn_job_open(&job, opt, shard_bytes, err));
     QN_TRY(qn_memory_plan_make(&job, &memory, err));
     QN_TRY(find_disk_free(job.output_dir, &disk_free, err));
     QN_TRY(plan_needed_bytes(&job, &needed, err));
@@ -304,7 +304,7 @@ quern_status qn_quantize_run(const quern_quantize_options *opt, uint64_t shard_b
         QN_TRY(convert(&job, opt, &memory, begin_ns, manifest_json, len, err));
     }
 done:
-    close_job(&job);
+    qn_job_close(&job);
     qn_buf_deinit(&text);
     return status;
 }

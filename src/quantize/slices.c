@@ -53,8 +53,15 @@ size_t qn_slice_elements_max(const qn_job *job)
     return (size_t)qn_align_up((size_t)most, 16);
 }
 
-/* Within each head of `dim` rows: halves to neighbours, out 2i + j = in j * dim/2 + i. */
-static void interleave_rows(const float *x, size_t n_rows, size_t n_cols, size_t dim, float *out)
+void qn_piece_decode(const qn_piece *p, size_t part, uint64_t first_row, uint64_t n_rows, float *x)
+{
+    const qn_tensor *source = p->parts[part];
+    size_t element_bytes = qn_dtype_get(source->dtype)->block_bytes;
+    size_t n_cols = (size_t)p->n_cols;
+    qn_decode_row(source->dtype, source->data + (size_t)first_row * n_cols * element_bytes, x, (size_t)n_rows * n_cols);
+}
+
+void qn_interleave_rows(const float *x, size_t n_rows, size_t n_cols, size_t dim, float *out)
 {
     for (size_t r = 0; r < n_rows; r++) {
         size_t within = r % dim;
@@ -133,15 +140,13 @@ void qn_slice_convert(const qn_job *job, size_t piece, qn_slice slice, float *bu
                       uint8_t *(*bytes)[QN_STREAMS_MAX], qn_tensor_error *errors, qn_slice_result *result)
 {
     const qn_piece *p = &job->source.pieces[piece];
-    const qn_tensor *source = p->parts[slice.part];
     float *x = buffers;
     float *reordered = buffers + elements_max;
     float *decoded = buffers + 2 * elements_max;
     size_t n_cols = (size_t)p->n_cols;
     size_t n = (size_t)slice.n_rows * n_cols;
-    size_t element_bytes = qn_dtype_get(source->dtype)->block_bytes;
     bool is_reordered = false;
-    qn_decode_row(source->dtype, source->data + (size_t)slice.first_row * n_cols * element_bytes, x, n);
+    qn_piece_decode(p, slice.part, slice.first_row, slice.n_rows, x);
     size_t bad = qn_find_non_finite(x, n);
     *result = (qn_slice_result){.finite = bad == n, .greatest = greatest_magnitude(x, n)};
     if (bad < n) {
@@ -155,7 +160,7 @@ void qn_slice_convert(const qn_job *job, size_t piece, qn_slice slice, float *bu
         if (sink->permute_dim != 0) {
             if (!is_reordered) {
                 bool vector = p->what.n_dims == 1;
-                interleave_rows(x, vector ? n : (size_t)slice.n_rows, vector ? 1 : n_cols, sink->permute_dim, reordered);
+                qn_interleave_rows(x, vector ? n : (size_t)slice.n_rows, vector ? 1 : n_cols, sink->permute_dim, reordered);
                 is_reordered = true;
             }
             rows = reordered;

@@ -101,6 +101,7 @@ typedef struct qn_cpu_options {
     size_t n_threads;
     qn_isa isa;
     bool f32_activations;     /* quantized weights are decoded and multiplied with float32 inputs */
+    bool decodes_weights;     /* some matrix is one of qn_matrix_is_decoded */
     size_t max_cols;          /* longest matrix row, for scratch */
     size_t hidden_size;       /* width of the residual stream */
     size_t max_rows;          /* most rows in a step */

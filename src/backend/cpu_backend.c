@@ -108,6 +108,8 @@ void qn_cpu_decode_row(const qn_matrix *w, size_t row, float *out)
         size_t groups = w->n_cols / w->affine.group, element = qn_dtype_get(w->affine_dtype)->block_bytes;
         qn_decode_affine_row(w->affine, (const uint32_t *)(const void *)data, w->scales + row * groups * element,
                              w->biases + row * groups * element, w->affine_dtype, out, w->n_cols);
+    } else if (w->dtype == QN_DTYPE_F8_E4M3) {
+        qn_decode_fp8_row(data, &w->grid, w->grid_row + row, out, w->n_cols);
     } else {
         qn_decode_row(w->dtype, data, out, w->n_cols);
     }
@@ -135,7 +137,7 @@ void qn_cpu_multiply_rows(qn_cpu *c, qn_lane *lane, const qn_matrix *w, size_t r
                           float *y, size_t y_stride)
 {
     bool plain = w->dtype == QN_DTYPE_F32 || w->dtype == QN_DTYPE_F16 || w->dtype == QN_DTYPE_BF16;
-    if (c->f32_activations && !plain) {
+    if (qn_matrix_is_decoded(w) || (c->f32_activations && !plain)) {
         multiply_decoded(c, lane, w, r0, r1, a, t0, t1, y, y_stride);
     } else {
         qn_matmul(c->isa, w, r0, r1, a, t0, t1, y, y_stride, lane->scratch);
@@ -247,7 +249,7 @@ static void cpu_attend(qn_backend *b, qn_member m, const qn_heads *h, const qn_s
 
 static size_t decoded_bytes(const qn_cpu_options *opt)
 {
-    return opt->f32_activations ? (size_t)DECODED_ROWS * opt->max_cols * sizeof(float) : 0;
+    return opt->f32_activations || opt->decodes_weights ? (size_t)DECODED_ROWS * opt->max_cols * sizeof(float) : 0;
 }
 
 static size_t lane_bytes(const qn_cpu_options *opt)

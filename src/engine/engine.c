@@ -90,6 +90,9 @@ done:
 
 static size_t largest(size_t a, size_t b) { return a > b ? a : b; }
 
+/* Some matrix is decoded a few rows at a time, whatever the arithmetic. A folder with FP8 weights has most of them in FP8. */
+static bool decodes_weights(const quern_model *m) { return m->config.quant_method != NULL && strcmp(m->config.quant_method, "fp8") == 0; }
+
 static qn_cpu_options cpu_options(const quern_model *m, const settings *s)
 {
     const qn_model_config *c = &m->config;
@@ -97,6 +100,7 @@ static qn_cpu_options cpu_options(const quern_model *m, const settings *s)
     return (qn_cpu_options){.n_threads = s->n_threads,
                             .isa = s->isa,
                             .f32_activations = s->f32_activations,
+                            .decodes_weights = decodes_weights(m),
                             .max_cols = cols,
                             .hidden_size = c->hidden_size,
                             .max_rows = s->n_batch,

@@ -38,6 +38,8 @@ typedef struct qn_matrix {
     const uint8_t *scales, *biases; /* MLX only: (n_rows, n_cols / group) */
     size_t row_bytes;               /* of data */
     size_t n_rows, n_cols;
+    qn_scale_grid grid; /* F8_E4M3 only */
+    size_t grid_row;    /* F8_E4M3 only: row 0 here is this row of the matrix that the grid covers */
 } qn_matrix;
 
 /* How activations are held for a weight type. */
@@ -92,6 +94,9 @@ size_t qn_matmul_kernel_count(void);
 const qn_matmul_kernel *qn_matmul_kernel_at(size_t i);
 /* Calls that kernel number i has served since start (relaxed counter; tests check that a forced kernel ran). */
 uint64_t qn_matmul_kernel_calls(size_t i);
+
+/* True for a type without kernels of its own (F8_E4M3): rows are decoded to float32 a few at a time and multiplied as those. */
+static inline bool qn_matrix_is_decoded(const qn_matrix *w) { return w->dtype == QN_DTYPE_F8_E4M3; }
 
 /* True if some kernel multiplies with this type. */
 bool qn_matmul_supported(qn_dtype t, qn_affine affine);

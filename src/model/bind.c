@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/fs.h"
+#include "model/fp8.h"
 #include "model/model_int.h"
 #include "quant/codec.h"
 
@@ -45,7 +47,7 @@ const qn_tensor *qn_model_find_tensor(const quern_model *m, const char *gguf_nam
 
 static const qn_tensor *find_part(const quern_model *m, const place *p, const char *suffix)
 {
-    char gguf[80], hf[128];
+    char gguf[96], hf[128];
     (void)snprintf(gguf, sizeof gguf, "%s.%s", p->gguf, suffix);
     (void)snprintf(hf, sizeof hf, "%s.%s", p->hf, suffix);
     return qn_model_find_tensor(m, gguf, hf);
@@ -125,6 +127,71 @@ done:
     return status;
 }
 
+/* MLX's mode mxfp4: codes and scales apart. They are copied into GGUF's blocks, for which there are kernels; what was mapped is let go. */
+static quern_status bind_mxfp4(quern_model *m, const place *p, const qn_tensor *t, uint64_t stack, uint64_t rows, uint64_t cols,
+                               qn_matrix *out, quern_error *err)
+{
+    enum { SCALE_FINITE = 252 }; /* 6 * 2^(252 - 127) is finite; beyond it depends on the codes, and 255 is no number */
+    quern_status status = QUERN_OK;
+    size_t row_bytes, bytes, n_rows = (size_t)(stack > 0 ? stack * rows : rows);
+    if (cols % 32 != 0) {
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s: %" PRIu64 " columns are no multiple of the group size 32", source_path(m),
+                t->name, cols);
+    }
+    QN_TRY(claim_tensor(m, t, stack, rows, cols / 8, err));
+    const qn_tensor *scales = find_part(m, p, "scales");
+    if (scales == NULL) {
+        QN_TRY(fail_missing(m, p, "scales", err));
+    }
+    QN_TRY(claim_tensor(m, scales, stack, rows, cols / 32, err));
+    if (scales->dtype != QN_DTYPE_U8) {
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s has type %s, expected U8", source_path(m), scales->name,
+                qn_dtype_get(scales->dtype)->name);
+    }
+    if (!qn_dtype_row_bytes(QN_DTYPE_MXFP4, cols, &row_bytes) || !qn_size_mul(row_bytes, n_rows, &bytes)) {
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s is too large", source_path(m), t->name);
+    }
+    uint8_t *blocks = qn_arena_alloc_aligned(&m->arena, bytes);
+    if (blocks == NULL) {
+        QN_FAIL_MEMORY(err, t->name, bytes);
+    }
+    for (size_t r = 0; r < n_rows; r++) {
+        const uint8_t *row_scales = scales->data + r * (size_t)(cols / 32);
+        uint8_t *row = blocks + r * row_bytes;
+        qn_mxfp4_row_to_blocks(t->data + r * (size_t)(cols / 2), row_scales, row, (size_t)cols);
+        for (size_t k = 0; k < cols / 32; k++) {
+            float values[32];
+            if (row_scales[k] > SCALE_FINITE) {
+                qn_decode_row(QN_DTYPE_MXFP4, row + k * (row_bytes / (size_t)(cols / 32)), values, 32);
+            }
+            if (row_scales[k] == 255 || (row_scales[k] > SCALE_FINITE && qn_find_non_finite(values, 32) < 32)) {
+                QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s holds a value that is not finite at row %zu, column %zu", source_path(m),
+                        t->name, r, 32 * k);
+            }
+        }
+    }
+    if (!m->is_copied) {
+        qn_mapped_span_release(t->data, t->n_bytes);
+        qn_mapped_span_release(scales->data, scales->n_bytes);
+    }
+    *out = (qn_matrix){.dtype = QN_DTYPE_MXFP4, .data = blocks, .row_bytes = row_bytes, .n_rows = (size_t)rows, .n_cols = (size_t)cols};
+done:
+    return status;
+}
+
+/* FP8: codes where the file has them, and their scales as float32. */
+static quern_status bind_fp8(quern_model *m, const place *p, const qn_tensor *t, uint64_t rows, uint64_t cols, qn_matrix *out,
+                             quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    const qn_tensor *inverse = find_part(m, p, "weight_scale_inv"), *scale = inverse != NULL ? inverse : find_part(m, p, "weight_scale");
+    *out = (qn_matrix){.dtype = t->dtype, .data = t->data, .row_bytes = (size_t)cols, .n_rows = (size_t)rows, .n_cols = (size_t)cols};
+    QN_TRY(qn_fp8_read_grid(&out->grid, &m->arena, &m->config, t, scale, source_path(m), err));
+    note_place(m, scale);
+done:
+    return status;
+}
+
 /* MLX: packed words with scales and biases beside them. */
 static quern_status bind_affine(quern_model *m, const place *p, const qn_tensor *t, uint64_t stack, uint64_t rows, uint64_t cols,
                                 qn_matrix *out, quern_error *err)
@@ -174,9 +241,13 @@ static quern_status bind_matrix_of(quern_model *m, const place *p, uint64_t stac
         return fail_missing(m, p, "weight", err);
     }
     if (m->config.mlx && t->dtype == QN_DTYPE_U32) {
-        return bind_affine(m, p, t, stack, rows, cols, out, err);
+        return qn_config_is_mxfp4(&m->config, p->hf) ? bind_mxfp4(m, p, t, stack, rows, cols, out, err)
+                                                     : bind_affine(m, p, t, stack, rows, cols, out, err);
     }
     QN_TRY(claim_tensor(m, t, stack, rows, cols, err));
+    if (t->dtype == QN_DTYPE_F8_E4M3 && stack == 0) {
+        return bind_fp8(m, p, t, rows, cols, out, err);
+    }
     size_t row_bytes;
     if (!qn_matmul_supported(t->dtype, (qn_affine){0}) || !qn_dtype_row_bytes(t->dtype, cols, &row_bytes)) {
         QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "%s: tensor %s has type %s, which this version cannot multiply with", source_path(m), t->name,
@@ -341,10 +412,11 @@ done:
 /* Whether the head that a file stores is its embedding once more, byte for byte. */
 static bool head_is_embedding(const quern_model *m, const place *head)
 {
-    static const char *const parts[] = {"weight", "scales", "biases"}; /* the last two only in MLX folders */
+    static const char *const parts[] = {"weight", "scales", "biases", "weight_scale_inv", "weight_scale"}; /* MLX's, then FP8's */
     const place embedding = top_place("token_embd", "model.embed_tokens");
     qn_affine a = qn_config_affine_for(&m->config, head->hf), b = qn_config_affine_for(&m->config, embedding.hf);
-    bool same = a.bits == b.bits && a.group == b.group;
+    bool same = a.bits == b.bits && a.group == b.group &&
+                qn_config_is_mxfp4(&m->config, head->hf) == qn_config_is_mxfp4(&m->config, embedding.hf);
     for (size_t i = 0; i < sizeof parts / sizeof parts[0] && same; i++) {
         const qn_tensor *t = find_part(m, head, parts[i]), *u = find_part(m, &embedding, parts[i]);
         same = t == u ||
@@ -403,12 +475,15 @@ bool qn_tensor_carries_nothing(const char *hf_name)
     return false;
 }
 
+static bool is_fp8(const quern_model *m) { return m->config.quant_method != NULL && strcmp(m->config.quant_method, "fp8") == 0; }
+
 /* What the graph would leave out: more layers, norms, biases, scales than the architecture has. llama.cpp refuses such files too. */
 static quern_status check_rest(const quern_model *m, quern_error *err)
 {
     for (size_t i = 0; i < n_tensors(m); i++) {
         const char *name = tensor_at(m, i)->name;
-        if (!m->placed[i] && (m->gguf != NULL || !qn_tensor_carries_nothing(name))) {
+        bool nothing = m->gguf == NULL && (qn_tensor_carries_nothing(name) || (is_fp8(m) && qn_fp8_is_input_scale_name(name)));
+        if (!m->placed[i] && !nothing) {
             return qn_error_set(err, QUERN_ERROR_UNSUPPORTED,
                                 "%s: tensor %s has no place in architecture %s with %" PRIu32
                                 " layers; expected only tensors that are computed with",
@@ -425,7 +500,7 @@ static quern_status check_supported(const quern_model *m, quern_error *err)
         return qn_error_set(err, QUERN_ERROR_UNSUPPORTED, "%s: architecture %s is not supported by this version", source_path(m),
                             c->architecture);
     }
-    if (c->quant_method != NULL) {
+    if (c->quant_method != NULL && !is_fp8(m)) {
         return qn_error_set(err, QUERN_ERROR_UNSUPPORTED, "%s: weights quantized by '%s' are not supported by this version", source_path(m),
                             c->quant_method);
     }

@@ -32,13 +32,22 @@ static int compare_overrides(const void *key, const void *item)
     return strcmp(module, o->module);
 }
 
+static const qn_affine_override *find_override(const qn_model_config *config, const char *module)
+{
+    return config->n_overrides == 0 ? NULL
+                                    : bsearch(module, config->overrides, config->n_overrides, sizeof *config->overrides, compare_overrides);
+}
+
 qn_affine qn_config_affine_for(const qn_model_config *config, const char *module)
 {
-    const qn_affine_override *found = NULL;
-    if (config->n_overrides > 0) {
-        found = bsearch(module, config->overrides, config->n_overrides, sizeof *config->overrides, compare_overrides);
-    }
+    const qn_affine_override *found = find_override(config, module);
     return found != NULL ? found->affine : config->affine;
+}
+
+bool qn_config_is_mxfp4(const qn_model_config *config, const char *module)
+{
+    const qn_affine_override *found = find_override(config, module);
+    return found != NULL ? found->mxfp4 : config->mxfp4;
 }
 
 /* ---- numbers that must fit together ---- */

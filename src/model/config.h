@@ -59,6 +59,7 @@ typedef struct qn_layer_config {
 typedef struct qn_affine_override {
     const char *module; /* "model.layers.0.mlp.down_proj" */
     qn_affine affine;
+    bool mxfp4; /* mode mxfp4 instead of affine: 4 bits, groups of 32, scales that are powers of two */
 } qn_affine_override;
 
 typedef struct qn_model_config {
@@ -87,10 +88,12 @@ typedef struct qn_model_config {
     /* MLX */
     bool mlx;         /* the folder has MLX's quantization object */
     qn_affine affine; /* default; bits 0 = not quantized */
+    bool mxfp4;       /* the default is mode mxfp4 */
     qn_affine_override *overrides;
     size_t n_overrides;
     /* Hugging Face: FP8 with block scales and the like; NULL = plain weights. Only known methods pass. */
     const char *quant_method;
+    uint32_t fp8_block_rows, fp8_block_cols; /* fp8: weight_block_size; 0 = one scale a tensor */
 } qn_model_config;
 
 /* All strings and arrays come from `arena`. `what` names the file in messages; generation (generation_config.json) may be NULL. */
@@ -100,6 +103,8 @@ quern_status qn_config_read_gguf(qn_model_config *out, qn_arena *arena, const qn
 
 /* Quantization of a module ("model.layers.0.mlp.down_proj"): override, else the default; bits 0 = not quantized. */
 qn_affine qn_config_affine_for(const qn_model_config *config, const char *module);
+/* Whether that is mode mxfp4. */
+bool qn_config_is_mxfp4(const qn_model_config *config, const char *module);
 
 /* "qwen3" and the like, as GGUF's general.architecture names the family. */
 const char *qn_family_name(qn_family family);

@@ -434,6 +434,31 @@ done:
 
 /* ---- quantization ---- */
 
+/* weight_block_size [rows, columns]; absent or null: one scale a tensor. Activation schemes concern activations only, which stay as they
+ * are here. */
+static quern_status read_fp8(const qn_config_json *r, qn_model_config *c)
+{
+    enum { BLOCK_MAX = 1 << 20 };
+    quern_status status = QUERN_OK;
+    const qn_json *block = qn_config_find(r, "weight_block_size");
+    const char *format = "e4m3";
+    int64_t rows = 0, cols = 0;
+    QN_TRY(qn_config_get_string(r, "fmt", &format));
+    if (strcmp(format, "e4m3") != 0 && strcmp(format, "float8_e4m3fn") != 0) {
+        QN_TRY(qn_config_fail_value(r, "fmt", "\"e4m3\""));
+    }
+    if (block != NULL) {
+        if (qn_json_get_kind(block) != QN_JSON_ARRAY || qn_json_length(block) != 2 || !qn_json_int(qn_json_at(block, 0), &rows) ||
+            !qn_json_int(qn_json_at(block, 1), &cols) || rows < 1 || cols < 1 || rows > BLOCK_MAX || cols > BLOCK_MAX) {
+            QN_TRY(qn_config_fail_value(r, "weight_block_size", "two sizes such as [128, 128]"));
+        }
+        c->fp8_block_rows = (uint32_t)rows;
+        c->fp8_block_cols = (uint32_t)cols;
+    }
+done:
+    return status;
+}
+
 static quern_status read_quantization(const qn_config_json *root, qn_model_config *c, qn_arena *arena)
 {
     static const char *const known[] = {"fp8", "bitnet", "mxfp4"};
@@ -453,7 +478,7 @@ static quern_status read_quantization(const qn_config_json *root, qn_model_confi
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         if (strcmp(method, known[i]) == 0) {
             c->quant_method = known[i];
-            return QUERN_OK;
+            return i == 0 ? read_fp8(&r, c) : QUERN_OK;
         }
     }
     QN_FAIL(root->err, QUERN_ERROR_UNSUPPORTED, "%s: key 'quantization_config.quant_method' is \"%.60s\", expected fp8, bitnet or mxfp4",

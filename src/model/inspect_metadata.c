@@ -175,9 +175,14 @@ static void put_quantization(qn_doc *d, qn_json *config, const qn_model_config *
     qn_json *o = qn_doc_put_object(d, config, "quantization");
     if (!c->mlx) {
         qn_doc_put(d, o, "method", qn_json_new_string(c->quant_method));
+        if (c->fp8_block_rows != 0) {
+            qn_json *block = qn_doc_put_array(d, o, "block");
+            qn_doc_append(d, block, qn_doc_u64(c->fp8_block_rows));
+            qn_doc_append(d, block, qn_doc_u64(c->fp8_block_cols));
+        }
         return;
     }
-    qn_doc_put(d, o, "method", qn_json_new_string("mlx affine"));
+    qn_doc_put(d, o, "method", qn_json_new_string(c->mxfp4 ? "mlx mxfp4" : "mlx affine"));
     qn_doc_put(d, o, "bits", qn_doc_u64(c->affine.bits));
     qn_doc_put(d, o, "group_size", qn_doc_u64(c->affine.group));
     qn_doc_put(d, o, "overrides", qn_doc_u64(c->n_overrides));

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/fs.h"
+#include "model/fp8.h"
 #include "model/model_int.h"
 
 /* Largest config.json or generation_config.json that is read. Published ones are a few KiB; MLX overrides of a large MoE reach 1 MiB. */
@@ -70,7 +71,8 @@ static uint64_t parameters_of(const quern_model *m, const qn_tensor *t)
         qn_affine a = qn_config_affine_for(&m->config, module);
         return a.bits != 0 ? t->n_elements * 32 / a.bits : t->n_elements;
     }
-    return strcmp(t->name, "rope_freqs.weight") == 0 ? 0 : t->n_elements;
+    bool scale = m->config.quant_method != NULL && qn_fp8_is_scale_name(t->name);
+    return scale || strcmp(t->name, "rope_freqs.weight") == 0 ? 0 : t->n_elements;
 }
 
 static const char *describe_weights(quern_model *m, const uint64_t *bytes_by_type)
@@ -81,7 +83,8 @@ static const char *describe_weights(quern_model *m, const uint64_t *bytes_by_typ
     }
     if (m->config.mlx && most == QN_DTYPE_U32) {
         char text[64];
-        int n = snprintf(text, sizeof text, "MLX %u-bit g%u", m->config.affine.bits, m->config.affine.group);
+        int n = m->config.mxfp4 ? snprintf(text, sizeof text, "MLX mxfp4 g%u", m->config.affine.group)
+                                : snprintf(text, sizeof text, "MLX %u-bit g%u", m->config.affine.bits, m->config.affine.group);
         const char *copy = n > 0 ? qn_arena_strndup(&m->arena, text, (size_t)n) : NULL;
         return copy != NULL ? copy : "MLX";
     }
@@ -260,6 +263,7 @@ static quern_status open_dir(quern_model *m, const char *dir, const quern_model_
     }
     QN_TRY(qn_model_read_dir_text(m, dir, !opt->without_tokenizer, err));
     if (!opt->without_weights && !opt->vocabulary_only) {
+        m->is_copied = opt->copy_weights;
         QN_TRY(qn_safetensors_open_dir(&m->safetensors, dir, opt->copy_weights, err));
         QN_TRY(qn_model_bind_weights(m, err));
     }

@@ -23,6 +23,7 @@ struct quern_model {
     qn_weights weights;
     bool *placed; /* while weights are bound: which tensors of the file have found their place; else NULL */
     bool has_weights;
+    bool is_copied; /* weights were read into memory and not mapped */
     quern_tokenizer *tokenizer;
     qn_model_template plain_template, tool_template;
     quern_model_info info;

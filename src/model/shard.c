@@ -26,6 +26,7 @@ static qn_matrix rows_of(qn_shard shard, const qn_matrix *w)
         part.scales += first * row;
         part.biases += first * row;
     }
+    part.grid_row += first;
     part.n_rows = w->n_rows / shard.world;
     return part;
 }
@@ -47,7 +48,14 @@ static quern_status columns_of(qn_shard shard, const qn_matrix *w, const char *w
         QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "%s: %zu columns of %s cannot be cut into %u parts of whole blocks", what, w->n_cols,
                 qn_dtype_get(w->dtype)->name, shard.world);
     }
+    if (w->grid.n_across > 1 && out->n_cols % w->grid.cols != 0) {
+        QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "%s: %zu columns under scales for %u cannot be cut into %u parts of whole blocks", what,
+                w->n_cols, w->grid.cols, shard.world);
+    }
     out->data += bytes * shard.rank;
+    if (w->grid.n_across > 1) {
+        out->grid.values += out->n_cols / w->grid.cols * shard.rank;
+    }
 done:
     return status;
 }

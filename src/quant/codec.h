@@ -14,6 +14,9 @@ void qn_decode_row(qn_dtype t, const void *src, float *dst, size_t n);
 float qn_f32_from_e4m3(uint8_t code);
 float qn_f32_from_e5m2(uint8_t code);
 
+/* Row number `row` of a matrix of e4m3 codes under a grid of factors: n codes at src, w = e4m3 * factor rounded once to float32. */
+void qn_decode_fp8_row(const uint8_t *src, const qn_scale_grid *grid, size_t row, float *dst, size_t n);
+
 /* Decodes n elements of an MLX affine row that starts at element 0: packed words, and scale/bias of type sb
  * (F32, F16 or BF16). w = scale*q + bias rounded as `scale*q` then `+ bias` in float32. n is a multiple of the group. */
 void qn_decode_affine_row(qn_affine a, const uint32_t *packed, const void *scales, const void *biases, qn_dtype sb, float *dst, size_t n);
@@ -34,6 +37,8 @@ void qn_encode_affine_row_fitted(qn_affine a, const float *src, uint32_t *packed
  * of 32. (GGUF's blocks of the same values: QN_DTYPE_MXFP4 above.) */
 void qn_encode_mxfp4_row(const float *src, uint8_t *packed, uint8_t *scales, size_t n, const float *importance);
 void qn_decode_mxfp4_row(const uint8_t *packed, const uint8_t *scales, float *dst, size_t n);
+/* The same codes and scales as GGUF's blocks: n / 32 of QN_DTYPE_MXFP4 at dst. */
+void qn_mxfp4_row_to_blocks(const uint8_t *packed, const uint8_t *scales, void *dst, size_t n);
 
 /* Index of the first NaN or infinity, or n if there is none. */
 size_t qn_find_non_finite(const float *v, size_t n);

@@ -39,4 +39,12 @@ typedef struct qn_affine {
     uint32_t group; /* 32, 64 or 128 */
 } qn_affine;
 
+/* FP8 weights with block scales: w = e4m3 * factor, one float32 factor for each block of rows x cols elements of a matrix; the blocks at
+ * the right and lower edge may be cut. values (ceil(n_rows / rows), n_across), n_across = ceil(n_cols / cols). */
+typedef struct qn_scale_grid {
+    const float *values;
+    uint32_t rows, cols;
+    size_t n_across;
+} qn_scale_grid;
+
 #endif

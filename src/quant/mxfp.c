@@ -117,6 +117,22 @@ void qn_encode_mxfp4_row(const float *src, uint8_t *packed, uint8_t *scales, siz
     }
 }
 
+void qn_mxfp4_row_to_blocks(const uint8_t *packed, const uint8_t *scales, void *dst, size_t n)
+{
+    uint8_t *out = dst;
+    for (size_t i = 0; i < n; i += 32) {
+        const uint8_t *codes = packed + i / 2; /* byte j: elements 2j and 2j + 1 */
+        qn_block_mxfp4 b = {.e = scales[i / 32]};
+        for (size_t j = 0; j < 16; j += 2) {
+            uint8_t low = codes[j / 2], high = codes[8 + j / 2];
+            b.qs[j] = (uint8_t)((low & 15) | (high & 15) << 4);
+            b.qs[j + 1] = (uint8_t)(low >> 4 | (high & 0xf0));
+        }
+        memcpy(out, &b, sizeof b);
+        out += sizeof b;
+    }
+}
+
 void qn_decode_mxfp4_row(const uint8_t *packed, const uint8_t *scales, float *dst, size_t n)
 {
     for (size_t i = 0; i < n; i += 2) {

@@ -197,6 +197,70 @@ static void eight_bit_floats(void **state)
     assert_true(qn_f32_from_e4m3(0x7e) == 448.0f);
 }
 
+/* The two packings of MXFP4 hold the same values. */
+static void mxfp4_rows_become_blocks(void **state)
+{
+    (void)state;
+    enum { N = 32 * 37 };
+    uint8_t packed[N / 2], scales[N / 32], blocks[N / 32 * 17];
+    float a[N], b[N];
+    uint32_t x = 12345;
+    for (size_t i = 0; i < sizeof packed; i++) {
+        x = x * 1664525u + 1013904223u;
+        packed[i] = (uint8_t)(x >> 24);
+    }
+    for (size_t i = 0; i < sizeof scales; i++) {
+        scales[i] = (uint8_t)(i * 7); /* 0 and 1 among them, which have subnormal values */
+    }
+    scales[1] = 1;
+    qn_mxfp4_row_to_blocks(packed, scales, blocks, N);
+    qn_decode_row(QN_DTYPE_MXFP4, blocks, a, N);
+    qn_decode_mxfp4_row(packed, scales, b, N);
+    assert_memory_equal(a, b, sizeof a);
+    for (size_t i = 0; i < N; i++) { /* and these are the format's */
+        static const double values[8] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
+        uint32_t code = (uint32_t)packed[i / 2] >> (4 * (i % 2)) & 15u;
+        double want = ldexp(values[code & 7u], (int)scales[i / 32] - 127) * (code > 7 ? -1.0 : 1.0);
+        assert_true((double)a[i] == want);
+    }
+}
+
+static void fp8_rows_are_codes_times_factors(void **state)
+{
+    (void)state;
+    enum { ROWS = 5, COLS = 300 }; /* blocks of 2 x 128: the last ones are cut */
+    static const float factors[3 * 3] = {0.5f, 1.1f, 3e-5f, -2.0f, 1e30f, 7.0f, 0.0f, 1e-40f, 0x1p-20f};
+    const qn_scale_grid grid = {.values = factors, .rows = 2, .cols = 128, .n_across = 3};
+    const qn_scale_grid one = {.values = factors + 1, .rows = UINT32_MAX, .cols = UINT32_MAX, .n_across = 1};
+    uint8_t codes[COLS];
+    float out[COLS];
+    for (size_t i = 0; i < COLS; i++) {
+        codes[i] = (uint8_t)(i * 11);
+    }
+    for (size_t r = 0; r < ROWS; r++) {
+        qn_decode_fp8_row(codes, &grid, r, out, COLS);
+        for (size_t i = 0; i < COLS; i++) {
+            float want = (float)((double)qn_f32_from_e4m3(codes[i]) * (double)factors[r / 2 * 3 + i / 128]);
+            assert_true(isnan(want) ? isnan(out[i]) : qn_f32_to_bits(want) == qn_f32_to_bits(out[i]));
+        }
+        qn_decode_fp8_row(codes, &one, r, out, COLS);
+        for (size_t i = 0; i < COLS; i++) {
+            float want = (float)((double)qn_f32_from_e4m3(codes[i]) * (double)factors[1]);
+            assert_true(isnan(want) ? isnan(out[i]) : want == out[i]);
+        }
+    }
+    uint8_t all[256];
+    float values[256];
+    for (size_t i = 0; i < 256; i++) {
+        all[i] = (uint8_t)i;
+    }
+    qn_decode_row(QN_DTYPE_F8_E4M3, all, values, 256);
+    for (size_t i = 0; i < 256; i++) {
+        float want = qn_f32_from_e4m3((uint8_t)i);
+        assert_true(isnan(want) ? isnan(values[i]) : qn_f32_to_bits(values[i]) == qn_f32_to_bits(want));
+    }
+}
+
 static void finding_non_finite_values(void **state)
 {
     (void)state;
@@ -222,6 +286,8 @@ int main(void)
         cmocka_unit_test(affine_decoder_equals_mlx),
         cmocka_unit_test(unpacking_any_span_gives_the_same_codes),
         cmocka_unit_test(eight_bit_floats),
+        cmocka_unit_test(mxfp4_rows_become_blocks),
+        cmocka_unit_test(fp8_rows_are_codes_times_factors),
         cmocka_unit_test(finding_non_finite_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

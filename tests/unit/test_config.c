@@ -344,9 +344,62 @@ static void mlx_quantization_is_read(void **state)
         unload(&l);
     }
     if (load_dir(&l, "mlx/qwen3.mxfp4")) {
-        assert_int_equal(l.status, QUERN_ERROR_UNSUPPORTED);
-        assert_message(&l.err, "config.json", "mxfp4");
+        assert_int_equal(l.status, QUERN_OK);
+        assert_true(l.c.mlx && l.c.mxfp4 && l.c.affine.bits == 4 && l.c.affine.group == 32);
+        assert_true(qn_config_is_mxfp4(&l.c, "model.layers.0.mlp.up_proj"));
         unload(&l);
+    }
+}
+
+/* One edit of a good config.json's quantization: what is read, or the key that the message names. */
+static void modes_of_mlx_and_fp8(void **state)
+{
+    (void)state;
+    static const char head[] = "{\"model_type\": \"qwen3\", \"hidden_size\": 64, \"num_hidden_layers\": 1, \"num_attention_heads\": 2, "
+                               "\"num_key_value_heads\": 1, \"intermediate_size\": 64, \"vocab_size\": 100, ";
+    static const struct {
+        const char *text, *wrong; /* NULL = good */
+    } cases[] = {
+        {"\"quantization\": {\"bits\": 4, \"mode\": \"mxfp4\", \"m\": {\"bits\": 8, \"group_size\": 64}, \"n\": true, \"o\": false}}",
+         NULL},
+        {"\"quantization\": {\"bits\": 4, \"mode\": \"mxfp4\", \"group_size\": 64}}", "group_size"},
+        {"\"quantization\": {\"bits\": 8, \"mode\": \"mxfp4\"}}", "bits"},
+        {"\"quantization\": {\"bits\": 4, \"mode\": \"nvfp4\"}}", "nvfp4"},
+        {"\"quantization_config\": {\"quant_method\": \"fp8\", \"weight_block_size\": [128, 64], \"modules_to_not_convert\": [\"x\"]}}",
+         NULL},
+        {"\"quantization_config\": {\"quant_method\": \"fp8\", \"weight_block_size\": [128]}}", "weight_block_size"},
+        {"\"quantization_config\": {\"quant_method\": \"fp8\", \"weight_block_size\": [0, 128]}}", "weight_block_size"},
+        {"\"quantization_config\": {\"quant_method\": \"fp8\", \"weight_block_size\": \"x\"}}", "weight_block_size"},
+        {"\"quantization_config\": {\"quant_method\": \"fp8\", \"fmt\": \"e5m2\"}}", "fmt"},
+        {"\"quantization_config\": {\"quant_method\": \"gptq\", \"bits\": 4}}", "gptq"},
+        {"\"quantization_config\": {\"quant_method\": \"awq\", \"bits\": 4}}", "awq"},
+        {"\"quantization_config\": {\"quant_method\": \"bitsandbytes\", \"load_in_4bit\": true}}", "bitsandbytes"},
+        {"\"quantization_config\": {\"quant_method\": \"compressed-tensors\"}}", "compressed-tensors"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char text[1024];
+        qn_arena arena;
+        qn_model_config c;
+        quern_error err = {0};
+        qn_arena_init(&arena, 0);
+        int n = snprintf(text, sizeof text, "%s%s", head, cases[i].text);
+        quern_status status = qn_config_read_hf(&c, &arena, text, (size_t)n, "config.json", NULL, 0, &err);
+        if (cases[i].wrong != NULL) {
+            assert_true(status == QUERN_ERROR_UNSUPPORTED || status == QUERN_ERROR_INVALID);
+            assert_non_null(strstr(err.message, cases[i].wrong));
+        } else {
+            assert_int_equal(status, QUERN_OK);
+        }
+        if (i == 0) {
+            assert_true(c.mlx && c.mxfp4 && c.affine.group == 32 && qn_config_is_mxfp4(&c, "other") && qn_config_is_mxfp4(&c, "n"));
+            assert_true(!qn_config_is_mxfp4(&c, "m") && qn_config_affine_for(&c, "m").bits == 8);
+            assert_true(!qn_config_is_mxfp4(&c, "o") && qn_config_affine_for(&c, "o").bits == 0);
+        }
+        if (i == 4) {
+            assert_string_equal(c.quant_method, "fp8");
+            assert_true(c.fp8_block_rows == 128 && c.fp8_block_cols == 64);
+        }
+        qn_arena_deinit(&arena);
     }
 }
 
@@ -952,6 +1005,7 @@ int main(void)
         cmocka_unit_test(hugging_face_configs_are_understood),
         cmocka_unit_test(details_of_families),
         cmocka_unit_test(mlx_quantization_is_read),
+        cmocka_unit_test(modes_of_mlx_and_fp8),
         cmocka_unit_test(unknown_architectures_are_refused),
         cmocka_unit_test(corrupt_configs_are_refused),
         cmocka_unit_test(each_key_is_checked),

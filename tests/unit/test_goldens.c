@@ -23,6 +23,7 @@ static const family families[] = {
     {"qwen3_moe_nonorm_sparse", NULL, false},
     {"mixtral", "gguf/base/mixtral.bf16.gguf", true},
     {"mixtral_swa", NULL, true},
+    {"qwen3_fp8", NULL, false},
 };
 enum { N_FAMILIES = sizeof families / sizeof families[0] };
 
@@ -291,9 +292,9 @@ static size_t check_mlx(const char *name)
 static void mlx_folders(void **state)
 {
     (void)state;
-    static const char *const names[] = {"qwen3.q4_g64",          "qwen3.q4_g32",    "qwen3.q3_g64",       "qwen3.q6_g64",
-                                        "qwen3.q8_g64",          "qwen3.mixed_4_6", "llama3_rope.q4_g32", "llama3_rope.q4_g64",
-                                        "llama3_rope.mixed_3_4", "qwen3_moe.q4_g64"};
+    static const char *const names[] = {"qwen3.q4_g64",          "qwen3.q4_g32",     "qwen3.q3_g64",       "qwen3.q6_g64",
+                                        "qwen3.q8_g64",          "qwen3.mixed_4_6",  "llama3_rope.q4_g32", "llama3_rope.q4_g64",
+                                        "llama3_rope.mixed_3_4", "qwen3_moe.q4_g64", "qwen3.mxfp4"};
     size_t n = 0;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         n += check_mlx(names[i]);

@@ -51,9 +51,15 @@ static quern_status read_config(qn_template_list *l, const char *config, size_t 
     quern_status status = QUERN_OK;
     qn_json *root = NULL;
     QN_TRY(qn_json_parse(&root, config, len, QN_JSON_WIDE_INTEGERS, "tokenizer_config.json", err));
+    if (qn_json_get_kind(root) != QN_JSON_OBJECT) {
+        QN_FAIL(err, QUERN_ERROR_INVALID, "tokenizer_config.json: expected an object");
+    }
     const qn_json *t = qn_json_get(root, "chat_template");
-    if (qn_json_get_kind(t) == QN_JSON_ARRAY) {
+    qn_json_kind kind = qn_json_get_kind(t);
+    if (kind == QN_JSON_ARRAY) {
         QN_TRY(read_named(l, t, err));
+    } else if (t != NULL && kind != QN_JSON_STRING && kind != QN_JSON_NULL) {
+        QN_FAIL(err, QUERN_ERROR_INVALID, "tokenizer_config.json: chat_template: expected a text or a list of named texts");
     } else {
         QN_TRY(keep(t, &l->plain, &l->plain_len, err));
     }

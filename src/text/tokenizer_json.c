@@ -421,6 +421,9 @@ static quern_status read_all(reading *r, const char *config, size_t config_len)
     QN_TRY(read_top(r));
     if (config != NULL) {
         QN_TRY(qn_json_parse(&r->config, config, config_len, QN_JSON_ALLOW_NUL | QN_JSON_WIDE_INTEGERS, WHAT_CONFIG, r->err));
+        if (qn_json_get_kind(r->config) != QN_JSON_OBJECT) {
+            QN_FAIL(r->err, QUERN_ERROR_INVALID, "%s: expected an object", WHAT_CONFIG);
+        }
     }
     QN_TRY(check_model(r));
     QN_TRY(qn_pipeline_read_normalizer(&t->normalizer, r->parts[NORMALIZER], r->err));

@@ -564,6 +564,23 @@ static void both_chat_templates_are_kept(void **state)
     drop_dir(dir);
 }
 
+/* A tokenizer_config.json of another shape is an error, not a model without template. */
+static void odd_tokenizer_configs_are_refused(void **state)
+{
+    (void)state;
+    static const char *const odd[] = {"[]", "{\"chat_template\":5}", "{\"chat_template\":{\"default\":\"x\"}}"};
+    quern_error err;
+    char *source = new_dir();
+    copy_model("qwen3", source);
+    for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) {
+        quern_model *m = NULL;
+        write_text(scratch_path(source, "tokenizer_config.json"), odd[i]);
+        assert_int_equal(quern_model_open(&m, source, NULL, &err), QUERN_ERROR_INVALID);
+        assert_non_null(strstr(err.message, "tokenizer_config.json"));
+    }
+    drop_dir(source);
+}
+
 static void mlx_weights_are_cut_into_shards(void **state)
 {
     (void)state;
@@ -758,6 +775,7 @@ int main(void)
         cmocka_unit_test(mlx_configurations_say_what_mlx_lm_reads),
         cmocka_unit_test(mlx_weights_are_cut_into_shards),
         cmocka_unit_test(both_chat_templates_are_kept),
+        cmocka_unit_test(odd_tokenizer_configs_are_refused),
         cmocka_unit_test(results_do_not_depend_on_threads_or_memory),
         cmocka_unit_test(manifest_says_what_is_there),
         cmocka_unit_test(dry_run_writes_nothing_and_foretells_sizes),

@@ -11,7 +11,7 @@ import sys
 
 # A room may include itself and every room of a lower number; equal numbers are siblings and never meet.
 LAYERS = {"base": 0, "quant": 1, "formats": 2, "text": 2, "kernels": 3, "backend": 4, "model": 5, "engine": 6,
-          "measure": 7, "sandbox": 7, "quantize": 8, "plan": 8}
+          "measure": 7, "calibrate": 7, "sandbox": 7, "gate": 8, "quantize": 9, "plan": 9}
 WRAPPERS = {  # third-party header -> the only file that may include it
     r"jansson\.h": "src/base/json.c", r"openssl/.*": "src/base/sha256.c", r"pcre2\.h": "src/text/regex_pcre2.c",
     r"utf8proc\.h": "src/text/normalize.c", r"(editline/.*|histedit\.h|readline/.*)": "apps/cli/line_edit.c"}

@@ -2,7 +2,9 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/builtin_text.h"
 #include "base/fs.h"
+#include "base/sha256.h"
 #include "model_ref.h"
 #include "progress.h"
 #include "prompt_input.h"
@@ -23,6 +25,8 @@ typedef struct job {
     qn_cli *cli;
     bool ppl, kld; /* the suites that were asked for */
     subject model, base;
+    const char *text_name; /* the file, or what stands for it */
+    char text_sha256[65];
     quern_measure_options options;
     quern_perplexity own, of_base;
     quern_divergence divergence;
@@ -113,6 +117,24 @@ done:
     return status;
 }
 
+/* The text of --text, or the built-in one; *own is what the caller frees. */
+static quern_status read_text(job *j, char **own, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    j->text_name = qn_opts_text(&j->cli->opts, QN_OPT_TEXT, NULL);
+    if (j->text_name != NULL) {
+        QN_TRY(qn_input_read(j->text_name, own, &j->options.len, err));
+        j->options.text = *own;
+    } else {
+        j->text_name = "builtin gate";
+        j->options.text = qn_builtin_text_gate(&j->options.len);
+        qn_cli_note(j->cli, "no --text: measuring on the built-in gate text (source code, %zu bytes)", j->options.len);
+    }
+    QN_TRY(qn_sha256_bytes(j->options.text, j->options.len, j->text_sha256, err));
+done:
+    return status;
+}
+
 /* ---- the results ---- */
 
 static void put_real(qn_json *o, const char *key, double v, bool *ok) { qn_put(o, key, qn_json_new_real(v), ok); }
@@ -175,6 +197,8 @@ static quern_status write_json(const job *j, quern_error *err)
             qn_put_text(o, "base", quern_model_get_info(j->base.model)->name, &ok);
             put_divergence(o, j, &ok);
         }
+        qn_put_text(o, "text", j->text_name, &ok);
+        qn_put_text(o, "text_sha256", j->text_sha256, &ok);
         qn_put_text(o, "arithmetic", arithmetic, &ok);
         put_conditions(o, "", &j->model, &ok);
         if (k == 1) {
@@ -243,14 +267,12 @@ quern_status qn_cmd_eval(qn_cli *cli, quern_error *err)
     job j = {.cli = cli};
     QN_TRY(read_suites(&j, err));
     QN_TRY(qn_model_ref_take(cli, NULL, &path, err));
-    const char *text_path = qn_opts_text(o, QN_OPT_TEXT, NULL);
-    if (text_path == NULL || o->n_positional > 0) {
+    if (o->n_positional > 0) {
         qn_cli_hint(cli, "such as: quern eval model.gguf --suite ppl --text FILE");
-        QN_FAIL(err, QUERN_ERROR_USAGE, "%s", text_path == NULL ? "--text FILE is missing" : "too many arguments");
+        QN_FAIL(err, QUERN_ERROR_USAGE, "too many arguments");
     }
-    QN_TRY(qn_input_read(text_path, &text, &j.options.len, err));
+    QN_TRY(read_text(&j, &text, err));
     QN_TRY(open_subjects(&j, path, err));
-    j.options.text = text;
     j.options.no_special = qn_opts_flag(o, QN_OPT_NO_SPECIAL);
     j.options.max_chunks = (size_t)qn_opts_count(o, QN_OPT_LIMIT, 0);
     j.options.on_progress = on_progress;

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Every command's --json: one document on stdout and nothing else, of the form scripts rely on; failures too."""
+import hashlib
 import json
 import os
 import tempfile
@@ -144,11 +145,16 @@ def check_eval(checks, folder, gguf):
         checks.that(all(isinstance(kld.get(k), (int, float)) for k in KLD) and not any(k in ppl for k in KLD), "eval: kld has its own members")
         checks.that(0 < kld["kld_median"] <= kld["kld_p90"] <= kld["kld_p99"] <= kld["kld_max"] and kld["top1_agreement"] <= 1, "eval: percentiles rise")
         checks.that(abs(kld["ppl"] / kld["ppl_base"] / kld["ppl_ratio"] - 1) < 1e-9, "eval: the ratio is the perplexities'")
+        checks.that(ppl["text"] == text and ppl["text_sha256"] == hashlib.sha256(open(text, "rb").read()).hexdigest(), "eval: the text and its hash")
         checks.that(kld["base_kv_type"] == "f32" and kld["base_weights"] == "BF16" and kld["kv_type"] == "f16", "eval: float weights have float32 caches")
+    builtin = document(checks, run("eval", gguf, "--suite", "ppl", "-c", "64", "--limit", "3", "--json"), EVAL, "eval of the built-in text")
+    gate = open(os.path.join(os.path.dirname(MODEL), "texts", "gate.txt"), "rb").read()
+    checks.that(builtin and builtin["suites"][0]["text"] == "builtin gate" and builtin["suites"][0]["text_sha256"] == hashlib.sha256(gate).hexdigest(),
+                "eval: without --text the built-in gate text, byte for byte")
     same = document(checks, run("eval", MODEL, "--suite", "kld", "--base", MODEL, "--text", text, "-c", "64", "--json"), EVAL, "eval of itself")
     checks.that(same and same["suites"][0]["kld_max"] == 0 and same["suites"][0]["top1_agreement"] == 1, "eval: no divergence from itself")
     for arguments, code in ((["--suite", "kld", "--text", text], 2), (["--suite", "ppl", "--base", MODEL, "--text", text], 2), (["--suite", "mmlu", "--text", text], 2),
-                            (["--suite", "ppl"], 2), (["--suite", "ppl", "--text", "no/such"], 3),
+                            (["--suite", "ppl", "--text", "no/such"], 3),
                             (["--suite", "ppl", "--text", write(folder, "short.txt", "x = 1")], 3)):
         done = run("eval", MODEL, *arguments, "--json")
         checks.exit_code(done, code, "eval " + " ".join(arguments))

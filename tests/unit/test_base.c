@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "base/builtin_text.h"
 #include "base/cpu.h"
 #include "base/fs.h"
 #include "base/half.h"
@@ -298,6 +299,29 @@ static void isa_names(void **state)
     assert_true(qn_isa_available(qn_isa_best()));
 }
 
+static void check_builtin_text(const char *name, const char *text, size_t len)
+{
+    quern_error err;
+    char *file = NULL;
+    size_t file_len = 0;
+    assert_int_equal(qn_file_read_member(&file, &file_len, QUERN_SOURCE_DIR "/models/texts", name, 1 << 20, &err), QUERN_OK);
+    assert_non_null(file);
+    assert_int_equal(file_len, len);
+    assert_memory_equal(file, text, len);
+    assert_true(qn_utf8_valid(text, len));
+    qn_free(file);
+}
+
+static void builtin_texts_are_the_files(void **state)
+{
+    (void)state;
+    size_t calibration_len, gate_len;
+    const char *calibration = qn_builtin_text_calibration(&calibration_len);
+    const char *gate = qn_builtin_text_gate(&gate_len);
+    check_builtin_text("calibration.txt", calibration, calibration_len);
+    check_builtin_text("gate.txt", gate, gate_len);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -308,6 +332,7 @@ int main(void)
         cmocka_unit_test(json_refuses),
         cmocka_unit_test(json_wide_integers),
         cmocka_unit_test(utf8_strictness),
+        cmocka_unit_test(builtin_texts_are_the_files),
         cmocka_unit_test(half_round_trip),
         cmocka_unit_test(out_file_appears_only_when_committed),
         cmocka_unit_test(out_file_replaces_regular_files_only),

@@ -53,7 +53,7 @@ static quern_status check_options(qn_cli *cli, quern_error *err)
     }
     if (o->n_positional == 0) {
         qn_cli_hint(cli, "such as: %s", qn_command_get(o->command)->example);
-        return qn_error_set(err, QUERN_ERROR_USAGE, "SRC is missing: a Hugging Face folder");
+        return qn_error_set(err, QUERN_ERROR_USAGE, "SRC is missing: a Hugging Face or MLX folder, or a GGUF file");
     }
     if (o->n_positional > 1) {
         return qn_error_set(err, QUERN_ERROR_USAGE, "one source at a time: '%s'", o->positional[1]);
@@ -69,11 +69,12 @@ static quern_status check_options(qn_cli *cli, quern_error *err)
     return QUERN_OK;
 }
 
-/* SRC is a folder: a path, or OWNER/NAME in the hub cache. */
+/* SRC is a folder or a GGUF file: a path, or OWNER/NAME in the hub cache. */
 static quern_status resolve_source(qn_cli *cli, const char *text, char **path, quern_error *err)
 {
     static const char what[] =
-        "SRC is a Hugging Face folder with config.json, tokenizer.json and *.safetensors, or OWNER/NAME in the hub cache";
+        "SRC is a Hugging Face or MLX folder with config.json, tokenizer.json and *.safetensors, a GGUF file with float weights, or OWNER/NAME "
+        "in the hub cache";
     if (strcmp(text, QN_DEMO_NAME) == 0 && !qn_path_exists(text)) {
         qn_cli_hint(cli, "%s", what);
         return qn_error_set(err, QUERN_ERROR_UNSUPPORTED, "demo: the built-in model is quantized already; quern run demo answers with it");
@@ -87,7 +88,7 @@ static quern_status resolve_source(qn_cli *cli, const char *text, char **path, q
         bool link = strcmp(qn_path_kind(text), "missing") != 0;
         qn_cli_hint(cli, "%s", what);
         (void)qn_error_set(err, status, "%s: %s", text,
-                           link ? "is a link that leads nowhere" : "no such folder, and no model of that name");
+                           link ? "is a link that leads nowhere" : "no such folder or file, and no model of that name");
     }
     return status;
 }
@@ -339,6 +340,7 @@ quern_status qn_cmd_quantize(qn_cli *cli, quern_error *err)
     QN_TRY(resolve_source(cli, o->positional[0], &source, err));
     quern_quantize_options options = {
         .source = source,
+        .architecture = qn_opts_text(o, QN_OPT_AS, NULL),
         .output_dir = qn_opts_text(o, QN_OPT_OUTPUT, "."),
         .name = qn_opts_text(o, QN_OPT_NAME, NULL),
         .formats = qn_opts_text(o, QN_OPT_FORMATS, FORMATS_DEFAULT),

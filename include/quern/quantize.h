@@ -27,7 +27,8 @@ typedef struct quern_quantize_progress {
 typedef bool (*quern_quantize_callback)(void *user, const quern_quantize_progress *p);
 
 typedef struct quern_quantize_options {
-    const char *source;            /* Hugging Face folder */
+    const char *source;            /* Hugging Face or MLX folder, or GGUF file */
+    const char *architecture;      /* NULL = what the source says; else it is treated as this one ("qwen3"), if every tensor fits */
     const char *output_dir;
     const char *name;              /* NULL = the source folder's name */
     const char *formats;           /* comma list as on the command line: "gguf:Q4_K_M,mlx:4bit" */

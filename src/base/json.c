@@ -248,6 +248,7 @@ qn_json *qn_json_new_string_n(const char *s, size_t n)
 
 qn_json *qn_json_clone(const qn_json *v) { return wrap(json_deep_copy(raw(v))); }
 bool qn_json_set(qn_json *object, const char *key, qn_json *value) { return json_object_set_new(raw(object), key, raw(value)) == 0; }
+void qn_json_remove(qn_json *object, const char *key) { (void)json_object_del(raw(object), key); }
 bool qn_json_append(qn_json *array, qn_json *value) { return json_array_append_new(raw(array), raw(value)) == 0; }
 
 static int append_chunk(const char *data, size_t size, void *user) { return qn_buf_append(user, data, size) ? 0 : -1; }

@@ -64,6 +64,8 @@ qn_json *qn_json_new_string(const char *s);
 qn_json *qn_json_new_string_n(const char *s, size_t n);
 qn_json *qn_json_clone(const qn_json *v);
 bool qn_json_set(qn_json *object, const char *key, qn_json *value);
+/* Takes a member away; nothing happens where there is none. */
+void qn_json_remove(qn_json *object, const char *key);
 bool qn_json_append(qn_json *array, qn_json *value);
 /* Writes v as text; indent 0 = one line, else spaces per level. Reals with as many digits as give every one back exactly. */
 bool qn_json_write(const qn_json *v, int indent, qn_buf *out);

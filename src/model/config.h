@@ -100,6 +100,11 @@ typedef struct qn_model_config {
 quern_status qn_config_read_hf(qn_model_config *out, qn_arena *arena, const char *json, size_t len, const char *what,
                                const char *generation, size_t generation_len, quern_error *err);
 quern_status qn_config_read_gguf(qn_model_config *out, qn_arena *arena, const qn_gguf *gguf, quern_error *err);
+/* The same for a file whose architecture is not one of ours, read as if it were `as` (NULL = as it says): a model_type, or a name that GGUF
+ * uses. QUERN_ERROR_USAGE if `as` is none. Whether the tensors fit is for the caller to check. */
+quern_status qn_config_read_hf_as(qn_model_config *out, qn_arena *arena, const char *json, size_t len, const char *what,
+                                  const char *generation, size_t generation_len, const char *as, quern_error *err);
+quern_status qn_config_read_gguf_as(qn_model_config *out, qn_arena *arena, const qn_gguf *gguf, const char *as, quern_error *err);
 
 /* Quantization of a module ("model.layers.0.mlp.down_proj"): override, else the default; bits 0 = not quantized. */
 qn_affine qn_config_affine_for(const qn_model_config *config, const char *module);
@@ -108,5 +113,8 @@ bool qn_config_is_mxfp4(const qn_model_config *config, const char *module);
 
 /* "qwen3" and the like, as GGUF's general.architecture names the family. */
 const char *qn_family_name(qn_family family);
+/* "qwen3" and "Qwen3ForCausalLM", as config.json names it. */
+const char *qn_family_model_type(qn_family family);
+const char *qn_family_class_name(qn_family family);
 
 #endif

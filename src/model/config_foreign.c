@@ -210,14 +210,14 @@ static bool find_gguf_change(const qn_gguf_value *v, neutral n, const qn_model_c
     return false;
 }
 
-quern_status qn_config_check_foreign_gguf(const qn_gguf *gguf, const qn_model_config *c, quern_error *err)
+quern_status qn_config_check_foreign_gguf(const qn_gguf *gguf, const char *arch, const qn_model_config *c, quern_error *err)
 {
     for (size_t i = 0; i < sizeof gguf_rules / sizeof gguf_rules[0]; i++) {
         char key[128];
         char value[96];
         char expected[160];
         bool read = c->family == QN_FAMILY_GPT_OSS && strcmp(gguf_rules[i].key, "attention.sliding_window") == 0;
-        (void)snprintf(key, sizeof key, "%s.%s", c->architecture, gguf_rules[i].key);
+        (void)snprintf(key, sizeof key, "%s.%s", arch, gguf_rules[i].key);
         const qn_gguf_value *v = qn_gguf_find(gguf, key);
         if (v != NULL && !read && find_gguf_change(v, gguf_rules[i].neutral, c, value, sizeof value)) {
             say_expected(gguf_rules[i].neutral, c, expected, sizeof expected);

@@ -10,6 +10,8 @@
 #include "kernels/vmath.h"
 #include "model/config_int.h"
 
+enum { ARCHITECTURE_MAX = 64 }; /* bytes of a name that keys begin with */
+
 typedef struct source {
     const qn_gguf *gguf;
     const char *arch;
@@ -85,7 +87,27 @@ static quern_status get_real(source *s, const char *name, double *out)
     return get_real_key(s, set_key(s, name), 0, true, 1e300, out, &found);
 }
 
-static quern_status read_architecture(source *s, qn_arena *arena, qn_model_config *c)
+/* The rows of `as`; Hugging Face's names serve too where GGUF has no other meaning for them. */
+static quern_status choose_family(const char *as, qn_model_config *c, quern_error *err)
+{
+    static const struct {
+        const char *hf, *gguf;
+    } others[] = {{"qwen3_moe", "qwen3moe"}, {"mistral", "llama"}, {"mixtral", "llama"}};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        as = strcmp(as, others[i].hf) == 0 ? others[i].gguf : as;
+    }
+    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
+        if (strcmp(as, families[i].name) == 0) {
+            c->architecture = families[i].name;
+            c->family = families[i].family;
+            return QUERN_OK;
+        }
+    }
+    return qn_error_set(err, QUERN_ERROR_USAGE,
+                        "'%.80s' is no architecture that this version knows; expected qwen2, qwen3, qwen3moe, llama or smollm3", as);
+}
+
+static quern_status read_architecture(source *s, qn_arena *arena, const char *as, qn_model_config *c)
 {
     quern_status status = QUERN_OK;
     qn_span name;
@@ -96,6 +118,13 @@ static quern_status read_architecture(source *s, qn_arena *arena, qn_model_confi
         QN_FAIL(s->err, QUERN_ERROR_INVALID, "%s: key 'general.architecture' is missing, expected the name of a model's architecture",
                 path);
     }
+    char *own = qn_arena_strndup(arena, name.data, name.len < ARCHITECTURE_MAX ? name.len : ARCHITECTURE_MAX);
+    if (own == NULL) {
+        QN_FAIL_MEMORY(s->err, "the architecture's name", name.len + 1);
+    }
+    if (as != NULL) {
+        QN_TRY(choose_family(as, c, s->err));
+    }
     for (size_t i = 0; i < sizeof families / sizeof families[0] && c->architecture == NULL; i++) {
         if (name.len == strlen(families[i].name) && memcmp(name.data, families[i].name, name.len) == 0) {
             c->architecture = families[i].name;
@@ -104,10 +133,11 @@ static quern_status read_architecture(source *s, qn_arena *arena, qn_model_confi
     }
     if (c->architecture == NULL) {
         QN_FAIL(s->err, QUERN_ERROR_UNSUPPORTED,
-                "%s: key 'general.architecture' is '%.*s', expected qwen2, qwen3, qwen3moe, llama, smollm3 or gpt-oss", path,
-                qn_name_shown(name.data, name.len), name.data);
+                "%s: key 'general.architecture' is '%.*s', expected qwen2, qwen3, qwen3moe, llama, smollm3 or gpt-oss (quantize --as ARCH "
+                "treats it as one of these if every tensor fits)",
+                path, qn_name_shown(name.data, name.len), name.data);
     }
-    s->arch = c->architecture;
+    s->arch = own; /* keys begin with the file's own word */
     QN_TRY(qn_gguf_get_string(s->gguf, "general.name", &name, &found, s->err));
     if (found && name.len > 0) {
         c->name = qn_arena_strndup(arena, name.data, name.len);
@@ -338,11 +368,16 @@ done:
 
 quern_status qn_config_read_gguf(qn_model_config *out, qn_arena *arena, const qn_gguf *gguf, quern_error *err)
 {
+    return qn_config_read_gguf_as(out, arena, gguf, NULL, err);
+}
+
+quern_status qn_config_read_gguf_as(qn_model_config *out, qn_arena *arena, const qn_gguf *gguf, const char *as, quern_error *err)
+{
     quern_status status = QUERN_OK;
     source s = {.gguf = gguf, .err = err};
     qn_model_config c = {.sampling = qn_config_sampling_off(), .eos_id = -1};
     *out = (qn_model_config){0};
-    QN_TRY(read_architecture(&s, arena, &c));
+    QN_TRY(read_architecture(&s, arena, as, &c));
     static const qn_config_names names = {.hidden = "embedding_length",
                                           .heads = "attention.head_count",
                                           .kv_heads = "attention.head_count_kv",
@@ -354,7 +389,7 @@ quern_status qn_config_read_gguf(qn_model_config *out, qn_arena *arena, const qn
     QN_TRY(read_experts(&s, &c));
     QN_TRY(qn_config_check_heads(&c, &names, qn_gguf_path(gguf), err));
     QN_TRY(read_rope(&s, &c));
-    QN_TRY(qn_config_check_foreign_gguf(gguf, &c, err));
+    QN_TRY(qn_config_check_foreign_gguf(gguf, s.arch, &c, err));
     QN_TRY(read_layers(&s, &c, arena));
     QN_TRY(read_tokens(&s, &c, arena));
     QN_TRY(read_sampling(&s, &c));

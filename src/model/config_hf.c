@@ -50,9 +50,39 @@ static const family_row *find_family(const char *model_type, const char *class_n
     return NULL;
 }
 
-static quern_status read_family(const qn_config_json *r, const family_row **out)
+static const family_row *row_of(qn_family family)
+{
+    size_t i = 0;
+    while (families[i].family != family) { /* every family has a row */
+        i++;
+    }
+    return &families[i];
+}
+
+const char *qn_family_model_type(qn_family family) { return row_of(family)->model_type; }
+const char *qn_family_class_name(qn_family family) { return row_of(family)->class_name; }
+
+/* By the name that GGUF has for it, too. */
+static quern_status choose_family(const char *as, const family_row **out, quern_error *err)
+{
+    *out = find_family(as, NULL);
+    for (size_t i = 0; *out == NULL && i < N_FAMILIES; i++) {
+        *out = strcmp(as, qn_family_name(families[i].family)) == 0 ? &families[i] : NULL;
+    }
+    return *out != NULL
+               ? QUERN_OK
+               : qn_error_set(err, QUERN_ERROR_USAGE,
+                              "'%.80s' is no architecture that this version knows; expected qwen2, qwen3, qwen3_moe, llama, mistral, "
+                              "mixtral or smollm3",
+                              as);
+}
+
+static quern_status read_family(const qn_config_json *r, const char *as, const family_row **out)
 {
     quern_status status = QUERN_OK;
+    if (as != NULL) {
+        return choose_family(as, out, r->err);
+    }
     const char *model_type = NULL;
     const qn_json *classes = qn_config_find(r, "architectures");
     const char *class_name = qn_json_string(qn_json_at(classes, 0), NULL);
@@ -68,7 +98,7 @@ static quern_status read_family(const qn_config_json *r, const family_row **out)
     if (*out == NULL) {
         QN_FAIL(r->err, QUERN_ERROR_UNSUPPORTED,
                 "%s: key '%s' names architecture '%.80s', expected qwen2, qwen3, qwen3_moe, llama, mistral, mixtral, smollm3"
-                " or gpt_oss",
+                " or gpt_oss (quantize --as ARCH treats it as one of these if every tensor fits)",
                 r->what, model_type != NULL ? "model_type" : "architectures", model_type != NULL ? model_type : class_name);
     }
     if (class_name != NULL && strcmp(class_name, (*out)->class_name) != 0) {
@@ -490,6 +520,12 @@ done:
 quern_status qn_config_read_hf(qn_model_config *out, qn_arena *arena, const char *json, size_t len, const char *what,
                                const char *generation, size_t generation_len, quern_error *err)
 {
+    return qn_config_read_hf_as(out, arena, json, len, what, generation, generation_len, NULL, err);
+}
+
+quern_status qn_config_read_hf_as(qn_model_config *out, qn_arena *arena, const char *json, size_t len, const char *what,
+                                  const char *generation, size_t generation_len, const char *as, quern_error *err)
+{
     static const qn_config_names names = {.hidden = "hidden_size",
                                           .heads = "num_attention_heads",
                                           .kv_heads = "num_key_value_heads",
@@ -507,7 +543,7 @@ quern_status qn_config_read_hf(qn_model_config *out, qn_arena *arena, const char
     if (qn_json_get_kind(root) != QN_JSON_OBJECT) {
         QN_FAIL(err, QUERN_ERROR_INVALID, "%s: the top level is no object, expected the keys of a model configuration", what);
     }
-    QN_TRY(read_family(&r, &family));
+    QN_TRY(read_family(&r, as, &family));
     c.family = family->family;
     c.architecture = family->model_type;
     QN_TRY(read_sizes(&r, family, &c));

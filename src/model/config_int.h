@@ -43,7 +43,8 @@ quern_status qn_config_fail_value(const qn_config_json *r, const char *key, cons
 quern_status qn_config_read_rope(const qn_config_json *root, double theta, qn_model_config *c);
 /* config_foreign.c: refuses keys of other architectures whose value would change the computation. Want c's sizes. */
 quern_status qn_config_check_foreign_hf(const qn_config_json *root, const qn_model_config *c);
-quern_status qn_config_check_foreign_gguf(const qn_gguf *gguf, const qn_model_config *c, quern_error *err);
+/* arch: what the file's keys begin with. */
+quern_status qn_config_check_foreign_gguf(const qn_gguf *gguf, const char *arch, const qn_model_config *c, quern_error *err);
 /* config_mlx.c: the quantization object of an MLX folder, if there is one. */
 quern_status qn_config_read_mlx(qn_model_config *c, qn_arena *arena, const qn_config_json *root);
 

@@ -272,10 +272,59 @@ done:
     return status;
 }
 
+/* ---- from GGUF ---- */
+
+static bool begins(qn_span s, const char *text) { return s.len >= strlen(text) && memcmp(s.data, text, strlen(text)) == 0; }
+
+/* What is true of the source's file only. */
+static bool is_of_source(qn_span key)
+{
+    static const char *const own[] = {
+        "general.file_type", "general.quantization_version", "general.alignment", "split.", "quantize.imatrix.", "quern.quality."};
+    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
+        if (begins(key, own[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The keys of the source's file, carried over; with --as the architecture's name changes, in front of keys too. */
+static quern_status carry_over(keys *k, const qn_source *s)
+{
+    quern_status status = QUERN_OK;
+    qn_span named = {0};
+    bool found;
+    QN_TRY(qn_gguf_get_string(s->gguf, "general.architecture", &named, &found, k->err));
+    QN_TRY(put_text(k, "general.architecture", k->arch)); /* first, as the format asks */
+    for (size_t i = 0; i < qn_gguf_n_keys(s->gguf); i++) {
+        const qn_gguf_value *v = qn_gguf_key_at(s->gguf, i);
+        qn_gguf_value renamed = *v;
+        char key[256];
+        bool of_architecture = v->key.len > named.len && memcmp(v->key.data, named.data, named.len) == 0 && v->key.data[named.len] == '.';
+        if (is_of_source(v->key) || (v->key.len == 20 && begins(v->key, "general.architecture"))) {
+            continue;
+        }
+        if (s->as_other && of_architecture) {
+            int n = snprintf(key, sizeof key, "%s%.*s", k->arch, (int)(v->key.len - named.len), v->key.data + named.len);
+            renamed.key = (qn_span){.data = key, .len = (size_t)n < sizeof key ? (size_t)n : sizeof key - 1};
+        }
+        QN_TRY(qn_gguf_put_value(k->w, &renamed, k->err));
+    }
+done:
+    return status;
+}
+
 quern_status qn_gguf_put_metadata(qn_job *job, const qn_output *o, qn_gguf_writer *w, quern_error *err)
 {
     quern_status status = QUERN_OK;
     keys k = {.w = w, .arch = qn_family_name(job->source.config.family), .err = err};
+    if (job->source.gguf != NULL) {
+        QN_TRY(carry_over(&k, &job->source));
+        QN_TRY(qn_gguf_put_u32(w, "general.file_type", o->target.gguf->file_type, err));
+        QN_TRY(qn_gguf_put_u32(w, "general.quantization_version", 2, err));
+        goto done;
+    }
     QN_TRY(put_general(&k, job, o));
     QN_TRY(put_architecture(&k, &job->source.config));
     QN_TRY(put_tokenizer(&k, &job->source, &job->vocab.spec));

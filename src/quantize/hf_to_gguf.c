@@ -135,7 +135,7 @@ static quern_status check_expressible(qn_job *job, qn_output *o, quern_error *er
         }
     }
     QN_TRY(warn_of_llama_cpp(job, o, err));
-    if (c->n_stop_ids > 3) {
+    if (c->n_stop_ids > 3 && job->source.gguf == NULL) {
         QN_TRY(
             qn_job_warn(job, o, err, "the source names %zu end tokens; GGUF has keys for three, the others are not stored", c->n_stop_ids));
     }
@@ -230,16 +230,22 @@ quern_status qn_gguf_plan(qn_job *job, qn_output *o, const qn_type_overrides *ov
     qn_output_file *file;
     qn_gguf_writer *planned = NULL;
     QN_TRY(check_expressible(job, o, err));
-    QN_TRY(plan_vocab(job, o, err));
+    if (job->source.gguf == NULL) { /* else its metadata are carried over */
+        QN_TRY(plan_vocab(job, o, err));
+    }
     for (size_t i = 0; i < job->source.n_pieces; i++) {
         QN_TRY(plan_sink(job, o, i, &m, overrides, err));
     }
-    if (c->rope.scaling == QN_ROPE_LLAMA3) {
+    if (c->rope.scaling == QN_ROPE_LLAMA3 || job->source.rope_divisors != NULL) {
         o->rope_divisors = qn_arena_alloc_array(&job->arena, c->rope.n_rot / 2, sizeof *o->rope_divisors);
         if (o->rope_divisors == NULL) {
             QN_FAIL_MEMORY(err, "rope_freqs.weight", c->rope.n_rot * sizeof *o->rope_divisors);
         }
-        fill_rope_divisors(&c->rope, o->rope_divisors);
+        if (job->source.rope_divisors != NULL) {
+            memcpy(o->rope_divisors, job->source.rope_divisors, c->rope.n_rot / 2 * sizeof *o->rope_divisors);
+        } else {
+            fill_rope_divisors(&c->rope, o->rope_divisors);
+        }
         o->tensor_bytes += c->rope.n_rot / 2 * sizeof *o->rope_divisors;
     }
     (void)snprintf(relative, sizeof relative, "gguf/%s-%s.gguf", job->name, o->type);

@@ -38,7 +38,7 @@ static qn_json *source_entry(builder *b, const qn_job *job, const qn_hash_list *
     qn_json *v = qn_json_new_object();
     qn_json *files = qn_json_new_array();
     set_text(b, v, "name", job->source.name);
-    set_text(b, v, "format", "safetensors");
+    set_text(b, v, "format", qn_source_format(&job->source));
     set_text(b, v, "architecture", job->source.config.architecture);
     set_count(b, v, "parameters", job->source.n_parameters);
     for (size_t i = 0; i < hashes->n_sources; i++) {

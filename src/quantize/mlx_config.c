@@ -241,6 +241,18 @@ done:
 
 /* ---- all together ---- */
 
+/* A source that was read as an architecture which it does not name: its output names it. */
+static bool say_architecture(qn_json *config, qn_family family)
+{
+    qn_json *classes = qn_json_new_array();
+    bool fits = qn_json_append(classes, qn_json_new_string(qn_family_class_name(family)));
+    if (!fits) {
+        qn_json_free(classes);
+    }
+    return fits && qn_json_set(config, "architectures", classes) &&
+           qn_json_set(config, "model_type", qn_json_new_string(qn_family_model_type(family)));
+}
+
 quern_status qn_mlx_make_config(const qn_job *job, const qn_output *o, qn_buf *out, quern_error *err)
 {
     quern_status status = QUERN_OK;
@@ -249,6 +261,9 @@ quern_status qn_mlx_make_config(const qn_job *job, const qn_output *o, qn_buf *o
     QN_TRY(qn_json_parse(&config, s->config_json, s->config_len, 0, "config.json", err));
     QN_TRY(merge_end_tokens(s, config, err));
     bool fits = say_outright(config, &s->config);
+    fits = (!s->as_other || say_architecture(config, s->config.family)) && fits;
+    qn_json_remove(config, "quantization_config"); /* FP8's, or of an MLX folder: it is about the source's weights */
+    qn_json_remove(config, "quantization");
     if (o->target.mlx->mode == QN_MLX_PLAIN) {
         const char *key = qn_json_get(config, "dtype") != NULL ? "dtype" : "torch_dtype";
         fits = qn_json_set(config, key, qn_json_new_string("bfloat16")) && fits;

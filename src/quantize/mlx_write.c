@@ -57,7 +57,7 @@ static quern_status plan_sink(qn_job *job, qn_output *o, size_t index, quern_err
     size_t n_cols = (size_t)p->n_cols;
     if (sink->affine.bits == 0) {
         sink->coding = QN_CODING_BLOCKS;
-        sink->dtype = o->target.mlx->mode == QN_MLX_PLAIN ? QN_DTYPE_BF16 : p->dtype;
+        sink->dtype = o->target.mlx->mode == QN_MLX_PLAIN ? QN_DTYPE_BF16 : p->plain;
         sink->n_streams = 1;
         sink->row_bytes[0] = n_cols * qn_dtype_get(sink->dtype)->block_bytes;
     } else if (is_mxfp4(o, sink->affine)) {
@@ -68,10 +68,10 @@ static quern_status plan_sink(qn_job *job, qn_output *o, size_t index, quern_err
         sink->row_bytes[1] = n_cols / 32;
     } else {
         sink->coding = QN_CODING_AFFINE;
-        sink->dtype = p->dtype;
+        sink->dtype = p->plain;
         sink->n_streams = 3;
         sink->row_bytes[0] = n_cols / 8 * sink->affine.bits;
-        sink->row_bytes[1] = sink->row_bytes[2] = n_cols / sink->affine.group * qn_dtype_get(p->dtype)->block_bytes;
+        sink->row_bytes[1] = sink->row_bytes[2] = n_cols / sink->affine.group * qn_dtype_get(p->plain)->block_bytes;
     }
     for (size_t k = 0; k < sink->n_streams; k++) {
         size_t bytes;
@@ -196,9 +196,9 @@ static quern_status copy_file(const qn_job *job, const qn_output *o, qn_output_f
     quern_status status = QUERN_OK;
     char *data = NULL;
     size_t size;
-    char *path = qn_path_join(job->source.dir, file->relative + strlen(o->relative) + 1);
+    char *path = qn_path_join(job->source.path, file->relative + strlen(o->relative) + 1);
     if (path == NULL) {
-        QN_FAIL_MEMORY(err, file->relative, strlen(job->source.dir));
+        QN_FAIL_MEMORY(err, file->relative, strlen(job->source.path));
     }
     QN_TRY(qn_file_read(&data, &size, path, COPIED_BYTES_MAX, err));
     QN_TRY(write_text(file, data, size, err));
@@ -289,6 +289,9 @@ quern_status qn_mlx_plan(qn_job *job, qn_output *o, quern_error *err)
     quern_status status = QUERN_OK;
     char relative[160];
     qn_output_file *file;
+    if (job->source.gguf != NULL) {
+        QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "%s: an MLX folder cannot be made from a GGUF file in this version", job->source.path);
+    }
     (void)snprintf(relative, sizeof relative, "mlx/%s", o->type);
     o->relative = qn_arena_strndup(&job->arena, relative, strlen(relative));
     if (o->relative == NULL) {
@@ -301,9 +304,9 @@ quern_status qn_mlx_plan(qn_job *job, qn_output *o, quern_error *err)
     QN_TRY(plan_weights(job, o, err));
     for (size_t i = 0; i < N_COPIED; i++) {
         qn_mapping m = {0};
-        char *path = qn_path_join(job->source.dir, copied_files[i]);
+        char *path = qn_path_join(job->source.path, copied_files[i]);
         if (path == NULL) {
-            QN_FAIL_MEMORY(err, copied_files[i], strlen(job->source.dir));
+            QN_FAIL_MEMORY(err, copied_files[i], strlen(job->source.path));
         }
         bool there = false;
         status = qn_file_find(path, &there, err);

@@ -208,7 +208,7 @@ static quern_status gather(pass *p, quern_error *err)
         if (!r->finite) {
             return qn_error_set(err, QUERN_ERROR_INVALID,
                                 "%s: tensor %s holds a value that is not finite at row %" PRIu64 ", column %" PRIu64,
-                                qn_safetensors_file_path(p->job->source.weights, t->file_index), t->name, r->bad_row, r->bad_column);
+                                qn_source_file_path(&p->job->source, t->file_index), t->name, r->bad_row, r->bad_column);
         }
         p->greatest = r->greatest > p->greatest ? r->greatest : p->greatest;
         for (size_t o = 0; o < p->job->n_outputs; o++) {
@@ -225,7 +225,7 @@ static quern_status gather(pass *p, quern_error *err)
 static void release_sources(const pass *p, const step *s)
 {
     const qn_piece *piece = &p->job->source.pieces[s->piece];
-    size_t row = (size_t)piece->n_cols * qn_dtype_get(piece->dtype)->block_bytes;
+    size_t row = piece->row_bytes;
     for (uint64_t i = 0; i < s->n_slices; i++) {
         qn_slice slice = qn_slice_at(piece, &s->slicing, s->first_slice + i);
         qn_mapped_span_release(piece->parts[slice.part]->data + slice.first_row * row, (size_t)slice.n_rows * row);
@@ -246,7 +246,7 @@ static quern_status convert_step(pass *p, size_t piece, const qn_slicing *slicin
     s->first_row = begin.output_row;
     s->n_rows = last.output_row + last.n_rows - begin.output_row;
     place_streams(p->job, s);
-    uint64_t source_bytes = s->n_rows * source->n_cols * qn_dtype_get(source->dtype)->block_bytes;
+    uint64_t source_bytes = s->n_rows * source->row_bytes;
     share_hashing(p, source_bytes);
     p->now = s;
     p->write_status = QUERN_OK;

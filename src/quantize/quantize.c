@@ -91,6 +91,9 @@ static quern_status plan_output(qn_job *job, qn_output *o, const qn_target *targ
     if (o->type == NULL || o->sinks == NULL) {
         QN_FAIL_MEMORY(err, "the plan of an output", job->source.n_pieces * sizeof *o->sinks);
     }
+    if (job->source.warning != NULL) {
+        QN_TRY(qn_job_warn(job, o, err, "%s", job->source.warning));
+    }
     if (target->gguf != NULL) {
         QN_TRY(qn_gguf_plan(job, o, overrides, err));
     } else {
@@ -127,7 +130,7 @@ quern_status qn_job_open(qn_job *job, const quern_quantize_options *opt, uint64_
     job->memory_bytes = opt->memory_bytes != 0 ? opt->memory_bytes : default_memory_bytes;
     job->shard_bytes = shard_bytes;
     job->output_dir = opt->output_dir;
-    QN_TRY(qn_source_open(&job->source, opt->source, err));
+    QN_TRY(qn_source_open(&job->source, opt->source, opt->architecture, err));
     job->name = opt->name != NULL ? opt->name : job->source.name;
     job->outputs = qn_arena_alloc_array(&job->arena, job->n_outputs, sizeof *job->outputs);
     if (job->outputs == NULL) {
@@ -182,15 +185,15 @@ static quern_status list_source_files(const qn_job *job, qn_hash_list *h, quern_
     enum { N_READ_ONLY = sizeof read_only / sizeof read_only[0] };
     quern_status status = QUERN_OK;
     char *path = NULL;
-    for (size_t i = 0; i < qn_safetensors_n_files(job->source.weights); i++) {
-        const char *file = qn_safetensors_file_path(job->source.weights, i);
+    for (size_t i = 0; i < qn_source_n_files(&job->source); i++) {
+        const char *file = qn_source_file_path(&job->source, i);
         QN_TRY(qn_hash_list_add(h, file, qn_path_base(file), err));
     }
-    for (size_t i = 0; i < N_READ_ONLY || qn_mlx_copied_file(i - N_READ_ONLY) != NULL; i++) {
+    for (size_t i = 0; job->source.gguf == NULL && (i < N_READ_ONLY || qn_mlx_copied_file(i - N_READ_ONLY) != NULL); i++) {
         const char *name = i < N_READ_ONLY ? read_only[i] : qn_mlx_copied_file(i - N_READ_ONLY);
-        path = qn_path_join(job->source.dir, name);
+        path = qn_path_join(job->source.path, name);
         if (path == NULL) {
-            QN_FAIL_MEMORY(err, name, strlen(job->source.dir));
+            QN_FAIL_MEMORY(err, name, strlen(job->source.path));
         }
         if (qn_path_is_file(path)) {
             QN_TRY(qn_hash_list_add(h, path, name, err));

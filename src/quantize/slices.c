@@ -53,14 +53,6 @@ size_t qn_slice_elements_max(const qn_job *job)
     return (size_t)qn_align_up((size_t)most, 16);
 }
 
-void qn_piece_decode(const qn_piece *p, size_t part, uint64_t first_row, uint64_t n_rows, float *x)
-{
-    const qn_tensor *source = p->parts[part];
-    size_t element_bytes = qn_dtype_get(source->dtype)->block_bytes;
-    size_t n_cols = (size_t)p->n_cols;
-    qn_decode_row(source->dtype, source->data + (size_t)first_row * n_cols * element_bytes, x, (size_t)n_rows * n_cols);
-}
-
 void qn_interleave_rows(const float *x, size_t n_rows, size_t n_cols, size_t dim, float *out)
 {
     for (size_t r = 0; r < n_rows; r++) {

@@ -24,8 +24,6 @@ typedef struct qn_slice {
 qn_slicing qn_slicing_of(const qn_job *job, size_t piece);
 qn_slice qn_slice_at(const qn_piece *p, const qn_slicing *s, uint64_t index);
 
-/* Rows of a part of the source as float32: n_rows * n_cols values. */
-void qn_piece_decode(const qn_piece *p, size_t part, uint64_t first_row, uint64_t n_rows, float *x);
 /* GGUF's order of rope for families that rotate neighbours. Within each head of `dim` rows: halves to neighbours, out 2i + j = in
  * j * dim/2 + i. Whole heads; out does not overlap x. */
 void qn_interleave_rows(const float *x, size_t n_rows, size_t n_cols, size_t dim, float *out);

@@ -79,8 +79,8 @@ static void what_gguf_cannot_say_is_refused_or_said(void **state)
     if (have_model("gpt_oss")) {
         expect_failure(model_dir("gpt_oss"), "gguf:Q8_0", QUERN_ERROR_UNSUPPORTED, "gpt_oss");
     }
-    if (have_model("qwen3_fp8")) {
-        expect_failure(model_dir("qwen3_fp8"), "gguf:Q8_0", QUERN_ERROR_UNSUPPORTED, "fp8");
+    if (have_model("smollm3_bitnet")) {
+        expect_failure(model_dir("smollm3_bitnet"), "gguf:Q8_0", QUERN_ERROR_UNSUPPORTED, "bitnet");
     }
     char *source = new_dir();
     char *dir = new_dir();

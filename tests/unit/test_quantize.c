@@ -767,18 +767,12 @@ static void tensor_types_can_be_chosen(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gguf_equals_reference_converter),
-        cmocka_unit_test(every_gguf_type_decodes_to_what_the_manifest_says),
-        cmocka_unit_test(rope_order_of_llama_files),
-        cmocka_unit_test(mlx_is_at_least_as_good_as_mlx_lm),
-        cmocka_unit_test(mlx_folders_of_every_kind),
-        cmocka_unit_test(mlx_configurations_say_what_mlx_lm_reads),
-        cmocka_unit_test(mlx_weights_are_cut_into_shards),
-        cmocka_unit_test(both_chat_templates_are_kept),
-        cmocka_unit_test(odd_tokenizer_configs_are_refused),
-        cmocka_unit_test(results_do_not_depend_on_threads_or_memory),
-        cmocka_unit_test(manifest_says_what_is_there),
-        cmocka_unit_test(dry_run_writes_nothing_and_foretells_sizes),
+        cmocka_unit_test(gguf_equals_reference_converter),   cmocka_unit_test(every_gguf_type_decodes_to_what_the_manifest_says),
+        cmocka_unit_test(rope_order_of_llama_files),         cmocka_unit_test(mlx_is_at_least_as_good_as_mlx_lm),
+        cmocka_unit_test(mlx_folders_of_every_kind),         cmocka_unit_test(mlx_configurations_say_what_mlx_lm_reads),
+        cmocka_unit_test(mlx_weights_are_cut_into_shards),   cmocka_unit_test(both_chat_templates_are_kept),
+        cmocka_unit_test(odd_tokenizer_configs_are_refused), cmocka_unit_test(results_do_not_depend_on_threads_or_memory),
+        cmocka_unit_test(manifest_says_what_is_there),       cmocka_unit_test(dry_run_writes_nothing_and_foretells_sizes),
         cmocka_unit_test(tensor_types_can_be_chosen),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

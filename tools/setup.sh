@@ -51,6 +51,9 @@ esac
 case $mode in
 test | demo) need_tool python3 python3 ;;
 esac
+case $mode in
+test) need_tool gnuplot gnuplot ;;
+esac
 [ -z "$missing" ] && exit 0
 
 # package_name MANAGER THING: what the thing is called there. Columns: apt dnf pacman zypper apk brew.
@@ -66,6 +69,7 @@ package_name() {
     libutf8proc) row="libutf8proc-dev utf8proc-devel libutf8proc utf8proc-devel utf8proc-dev utf8proc" ;;
     libedit) row="libedit-dev libedit-devel libedit libedit-devel libedit-dev libedit" ;;
     cmocka) row="libcmocka-dev libcmocka-devel cmocka libcmocka-devel cmocka-dev cmocka" ;;
+    gnuplot) row="gnuplot-nox gnuplot gnuplot gnuplot gnuplot gnuplot" ;;
     python3) row="python3 python3 python python3 python3 python3" ;;
     esac
     column=1

@@ -8,6 +8,7 @@
 #include "demo_model.h"
 #include "model_ref.h"
 #include "quern/inspect.h"
+#include "report.h"
 #include "table.h"
 
 enum { COLUMNS_MAX = 8, TEXT_COLUMNS_MAX = 100, LIST_SHOWN = 8 };
@@ -284,6 +285,7 @@ quern_status qn_cmd_inspect(qn_cli *cli, quern_error *err)
     quern_status status = QUERN_OK;
     const qn_opts *o = &cli->opts;
     char *path = NULL, *text = NULL;
+    const char *report = qn_opts_text(o, QN_OPT_OUTPUT, NULL);
     size_t len = 0;
     qn_json *doc = NULL;
     quern_inspect_options options = {.tensors = qn_opts_flag(o, QN_OPT_TENSORS),
@@ -303,12 +305,19 @@ quern_status qn_cmd_inspect(qn_cli *cli, quern_error *err)
     } else {
         QN_TRY(quern_inspect(path, &options, &text, &len, err));
     }
+    QN_TRY(qn_json_parse(&doc, text, len, 0, path, err));
+    if (report != NULL) {
+        const char *kind = qn_json_string(qn_json_get(doc, "kind"), NULL);
+        if (kind == NULL || strcmp(kind, "manifest") != 0) {
+            QN_FAIL(err, QUERN_ERROR_USAGE, "-o: a report is made of a manifest.json; %s is none", path);
+        }
+        QN_TRY(qn_report_write(cli, path, report, err));
+    }
     if (cli->json) {
         QN_TRY(qn_cli_write_json_text(cli, text, len, err));
-        goto done;
+    } else {
+        print_document(cli, doc);
     }
-    QN_TRY(qn_json_parse(&doc, text, len, 0, path, err));
-    print_document(cli, doc);
 done:
     qn_json_free(doc);
     quern_free(text);

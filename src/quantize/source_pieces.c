@@ -33,10 +33,7 @@ static const qn_tensor *find(const qn_source *s, const char *name)
     return s->gguf != NULL ? qn_gguf_find_tensor(s->gguf, name) : qn_safetensors_find(s->weights, name);
 }
 
-static size_t n_tensors(const qn_source *s)
-{
-    return s->gguf != NULL ? qn_gguf_n_tensors(s->gguf) : qn_safetensors_n_tensors(s->weights);
-}
+static size_t n_tensors(const qn_source *s) { return s->gguf != NULL ? qn_gguf_n_tensors(s->gguf) : qn_safetensors_n_tensors(s->weights); }
 
 static const qn_tensor *tensor_at(const qn_source *s, size_t i)
 {
@@ -86,15 +83,14 @@ static quern_status check_shape(const sorter *o, const qn_tensor *t, bool vector
     }
     if (stack > 0) {
         return qn_error_set(o->err, QUERN_ERROR_INVALID,
-                            "%s: tensor %s has %" PRIu32 " dimensions and %" PRIu64 " elements, expected (%" PRIu64 ", %" PRIu64 ", %" PRIu64
-                            ") from %s",
+                            "%s: tensor %s has %" PRIu32 " dimensions and %" PRIu64 " elements, expected (%" PRIu64 ", %" PRIu64
+                            ", %" PRIu64 ") from %s",
                             path_of(o, t), t->name, t->n_dims, t->n_elements, stack, rows, cols, shape_giver(o));
     }
-    return qn_error_set(o->err, QUERN_ERROR_INVALID,
-                        "%s: tensor %s has %" PRIu32 " dimensions and shape (%" PRIu64 ", %" PRIu64 "), expected (%" PRIu64 ", %" PRIu64
-                        ") from %s",
-                        path_of(o, t), t->name, t->n_dims, t->n_dims > 0 ? t->shape[0] : 0, t->n_dims > 1 ? t->shape[1] : 0, rows, cols,
-                        shape_giver(o));
+    return qn_error_set(
+        o->err, QUERN_ERROR_INVALID,
+        "%s: tensor %s has %" PRIu32 " dimensions and shape (%" PRIu64 ", %" PRIu64 "), expected (%" PRIu64 ", %" PRIu64 ") from %s",
+        path_of(o, t), t->name, t->n_dims, t->n_dims > 0 ? t->shape[0] : 0, t->n_dims > 1 ? t->shape[1] : 0, rows, cols, shape_giver(o));
 }
 
 static bool is_plain(qn_dtype t) { return t == QN_DTYPE_F32 || t == QN_DTYPE_F16 || t == QN_DTYPE_BF16; }
@@ -115,8 +111,9 @@ static quern_status set_packed(const sorter *o, const place *p, const qn_tensor 
     const qn_model_config *c = &o->source->config;
     qn_affine a = qn_config_affine_for(c, module);
     if (a.bits != 8 || qn_config_is_mxfp4(c, module)) {
-        QN_FAIL(o->err, QUERN_ERROR_UNSUPPORTED, "%s: tensor %s is quantized already, to %" PRIu32 " bits; expected float weights or 8 bits",
-                path_of(o, t), t->name, a.bits);
+        QN_FAIL(o->err, QUERN_ERROR_UNSUPPORTED,
+                "%s: tensor %s is quantized already, to %" PRIu32 " bits; expected float weights or 8 bits", path_of(o, t), t->name,
+                a.bits);
     }
     if (p->cols % a.group != 0) {
         QN_FAIL(o->err, QUERN_ERROR_INVALID, "%s: tensor %s: %" PRIu64 " columns are no multiple of the group size %" PRIu32, path_of(o, t),
@@ -154,8 +151,8 @@ static quern_status set_type(const sorter *o, const place *p, const qn_tensor *t
     piece->dtype = t->dtype;
     piece->plain = is_plain(t->dtype) ? t->dtype : QN_DTYPE_BF16;
     if (!qn_dtype_row_bytes(t->dtype, p->cols, &piece->row_bytes)) {
-        QN_FAIL(o->err, QUERN_ERROR_INVALID, "%s: tensor %s: %" PRIu64 " columns are no whole number of blocks of %s", path_of(o, t), t->name,
-                p->cols, qn_dtype_get(t->dtype)->name);
+        QN_FAIL(o->err, QUERN_ERROR_INVALID, "%s: tensor %s: %" PRIu64 " columns are no whole number of blocks of %s", path_of(o, t),
+                t->name, p->cols, qn_dtype_get(t->dtype)->name);
     }
 done:
     return status;
@@ -189,7 +186,8 @@ static quern_status add_scales(sorter *o, const place *p, const qn_tensor *t, qn
     for (size_t i = 0; i < 2; i++) {
         const qn_tensor *v = find_beside(s, t, endings[i]);
         if (v == NULL || v->dtype != piece->affine_dtype) {
-            QN_FAIL(o->err, QUERN_ERROR_INVALID, "%s: tensor %s: its %s are missing or of another type", path_of(o, t), t->name, endings[i]);
+            QN_FAIL(o->err, QUERN_ERROR_INVALID, "%s: tensor %s: its %s are missing or of another type", path_of(o, t), t->name,
+                    endings[i]);
         }
         QN_TRY(check_shape(o, v, false, n_stacked, p->rows, groups));
         QN_TRY(use(o, v));
@@ -246,8 +244,8 @@ static quern_status add_single(sorter *o, const place *p, qn_piece *piece, qn_pi
         }
         QN_TRY(check_shape(o, t, p->vector, 0, p->rows, stored_cols));
         if (t->dtype != (e == 0 ? t : piece->parts[0])->dtype) {
-            QN_FAIL(o->err, QUERN_ERROR_UNSUPPORTED, "%s: tensor %s has type %s, the experts before it %s; expected one type", s->path, name,
-                    qn_dtype_get(t->dtype)->name, qn_dtype_get(piece->parts[0]->dtype)->name);
+            QN_FAIL(o->err, QUERN_ERROR_UNSUPPORTED, "%s: tensor %s has type %s, the experts before it %s; expected one type", s->path,
+                    name, qn_dtype_get(t->dtype)->name, qn_dtype_get(piece->parts[0]->dtype)->name);
         }
         piece->parts[e] = t;
         QN_TRY(use(o, t));
@@ -451,4 +449,3 @@ done:
     qn_free(o.used);
     return status;
 }
-

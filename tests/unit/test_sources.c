@@ -62,8 +62,8 @@ static void write_fp8_pair(const char *model, const fp8_form *f, const char *fp8
     if (f->rows == 0) {
         (void)snprintf(config, sizeof config, "{\"quantization_config\": {\"quant_method\": \"fp8\", \"activation_scheme\": \"static\"},");
     } else {
-        (void)snprintf(config, sizeof config, "{\"quantization_config\": {\"quant_method\": \"fp8\", \"weight_block_size\": [%u, %u]},", f->rows,
-                       f->cols);
+        (void)snprintf(config, sizeof config, "{\"quantization_config\": {\"quant_method\": \"fp8\", \"weight_block_size\": [%u, %u]},",
+                       f->rows, f->cols);
     }
     replace_in_file(scratch_path(fp8_dir, "config.json"), "{", config);
     assert_ok(qn_safetensors_open_dir(&s, model_dir(model), false, &err));
@@ -433,7 +433,8 @@ static void unknown_architectures_need_a_name(void **state)
     expect_failure(source, NULL, "gguf:Q8_0", QUERN_ERROR_UNSUPPORTED, "--as ARCH");
     expect_failure(source, "fancy", "gguf:Q8_0", QUERN_ERROR_USAGE, "'fancy'");
     expect_failure(source, "qwen2", "gguf:Q8_0", QUERN_ERROR_INVALID, "self_attn.q_proj.bias is missing");
-    expect_failure(source, "llama", "gguf:Q8_0", QUERN_ERROR_UNSUPPORTED, "_norm.weight has no place in the architecture llama that --as names");
+    expect_failure(source, "llama", "gguf:Q8_0", QUERN_ERROR_UNSUPPORTED,
+                   "_norm.weight has no place in the architecture llama that --as names");
     run x = {.opt = {.source = source, .architecture = "qwen3", .output_dir = a, .name = "tiny", .formats = "gguf:Q8_0,gguf:F32,mlx:4bit"}};
     run_quantize(&x, 0);
     assert_int_equal(x.status, QUERN_OK);

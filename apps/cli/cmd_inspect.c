@@ -8,7 +8,7 @@
 #include "demo_model.h"
 #include "model_ref.h"
 #include "quern/inspect.h"
-#include "report.h"
+#include "manifest_report.h"
 #include "table.h"
 
 enum { COLUMNS_MAX = 8, TEXT_COLUMNS_MAX = 100, LIST_SHOWN = 8 };

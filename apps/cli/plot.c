@@ -57,17 +57,21 @@ static void append_panel(qn_buf *out, const qn_plot_panel *p, size_t number)
         (void)qn_buf_printf(out, "%s$d%zu_%zu using 1:2 with points pt 7 ps 0.6 lc rgb \"%s\" title ", joint, number, s, colour);
         joint = ", ";
         append_quoted(out, p->series[s].name);
-        (void)qn_buf_printf(out, ", $d%zu_%zu using 1:2:3 with labels left offset char 0.5,%s rotate by %s font \",9\" tc rgb \"%s\" notitle", number,
-                            s, s % 2 == 0 ? "0.4" : "-0.4", s % 2 == 0 ? "52" : "-52", colour);
+        (void)qn_buf_printf(out,
+                            ", $d%zu_%zu using 1:2:3 with labels left offset char 0.5,%s rotate by %s font \",9\" tc rgb \"%s\" notitle",
+                            number, s, s % 2 == 0 ? "0.4" : "-0.4", s % 2 == 0 ? "52" : "-52", colour);
     }
     (void)qn_buf_append_char(out, '\n');
 }
 
 static void append_script(qn_buf *out, const qn_plot_panel *panels, size_t n)
 {
-    (void)qn_buf_printf(out, "set terminal svg size %d,%zu noenhanced font \"sans-serif,12\" background \"#ffffff\" name \"quern\"\n", PANEL_WIDTH,
-                        PANEL_HEIGHT * n);
-    (void)qn_buf_printf(out, "set multiplot layout %zu,1\nset grid lc rgb \"#dddddd\"\nset key top right\nset border 3\nset tics nomirror\nset offsets 0.1,0.9,0,0\n", n);
+    (void)qn_buf_printf(out, "set terminal svg size %d,%zu noenhanced font \"sans-serif,12\" background \"#ffffff\" name \"quern\"\n",
+                        PANEL_WIDTH, PANEL_HEIGHT * n);
+    (void)qn_buf_printf(
+        out,
+        "set multiplot layout %zu,1\nset grid lc rgb \"#dddddd\"\nset key top right\nset border 3\nset tics nomirror\nset offsets 0.1,0.9,0,0\n",
+        n);
     for (size_t i = 0; i < n; i++) {
         append_panel(out, &panels[i], i);
     }
@@ -87,7 +91,8 @@ static quern_status read_all(int fd, qn_buf *out, quern_error *err)
             return qn_error_set(err, QUERN_ERROR_IO, "gnuplot's picture: %s", strerror(errno));
         }
         if (n == 0) {
-            return out->failed ? qn_error_set(err, QUERN_ERROR_LIMIT, "gnuplot's picture is larger than %d bytes", SVG_BYTES_MAX) : QUERN_OK;
+            return out->failed ? qn_error_set(err, QUERN_ERROR_LIMIT, "gnuplot's picture is larger than %d bytes", SVG_BYTES_MAX)
+                               : QUERN_OK;
         }
         (void)qn_buf_append(out, part, (size_t)n);
     }
@@ -108,7 +113,9 @@ static quern_status start(FILE *script, int out, FILE *messages, pid_t *pid, que
     failed = failed != 0 ? failed : posix_spawnp(pid, name, &actions, NULL, arguments, environ);
     (void)posix_spawn_file_actions_destroy(&actions);
     if (failed == ENOENT) {
-        return qn_error_set(err, QUERN_ERROR_UNAVAILABLE, "pictures are drawn by gnuplot, which is not installed (Debian: apt-get install gnuplot-nox)");
+        return qn_error_set(err, QUERN_ERROR_UNAVAILABLE,
+                            "pictures are drawn by gnuplot, which is not installed "
+                            "(Debian: apt-get install gnuplot-nox)");
     }
     return failed != 0 ? qn_error_set(err, QUERN_ERROR_IO, "gnuplot: %s", strerror(failed)) : QUERN_OK;
 }

@@ -29,7 +29,8 @@ typedef struct qn_plot_panel {
     size_t n_series; /* 1..4; labels of the first and third stand above their points, of the others below */
 } qn_plot_panel;
 
-/* Appends one SVG document with the panels below one another; each has a point at least, all finite and, for log_y, positive. Without gnuplot QUERN_ERROR_UNAVAILABLE. */
+/* Appends one SVG document with the panels below one another; each has a point at least, all finite and, for log_y, positive.
+ * Without gnuplot QUERN_ERROR_UNAVAILABLE. */
 quern_status qn_plot_svg(const qn_plot_panel *panels, size_t n, qn_buf *out, quern_error *err);
 
 #endif

@@ -1,7 +1,7 @@
-/* report.h - what a manifest proves, as a page: a table of the outputs and a picture of error and divergence against size.
+/* manifest_report.h - what a manifest proves, as a page: a table of the outputs and a picture of error and divergence against size.
  */
-#ifndef QN_CLI_REPORT_H
-#define QN_CLI_REPORT_H
+#ifndef QN_CLI_MANIFEST_REPORT_H
+#define QN_CLI_MANIFEST_REPORT_H
 
 #include "cli.h"
 

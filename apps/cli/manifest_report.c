@@ -1,7 +1,7 @@
-/* report.c - a manifest's outputs as Markdown, HTML or a picture. See report.h.
+/* manifest_report.c - a manifest's outputs as Markdown, HTML or a picture. See manifest_report.h.
  *
  * The manifest is untrusted: every text is escaped for where it goes, every member may be missing. */
-#include "report.h"
+#include "manifest_report.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -94,10 +94,7 @@ done:
 /* ---- the picture ---- */
 
 /* Whether a picture can hold the point: a manifest may say anything. */
-static bool is_drawable(double bits_per_weight, double y)
-{
-    return bits_per_weight >= 0 && bits_per_weight <= 64 && y > 1e-12 && y < 1e6;
-}
+static bool is_drawable(double bits_per_weight, double y) { return bits_per_weight >= 0 && bits_per_weight <= 64 && y > 1e-12 && y < 1e6; }
 
 /* Appends nothing if there is no point to draw. */
 static quern_status draw(const report *r, qn_buf *svg, quern_error *err)
@@ -125,7 +122,12 @@ static quern_status draw(const report *r, qn_buf *svg, quern_error *err)
             }
         }
         if (at > first) {
-            panels[n_panels++] = kld ? (qn_plot_panel){"Divergence from the source", "bits per weight", "KLD, mean, nats", true, series[1], 2}
+            panels[n_panels++] = kld ? (qn_plot_panel){"Divergence from the source",
+                                                       "bits per weight",
+                                                       "KLD, mean, nats",
+                                                       true,
+                                                       series[1],
+                                                       2}
                                      : (qn_plot_panel){"Error of the weights", "bits per weight", "relative RMS error", true, series[0], 2};
         }
     }
@@ -139,7 +141,7 @@ done:
 
 /* ---- the table ---- */
 
-static const char *const titles[N_COLUMNS] = {"format",   "type",    "size",    "bits/weight", "error",  "perplexity ratio",
+static const char *const titles[N_COLUMNS] = {"format",   "type",    "size",     "bits/weight", "error",  "perplexity ratio",
                                               "KLD mean", "KLD p99", "same top", "syntax",      "verdict"};
 
 static void print_cell(char out[CELL_BYTES], const char *format, double v, double scale)
@@ -229,17 +231,22 @@ static void append_table(qn_buf *out, const report *r, bool html)
 
 static void append_page(qn_buf *out, const report *r, const qn_buf *svg, const char *svg_name, bool html)
 {
-    static const char style[] = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#1a1a1a}"
-                                "table{border-collapse:collapse}th,td{padding:.3rem .7rem;border-bottom:1px solid #ddd;text-align:right}"
-                                "th:nth-child(-n+2),td:nth-child(-n+2),th:last-child,td:last-child{text-align:left}svg{max-width:100%;height:auto}";
+    static const char style[] =
+        "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#1a1a1a}"
+        "table{border-collapse:collapse}th,td{padding:.3rem .7rem;border-bottom:1px solid #ddd;text-align:right}"
+        "th:nth-child(-n+2),td:nth-child(-n+2),th:last-child,td:last-child{text-align:left}svg{max-width:100%;height:auto}";
     if (html) {
-        (void)qn_buf_printf(out, "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Quern: quantization report</title><style>%s"
-                                 "</style></head><body>\n", style);
+        (void)qn_buf_printf(
+            out,
+            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Quern: quantization report</title><style>%s"
+            "</style></head><body>\n",
+            style);
     }
     append_heading(out, r, html);
     append_table(out, r, html);
-    const char *note = "Figures compare dequantized weights with float32 activations to the source, on the same text, side by side; error is the "
-                       "relative RMS error of the matrices.";
+    const char
+        *note = "Figures compare dequantized weights with float32 activations to the source, on the same text, side by side; error is the "
+                "relative RMS error of the matrices.";
     (void)qn_buf_printf(out, html ? "<p>%s</p>\n" : "%s\n", note);
     if (svg->len > 0 && html) {
         const char *picture = strstr(qn_buf_text(svg), "<svg"); /* without the XML declaration, which HTML does not have */

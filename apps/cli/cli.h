@@ -40,6 +40,7 @@ const char *qn_command_nearest(const char *name);
 
 /* The commands; one file each. */
 quern_status qn_cmd_quantize(qn_cli *cli, quern_error *err);
+quern_status qn_cmd_verify(qn_cli *cli, quern_error *err);
 quern_status qn_cmd_run(qn_cli *cli, quern_error *err);
 quern_status qn_cmd_chat(qn_cli *cli, quern_error *err);
 quern_status qn_cmd_bench(qn_cli *cli, quern_error *err);

@@ -11,6 +11,7 @@
 
 /* Sets of commands, for the rows of options.inc. */
 #define CMD_QUANTIZE (1u << QN_COMMAND_QUANTIZE)
+#define CMD_VERIFY (1u << QN_COMMAND_VERIFY)
 #define CMD_RUN (1u << QN_COMMAND_RUN)
 #define CMD_BENCH (1u << QN_COMMAND_BENCH)
 #define CMD_EVAL (1u << QN_COMMAND_EVAL)

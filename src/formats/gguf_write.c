@@ -297,6 +297,23 @@ done:
     return status;
 }
 
+quern_status qn_gguf_writer_keys(const qn_gguf_writer *w, qn_buf *out, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    QN_TRY(end_key(w, err));
+    (void)qn_buf_append(out, "GGUF", 4);
+    append_u32(out, 3);
+    append_u64(out, 0);
+    append_u64(out, w->n_keys);
+    (void)qn_buf_append(out, w->keys.data, w->keys.len);
+    (void)qn_buf_append_zeros(out, w->alignment);
+    if (out->failed) {
+        QN_FAIL_MEMORY(err, "the keys of a gguf file", w->keys.len);
+    }
+done:
+    return status;
+}
+
 quern_status qn_gguf_write_data(qn_gguf_writer *w, size_t index, uint64_t offset, const void *data, size_t size, quern_error *err)
 {
     return qn_data_writer_write(&w->data, index, offset, data, size, err);

@@ -3,6 +3,7 @@
 #ifndef QN_FORMATS_GGUF_WRITE_H
 #define QN_FORMATS_GGUF_WRITE_H
 
+#include "base/buf.h"
 #include "base/out_file.h"
 #include "formats/gguf_read.h"
 
@@ -24,6 +25,9 @@ quern_status qn_gguf_put_array(qn_gguf_writer *w, const char *key, qn_gguf_type 
 quern_status qn_gguf_put_strings(qn_gguf_writer *w, const char *key, const qn_span *strings, uint64_t n, quern_error *err);
 /* Copies a key as another file has it. */
 quern_status qn_gguf_put_value(qn_gguf_writer *w, const qn_gguf_value *v, quern_error *err);
+
+/* Appends a whole GGUF file with the keys put so far and no tensors, for reading them back. */
+quern_status qn_gguf_writer_keys(const qn_gguf_writer *w, qn_buf *out, quern_error *err);
 
 /* Declares a tensor: shape row-major (last fastest). Order of declaration is order of data. */
 quern_status qn_gguf_declare(qn_gguf_writer *w, const char *name, qn_dtype t, const uint64_t *shape, uint32_t n_dims, quern_error *err);

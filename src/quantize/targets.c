@@ -130,3 +130,13 @@ void qn_target_name(const qn_target *t, char *out, size_t cap)
         (void)snprintf(out, cap, "%s-g%" PRIu32, t->mlx->name, t->group);
     }
 }
+
+const char *qn_gguf_file_type_name(uint32_t file_type)
+{
+    for (size_t i = 0; i < COUNT(gguf_recipes); i++) {
+        if (gguf_recipes[i].file_type == file_type) {
+            return gguf_recipes[i].name;
+        }
+    }
+    return NULL;
+}

@@ -34,5 +34,7 @@ enum { QN_TARGETS_MAX = 64 };
 quern_status qn_targets_parse(const char *formats, qn_target out[QN_TARGETS_MAX], size_t *n, quern_error *err);
 /* "Q4_K_M", "4bit-g64", "bf16": the type in the manifest and the file or folder name. */
 void qn_target_name(const qn_target *t, char *out, size_t cap);
+/* The recipe's name for GGUF's general.file_type; NULL for others. */
+const char *qn_gguf_file_type_name(uint32_t file_type);
 
 #endif

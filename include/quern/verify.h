@@ -1,0 +1,54 @@
+/* quern/verify.h - the gate on files that exist: whether an output holds what its source says, and what it lost.
+ *
+ * Integrity decides "fail": every tensor is there, in order and in place, every block within 1.25 times the error of plain encoding and with
+ * the nearest codes, metadata and tokenizer as in the source, and a certificate in the file is one that it earns. Quality decides "lossy":
+ * source and output run side by side (docs/quality.md has the tests, the limits and their reasons).
+ */
+#ifndef QUERN_VERIFY_H
+#define QUERN_VERIFY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "quern/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum quern_gate_policy {
+    QUERN_GATE_OFF,     /* quantize: no gate, verdict "skipped"; verify: integrity only */
+    QUERN_GATE_DEFAULT, /* integrity and quality; lossy is said, not refused */
+    QUERN_GATE_STRICT   /* the same, with tighter limits, and lossy is refused too */
+} quern_gate_policy;
+/* "off", "default", "strict" */
+QUERN_API const char *quern_gate_policy_name(quern_gate_policy p);
+
+/* What is looked at now, and how much of it is done. Return false to interrupt. */
+typedef bool (*quern_verify_callback)(void *user, const char *what, uint64_t done, uint64_t total);
+
+typedef struct quern_verify_options {
+    const char *const *files;  /* GGUF files and MLX folders */
+    size_t n_files;
+    const char *source;        /* the checkpoint that they were made from */
+    quern_gate_policy policy;
+    const char *text;          /* quality: UTF-8 text to predict; NULL = the built-in one */
+    size_t text_len;
+    size_t n_threads;          /* 0 = all */
+    quern_verify_callback on_progress; /* may be NULL */
+    void *user;
+} quern_verify_options;
+
+typedef struct quern_verify_result {
+    char *json;       /* schema quern.verify/1: {"source", "outputs": as in a manifest}; NUL-terminated, free with quern_free */
+    size_t len;
+    size_t n_failed, n_lossy;
+} quern_verify_result;
+
+/* Files that cannot be read at all are errors (QUERN_ERROR_NOT_FOUND, _INVALID, _UNSUPPORTED); what they hold is a verdict. */
+QUERN_API quern_status quern_verify(const quern_verify_options *opt, quern_verify_result *out, quern_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,113 @@
+/* findings.c - see findings.h. */
+#include "gate/findings.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { SENTENCE_MAX = 640 };
+
+void qn_findings_init(qn_findings *f)
+{
+    *f = (qn_findings){0};
+    qn_arena_init(&f->arena, 0);
+}
+
+void qn_findings_deinit(qn_findings *f)
+{
+    qn_arena_deinit(&f->arena);
+    *f = (qn_findings){0};
+}
+
+static quern_status append(qn_findings *f, qn_text_list *list, const char *text, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    if (list->n == QN_FINDINGS_MAX) {
+        list->n_left_out++;
+        return QUERN_OK;
+    }
+    if (list->n == list->cap) {
+        size_t cap = list->cap != 0 ? 2 * list->cap : 8;
+        const char **items = qn_arena_alloc_array(&f->arena, cap, sizeof *items);
+        if (items == NULL) {
+            QN_FAIL_MEMORY(err, "findings", cap * sizeof *items);
+        }
+        if (list->n > 0) {
+            memcpy(items, list->items, list->n * sizeof *items);
+        }
+        list->items = items;
+        list->cap = cap;
+    }
+    list->items[list->n] = qn_arena_strndup(&f->arena, text, strlen(text));
+    if (list->items[list->n] == NULL) {
+        QN_FAIL_MEMORY(err, "findings", strlen(text) + 1);
+    }
+    list->n++;
+done:
+    return status;
+}
+
+quern_status qn_findings_suspect(qn_findings *f, const char *tensor, quern_error *err)
+{
+    for (size_t i = 0; i < f->suspects.n; i++) {
+        if (strcmp(f->suspects.items[i], tensor) == 0) {
+            return QUERN_OK;
+        }
+    }
+    return append(f, &f->suspects, tensor, err);
+}
+
+quern_status qn_findings_fail(qn_findings *f, const char *tensor, quern_error *err, const char *format, ...)
+{
+    quern_status status = QUERN_OK;
+    char text[SENTENCE_MAX];
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    f->failed = true;
+    QN_TRY(append(f, &f->reasons, text, err));
+    if (tensor != NULL) {
+        QN_TRY(qn_findings_suspect(f, tensor, err));
+    }
+done:
+    return status;
+}
+
+quern_status qn_findings_lossy(qn_findings *f, quern_error *err, const char *format, ...)
+{
+    char text[SENTENCE_MAX];
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    f->lossy = true;
+    return append(f, &f->reasons, text, err);
+}
+
+quern_status qn_findings_note(qn_findings *f, quern_error *err, const char *format, ...)
+{
+    char text[SENTENCE_MAX];
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    return append(f, &f->notes, text, err);
+}
+
+qn_json *qn_text_list_to_json(const qn_text_list *list)
+{
+    qn_json *v = qn_json_new_array();
+    bool fits = v != NULL;
+    for (size_t i = 0; i < list->n && fits; i++) {
+        fits = qn_json_append(v, qn_json_new_string(list->items[i]));
+    }
+    if (fits && list->n_left_out > 0) {
+        char text[64];
+        (void)snprintf(text, sizeof text, "and %zu more", list->n_left_out);
+        fits = qn_json_append(v, qn_json_new_string(text));
+    }
+    if (!fits) {
+        qn_json_free(v);
+    }
+    return fits ? v : NULL;
+}

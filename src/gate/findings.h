@@ -1,0 +1,39 @@
+/* findings.h - what the gate has to say of one output: reasons to fail it or to call it lossy, notes, and the tensors under suspicion.
+ *
+ * Invariant: every sentence names the place and the figure that decided.
+ */
+#ifndef QN_GATE_FINDINGS_H
+#define QN_GATE_FINDINGS_H
+
+#include "base/alloc.h"
+#include "base/error.h"
+#include "base/json.h"
+
+typedef struct qn_text_list {
+    const char **items;
+    size_t n, cap;
+    size_t n_left_out; /* beyond QN_FINDINGS_MAX: counted, not kept */
+} qn_text_list;
+
+enum { QN_FINDINGS_MAX = 64 };
+
+typedef struct qn_findings {
+    qn_arena arena;
+    qn_text_list reasons, notes, suspects;
+    bool failed, lossy;
+} qn_findings;
+
+void qn_findings_init(qn_findings *f);
+void qn_findings_deinit(qn_findings *f);
+/* A reason to fail; tensor (may be NULL) becomes a suspect. */
+quern_status qn_findings_fail(qn_findings *f, const char *tensor, quern_error *err, const char *format, ...) QN_PRINTF(4, 5);
+/* A reason to call the output lossy. */
+quern_status qn_findings_lossy(qn_findings *f, quern_error *err, const char *format, ...) QN_PRINTF(3, 4);
+/* Something that decides nothing. */
+quern_status qn_findings_note(qn_findings *f, quern_error *err, const char *format, ...) QN_PRINTF(3, 4);
+/* Adds a tensor to the suspects, once. */
+quern_status qn_findings_suspect(qn_findings *f, const char *tensor, quern_error *err);
+/* An array of a list's sentences, with "and N more" at its end; NULL when out of memory. */
+qn_json *qn_text_list_to_json(const qn_text_list *list);
+
+#endif

@@ -1,0 +1,92 @@
+/* tensor_check.h - one tensor of an output, block by block, against the rows of the source that it was made from.
+ *
+ * Owns the figures and the counts; verdict.h turns them into sentences, diagnose.h says what happened. Streams: memory does not depend on the
+ * tensor's size. Invariant: all figures are the same for any number of threads.
+ */
+#ifndef QN_GATE_TENSOR_CHECK_H
+#define QN_GATE_TENSOR_CHECK_H
+
+#include "base/error.h"
+#include "base/thread_pool.h"
+#include "quant/dtype.h"
+
+/* How the output stores rows. */
+typedef enum qn_storage {
+    QN_STORED_BLOCKS, /* one stream: rows of `dtype`, plain or quantized */
+    QN_STORED_AFFINE, /* three streams: MLX packed words, scales, biases (of type `dtype`) */
+    QN_STORED_MXFP4   /* two streams: MLX packed nibbles, e8m0 scales */
+} qn_storage;
+
+/* Rows [first, first + n) of a part of the source, in the order in which the output has them: n * n_cols values. Called by several threads. */
+typedef void (*qn_read_rows_fn)(const void *user, size_t part, uint64_t first, uint64_t n, float *x);
+
+typedef struct qn_checked_tensor {
+    const char *name; /* as in the output */
+    qn_storage storage;
+    qn_dtype dtype;
+    qn_affine affine;
+    const uint8_t *streams[3]; /* n_parts * n_rows rows each */
+    size_t row_bytes[3];
+    size_t n_parts;
+    uint64_t n_rows, n_cols; /* of a part */
+    uint64_t rows_together;  /* rows are read in multiples of this */
+    qn_dtype source_dtype;
+    qn_read_rows_fn read;
+    const void *user;
+} qn_checked_tensor;
+
+typedef enum qn_fault_kind {
+    QN_FAULT_NOT_FINITE,  /* a decoded value is NaN or infinite; figure: the value */
+    QN_FAULT_NOT_EQUAL,   /* plain types: not the rounded source; figure: the difference */
+    QN_FAULT_ERROR,       /* the block's error beyond the limit; figure: error / error of the plain encoder, the least over the measures */
+    QN_FAULT_NOT_NEAREST, /* a code that is not the nearest; figure: by how many steps */
+    QN_FAULT_NOT_ROUNDED, /* and not explained by the rounding of the scale either */
+    QN_FAULT_NOT_ENCODER, /* not what the encoder that wrote the other blocks makes of the source */
+    QN_FAULT_KINDS
+} qn_fault_kind;
+
+typedef struct qn_fault_place {
+    uint64_t row;   /* counted over all parts */
+    uint64_t block; /* in the row; groups for MLX */
+    size_t sub;     /* sub-block in the block */
+    double figure;
+} qn_fault_place;
+
+typedef struct qn_fault_count {
+    uint64_t n_blocks; /* with at least one */
+    uint64_t n_subs;   /* sub-blocks, for the two kinds about codes */
+    uint64_t n_rows;   /* with at least one */
+    uint64_t last_row;
+    qn_fault_place first, second, worst; /* second: first of the next row that has one */
+} qn_fault_count;
+
+/* Which encoder wrote a tensor, as far as that can be told. */
+typedef enum qn_encoder { QN_ENCODER_UNKNOWN, QN_ENCODER_QUERN, QN_ENCODER_PLAIN } qn_encoder;
+
+typedef struct qn_tensor_figures {
+    uint64_t n_blocks, n_subs;
+    double squared_error, squared_source, max_abs_error;
+    qn_fault_count faults[QN_FAULT_KINDS];
+    qn_encoder encoder;
+    /* least squares over the whole tensor of the source against scale * level (offsets held): gain 1 is sound */
+    double source_by_level, level_by_level;
+    double error_steps; /* sum over elements of (source - decoded) / step */
+    uint64_t n_steps;   /* elements with a step */
+    bool all_zero;      /* every decoded value is 0 */
+} qn_tensor_figures;
+
+typedef struct qn_check_options {
+    double error_limit; /* of a block's error over that of plain encoding: 1.25; more where an unknown importance has been followed */
+    bool try_encoders;  /* compare with what known encoders make of the source: sharper, and takes as long as encoding */
+} qn_check_options;
+
+/* Memory that the check of a tensor takes on so many threads. */
+size_t qn_tensor_check_bytes(const qn_checked_tensor *t, size_t n_threads);
+quern_status qn_tensor_check(const qn_checked_tensor *t, const qn_check_options *opt, qn_pool *pool, qn_tensor_figures *out,
+                             quern_error *err);
+/* Decodes rows [first, first + n) of the output, counted over all parts. */
+void qn_checked_tensor_decode(const qn_checked_tensor *t, uint64_t first, uint64_t n, float *y);
+/* Elements of a block: the unit of places. 1 for plain types. */
+size_t qn_checked_tensor_block(const qn_checked_tensor *t);
+
+#endif

@@ -1,0 +1,178 @@
+/* verdict.c - see verdict.h. Every threshold of the integrity tests that is not about one block stands here, with its reason. */
+#include "gate/verdict.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+
+/* Known encoders of these types choose the codes after the scales are stored, so that a sound file has no code that is not the nearest. Those
+ * of other types may use the scale before it is rounded. */
+static bool rounds_after_storing(const qn_checked_tensor *t)
+{
+    return t->storage == QN_STORED_BLOCKS && (t->dtype == QN_DTYPE_Q2_K || t->dtype == QN_DTYPE_Q3_K || t->dtype == QN_DTYPE_Q4_K ||
+                                              t->dtype == QN_DTYPE_Q5_K || t->dtype == QN_DTYPE_Q6_K);
+}
+
+/* A few places among many are faults; many are how the encoder works (it rounded with another scale, or let codes make up for one another's
+ * errors). With affine codes of four bits and more, unrounded scales of bfloat16 leave more than one group in a hundred inexact; with
+ * fewer bits, and float16, it may be so few that they cannot be told from faults. */
+static bool is_few(const qn_checked_tensor *t, uint64_t n, uint64_t of, qn_fault_kind kind)
+{
+    if (n == 0) {
+        return false;
+    }
+    if (kind == QN_FAULT_NOT_NEAREST && !rounds_after_storing(t)) {
+        return t->storage == QN_STORED_AFFINE && t->affine.bits >= 4 && t->dtype == QN_DTYPE_BF16 && of >= 200 && n <= of / 200;
+    }
+    return n * 4 <= of && n <= (of / 50 > 4 ? of / 50 : 4);
+}
+
+static bool is_plain(const qn_checked_tensor *t) { return qn_checked_tensor_block(t) == 1; }
+
+/* "row 17, values 512 to 767, sub-block 5"; rows of experts with their expert. */
+static void describe_place(const qn_checked_tensor *t, const qn_fault_place *p, bool with_sub, char *out, size_t cap)
+{
+    size_t block = qn_checked_tensor_block(t);
+    char expert[40] = "", where[64], sub[32] = "";
+    if (t->n_parts > 1) {
+        (void)snprintf(expert, sizeof expert, "expert %" PRIu64 ", ", p->row / t->n_rows);
+    }
+    if (block == 1) {
+        (void)snprintf(where, sizeof where, "value %" PRIu64, p->block);
+    } else {
+        (void)snprintf(where, sizeof where, "values %" PRIu64 " to %" PRIu64, p->block * block, (p->block + 1) * block - 1);
+    }
+    if (with_sub && block == 256 && t->storage == QN_STORED_BLOCKS) {
+        (void)snprintf(sub, sizeof sub, ", sub-block %zu", p->sub);
+    }
+    (void)snprintf(out, cap, "%srow %" PRIu64 ", %s%s", expert, p->row % t->n_rows, where, sub);
+}
+
+typedef struct judge {
+    const qn_checked_tensor *all;
+    size_t n_all, index;
+    const qn_checked_tensor *t;
+    const qn_tensor_figures *f;
+    qn_findings *findings;
+    quern_error *err;
+    bool said; /* a reason was given */
+} judge;
+
+/* One sentence about a kind of fault; the figure stands between `before` and `after`. */
+static quern_status fail_kind(judge *j, qn_fault_kind kind, const char *before, const char *after, uint64_t n, uint64_t of,
+                              const char *unit)
+{
+    quern_status status = QUERN_OK;
+    const qn_fault_count *c = &j->f->faults[kind];
+    char place[160], story[200];
+    bool codes = kind == QN_FAULT_NOT_NEAREST || kind == QN_FAULT_NOT_ROUNDED;
+    describe_place(j->t, codes ? &c->worst : &c->first, codes, place, sizeof place);
+    double figure = codes ? c->worst.figure : c->first.figure;
+    QN_TRY(qn_diagnose(j->all, j->n_all, j->index, j->f, story, sizeof story, j->err));
+    j->said = true;
+    QN_TRY(qn_findings_fail(j->findings, j->t->name, j->err, "%s: %s%s%s: %s%.3g%s; %" PRIu64 " of %" PRIu64 " %s", j->t->name, story,
+                            story[0] != '\0' ? "; " : "", place, before, figure, after, n, of, unit));
+done:
+    return status;
+}
+
+static quern_status judge_values(judge *j)
+{
+    quern_status status = QUERN_OK;
+    const qn_fault_count *faults = j->f->faults;
+    if (faults[QN_FAULT_NOT_FINITE].n_blocks > 0) {
+        QN_TRY(fail_kind(j, QN_FAULT_NOT_FINITE, "a value is not finite (", ")", faults[QN_FAULT_NOT_FINITE].n_blocks, j->f->n_blocks,
+                         "blocks"));
+    } else if (faults[QN_FAULT_NOT_EQUAL].n_blocks > 0) {
+        QN_TRY(fail_kind(j, QN_FAULT_NOT_EQUAL, "differs from the rounded source by ", "", faults[QN_FAULT_NOT_EQUAL].n_subs,
+                         j->f->n_blocks, "values"));
+    } else if (faults[QN_FAULT_ERROR].n_blocks > 0) {
+        QN_TRY(fail_kind(j, QN_FAULT_ERROR, "squared error is ", " times that of plain encoding", faults[QN_FAULT_ERROR].n_blocks,
+                         j->f->n_blocks, "blocks"));
+    }
+done:
+    return status;
+}
+
+/* More than a few mean another version of the encoder, which is no fault. *knows: its word is enough. */
+static quern_status judge_encoder(judge *j, bool *knows)
+{
+    const qn_fault_count *c = &j->f->faults[QN_FAULT_NOT_ENCODER];
+    uint64_t few = j->f->n_blocks / 200 > 3 ? j->f->n_blocks / 200 : 3;
+    *knows = j->f->encoder != QN_ENCODER_UNKNOWN && c->n_blocks <= few;
+    if (j->said || !*knows || c->n_blocks == 0) {
+        return QUERN_OK;
+    }
+    return fail_kind(j, QN_FAULT_NOT_ENCODER,
+                     j->f->encoder == QN_ENCODER_QUERN ? "not what Quern's encoder, which wrote the other blocks, makes of the source ("
+                                                       : "not what the plain encoder, which wrote the other blocks, makes of the source (",
+                     " times its error)", c->n_blocks, j->f->n_blocks, "blocks");
+}
+
+/* Every scale or every min a step off leaves too many codes that are not the nearest to be told from error feedback, but it moves sums over the
+ * tensor: the least squares gain of the levels, and the mean error in steps. Error feedback and importance move neither. A gain of 1 is met
+ * up to the noise of quantization itself, whose share of the tensor's energy is `noise`. */
+static quern_status judge_sums(judge *j)
+{
+    quern_status status = QUERN_OK;
+    const qn_tensor_figures *f = j->f;
+    double noise = f->squared_source > 0 ? f->squared_error / f->squared_source : 0;
+    double gain = f->level_by_level > 0 ? f->source_by_level / f->level_by_level : 1;
+    double bias = f->n_steps > 0 ? f->error_steps / (double)f->n_steps : 0;
+    double gain_limit = 0.003 + 0.5 * noise, bias_limit = 0.02 + 4 / sqrt((double)(f->n_steps + 1));
+    if (fabs(gain - 1) > gain_limit) {
+        j->said = true;
+        QN_TRY(qn_findings_fail(j->findings, j->t->name, j->err,
+                                "%s: the codes of the whole tensor ask for scales %.4f times the stored ones (limit 1 +- %.4f)", j->t->name,
+                                gain, gain_limit));
+    }
+    if (fabs(bias) > bias_limit) {
+        j->said = true;
+        QN_TRY(qn_findings_fail(j->findings, j->t->name, j->err,
+                                "%s: the values of the whole tensor are %.4f steps off in the mean (limit %.4f)", j->t->name, bias,
+                                bias_limit));
+    }
+done:
+    return status;
+}
+
+static quern_status judge_codes(judge *j)
+{
+    static const char before[] = "under its stored scale a code is ", after[] = " steps farther from the source than the nearest one";
+    quern_status status = QUERN_OK;
+    const qn_tensor_figures *f = j->f;
+    uint64_t n_inexact = f->faults[QN_FAULT_NOT_NEAREST].n_subs, n_unexplained = f->faults[QN_FAULT_NOT_ROUNDED].n_subs;
+    if (j->said || n_inexact == 0) {
+        return QUERN_OK;
+    }
+    if (is_few(j->t, n_inexact, f->n_subs, QN_FAULT_NOT_NEAREST)) {
+        QN_TRY(fail_kind(j, QN_FAULT_NOT_NEAREST, before, after, n_inexact, f->n_subs, "sub-blocks"));
+    } else if (is_few(j->t, n_unexplained, f->n_subs, QN_FAULT_NOT_ROUNDED)) {
+        QN_TRY(fail_kind(j, QN_FAULT_NOT_ROUNDED, before, after, n_unexplained, f->n_subs, "sub-blocks"));
+    } else if (n_unexplained > 0) {
+        QN_TRY(qn_findings_note(
+            j->findings, j->err,
+            "%s: %" PRIu64 " of %" PRIu64
+            " sub-blocks have codes that are not the nearest: its encoder chose them together (error feedback, importance); the "
+            "test for single codes does not apply",
+            j->t->name, n_unexplained, f->n_subs));
+        QN_TRY(judge_sums(j));
+    }
+done:
+    return status;
+}
+
+quern_status qn_verdict_tensor(const qn_checked_tensor *all, size_t n_all, size_t index, const qn_tensor_figures *f, qn_findings *findings,
+                               quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    judge j = {.all = all, .n_all = n_all, .index = index, .t = &all[index], .f = f, .findings = findings, .err = err};
+    QN_TRY(judge_values(&j));
+    if (!is_plain(j.t)) {
+        bool knows;
+        QN_TRY(judge_encoder(&j, &knows));
+        QN_TRY(knows ? QUERN_OK : judge_codes(&j));
+    }
+done:
+    return status;
+}

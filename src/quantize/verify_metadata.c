@@ -1,0 +1,364 @@
+/* verify_metadata.c - see verify_metadata.h. */
+#include "quantize/verify_metadata.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "quantize/hf_to_gguf.h"
+
+/* ---- configurations ---- */
+
+typedef struct comparison {
+    qn_findings *findings;
+    quern_error *err;
+    const char *where; /* "metadata" or "config.json" */
+} comparison;
+
+/* The same once stored as float32; but a factor that writers compute may differ in its last bits. */
+static bool same_stored(double a, double b) { return (float)a == (float)b; }
+static bool nearly(double a, double b) { return a == b || fabs(a - b) <= 1e-6 * (fabs(a) > fabs(b) ? fabs(a) : fabs(b)); }
+
+static quern_status compare_numbers(const comparison *c, const char *what, double own, double source)
+{
+    return nearly(own, source)
+               ? QUERN_OK
+               : qn_findings_fail(c->findings, NULL, c->err, "%s: %s is %.9g, the source has %.9g", c->where, what, own, source);
+}
+
+static quern_status compare_rope(const comparison *c, const qn_rope_config *own, const qn_rope_config *source)
+{
+    quern_status status = QUERN_OK;
+    QN_TRY(compare_numbers(c, "rope's base", own->theta, source->theta));
+    QN_TRY(compare_numbers(c, "the number of rotated dimensions", own->n_rot, source->n_rot));
+    if (own->scaling != source->scaling) {
+        static const char *const names[] = {"none", "linear", "llama3", "yarn"};
+        QN_TRY(qn_findings_fail(c->findings, NULL, c->err, "%s: rope's scaling is %s, the source has %s", c->where, names[own->scaling],
+                                names[source->scaling]));
+    } else if (own->scaling != QN_ROPE_NONE) {
+        QN_TRY(compare_numbers(c, "rope's scaling factor", own->factor, source->factor));
+        QN_TRY(compare_numbers(c, "rope's original context", own->original_ctx, source->original_ctx));
+    }
+    if (own->scaling == QN_ROPE_YARN && source->scaling == QN_ROPE_YARN) {
+        QN_TRY(compare_numbers(c, "YaRN's beta_fast", own->beta_fast, source->beta_fast));
+        QN_TRY(compare_numbers(c, "YaRN's beta_slow", own->beta_slow, source->beta_slow));
+        double a = own->attention_factor > 0 ? own->attention_factor : 0, b = source->attention_factor > 0 ? source->attention_factor : 0;
+        QN_TRY(nearly(a, b) ? QUERN_OK : compare_numbers(c, "YaRN's attention factor", a, b));
+    }
+done:
+    return status;
+}
+
+static quern_status compare_layers(const comparison *c, const qn_model_config *own, const qn_model_config *source)
+{
+    for (uint32_t i = 0; i < own->n_layers && i < source->n_layers; i++) {
+        const qn_layer_config *a = &own->layers[i], *b = &source->layers[i];
+        if (a->window != b->window || a->rope != b->rope || a->experts != b->experts) {
+            return qn_findings_fail(c->findings, NULL, c->err,
+                                    "%s: layer %" PRIu32 " has window %" PRIu32 ", rope %d, experts %d; the source has %" PRIu32 ", %d, %d",
+                                    c->where, i, a->window, a->rope, a->experts, b->window, b->rope, b->experts);
+        }
+    }
+    return QUERN_OK;
+}
+
+static bool has_stop_id(const qn_model_config *c, int32_t id)
+{
+    for (size_t i = 0; i < c->n_stop_ids; i++) {
+        if (c->stop_ids[i] == id) {
+            return true;
+        }
+    }
+    return c->eos_id == id;
+}
+
+static quern_status compare_stop_ids(const comparison *c, const qn_model_config *own, const qn_model_config *source)
+{
+    quern_status status = QUERN_OK;
+    for (size_t i = 0; i < source->n_stop_ids; i++) {
+        if (!has_stop_id(own, source->stop_ids[i])) {
+            QN_TRY(qn_findings_note(c->findings, c->err, "%s: token %" PRId32 " ends an answer in the source and is not named here",
+                                    c->where, source->stop_ids[i]));
+        }
+    }
+    for (size_t i = 0; i < own->n_stop_ids; i++) {
+        if (!has_stop_id(source, own->stop_ids[i])) {
+            QN_TRY(qn_findings_note(c->findings, c->err, "%s: token %" PRId32 " ends an answer here and not in the source", c->where,
+                                    own->stop_ids[i]));
+        }
+    }
+done:
+    return status;
+}
+
+static quern_status compare_configs(const comparison *c, const qn_model_config *own, const qn_model_config *source)
+{
+    quern_status status = QUERN_OK;
+    const struct {
+        const char *what;
+        double own, source;
+    } numbers[] = {
+        {"the number of layers", own->n_layers, source->n_layers},
+        {"the hidden size", own->hidden_size, source->hidden_size},
+        {"the number of heads", own->n_heads, source->n_heads},
+        {"the number of key/value heads", own->n_kv_heads, source->n_kv_heads},
+        {"the head size", own->head_dim, source->head_dim},
+        {"the feed-forward size", own->ffn_size, source->ffn_size},
+        {"the context length", own->n_ctx_train, source->n_ctx_train},
+        {"the epsilon of the norms", own->rms_eps, source->rms_eps},
+        {"the number of experts", own->n_experts, source->n_experts},
+        {"the number of experts used", own->n_experts_used, source->n_experts_used},
+        {"the size of an expert", own->expert_ffn_size, source->expert_ffn_size},
+        {"the normalization of expert weights", own->norm_topk_prob, source->norm_topk_prob},
+    };
+    if (own->family != source->family) {
+        QN_TRY(qn_findings_fail(c->findings, NULL, c->err, "%s: the architecture is %s, the source has %s", c->where, own->architecture,
+                                source->architecture));
+    }
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        QN_TRY(compare_numbers(c, numbers[i].what, numbers[i].own, numbers[i].source));
+    }
+    if (own->n_vocab != 0 && source->n_vocab != 0) {
+        QN_TRY(compare_numbers(c, "the number of tokens", own->n_vocab, source->n_vocab));
+    }
+    QN_TRY(compare_rope(c, &own->rope, &source->rope));
+    QN_TRY(compare_layers(c, own, source));
+    if (own->eos_id >= 0 && source->eos_id >= 0 && !has_stop_id(source, (int32_t)own->eos_id)) {
+        QN_TRY(compare_numbers(c, "the end token", (double)own->eos_id, (double)source->eos_id));
+    }
+    QN_TRY(compare_stop_ids(c, own, source));
+done:
+    return status;
+}
+
+/* ---- keys of GGUF ---- */
+
+static bool starts_with(qn_span s, const char *prefix) { return s.len >= strlen(prefix) && memcmp(s.data, prefix, strlen(prefix)) == 0; }
+
+static bool ends_with(qn_span s, const char *end)
+{
+    return s.len >= strlen(end) && memcmp(s.data + s.len - strlen(end), end, strlen(end)) == 0;
+}
+
+/* "12", "'text'": for a message. */
+static void show_element(const qn_gguf_value *v, uint64_t i, qn_span text, char *out, size_t cap)
+{
+    int64_t whole;
+    double real;
+    if (v->type == QN_GGUF_STRING || (v->type == QN_GGUF_ARRAY && v->element == QN_GGUF_STRING)) {
+        int shown = qn_name_shown(text.data, text.len);
+        (void)snprintf(out, cap, "'%.*s'%s", shown > 60 ? 60 : shown, text.data, text.len > 60 ? "..." : "");
+    } else if (qn_gguf_element_i64(v, i, &whole)) {
+        (void)snprintf(out, cap, "%" PRId64, whole);
+    } else if (qn_gguf_element_f64(v, i, &real)) {
+        (void)snprintf(out, cap, "%.9g", real);
+    } else {
+        (void)snprintf(out, cap, "a value of type %s", qn_gguf_type_name((uint32_t)v->type));
+    }
+}
+
+static bool is_text(const qn_gguf_value *v)
+{
+    return v->type == QN_GGUF_STRING || (v->type == QN_GGUF_ARRAY && v->element == QN_GGUF_STRING);
+}
+
+static bool same_number(const qn_gguf_value *a, const qn_gguf_value *b, uint64_t i)
+{
+    int64_t wa, wb;
+    double ra, rb;
+    if (qn_gguf_element_i64(a, i, &wa) && qn_gguf_element_i64(b, i, &wb)) {
+        return wa == wb;
+    }
+    if (qn_gguf_element_f64(a, i, &ra) && qn_gguf_element_f64(b, i, &rb)) {
+        return ends_with(b->key, "attn_factor") ? nearly(ra, rb) : same_stored(ra, rb);
+    }
+    return a->n_bytes == b->n_bytes && memcmp(a->data, b->data, a->n_bytes) == 0; /* booleans */
+}
+
+static quern_status compare_key(const comparison *c, const qn_gguf_value *own, const qn_gguf_value *source)
+{
+    int key_len = qn_name_shown(source->key.data, source->key.len);
+    const uint8_t *own_at = own->data, *source_at = source->data;
+    bool array = source->type == QN_GGUF_ARRAY;
+    if ((own->type == QN_GGUF_ARRAY) != array || is_text(own) != is_text(source)) {
+        return qn_findings_fail(c->findings, NULL, c->err, "metadata: key %.*s is of type %s, the source gives %s", key_len,
+                                source->key.data, qn_gguf_type_name((uint32_t)own->type), qn_gguf_type_name((uint32_t)source->type));
+    }
+    if (own->n != source->n) {
+        return qn_findings_fail(c->findings, NULL, c->err, "metadata: key %.*s has %" PRIu64 " elements, the source gives %" PRIu64,
+                                key_len, source->key.data, own->n, source->n);
+    }
+    for (uint64_t i = 0; i < source->n; i++) {
+        qn_span a = {0}, b = {0};
+        bool same;
+        if (is_text(source)) {
+            a = qn_gguf_next_string(&own_at);
+            b = qn_gguf_next_string(&source_at);
+            same = a.len == b.len && memcmp(a.data, b.data, a.len) == 0;
+        } else {
+            same = same_number(own, source, i);
+        }
+        if (!same) {
+            char x[160], y[160], place[32] = "";
+            show_element(own, i, a, x, sizeof x);
+            show_element(source, i, b, y, sizeof y);
+            if (array) {
+                (void)snprintf(place, sizeof place, "[%" PRIu64 "]", i);
+            }
+            return qn_findings_fail(c->findings, NULL, c->err, "metadata: key %.*s%s is %s, the source gives %s", key_len, source->key.data,
+                                    place, x, y);
+        }
+    }
+    return QUERN_OK;
+}
+
+/* Keys that only describe the file. */
+static bool only_describes(qn_span key)
+{
+    return starts_with(key, "general.") && !starts_with(key, "general.architecture") && !starts_with(key, "general.alignment");
+}
+
+static quern_status compare_keys(const comparison *c, const qn_gguf *own, const qn_gguf *source)
+{
+    quern_status status = QUERN_OK;
+    for (size_t i = 0; i < qn_gguf_n_keys(source); i++) {
+        const qn_gguf_value *expected = qn_gguf_key_at(source, i);
+        char key[256];
+        if (only_describes(expected->key) || starts_with(expected->key, "quern.")) {
+            continue;
+        }
+        (void)snprintf(key, sizeof key, "%.*s", qn_name_shown(expected->key.data, expected->key.len), expected->key.data);
+        const qn_gguf_value *found = qn_gguf_find(own, key);
+        bool vital = strcmp(key, "tokenizer.ggml.tokens") == 0 || strcmp(key, "tokenizer.ggml.merges") == 0 ||
+                     strcmp(key, "tokenizer.chat_template") == 0;
+        if (found != NULL) {
+            QN_TRY(compare_key(c, found, expected));
+        } else if (vital) {
+            QN_TRY(qn_findings_fail(c->findings, NULL, c->err, "metadata: key %s is missing, the source gives it", key));
+        } else {
+            QN_TRY(qn_findings_note(c->findings, c->err, "metadata: key %s is not there; readers use their default", key));
+        }
+    }
+done:
+    return status;
+}
+
+quern_status qn_verify_gguf_keys(qn_job *job, const qn_gguf *file, qn_findings *f, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_gguf_writer *w = NULL;
+    qn_gguf *expected = NULL;
+    qn_buf text;
+    qn_model_config own, source;
+    quern_error why = {0};
+    comparison c = {.findings = f, .err = err, .where = "metadata"};
+    qn_buf_init(&text, SIZE_MAX / 2);
+    QN_TRY(qn_gguf_writer_create(&w, NULL, err));
+    QN_TRY(qn_gguf_put_metadata(job, &job->outputs[0], w, err));
+    QN_TRY(qn_gguf_writer_keys(w, &text, err));
+    QN_TRY(qn_gguf_parse(&expected, (const uint8_t *)qn_buf_text(&text), text.len, "the keys of the source", err));
+    QN_TRY(compare_keys(&c, file, expected));
+    QN_TRY(qn_config_read_gguf(&source, &f->arena, expected, err));
+    status = qn_config_read_gguf(&own, &f->arena, file, &why);
+    if (status == QUERN_ERROR_MEMORY) {
+        QN_FAIL(err, status, "%s", why.message);
+    } else if (status != QUERN_OK) {
+        QN_TRY(qn_findings_fail(f, NULL, err, "metadata: %s", why.message));
+    } else {
+        QN_TRY(compare_configs(&c, &own, &source));
+    }
+done:
+    qn_gguf_close(expected);
+    qn_gguf_writer_destroy(w);
+    qn_buf_deinit(&text);
+    return status;
+}
+
+/* ---- MLX ---- */
+
+quern_status qn_verify_mlx_config(const qn_job *job, const char *path, const char *config, size_t config_len, const char *generation,
+                                  size_t generation_len, qn_findings *f, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    quern_error why = {0};
+    qn_model_config own;
+    comparison c = {.findings = f, .err = err, .where = "config.json"};
+    status = qn_config_read_hf(&own, &f->arena, config, config_len, path, generation, generation_len, &why);
+    if (status == QUERN_ERROR_MEMORY) {
+        QN_FAIL(err, status, "%s", why.message);
+    }
+    if (status != QUERN_OK) {
+        status = qn_findings_fail(f, NULL, err, "config.json: %s", why.message);
+        goto done;
+    }
+    QN_TRY(compare_configs(&c, &own, &job->source.config));
+done:
+    return status;
+}
+
+/* ---- tokenizers ---- */
+
+static quern_status compare_vocabulary(const comparison *c, const quern_tokenizer *source, const quern_tokenizer *own)
+{
+    size_t n_source = quern_tokenizer_get_info(source)->n_tokens, n_own = quern_tokenizer_get_info(own)->n_tokens;
+    for (size_t i = 0; i < n_source; i++) {
+        size_t a_len = 0, b_len = 0;
+        const char *a = quern_tokenizer_get_text(own, (int32_t)i, &a_len), *b = quern_tokenizer_get_text(source, (int32_t)i, &b_len);
+        if (b == NULL) {
+            continue; /* a hole in the source's numbers: files fill it as they like */
+        }
+        if (a == NULL || a_len != b_len || memcmp(a, b, a_len) != 0) {
+            return qn_findings_fail(c->findings, NULL, c->err, "tokenizer: token %zu is '%.*s', the source has '%.*s'", i,
+                                    a != NULL ? qn_name_shown(a, a_len) : 0, a != NULL ? a : "", qn_name_shown(b, b_len), b);
+        }
+        bool control = quern_tokenizer_get_kind(own, (int32_t)i) == QUERN_TOKEN_CONTROL;
+        bool should_be = quern_tokenizer_get_kind(source, (int32_t)i) == QUERN_TOKEN_CONTROL;
+        if (control != should_be) {
+            return qn_findings_fail(c->findings, NULL, c->err, "tokenizer: token %zu '%.*s' %s a control token, in the source it %s", i,
+                                    qn_name_shown(b, b_len), b, control ? "is" : "is not", control ? "is not" : "is");
+        }
+    }
+    return n_own >= n_source ? QUERN_OK
+                             : qn_findings_fail(c->findings, NULL, c->err, "tokenizer: %zu tokens, the source has %zu", n_own, n_source);
+}
+
+static quern_status compare_ids(const comparison *c, const quern_tokenizer *source, const quern_tokenizer *own, const char *text,
+                                size_t len)
+{
+    quern_status status = QUERN_OK;
+    quern_ids a = {0}, b = {0};
+    QN_TRY(quern_tokenizer_encode(own, text, len, QUERN_ENCODE_PARSE_SPECIAL, &a, c->err));
+    QN_TRY(quern_tokenizer_encode(source, text, len, QUERN_ENCODE_PARSE_SPECIAL, &b, c->err));
+    for (size_t i = 0; i < a.len || i < b.len; i++) {
+        int32_t x = i < a.len ? a.data[i] : -1, y = i < b.len ? b.data[i] : -1;
+        if (x != y) {
+            QN_TRY(qn_findings_fail(
+                c->findings, NULL, c->err,
+                "tokenizer: the gate text becomes other ids: number %zu is %" PRId32 ", with the source's tokenizer %" PRId32, i, x, y));
+            break;
+        }
+    }
+done:
+    quern_ids_deinit(&a);
+    quern_ids_deinit(&b);
+    return status;
+}
+
+quern_status qn_verify_tokenizer(const quern_tokenizer *source, const quern_tokenizer *own, const char *text, size_t len, qn_findings *f,
+                                 quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    comparison c = {.findings = f, .err = err, .where = "tokenizer"};
+    const quern_tokenizer_info *a = quern_tokenizer_get_info(own), *b = quern_tokenizer_get_info(source);
+    QN_TRY(compare_vocabulary(&c, source, own));
+    if (b->bos_id >= 0 && (a->add_bos || b->add_bos)) {
+        QN_TRY(compare_numbers(&c, "the token at the beginning", a->bos_id, b->bos_id));
+    }
+    QN_TRY(compare_numbers(&c, "whether texts begin with a token of their own", a->add_bos, b->add_bos));
+    if (len > 0) {
+        QN_TRY(compare_ids(&c, source, own, text, len));
+    }
+done:
+    return status;
+}

@@ -1,0 +1,359 @@
+/* verify_output.c - see verify_output.h. */
+#include "quantize/verify_output.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/sha256.h"
+#include "gate/verdict.h"
+#include "quant/codec.h"
+#include "quantize/slices.h"
+
+void qn_verified_init(qn_verified *v, qn_job *job, const char *path)
+{
+    *v = (qn_verified){.job = job, .path = path};
+    qn_findings_init(&v->findings);
+}
+
+void qn_verified_deinit(qn_verified *v)
+{
+    qn_free(v->tensors);
+    qn_free(v->figures);
+    qn_free(v->rows);
+    qn_findings_deinit(&v->findings);
+}
+
+/* ---- rows of the source ---- */
+
+/* A vector in GGUF's order of rope, in place. */
+static void interleave_vector(float *x, size_t n, size_t dim)
+{
+    float head[QN_CONFIG_HEAD_DIM_MAX];
+    for (size_t i = 0; i + dim <= n; i += dim) {
+        memcpy(head, x + i, dim * sizeof *head);
+        qn_interleave_rows(head, dim, 1, dim, x + i);
+    }
+}
+
+static void read_rows(const void *user, size_t part, uint64_t first, uint64_t n, float *x)
+{
+    const qn_piece_rows *rows = user;
+    const qn_piece *p = rows->piece;
+    uint64_t dim = rows->permute_dim;
+    if (dim == 0 || p->what.n_dims == 1) {
+        qn_piece_decode(p, part, first, n, x);
+        if (dim != 0) {
+            interleave_vector(x, (size_t)p->n_cols, (size_t)dim);
+        }
+        return;
+    }
+    for (uint64_t r = first; r < first + n; r++) {
+        uint64_t within = r % dim, from = r - within + within % 2 * (dim / 2) + within / 2;
+        qn_piece_decode(p, part, from, 1, x + (r - first) * p->n_cols);
+    }
+}
+
+/* ---- binding ---- */
+
+static size_t n_file_tensors(const qn_verified *v)
+{
+    return v->gguf != NULL ? qn_gguf_n_tensors(v->gguf) : qn_safetensors_n_tensors(v->safetensors);
+}
+
+static const qn_tensor *file_tensor(const qn_verified *v, size_t i)
+{
+    return v->gguf != NULL ? qn_gguf_tensor_at(v->gguf, i) : qn_safetensors_tensor_at(v->safetensors, i);
+}
+
+static const qn_tensor *find(const qn_verified *v, const char *name)
+{
+    return v->gguf != NULL ? qn_gguf_find_tensor(v->gguf, name) : qn_safetensors_find(v->safetensors, name);
+}
+
+static void format_shape(const uint64_t *shape, uint32_t n_dims, char *out, size_t cap)
+{
+    size_t n = 0;
+    out[0] = '\0';
+    for (uint32_t i = 0; i < n_dims && n < cap; i++) {
+        int written = snprintf(out + n, cap - n, "%s%" PRIu64, i > 0 ? ", " : "", shape[i]);
+        n += written > 0 ? (size_t)written : 0;
+    }
+}
+
+/* Whether a stored tensor has the piece's dimensions with rows of `cols` elements; a fault otherwise. */
+static quern_status check_shape(qn_verified *v, const qn_tensor *t, const qn_piece *p, uint64_t cols, bool *fits, quern_error *err)
+{
+    uint64_t shape[3] = {p->n_parts, p->n_rows, cols};
+    uint32_t n_dims = p->what.n_dims;
+    *fits = t->n_dims == n_dims && memcmp(t->shape, shape + (3 - n_dims), n_dims * sizeof *shape) == 0;
+    if (*fits) {
+        return QUERN_OK;
+    }
+    char own[96], expected[96];
+    format_shape(t->shape, t->n_dims, own, sizeof own);
+    format_shape(shape + (3 - n_dims), n_dims, expected, sizeof expected);
+    return qn_findings_fail(&v->findings, t->name, err, "%s has shape (%s), the source gives (%s)", t->name, own, expected);
+}
+
+typedef struct binding {
+    qn_verified *v;
+    const qn_model_config *config; /* of the folder */
+    bool *used;                    /* which tensors of the file have their place */
+    quern_error *err;
+} binding;
+
+static void mark_used(const binding *b, const qn_tensor *t)
+{
+    for (size_t i = 0; i < n_file_tensors(b->v); i++) {
+        if (file_tensor(b->v, i) == t) {
+            b->used[i] = true;
+            b->v->tensor_bytes += t->n_bytes;
+            return;
+        }
+    }
+}
+
+static void add_stream(qn_checked_tensor *c, size_t k, const qn_tensor *t)
+{
+    c->streams[k] = t->data;
+    c->row_bytes[k] = t->n_bytes / (size_t)(c->n_rows * c->n_parts);
+}
+
+/* The folder's words for a quantized module: bits and group from the shapes, which config.json must confirm. */
+static quern_status bind_module(binding *b, const qn_piece *p, const qn_tensor *weight, qn_checked_tensor *c, bool *fits)
+{
+    quern_status status = QUERN_OK;
+    qn_verified *v = b->v;
+    char module[160], name[176];
+    size_t len = strlen(weight->name) - strlen(".weight");
+    (void)snprintf(module, sizeof module, "%.*s", (int)len, weight->name);
+    (void)snprintf(name, sizeof name, "%s.scales", module);
+    const qn_tensor *scales = find(v, name);
+    (void)snprintf(name, sizeof name, "%s.biases", module);
+    const qn_tensor *biases = find(v, name);
+    uint64_t words = weight->shape[weight->n_dims - 1], groups = scales != NULL ? scales->shape[scales->n_dims - 1] : 0;
+    *fits = false;
+    if (scales == NULL || groups == 0 || p->n_cols % groups != 0 || words * 32 % p->n_cols != 0) {
+        QN_TRY(qn_findings_fail(&v->findings, weight->name, b->err, "%s: packed words without scales of a fitting shape", weight->name));
+        goto done;
+    }
+    c->affine = (qn_affine){.bits = (uint32_t)(words * 32 / p->n_cols), .group = (uint32_t)(p->n_cols / groups)};
+    qn_affine said = qn_config_affine_for(b->config, module);
+    bool known = c->affine.bits >= 1 && c->affine.bits <= 8 && c->affine.bits != 7 &&
+                 (c->affine.group == 32 || c->affine.group == 64 || c->affine.group == 128);
+    if (!known || said.bits != c->affine.bits || said.group != c->affine.group) {
+        QN_TRY(qn_findings_fail(&v->findings, weight->name, b->err, "%s is stored with %u bits in groups of %u, config.json says %u and %u",
+                                weight->name, c->affine.bits, c->affine.group, said.bits, said.group));
+        goto done;
+    }
+    QN_TRY(check_shape(v, weight, p, words, fits, b->err));
+    if (*fits) {
+        QN_TRY(check_shape(v, scales, p, groups, fits, b->err));
+    }
+    if (*fits && biases != NULL) {
+        QN_TRY(check_shape(v, biases, p, groups, fits, b->err));
+    }
+    bool mxfp4 = biases == NULL && scales->dtype == QN_DTYPE_U8 && c->affine.bits == 4 && c->affine.group == 32;
+    bool affine = biases != NULL && biases->dtype == scales->dtype &&
+                  (scales->dtype == QN_DTYPE_F32 || scales->dtype == QN_DTYPE_F16 || scales->dtype == QN_DTYPE_BF16);
+    if (*fits && !mxfp4 && !affine) {
+        *fits = false;
+        QN_TRY(qn_findings_fail(&v->findings, weight->name, b->err, "%s: scales of type %s %s biases are no form of MLX", weight->name,
+                                qn_dtype_get(scales->dtype)->name, biases != NULL ? "with" : "without"));
+    }
+    if (*fits) {
+        c->storage = mxfp4 ? QN_STORED_MXFP4 : QN_STORED_AFFINE;
+        c->dtype = scales->dtype;
+        add_stream(c, 0, weight);
+        add_stream(c, 1, scales);
+        if (biases != NULL) {
+            add_stream(c, 2, biases);
+            mark_used(b, biases);
+        }
+        mark_used(b, scales);
+    }
+done:
+    return status;
+}
+
+static quern_status bind_tensor(binding *b, const qn_tensor *t, const qn_piece *p, uint32_t permute_dim)
+{
+    quern_status status = QUERN_OK;
+    qn_verified *v = b->v;
+    bool fits;
+    qn_checked_tensor *c = &v->tensors[v->n_tensors];
+    qn_piece_rows *rows = &v->rows[v->n_tensors];
+    *rows = (qn_piece_rows){.piece = p, .permute_dim = permute_dim};
+    *c = (qn_checked_tensor){.name = t->name,
+                             .storage = QN_STORED_BLOCKS,
+                             .dtype = t->dtype,
+                             .n_parts = p->n_parts,
+                             .n_rows = p->n_rows,
+                             .n_cols = p->n_cols,
+                             .rows_together = 1,
+                             .source_dtype = p->plain,
+                             .read = read_rows,
+                             .user = rows};
+    mark_used(b, t);
+    if (v->safetensors != NULL && t->dtype == QN_DTYPE_U32) {
+        QN_TRY(bind_module(b, p, t, c, &fits));
+    } else {
+        QN_TRY(check_shape(v, t, p, p->n_cols, &fits, b->err));
+        if (fits && (!qn_decode_supported(t->dtype) || !qn_encode_supported(t->dtype))) {
+            QN_FAIL(b->err, QUERN_ERROR_UNSUPPORTED, "%s: tensor %s has type %s, which this version cannot judge", v->path, t->name,
+                    qn_dtype_get(t->dtype)->name);
+        }
+        if (fits) {
+            add_stream(c, 0, t);
+        }
+    }
+    v->n_tensors += fits ? 1 : 0;
+done:
+    return status;
+}
+
+/* rope_freqs.weight: the divisors that quantize would write. */
+static quern_status check_divisors(binding *b, const qn_tensor *t)
+{
+    const qn_verified *v = b->v;
+    const qn_output *o = &v->job->outputs[0];
+    size_t n = v->job->source.config.rope.n_rot / 2;
+    if (t->dtype != QN_DTYPE_F32 || t->n_elements != n) {
+        return qn_findings_fail(&b->v->findings, t->name, b->err, "%s has type %s and %" PRIu64 " values, the source gives F32 and %zu",
+                                t->name, qn_dtype_get(t->dtype)->name, t->n_elements, n);
+    }
+    for (size_t i = 0; i < n; i++) {
+        float own;
+        qn_decode_row(QN_DTYPE_F32, t->data + 4 * i, &own, 1);
+        if (!(fabsf(own - o->rope_divisors[i]) <= 1e-5f * fabsf(o->rope_divisors[i]))) {
+            return qn_findings_fail(&b->v->findings, t->name, b->err, "%s: value %zu is %.7g, the source gives %.7g", t->name, i,
+                                    (double)own, (double)o->rope_divisors[i]);
+        }
+    }
+    return QUERN_OK;
+}
+
+/* Tensors that no piece asked for. */
+static quern_status bind_rest(binding *b)
+{
+    quern_status status = QUERN_OK;
+    qn_verified *v = b->v;
+    const qn_source *s = &v->job->source;
+    for (size_t i = 0; i < n_file_tensors(v); i++) {
+        const qn_tensor *t = file_tensor(v, i);
+        bool head = strcmp(t->name, v->gguf != NULL ? "output.weight" : "lm_head.weight") == 0;
+        if (b->used[i]) {
+            continue;
+        }
+        if (v->gguf != NULL && strcmp(t->name, "rope_freqs.weight") == 0 && v->job->outputs[0].rope_divisors != NULL) {
+            mark_used(b, t);
+            QN_TRY(check_divisors(b, t));
+        } else if (head && s->config.tied_embeddings) { /* a copy of the embedding */
+            QN_TRY(bind_tensor(b, t, &s->pieces[0], 0));
+        } else {
+            QN_TRY(qn_findings_fail(&v->findings, t->name, b->err, "%s is in the file and has no place in the source", t->name));
+        }
+    }
+    if (v->job->outputs[0].rope_divisors != NULL && find(v, "rope_freqs.weight") == NULL) {
+        QN_TRY(qn_findings_fail(&v->findings, NULL, b->err, "rope_freqs.weight is missing: the source scales rope by llama3"));
+    }
+done:
+    return status;
+}
+
+quern_status qn_verified_bind(qn_verified *v, const qn_model_config *config, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    const qn_source *s = &v->job->source;
+    binding b = {.v = v, .config = config, .err = err};
+    v->cap_tensors = s->n_pieces + 1; /* a copy of a tied head */
+    v->tensors = qn_calloc(v->cap_tensors, sizeof *v->tensors);
+    v->figures = qn_calloc(v->cap_tensors, sizeof *v->figures);
+    v->rows = qn_calloc(v->cap_tensors, sizeof *v->rows);
+    b.used = qn_calloc(n_file_tensors(v) + 1, sizeof *b.used);
+    if (v->tensors == NULL || v->figures == NULL || v->rows == NULL || b.used == NULL) {
+        QN_FAIL_MEMORY(err, "the list of tensors", v->cap_tensors * (sizeof *v->tensors + sizeof *v->figures));
+    }
+    for (size_t i = 0; i < s->n_pieces; i++) {
+        const qn_sink *sink = &v->job->outputs[0].sinks[i];
+        const qn_tensor *t = find(v, sink->name);
+        if (t == NULL) {
+            QN_TRY(qn_findings_fail(&v->findings, sink->name, err, "%s is missing", sink->name));
+        } else {
+            QN_TRY(bind_tensor(&b, t, &s->pieces[i], sink->permute_dim));
+        }
+    }
+    QN_TRY(bind_rest(&b));
+done:
+    qn_free(b.used);
+    return status;
+}
+
+/* ---- checking ---- */
+
+/* Against plain encoding, a block's squared error. An importance matrix trades the error of unimportant columns for that of important ones, so
+ * that a block by itself may be some times worse. */
+static const double plain_limit = 1.25, limit_with_importance = 4;
+
+static quern_status report(const qn_verify_run *run, const char *what, uint64_t done, uint64_t total, quern_error *err)
+{
+    bool goes_on = run->on_progress == NULL || run->on_progress(run->user, what, done, total);
+    return goes_on ? QUERN_OK : qn_error_set(err, QUERN_ERROR_CANCELLED, "interrupted");
+}
+
+static quern_status hash_data(qn_verified *v, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_sha256 *h = NULL;
+    QN_TRY(qn_sha256_create(&h, err));
+    for (size_t i = 0; i < n_file_tensors(v); i++) {
+        const qn_tensor *t = file_tensor(v, i);
+        qn_sha256_update(h, t->data, t->n_bytes);
+        qn_mapped_span_release(t->data, t->n_bytes);
+    }
+    qn_sha256_finish(h, v->data_sha256);
+done:
+    return status;
+}
+
+static void release(const qn_checked_tensor *t, const qn_piece *p)
+{
+    for (size_t k = 0; k < 3 && t->streams[k] != NULL; k++) {
+        qn_mapped_span_release(t->streams[k], t->row_bytes[k] * (size_t)(t->n_rows * t->n_parts));
+    }
+    for (size_t i = 0; i < p->n_parts; i++) {
+        qn_mapped_span_release(p->parts[i]->data, p->parts[i]->n_bytes);
+    }
+}
+
+quern_status qn_verified_check(qn_verified *v, const qn_verify_run *run, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    const qn_check_options options = {.try_encoders = run->try_encoders,
+                                      .error_limit = run->importance ? limit_with_importance : plain_limit};
+    uint64_t done = 0, total = v->job->source.n_parameters;
+    for (size_t i = 0; i < v->n_tensors; i++) {
+        QN_TRY(report(run, v->tensors[i].name, done, total, err));
+        QN_TRY(qn_tensor_check(&v->tensors[i], &options, run->pool, &v->figures[i], err));
+        QN_TRY(qn_verdict_tensor(v->tensors, v->n_tensors, i, &v->figures[i], &v->findings, err));
+        release(&v->tensors[i], v->rows[i].piece);
+        done += v->tensors[i].n_parts * v->tensors[i].n_rows * v->tensors[i].n_cols;
+        done = done < total ? done : total;
+    }
+    QN_TRY(report(run, "SHA-256", total, total, err));
+    QN_TRY(hash_data(v, err));
+done:
+    return status;
+}
+
+quern_status qn_verified_check_claim(qn_verified *v, const char *claim, size_t len, quern_error *err)
+{
+    if (claim == NULL || (len == 64 && memcmp(claim, v->data_sha256, 64) == 0)) {
+        return QUERN_OK;
+    }
+    return qn_findings_fail(&v->findings, NULL, err,
+                            "the certificate is of other data: quern.quality.data_sha256 is '%.*s', the tensors have %s",
+                            qn_name_shown(claim, len), claim, v->data_sha256);
+}

@@ -1,0 +1,52 @@
+/* verify_output.h - one output, ours or another's, opened and compared with the source tensor by tensor.
+ *
+ * Owns the list of its tensors (which of them belongs to which place of the source) and what was found. The tests themselves are in src/gate.
+ */
+#ifndef QN_QUANTIZE_VERIFY_OUTPUT_H
+#define QN_QUANTIZE_VERIFY_OUTPUT_H
+
+#include "base/thread_pool.h"
+#include "gate/findings.h"
+#include "gate/tensor_check.h"
+#include "quantize/job.h"
+#include "quern/verify.h"
+
+/* Where the rows of a tensor come from. */
+typedef struct qn_piece_rows {
+    const qn_piece *piece;
+    uint32_t permute_dim;
+} qn_piece_rows;
+
+typedef struct qn_verified {
+    qn_job *job;   /* the source, with an output of the same family planned as its first */
+    qn_gguf *gguf; /* one of the two, opened */
+    qn_safetensors *safetensors;
+    const char *path; /* for messages */
+    qn_findings findings;
+    qn_checked_tensor *tensors;
+    qn_tensor_figures *figures;
+    qn_piece_rows *rows;
+    size_t n_tensors, cap_tensors;
+    uint64_t tensor_bytes;
+    char data_sha256[65]; /* over all tensors' bytes in the order of the headers */
+} qn_verified;
+
+typedef struct qn_verify_run {
+    qn_pool *pool;
+    bool try_encoders;
+    bool importance; /* the file says that it was made with an importance matrix */
+    quern_verify_callback on_progress;
+    void *user;
+} qn_verify_run;
+
+/* job, gguf or safetensors, and path are set by the caller, who keeps owning them; init zeroes the rest. */
+void qn_verified_init(qn_verified *v, qn_job *job, const char *path);
+void qn_verified_deinit(qn_verified *v);
+/* Finds every tensor; what is missing, shaped otherwise or superfluous is a reason to fail. config: of an MLX folder, else NULL. */
+quern_status qn_verified_bind(qn_verified *v, const qn_model_config *config, quern_error *err);
+/* Checks all tensors that were found, and hashes the data. */
+quern_status qn_verified_check(qn_verified *v, const qn_verify_run *run, quern_error *err);
+/* Compares what the file claims of itself (quern.quality.data_sha256) with what was hashed. claim may be NULL. */
+quern_status qn_verified_check_claim(qn_verified *v, const char *claim, size_t len, quern_error *err);
+
+#endif

@@ -1,0 +1,149 @@
+/* verify_report.c - see verify_report.h. */
+#include "quantize/verify_report.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/fs.h"
+#include "base/sha256.h"
+
+typedef struct builder {
+    bool ok;
+} builder;
+
+static void set(builder *b, qn_json *object, const char *key, qn_json *value) { b->ok = qn_json_set(object, key, value) && b->ok; }
+static void append(builder *b, qn_json *array, qn_json *value) { b->ok = qn_json_append(array, value) && b->ok; }
+static void set_text(builder *b, qn_json *object, const char *key, const char *text) { set(b, object, key, qn_json_new_string(text)); }
+static void set_count(builder *b, qn_json *object, const char *key, uint64_t n) { set(b, object, key, qn_json_new_int((int64_t)n)); }
+
+const char *qn_verdict_name(const qn_findings *f) { return f->failed ? "fail" : f->lossy ? "lossy" : "pass"; }
+
+qn_json *qn_gate_to_json(quern_gate_policy policy, const qn_findings *f)
+{
+    builder b = {.ok = true};
+    qn_json *v = qn_json_new_object();
+    set_text(&b, v, "policy", quern_gate_policy_name(policy));
+    set_text(&b, v, "verdict", qn_verdict_name(f));
+    set(&b, v, "reasons", qn_text_list_to_json(&f->reasons));
+    set(&b, v, "suspect_tensors", qn_text_list_to_json(&f->suspects));
+    set(&b, v, "notes", qn_text_list_to_json(&f->notes));
+    if (!b.ok) {
+        qn_json_free(v);
+    }
+    return b.ok ? v : NULL;
+}
+
+static void type_of(const qn_checked_tensor *t, char *out, size_t cap)
+{
+    if (t->storage == QN_STORED_AFFINE) {
+        (void)snprintf(out, cap, "%ubit-g%u", (unsigned)t->affine.bits, (unsigned)t->affine.group);
+    } else {
+        (void)snprintf(out, cap, "%s", t->storage == QN_STORED_MXFP4 ? "mxfp4-g32" : qn_dtype_get(t->dtype)->name);
+    }
+}
+
+static qn_json *tensor_entry(builder *b, const qn_checked_tensor *t, const qn_tensor_figures *f, const qn_piece *p)
+{
+    static const char *const encoders[] = {[QN_ENCODER_UNKNOWN] = NULL, [QN_ENCODER_QUERN] = "quern", [QN_ENCODER_PLAIN] = "plain"};
+    uint64_t shape[3] = {t->n_parts, t->n_rows, t->n_cols};
+    char type[32];
+    qn_json *v = qn_json_new_object(), *dims = qn_json_new_array();
+    type_of(t, type, sizeof type);
+    for (uint32_t i = 3 - p->what.n_dims; i < 3; i++) {
+        append(b, dims, qn_json_new_int((int64_t)shape[i]));
+    }
+    double relative = f->squared_error == 0 ? 0 : f->squared_source > 0 ? sqrt(f->squared_error / f->squared_source) : NAN;
+    set_text(b, v, "name", t->name);
+    set_text(b, v, "type", type);
+    set(b, v, "shape", dims);
+    set(b, v, "rel_rmse", qn_json_new_real(relative));
+    set(b, v, "max_abs_error", qn_json_new_real(f->max_abs_error));
+    if (encoders[f->encoder] != NULL) {
+        set_text(b, v, "encoder", encoders[f->encoder]);
+    }
+    return v;
+}
+
+static quern_status file_entry(builder *b, qn_json *files, const char *path, uint64_t bytes, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    char hex[65];
+    QN_TRY(qn_sha256_file(path, hex, err));
+    qn_json *v = qn_json_new_object();
+    set_text(b, v, "path", path);
+    set_count(b, v, "bytes", bytes);
+    set_text(b, v, "sha256", hex);
+    append(b, files, v);
+done:
+    return status;
+}
+
+/* "Q4_K_M" where the file says so; an MLX folder by most of its bytes. */
+static void output_type(const qn_verified *v, char *out, size_t cap)
+{
+    uint64_t most = 0, file_type = 0;
+    bool found = false;
+    const char *name = NULL;
+    (void)snprintf(out, cap, "unknown");
+    if (v->gguf != NULL && qn_gguf_get_u64(v->gguf, "general.file_type", &file_type, &found, NULL) == QUERN_OK && found) {
+        name = qn_gguf_file_type_name((uint32_t)file_type);
+    }
+    if (name != NULL) {
+        (void)snprintf(out, cap, "%s", name);
+        return;
+    }
+    for (size_t i = 0; i < v->n_tensors; i++) {
+        const qn_checked_tensor *t = &v->tensors[i];
+        uint64_t bytes = t->row_bytes[0] * t->n_rows * t->n_parts;
+        if (bytes > most) {
+            most = bytes;
+            type_of(t, out, cap);
+        }
+    }
+}
+
+quern_status qn_verified_to_json(const qn_verified *v, quern_gate_policy policy, qn_json *quality, qn_json **out, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    builder b = {.ok = true};
+    uint64_t bytes = 0;
+    char type[64];
+    qn_json *o = qn_json_new_object(), *files = qn_json_new_array(), *tensors = qn_json_new_array();
+    size_t n_files = v->gguf != NULL ? qn_gguf_n_files(v->gguf) : qn_safetensors_n_files(v->safetensors);
+    *out = NULL;
+    output_type(v, type, sizeof type);
+    set_text(&b, o, "format", v->gguf != NULL ? "gguf" : "mlx");
+    set_text(&b, o, "type", type);
+    set_text(&b, o, "path", v->path);
+    for (size_t i = 0; i < n_files; i++) {
+        const char *path = v->gguf != NULL ? qn_gguf_file_path(v->gguf, i) : qn_safetensors_file_path(v->safetensors, i);
+        uint64_t size = v->gguf != NULL ? qn_gguf_file_bytes(v->gguf, i) : qn_safetensors_file_bytes(v->safetensors, i);
+        bytes += size;
+        QN_TRY(file_entry(&b, files, path, size, err));
+    }
+    for (size_t i = 0; i < v->n_tensors; i++) {
+        append(&b, tensors, tensor_entry(&b, &v->tensors[i], &v->figures[i], v->rows[i].piece));
+    }
+    set(&b, o, "files", files);
+    files = NULL;
+    set_count(&b, o, "bytes", bytes);
+    set(&b, o, "bits_per_weight", qn_json_new_measured(8.0 * (double)v->tensor_bytes / (double)v->job->source.n_parameters));
+    set(&b, o, "tensors", tensors);
+    tensors = NULL;
+    set_text(&b, o, "data_sha256", v->data_sha256);
+    set(&b, o, "quality", quality);
+    quality = NULL;
+    set(&b, o, "gate", qn_gate_to_json(policy, &v->findings));
+    if (!b.ok) {
+        QN_FAIL_MEMORY(err, "the report", v->n_tensors * 200);
+    }
+    *out = o;
+    o = NULL;
+done:
+    qn_json_free(o);
+    qn_json_free(files);
+    qn_json_free(tensors);
+    qn_json_free(quality);
+    return status;
+}

@@ -1,0 +1,16 @@
+/* verify_report.h - an examined output as the manifest's objects.
+ */
+#ifndef QN_QUANTIZE_VERIFY_REPORT_H
+#define QN_QUANTIZE_VERIFY_REPORT_H
+
+#include "base/json.h"
+#include "quantize/verify_output.h"
+
+/* {"policy","verdict","reasons","suspect_tensors","notes"}; verdict from the findings. NULL when out of memory. */
+qn_json *qn_gate_to_json(quern_gate_policy policy, const qn_findings *f);
+/* "fail", "lossy" or "pass". */
+const char *qn_verdict_name(const qn_findings *f);
+/* One object of outputs[]; `quality` (taken, may be null) is its member. */
+quern_status qn_verified_to_json(const qn_verified *v, quern_gate_policy policy, qn_json *quality, qn_json **out, quern_error *err);
+
+#endif

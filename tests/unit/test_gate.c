@@ -1,0 +1,342 @@
+/* test_gate.c - the gate's integrity tests: files that Quern, llama.cpp and mlx-lm wrote pass; faults drawn by seed are found, down to one stored scale by
+ * one step.
+ *
+ * QUERN_FAULTS=N draws N faults instead of a few, QUERN_FAULT_SEED other ones, and QUERN_FAULT_FILES (paths of GGUF files and MLX folders made
+ * from the demo model, with ':' between them) damages those instead of Quern's own.
+ */
+#include "faults.h"
+
+#include "quern/verify.h"
+
+typedef struct sound_file {
+    char path[1024];
+    char source[1024];
+} sound_file;
+
+static const char *demo_dir(void)
+{
+    static char path[1024];
+    const char *config = qn_test_shared("models/quern-coder-8m/config.json");
+    assert_non_null(config);
+    (void)snprintf(path, sizeof path, "%.*s", (int)(strlen(config) - strlen("/config.json")), config);
+    return path;
+}
+
+/* The verdict of one file by integrity alone; `why` gets the first reason, or the error of a file that cannot be read. */
+static bool is_sound(const char *path, const char *source, char *why, size_t cap)
+{
+    quern_error err = {0};
+    const char *files[] = {path};
+    quern_verify_options opt = {.files = files, .n_files = 1, .source = source, .policy = QUERN_GATE_OFF, .n_threads = 2};
+    quern_verify_result r;
+    why[0] = '\0';
+    if (quern_verify(&opt, &r, &err) != QUERN_OK) {
+        (void)snprintf(why, cap, "%s", err.message);
+        return false;
+    }
+    qn_json *doc;
+    assert_ok(qn_json_parse(&doc, r.json, r.len, QN_JSON_REJECT_DUPLICATES, "report", &err));
+    const qn_json *gate = qn_json_get(qn_json_at(qn_json_get(doc, "outputs"), 0), "gate");
+    const char *reason = qn_json_string(qn_json_at(qn_json_get(gate, "reasons"), 0), NULL);
+    assert_string_equal(qn_json_string(qn_json_get(gate, "verdict"), NULL), r.n_failed > 0 ? "fail" : "pass");
+    assert_int_equal(r.n_failed > 0, reason != NULL);
+    (void)snprintf(why, cap, "%s", reason != NULL ? reason : "");
+    qn_json_free(doc);
+    quern_free(r.json);
+    return r.n_failed == 0;
+}
+
+static void assert_sound(const char *path, const char *source)
+{
+    char why[1024];
+    if (!is_sound(path, source, why, sizeof why)) {
+        fail_msg("%s is called unsound: %s", path, why);
+    }
+}
+
+/* ---- files that are sound ---- */
+
+static void own_outputs_pass(void **state)
+{
+    static const char *const formats = "gguf:Q8_0,gguf:Q4_K_M,gguf:Q2_K,gguf:IQ4_XS,gguf:TQ2_0,mlx:4bit,mlx:mxfp4";
+    char *dir = new_dir();
+    (void)state;
+    run r = quantize(demo_dir(), dir, formats);
+    for (size_t i = 0; i < qn_json_length(qn_json_get(r.manifest, "outputs")); i++) {
+        const char *path = qn_json_string(qn_json_get(qn_json_at(qn_json_get(r.manifest, "outputs"), i), "path"), NULL);
+        assert_sound(scratch_path(dir, path), demo_dir());
+    }
+    qn_json_free(r.manifest);
+    drop_dir(dir);
+}
+
+/* What llama.cpp and mlx-lm made of the reference checkpoints. */
+static void foreign_files_pass(void **state)
+{
+    static const char *const files[][2] = {{"gguf/base/qwen3.bf16.gguf", "qwen3"},
+                                           {"gguf/base/llama3_rope.f16.gguf", "llama3_rope"},
+                                           {"gguf/quant/qwen3.Q4_K_M.gguf", "qwen3"},
+                                           {"gguf/quant/qwen3.Q4_K_M.imatrix.gguf", "qwen3"},
+                                           {"gguf/quant/qwen3.Q4_0.gguf", "qwen3"},
+                                           {"gguf/quant/qwen3.IQ4_XS.gguf", "qwen3"},
+                                           {"gguf/quant/qwen3.Q2_K.gguf", "qwen3"},
+                                           {"gguf/quant/qwen3.Q3_K_S.gguf", "qwen3"},
+                                           {"gguf/quant/qwen3_moe.Q4_K_M.gguf", "qwen3_moe"},
+                                           {"mlx/qwen3.q4_g64/config.json", "qwen3"},
+                                           {"mlx/llama3_rope.q4_g32/config.json", "llama3_rope"}};
+    size_t n_checked = 0;
+    (void)state;
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        const char *path = qn_test_golden(files[i][0]);
+        char name[128], folder[1024];
+        (void)snprintf(name, sizeof name, "hf/%s/config.json", files[i][1]);
+        if (path == NULL || qn_test_golden(name) == NULL) {
+            print_message("SKIP: %s: reference file is absent\n", files[i][0]);
+            continue;
+        }
+        size_t len = strlen(path), end = strlen("/config.json");
+        bool is_folder = len > end && strcmp(path + len - end, "/config.json") == 0;
+        (void)snprintf(folder, sizeof folder, "%.*s", (int)(is_folder ? len - end : len), path);
+        assert_sound(folder, model_dir(files[i][1]));
+        n_checked++;
+    }
+    if (n_checked == 0) {
+        skip();
+    }
+}
+
+/* ---- faults ---- */
+
+typedef struct damaged {
+    char *dir; /* scratch */
+    char path[1024];
+    char weights[1100]; /* the file that is written */
+    uint8_t *bytes;
+    size_t size;
+    char story[256];
+} damaged;
+
+static void save(damaged *d) { write_file(d->weights, d->bytes, d->size); }
+
+static bool is_quantized_matrix(const qn_tensor *t) { return t->n_dims >= 2 && qn_dtype_get(t->dtype)->block_size > 1; }
+
+/* A key with a number that matters, one bit of it turned; tokens: the first bytes of two tokens of one length swapped. */
+static bool damage_keys(fault_rng *r, fault_kind kind, const qn_gguf *g, damaged *d, const uint8_t *base)
+{
+    static const char *const keys[] = {"attention.head_count", "attention.layer_norm_rms_epsilon",
+                                       "rope.freq_base",       "block_count",
+                                       "context_length",       "feed_forward_length"};
+    char key[128];
+    if (kind == FAULT_TOKENS) {
+        const qn_gguf_value *v = qn_gguf_find(g, "tokenizer.ggml.tokens");
+        const uint8_t *cursor = v->data;
+        qn_span found = {0};
+        size_t skip_n = 300 + fault_below(r, 500);
+        for (uint64_t i = 0; i < v->n; i++) {
+            qn_span s = qn_gguf_next_string(&cursor);
+            if (i < skip_n || s.len != 5) {
+                continue;
+            }
+            if (found.data != NULL) {
+                fault_swap(d->bytes + ((const uint8_t *)found.data - base), d->bytes + ((const uint8_t *)s.data - base), 5);
+                return true;
+            }
+            found = s;
+        }
+        return false;
+    }
+    bool there;
+    qn_span arch;
+    assert_int_equal(qn_gguf_get_string(g, "general.architecture", &arch, &there, NULL), QUERN_OK);
+    (void)snprintf(key, sizeof key, "%.*s.%s", (int)arch.len, arch.data, keys[fault_below(r, sizeof keys / sizeof keys[0])]);
+    const qn_gguf_value *v = qn_gguf_find(g, key);
+    if (v == NULL) {
+        return false;
+    }
+    d->bytes[v->data - base] ^= 4;
+    (void)snprintf(d->story, sizeof d->story, "%s", key);
+    return true;
+}
+
+static bool damage_gguf(fault_rng *r, fault_kind kind, const char *path, damaged *d)
+{
+    quern_error err = {0};
+    qn_gguf *g;
+    bool done = false;
+    free(d->bytes);
+    d->bytes = read_file(path, &d->size);
+    uint8_t *original = malloc(d->size);
+    assert_non_null(original);
+    memcpy(original, d->bytes, d->size);
+    assert_ok(qn_gguf_parse(&g, original, d->size, path, &err));
+    const qn_tensor *t = qn_gguf_tensor_at(g, fault_below(r, qn_gguf_n_tensors(g)));
+    fault_tensor f = fault_tensor_of(t, d->bytes);
+    (void)snprintf(d->story, sizeof d->story, "%s %s", t->name, qn_dtype_get(t->dtype)->name);
+    if (kind == FAULT_METADATA || kind == FAULT_TOKENS) {
+        done = damage_keys(r, kind, g, d, original);
+    } else if (kind == FAULT_PLAIN_VALUE) {
+        done = t->dtype == QN_DTYPE_F32;
+        d->bytes[t->file_offset + 4 * fault_below(r, f.n_bytes / 4)] ^= 1;
+    } else if (is_quantized_matrix(t) && kind == FAULT_SHIFT_BLOCKS) {
+        done = fault_shift(r, &f);
+    } else if (is_quantized_matrix(t) && kind == FAULT_SWAP_TENSORS) {
+        const qn_tensor *o = qn_gguf_tensor_at(g, fault_below(r, qn_gguf_n_tensors(g)));
+        done = o != t && o->dtype == t->dtype && o->n_bytes == t->n_bytes && memcmp(o->shape, t->shape, sizeof t->shape) == 0;
+        if (done) {
+            fault_swap(f.data, d->bytes + o->file_offset, f.n_bytes);
+        }
+    } else if (is_quantized_matrix(t) && (kind == FAULT_ZERO_TENSOR || kind == FAULT_SWAP_ROWS || kind == FAULT_SWAP_EXPERTS)) {
+        done = fault_in_rows(r, kind, &f, 1);
+    } else if (is_quantized_matrix(t)) {
+        size_t block = qn_dtype_get(t->dtype)->block_bytes, b = fault_below(r, f.n_bytes / block), n = qn_dtype_get(t->dtype)->block_size;
+        float before[256], after[256];
+        qn_decode_row(t->dtype, f.data + b * block, before, n);
+        done = fault_in_block(r, kind, t->dtype, f.data + b * block);
+        qn_decode_row(t->dtype, f.data + b * block, after, n);
+        done = done && memcmp(before, after, n * sizeof *before) != 0; /* a field that decides no value is no fault */
+        size_t len = strlen(d->story);
+        (void)snprintf(d->story + len, sizeof d->story - len, " block %zu", b);
+    }
+    qn_gguf_close(g);
+    free(original);
+    (void)snprintf(d->path, sizeof d->path, "%s", scratch_path(d->dir, "damaged.gguf"));
+    (void)snprintf(d->weights, sizeof d->weights, "%s", d->path);
+    return done;
+}
+
+static void copy_texts(const char *folder, const char *to)
+{
+    DIR *dir = opendir(folder);
+    assert_non_null(dir);
+    for (struct dirent *e = readdir(dir); e != NULL; e = readdir(dir)) {
+        size_t len = strlen(e->d_name);
+        if (e->d_name[0] != '.' && (len < 12 || strcmp(e->d_name + len - 12, ".safetensors") != 0)) {
+            size_t size;
+            uint8_t *text = read_file(scratch_path(folder, e->d_name), &size);
+            write_file(scratch_path(to, e->d_name), text, size);
+            free(text);
+        }
+    }
+    (void)closedir(dir);
+}
+
+static bool damage_mlx(fault_rng *r, fault_kind kind, const char *folder, damaged *d)
+{
+    quern_error err = {0};
+    qn_safetensors *s;
+    bool done = false;
+    char path[1100];
+    (void)snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    free(d->bytes);
+    d->bytes = read_file(path, &d->size);
+    assert_ok(qn_safetensors_open(&s, path, false, &err));
+    const qn_tensor *t = qn_safetensors_tensor_at(s, fault_below(r, qn_safetensors_n_tensors(s)));
+    if (t->dtype == QN_DTYPE_U32) {
+        char name[160];
+        fault_tensor module[3] = {fault_tensor_of(t, d->bytes)};
+        static const char *const parts[] = {"", "scales", "biases"};
+        for (size_t k = 1; k < 3; k++) {
+            (void)snprintf(name, sizeof name, "%.*s%s", (int)(strlen(t->name) - strlen("weight")), t->name, parts[k]);
+            const qn_tensor *p = qn_safetensors_find(s, name);
+            if (p != NULL) {
+                module[k] = fault_tensor_of(p, d->bytes);
+            }
+        }
+        bool rows = kind == FAULT_ZERO_TENSOR || kind == FAULT_SWAP_ROWS || kind == FAULT_SWAP_EXPERTS;
+        done = rows ? fault_in_rows(r, kind, module, 3) : fault_in_group(r, kind, module);
+    } else if (kind == FAULT_PLAIN_VALUE && t->n_dims == 1) {
+        d->bytes[t->file_offset + 2 * fault_below(r, t->n_bytes / 2)] ^= 1;
+        done = true;
+    }
+    (void)snprintf(d->story, sizeof d->story, "%s", t->name);
+    qn_safetensors_close(s);
+    (void)snprintf(d->path, sizeof d->path, "%s", scratch_path(d->dir, "mlx"));
+    (void)snprintf(d->weights, sizeof d->weights, "%s/model.safetensors", d->path);
+    if (done) {
+        (void)mkdir(d->path, 0700);
+        copy_texts(folder, d->path);
+    }
+    return done;
+}
+
+static size_t from_environment(const char *name, size_t otherwise)
+{
+    const char *text = getenv(name);
+    return text != NULL ? (size_t)strtoul(text, NULL, 10) : otherwise;
+}
+
+/* Draws faults until n could be made, and says which were not found. Kinds take turns. */
+static size_t draw_faults(const sound_file *files, size_t n_files, size_t n, uint64_t seed)
+{
+    fault_rng r = {seed};
+    damaged d = {.dir = new_dir()};
+    size_t n_found = 0, kind = 0;
+    bool says = getenv("QUERN_FAULTS") != NULL;
+    for (size_t made = 0, tries = 0; made < n && tries < 1000 * n; tries++) {
+        const sound_file *f = &files[fault_below(&r, n_files)];
+        fault_kind k = (fault_kind)(kind % FAULT_KINDS);
+        bool folder = qn_path_is_directory(f->path);
+        char why[1024];
+        if (!(folder ? damage_mlx(&r, k, f->path, &d) : damage_gguf(&r, k, f->path, &d))) {
+            kind += tries % 50 == 49; /* no file has such a place */
+            continue;
+        }
+        kind++;
+        made++;
+        save(&d);
+        bool sound = is_sound(d.path, f->source, why, sizeof why);
+        n_found += !sound;
+        if (sound || says) {
+            print_message("%s: %s in %s (%s)%s%s\n", sound ? "NOT FOUND" : "found", fault_names[k], qn_path_base(f->path), d.story,
+                          sound ? "" : ": ", why);
+        }
+    }
+    free(d.bytes);
+    drop_dir(d.dir);
+    return n_found;
+}
+
+static void faults_are_found(void **state)
+{
+    static const char *const formats[] = {"gguf:Q8_0",   "gguf:Q4_0",   "gguf:Q4_1",   "gguf:Q5_0", "gguf:Q5_1",   "gguf:Q2_K",
+                                          "gguf:Q3_K_M", "gguf:Q4_K_M", "gguf:Q5_K_M", "gguf:Q6_K", "gguf:IQ4_NL", "gguf:IQ4_XS",
+                                          "gguf:TQ1_0",  "gguf:TQ2_0",  "mlx:2bit",    "mlx:4bit",  "mlx:8bit",    "mlx:mxfp4"};
+    enum { N_FORMATS = sizeof formats / sizeof formats[0], FILES_MAX = 128 };
+    static sound_file files[FILES_MAX];
+    size_t n_files = 0, n = from_environment("QUERN_FAULTS", 30);
+    char *dir = new_dir(), *given = getenv("QUERN_FAULT_FILES") != NULL ? strdup(getenv("QUERN_FAULT_FILES")) : NULL;
+    (void)state;
+    for (char *p = given != NULL ? strtok_r(given, ":", &given) : NULL; p != NULL && n_files < FILES_MAX; p = strtok_r(NULL, ":", &given)) {
+        (void)snprintf(files[n_files].path, sizeof files[0].path, "%s", p);
+        (void)snprintf(files[n_files++].source, sizeof files[0].source, "%s", demo_dir());
+    }
+    if (n_files == 0) {
+        char list[1024] = "";
+        for (size_t i = 0; i < N_FORMATS; i++) {
+            size_t len = strlen(list);
+            (void)snprintf(list + len, sizeof list - len, "%s%s", i > 0 ? "," : "", formats[i]);
+        }
+        run r = quantize(demo_dir(), dir, list);
+        for (; n_files < N_FORMATS; n_files++) {
+            const qn_json *o = qn_json_at(qn_json_get(r.manifest, "outputs"), n_files);
+            (void)snprintf(files[n_files].path, sizeof files[0].path, "%s",
+                           scratch_path(dir, qn_json_string(qn_json_get(o, "path"), NULL)));
+            (void)snprintf(files[n_files].source, sizeof files[0].source, "%s", demo_dir());
+        }
+        qn_json_free(r.manifest);
+    }
+    size_t n_found = draw_faults(files, n_files, n, from_environment("QUERN_FAULT_SEED", 1));
+    print_message("%zu of %zu faults found\n", n_found, n);
+    assert_int_equal(n_found, n);
+    drop_dir(dir);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(own_outputs_pass),
+        cmocka_unit_test(foreign_files_pass),
+        cmocka_unit_test(faults_are_found),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

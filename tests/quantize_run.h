@@ -127,6 +127,24 @@ static inline size_t count_files(const char *path)
     return n;
 }
 
+/* Of those, the ones that have their final name: not what an unfinished run leaves to be continued. */
+static inline size_t count_named(const char *path)
+{
+    size_t n = 0;
+    DIR *d = opendir(path);
+    for (struct dirent *e = d != NULL ? readdir(d) : NULL; e != NULL; e = readdir(d)) {
+        if (e->d_name[0] != '.' && (strlen(e->d_name) < 5 || strcmp(e->d_name + strlen(e->d_name) - 5, ".part") != 0)) {
+            char *child = qn_path_join(path, e->d_name);
+            n += qn_path_is_directory(child) ? count_named(child) : 1;
+            qn_free(child);
+        }
+    }
+    if (d != NULL) {
+        (void)closedir(d);
+    }
+    return n;
+}
+
 static inline qn_gguf *open_gguf(const char *dir, const char *type)
 {
     quern_error err = {0};

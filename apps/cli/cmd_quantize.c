@@ -14,7 +14,7 @@
 
 /* A bar for each stage. */
 typedef struct stage_bar {
-    const qn_cli *cli;
+    qn_cli *cli;
     quern_quantize_stage stage;
     qn_progress bar;
 } stage_bar;
@@ -32,6 +32,11 @@ static bool on_progress(void *user, const quern_quantize_progress *p)
     stage_bar *b = user;
     if (p->stage != b->stage) {
         qn_progress_end(&b->bar);
+        begin_stage(b, p->stage);
+    }
+    if (p->note != NULL) {
+        qn_progress_end(&b->bar);
+        qn_cli_note(b->cli, "%s", p->note);
         begin_stage(b, p->stage);
     }
     qn_progress_update(&b->bar, p->bytes_done, p->bytes_total);
@@ -349,6 +354,7 @@ quern_status qn_cmd_quantize(qn_cli *cli, quern_error *err)
         .n_threads = (size_t)qn_opts_count(o, QN_OPT_THREADS, 0),
         .memory_bytes = qn_opts_count(o, QN_OPT_MEMORY, 0),
         .dry_run = dry_run,
+        .no_resume = qn_opts_flag(o, QN_OPT_NO_RESUME),
         .on_progress = on_progress,
         .user = &bar,
     };

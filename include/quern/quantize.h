@@ -21,6 +21,7 @@ typedef struct quern_quantize_progress {
     size_t tensors_done, tensors_total;
     uint64_t bytes_done, bytes_total; /* of the stage: of the source's weights, then of the files that are hashed and synced */
     double seconds;               /* since the start */
+    const char *note;             /* NULL, or a sentence to be shown: where an unfinished run is continued, or why it is not */
 } quern_quantize_progress;
 /* Called on the calling thread after every tensor, several times a second within large ones, and in the later stages. Return false to
  * interrupt: nothing new then has a final name, and outputs of earlier runs are as they were. */
@@ -37,11 +38,16 @@ typedef struct quern_quantize_options {
     size_t n_threads;              /* 0 = all */
     uint64_t memory_bytes;         /* working memory bound; 0 = 2 GiB */
     bool dry_run;                  /* plan only: nothing is written */
+    bool no_resume;                /* do not continue an unfinished run, start over */
     quern_quantize_callback on_progress;
     void *user;
 } quern_quantize_options;
 
-/* Files get their final names together, the manifest last, once all of them are written, hashed and synced; until then, and after any failure,
+/* A run that is cancelled, fails to write, or is killed leaves its partial files under temporary names, with a journal of what is complete and
+ * on the disk; the next call with the same source and options continues there and gives the same bytes. Other sources or options, or damaged
+ * partial files, start over.
+ *
+ * Files get their final names together, the manifest last, once all of them are written, hashed and synced; until then, and after any failure,
  * earlier files of these names are as they were. The folder is locked meanwhile: a second run into it is QUERN_ERROR_IO. Outputs of earlier
  * runs from the same source that still are in the folder stay in the manifest ("kept_from"); of others "warnings" says that they are not
  * described any more.

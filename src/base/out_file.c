@@ -85,7 +85,8 @@ struct qn_out_file {
     char *aside_path; /* where an older file of the final name waits while a group is named */
     uint64_t position;
     size_t slot;
-    bool synced, has_aside, named;
+    bool synced, has_aside, named, kept;
+    bool failed; /* a write was: bytes are missing, so it is never synced or named */
     uint8_t *buffer;
     size_t buffered;
 };
@@ -98,6 +99,7 @@ static quern_status write_all(qn_out_file *f, const uint8_t *data, size_t size, 
             continue;
         }
         if (n <= 0) {
+            f->failed = true;
             return qn_error_set(err, QUERN_ERROR_IO, "%s: cannot write: %s", f->final_path, strerror(errno));
         }
         data += n;
@@ -139,19 +141,17 @@ static char *parent_of(const char *path)
     return base == path ? qn_strdup(".") : qn_strndup(path, (size_t)(base - path));
 }
 
-quern_status qn_out_file_create(qn_out_file **out, const char *final_path, quern_error *err)
+/* All but the file itself. */
+static quern_status make_out_file(qn_out_file **out, const char *final_path, quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_out_file *f = qn_calloc(1, sizeof *f);
-    char *dir = parent_of(final_path);
-    *out = NULL;
-    if (f != NULL) {
-        f->fd = -1;
-        f->slot = FILES_MAX;
-    }
-    if (f == NULL || dir == NULL) {
+    *out = f;
+    if (f == NULL) {
         QN_FAIL_MEMORY(err, final_path, sizeof *f);
     }
+    f->fd = -1;
+    f->slot = FILES_MAX;
     QN_TRY(check_replaceable(final_path, err));
     f->final_path = qn_strdup(final_path);
     f->temporary_path = make_name(final_path, "part");
@@ -160,6 +160,20 @@ quern_status qn_out_file_create(qn_out_file **out, const char *final_path, quern
     if (f->final_path == NULL || f->temporary_path == NULL || f->aside_path == NULL || f->buffer == NULL) {
         QN_FAIL_MEMORY(err, final_path, OUT_BUFFER_BYTES);
     }
+done:
+    return status;
+}
+
+quern_status qn_out_file_create(qn_out_file **out, const char *final_path, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_out_file *f = NULL;
+    char *dir = parent_of(final_path);
+    *out = NULL;
+    if (dir == NULL) {
+        QN_FAIL_MEMORY(err, final_path, strlen(final_path) + 1);
+    }
+    QN_TRY(make_out_file(&f, final_path, err));
     qn_out_files_remove_stale(dir, qn_path_base(final_path), NULL, false);
     f->fd = open(f->temporary_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (f->fd < 0) {
@@ -206,6 +220,7 @@ quern_status qn_out_file_write_at(qn_out_file *f, uint64_t offset, const void *d
             continue;
         }
         if (n <= 0) {
+            f->failed = true;
             QN_FAIL(err, QUERN_ERROR_IO, "%s: cannot write: %s", f->final_path, strerror(errno));
         }
         p += n;
@@ -218,6 +233,25 @@ done:
 
 uint64_t qn_out_file_position(const qn_out_file *f) { return f->position; }
 uint64_t qn_out_file_flushed(const qn_out_file *f) { return f->position - f->buffered; }
+quern_status qn_out_file_rewind(qn_out_file *f, uint64_t position, uint64_t size, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    QN_TRY(qn_out_file_flush(f, err));
+    if (ftruncate(f->fd, (off_t)size) != 0 || lseek(f->fd, (off_t)position, SEEK_SET) < 0) {
+        QN_FAIL(err, QUERN_ERROR_IO, "%s: cannot write from byte %llu on: %s", f->temporary_path, (unsigned long long)position,
+                strerror(errno));
+    }
+    f->position = position;
+    f->synced = false;
+done:
+    return status;
+}
+
+quern_status qn_out_file_read_at(const qn_out_file *f, uint64_t offset, void *data, size_t size, quern_error *err)
+{
+    return qn_file_read_at(f->fd, f->temporary_path, offset, data, size, err);
+}
+
 const char *qn_out_file_temporary_path(const qn_out_file *f) { return f->temporary_path; }
 
 quern_status qn_out_file_sync(qn_out_file *f, quern_error *err)
@@ -227,7 +261,11 @@ quern_status qn_out_file_sync(qn_out_file *f, quern_error *err)
         return QUERN_OK;
     }
     QN_TRY(qn_out_file_flush(f, err));
+    if (f->failed) {
+        QN_FAIL(err, QUERN_ERROR_IO, "%s: an earlier write failed", f->final_path);
+    }
     if (fsync(f->fd) != 0) {
+        f->failed = true; /* what the system could not bring to the disk it may have forgotten */
         QN_FAIL(err, QUERN_ERROR_IO, "%s: cannot sync: %s", f->final_path, strerror(errno));
     }
     f->synced = true;
@@ -347,13 +385,21 @@ done:
 
 quern_status qn_out_file_commit(qn_out_file *f, quern_error *err) { return qn_out_files_commit(&f, 1, err); }
 
+void qn_out_file_keep(qn_out_file *f, bool keep)
+{
+    f->kept = keep;
+    if (keep) {
+        forget_temporary(f);
+    }
+}
+
 void qn_out_file_close(qn_out_file *f)
 {
     if (f == NULL) {
         return;
     }
     if (f->fd >= 0) {
-        if (!f->named) {
+        if (!f->named && !f->kept) {
             (void)unlink(f->temporary_path);
         }
         close(f->fd);
@@ -467,6 +513,69 @@ bool qn_out_files_find_stale(const char *dir, const char *base)
         (void)closedir(d);
     }
     return found;
+}
+
+void qn_out_file_sync_folder(const char *path) { sync_parent(path); }
+
+/* The temporary files that were left for a name: how many nobody writes, the last of them, and their bytes on the disk. */
+static size_t find_left(const char *final_path, char **last, uint64_t *bytes)
+{
+    size_t n = 0;
+    char *dir = parent_of(final_path);
+    DIR *d = dir != NULL ? opendir(dir) : NULL;
+    *bytes = 0;
+    for (struct dirent *e = d != NULL ? readdir(d) : NULL; e != NULL; e = readdir(d)) {
+        long pid = 0;
+        struct stat st;
+        size_t len = split_name(e->d_name, "part", &pid);
+        char *path = len > 0 && is_of(e->d_name, len, qn_path_base(final_path), NULL) ? qn_path_join(dir, e->d_name) : NULL;
+        if (path != NULL && lstat(path, &st) == 0 && S_ISREG(st.st_mode)) {
+            n++;
+            *bytes += (uint64_t)st.st_blocks * 512;
+            if (last != NULL) {
+                qn_free(*last);
+                *last = path;
+                path = NULL;
+            }
+        }
+        qn_free(path);
+    }
+    if (d != NULL) {
+        (void)closedir(d);
+    }
+    qn_free(dir);
+    return n;
+}
+
+uint64_t qn_out_files_stale_bytes(const char *final_path)
+{
+    uint64_t bytes;
+    (void)find_left(final_path, NULL, &bytes);
+    return bytes;
+}
+
+quern_status qn_out_file_adopt(qn_out_file **out, const char *final_path, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_out_file *f = NULL;
+    char *left = NULL;
+    uint64_t bytes;
+    *out = NULL;
+    if (find_left(final_path, &left, &bytes) != 1) {
+        goto done;
+    }
+    QN_TRY(make_out_file(&f, final_path, err));
+    f->kept = true; /* what cannot be taken over stays, for who clears what was left */
+    f->fd = open(left, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (f->fd < 0 || flock(f->fd, LOCK_EX | LOCK_NB) != 0 || rename(left, f->temporary_path) != 0) {
+        goto done;
+    }
+    *out = f;
+    f = NULL;
+done:
+    qn_free(left);
+    qn_out_file_close(f);
+    return status;
 }
 
 /* ---- folders ---- */

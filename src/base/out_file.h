@@ -16,6 +16,16 @@ typedef struct qn_out_file qn_out_file;
 /* Removes the temporary files that killed runs left for this name. A final name that exists and is not a regular file (a device, a folder)
  * is QUERN_ERROR_IO: it would be replaced. */
 quern_status qn_out_file_create(qn_out_file **out, const char *final_path, quern_error *err);
+/* Goes on with the one temporary file that a run which ended left for this name: it is locked, and belongs to this process from now on.
+ * *out is NULL if there is none, more than one, or one that is still being written. */
+quern_status qn_out_file_adopt(qn_out_file **out, const char *final_path, quern_error *err);
+/* Whether close leaves the temporary file where it is, for a later run to adopt; such a file is not removed by qn_out_files_abandon_all
+ * either. */
+void qn_out_file_keep(qn_out_file *f, bool keep);
+/* Appends from `position` on; the file then has `size` bytes, whatever they are. */
+quern_status qn_out_file_rewind(qn_out_file *f, uint64_t position, uint64_t size, quern_error *err);
+/* What was written at `offset`, which must be in the file (flush). */
+quern_status qn_out_file_read_at(const qn_out_file *f, uint64_t offset, void *data, size_t size, quern_error *err);
 quern_status qn_out_file_write(qn_out_file *f, const void *data, size_t size, quern_error *err);
 /* Writes at an absolute offset (for headers that are known last); does not move the append position. */
 quern_status qn_out_file_write_at(qn_out_file *f, uint64_t offset, const void *data, size_t size, quern_error *err);
@@ -40,6 +50,10 @@ void qn_out_file_close(qn_out_file *f);
 void qn_out_files_remove_stale(const char *dir, const char *base, bool (*wanted)(const char *name), bool restore);
 /* Whether a killed run left a temporary file for dir/base. */
 bool qn_out_files_find_stale(const char *dir, const char *base);
+/* Bytes on the disk of the temporary files that runs which ended left for a name. */
+uint64_t qn_out_files_stale_bytes(const char *final_path);
+/* Makes the names of new files in the folder of `path` durable; a file system that cannot is no failure. */
+void qn_out_file_sync_folder(const char *path);
 
 /* A folder and its parents, of which it knows those that it made. close removes these again (where they are empty) unless kept. */
 typedef struct qn_out_folder qn_out_folder;

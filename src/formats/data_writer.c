@@ -21,6 +21,52 @@ done:
     return status;
 }
 
+quern_status qn_data_writer_attach(qn_data_writer *w, const char *final_path, qn_out_file *file, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    char *path = qn_strdup(final_path);
+    if (path == NULL) {
+        QN_FAIL_MEMORY(err, final_path, strlen(final_path) + 1);
+    }
+    if (w->began || w->file != NULL) {
+        QN_FAIL(err, QUERN_ERROR_INTERNAL, "%s: attached to a writer that has begun", final_path);
+    }
+    qn_free(w->path);
+    w->path = path;
+    w->file = file;
+    path = NULL;
+    file = NULL;
+done:
+    qn_free(path);
+    qn_out_file_close(file);
+    return status;
+}
+
+quern_status qn_data_writer_check(const qn_data_writer *w, size_t index, uint64_t offset, uint64_t size, qn_checksum *sum, quern_error *err)
+{
+    enum { PIECE_BYTES = 1 << 20 };
+    quern_status status = QUERN_OK;
+    uint8_t *buffer = qn_malloc(PIECE_BYTES);
+    if (buffer == NULL) {
+        QN_FAIL_MEMORY(err, w->path, PIECE_BYTES);
+    }
+    if (!w->began || w->file == NULL || index >= w->n_slots || offset > w->slots[index].tensor.n_bytes ||
+        size > w->slots[index].tensor.n_bytes - offset) {
+        QN_FAIL(err, QUERN_ERROR_INTERNAL, "%s: a check of what tensor number %zu of %zu does not have", w->path, index, w->n_slots);
+    }
+    uint64_t at = w->slots[index].tensor.file_offset + offset;
+    while (size > 0) {
+        size_t n = size < PIECE_BYTES ? (size_t)size : PIECE_BYTES;
+        QN_TRY(qn_out_file_read_at(w->file, at, buffer, n, err));
+        qn_checksum_update(sum, buffer, n);
+        at += n;
+        size -= n;
+    }
+done:
+    qn_free(buffer);
+    return status;
+}
+
 void qn_data_writer_deinit(qn_data_writer *w)
 {
     for (size_t i = 0; i < w->n_slots; i++) {
@@ -176,6 +222,45 @@ static quern_status note_written(qn_data_writer *w, qn_data_slot *slot, uint64_t
     memmove(slot->written + i + 1, slot->written + i, (slot->n_written - i) * sizeof *slot->written);
     slot->written[i] = (qn_written_span){.begin = begin, .end = end};
     slot->n_written++;
+done:
+    return status;
+}
+
+/* Zeros at [from, to), less than an alignment, without moving the append position. */
+static quern_status clear_span(qn_data_writer *w, uint64_t from, uint64_t to, quern_error *err)
+{
+    static const uint8_t zeros[4096];
+    quern_status status = QUERN_OK;
+    while (status == QUERN_OK && from < to) {
+        size_t n = to - from < sizeof zeros ? (size_t)(to - from) : sizeof zeros;
+        status = qn_out_file_write_at(w->file, from, zeros, n, err);
+        from += n;
+    }
+    return status;
+}
+
+quern_status qn_data_writer_keep(qn_data_writer *w, size_t n, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    if (!w->began || w->finished || w->file == NULL || n > w->n_slots) {
+        QN_FAIL(err, QUERN_ERROR_INTERNAL, "%s: %zu of %zu tensors kept outside the time between begin and commit", w->path, n, w->n_slots);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (w->slots[i].tensor.n_bytes > 0) {
+            QN_TRY(note_written(w, &w->slots[i], 0, w->slots[i].tensor.n_bytes, err));
+        }
+    }
+    if (w->n_slots == 0) {
+        goto done;
+    }
+    const qn_tensor *last = &w->slots[n > 0 ? n - 1 : 0].tensor;
+    uint64_t end = n > 0 ? last->file_offset + last->n_bytes : last->file_offset;
+    QN_TRY(qn_out_file_flush(w->file, err));
+    for (size_t i = n > 0 ? n : 1; i < w->n_slots; i++) { /* what stands between the others may be anything */
+        const qn_tensor *before = &w->slots[i - 1].tensor;
+        QN_TRY(clear_span(w, before->file_offset + before->n_bytes, w->slots[i].tensor.file_offset, err));
+    }
+    QN_TRY(qn_out_file_rewind(w->file, end, w->total_bytes, err));
 done:
     return status;
 }

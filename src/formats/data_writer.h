@@ -7,6 +7,7 @@
 #ifndef QN_FORMATS_DATA_WRITER_H
 #define QN_FORMATS_DATA_WRITER_H
 
+#include "base/checksum.h"
 #include "base/out_file.h"
 #include "formats/tensor.h"
 
@@ -34,6 +35,14 @@ typedef struct qn_data_writer {
 /* A writer without a file (final_path NULL) only plans: it takes declarations and, at begin, knows how large the file would be. */
 quern_status qn_data_writer_init(qn_data_writer *w, const char *final_path, quern_error *err);
 void qn_data_writer_deinit(qn_data_writer *w); /* without commit: removes what was written */
+/* Before begin: a writer without a file goes on with one that an earlier run left, whose place is final_path. Takes the file, also on
+ * failure. */
+quern_status qn_data_writer_attach(qn_data_writer *w, const char *final_path, qn_out_file *file, quern_error *err);
+/* After begin: the first n tensors stand in the attached file; what follows them is to be written. */
+quern_status qn_data_writer_keep(qn_data_writer *w, size_t n, quern_error *err);
+/* Adds bytes [offset, offset + size) of a tensor, as the file has them, to *sum. */
+quern_status qn_data_writer_check(const qn_data_writer *w, size_t index, uint64_t offset, uint64_t size, qn_checksum *sum,
+                                  quern_error *err);
 
 /* Adds a tensor; its place follows at begin. */
 quern_status qn_data_writer_declare(qn_data_writer *w, const char *name, qn_dtype t, const uint64_t *shape, uint32_t n_dims,

@@ -319,6 +319,21 @@ quern_status qn_gguf_write_data(qn_gguf_writer *w, size_t index, uint64_t offset
     return qn_data_writer_write(&w->data, index, offset, data, size, err);
 }
 
+quern_status qn_gguf_writer_attach(qn_gguf_writer *w, const char *final_path, qn_out_file *file, quern_error *err)
+{
+    return qn_data_writer_attach(&w->data, final_path, file, err);
+}
+
+quern_status qn_gguf_writer_keep(qn_gguf_writer *w, size_t n_tensors, quern_error *err)
+{
+    return qn_data_writer_keep(&w->data, n_tensors, err);
+}
+
+quern_status qn_gguf_writer_check(const qn_gguf_writer *w, size_t index, uint64_t offset, uint64_t size, qn_checksum *sum, quern_error *err)
+{
+    return qn_data_writer_check(&w->data, index, offset, size, sum, err);
+}
+
 quern_status qn_gguf_writer_finish(qn_gguf_writer *w, quern_error *err) { return qn_data_writer_finish(&w->data, err); }
 qn_out_file *qn_gguf_writer_file(const qn_gguf_writer *w) { return w->data.file; }
 uint64_t qn_gguf_writer_prefix(qn_gguf_writer *w) { return qn_data_writer_prefix(&w->data); }

@@ -4,6 +4,7 @@
 #define QN_FORMATS_GGUF_WRITE_H
 
 #include "base/buf.h"
+#include "base/checksum.h"
 #include "base/out_file.h"
 #include "formats/gguf_read.h"
 
@@ -35,6 +36,11 @@ quern_status qn_gguf_declare(qn_gguf_writer *w, const char *name, qn_dtype t, co
 quern_status qn_gguf_writer_begin_data(qn_gguf_writer *w, quern_error *err);
 /* Bytes of tensor number `index` at `offset` in it; any order, any pieces, one thread at a time. */
 quern_status qn_gguf_write_data(qn_gguf_writer *w, size_t index, uint64_t offset, const void *data, size_t size, quern_error *err);
+/* For a file that an earlier run left (see data_writer.h): attach it to a writer made without a path, before begin_data; after that, keep. */
+quern_status qn_gguf_writer_attach(qn_gguf_writer *w, const char *final_path, qn_out_file *file, quern_error *err);
+quern_status qn_gguf_writer_keep(qn_gguf_writer *w, size_t n_tensors, quern_error *err);
+quern_status qn_gguf_writer_check(const qn_gguf_writer *w, size_t index, uint64_t offset, uint64_t size, qn_checksum *sum,
+                                  quern_error *err);
 /* Checks that every byte was written, pads, syncs, renames. */
 quern_status qn_gguf_writer_commit(qn_gguf_writer *w, quern_error *err);
 /* For a file that gets its name together with others: as commit up to the padding, but nothing is synced or named. The file stays the

@@ -157,6 +157,22 @@ quern_status qn_safetensors_write_data(qn_safetensors_writer *w, size_t index, u
     return qn_data_writer_write(&w->data, index, offset, data, size, err);
 }
 
+quern_status qn_safetensors_writer_attach(qn_safetensors_writer *w, const char *final_path, qn_out_file *file, quern_error *err)
+{
+    return qn_data_writer_attach(&w->data, final_path, file, err);
+}
+
+quern_status qn_safetensors_writer_keep(qn_safetensors_writer *w, size_t n_tensors, quern_error *err)
+{
+    return qn_data_writer_keep(&w->data, n_tensors, err);
+}
+
+quern_status qn_safetensors_writer_check(const qn_safetensors_writer *w, size_t index, uint64_t offset, uint64_t size, qn_checksum *sum,
+                                         quern_error *err)
+{
+    return qn_data_writer_check(&w->data, index, offset, size, sum, err);
+}
+
 quern_status qn_safetensors_writer_finish(qn_safetensors_writer *w, quern_error *err) { return qn_data_writer_finish(&w->data, err); }
 qn_out_file *qn_safetensors_writer_file(const qn_safetensors_writer *w) { return w->data.file; }
 uint64_t qn_safetensors_writer_prefix(qn_safetensors_writer *w) { return qn_data_writer_prefix(&w->data); }

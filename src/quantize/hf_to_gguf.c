@@ -263,7 +263,12 @@ quern_status qn_gguf_begin(qn_job *job, qn_output *o, quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_output_file *file = &o->files[0];
-    QN_TRY(qn_gguf_writer_create(&file->gguf, file->path, err));
+    QN_TRY(qn_gguf_writer_create(&file->gguf, file->left == NULL ? file->path : NULL, err));
+    if (file->left != NULL) {
+        qn_out_file *left = file->left;
+        file->left = NULL;
+        QN_TRY(qn_gguf_writer_attach(file->gguf, file->path, left, err));
+    }
     QN_TRY(declare_all(job, o, file->gguf, err));
     if (o->rope_divisors != NULL) {
         size_t bytes = job->source.config.rope.n_rot / 2 * sizeof *o->rope_divisors;

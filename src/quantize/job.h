@@ -41,6 +41,8 @@ typedef struct qn_sink {
     size_t stream_tensor[QN_STREAMS_MAX]; /* the writer's number */
     size_t row_bytes[QN_STREAMS_MAX];
     qn_tensor_error error;
+    qn_checksum written[QN_STREAMS_MAX]; /* of the bytes so far, in order */
+    uint64_t sums[QN_STREAMS_MAX];       /* of all of them, as an earlier run noted; for pieces that are not converted again */
 } qn_sink;
 
 typedef struct qn_output_file {
@@ -49,6 +51,7 @@ typedef struct qn_output_file {
     qn_gguf_writer *gguf; /* one of these while it is written */
     qn_safetensors_writer *safetensors;
     qn_out_file *text; /* configuration and tokenizer files */
+    qn_out_file *left; /* what an earlier run left of it, until the writer goes on with it */
     uint64_t bytes;    /* planned, then as written */
     char sha256[65];
 } qn_output_file;
@@ -78,9 +81,19 @@ typedef struct qn_job {
     size_t n_threads;
     uint64_t memory_bytes;
     uint64_t shard_bytes; /* an MLX weight file is not begun beyond this */
+    float *greatest;      /* (n_pieces) magnitude in the source, of converted pieces */
+    size_t n_continued;   /* pieces that an earlier run converted: they stand in the files */
 } qn_job;
 
-/* quern_quantize with a limit of its own on the size of MLX weight files. */
+/* What quern_quantize takes for granted and tests choose. */
+typedef struct qn_quantize_limits {
+    uint64_t shard_bytes;   /* an MLX weight file is not begun beyond this */
+    uint64_t checkpoint_ns; /* time between two notes of what is on the disk */
+} qn_quantize_limits;
+
+/* quern_quantize with limits of its own; the second form: with the usual ones but for shard_bytes. */
+quern_status qn_quantize_run_with(const quern_quantize_options *opt, const qn_quantize_limits *limits, char **manifest_json, size_t *len,
+                                  quern_error *err);
 quern_status qn_quantize_run(const quern_quantize_options *opt, uint64_t shard_bytes, char **manifest_json, size_t *len, quern_error *err);
 
 /* Opens the source and plans all outputs; nothing is written. qn_job_close also after a failure. */

@@ -234,7 +234,12 @@ static quern_status begin_weights(qn_job *job, qn_output *o, bool plan, quern_er
         QN_FAIL_MEMORY(err, "weight files", o->n_weight_files * sizeof *next);
     }
     for (size_t i = 0; i < o->n_weight_files; i++) {
-        QN_TRY(qn_safetensors_writer_create(&o->files[i].safetensors, plan ? NULL : o->files[i].path, err));
+        qn_out_file *left = plan ? NULL : o->files[i].left;
+        QN_TRY(qn_safetensors_writer_create(&o->files[i].safetensors, plan || left != NULL ? NULL : o->files[i].path, err));
+        if (left != NULL) {
+            o->files[i].left = NULL;
+            QN_TRY(qn_safetensors_writer_attach(o->files[i].safetensors, o->files[i].path, left, err));
+        }
         QN_TRY(qn_safetensors_put_metadata(o->files[i].safetensors, "format", "mlx", err));
     }
     for (size_t i = 0; i < job->source.n_pieces; i++) {

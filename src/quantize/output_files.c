@@ -2,8 +2,10 @@
 #include "quantize/output_files.h"
 
 #include <dirent.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "base/human_number.h"
 #include "quantize/hf_to_gguf.h"
 #include "quantize/mlx_write.h"
 
@@ -71,7 +73,7 @@ done:
     return status;
 }
 
-/* ---- begin ---- */
+/* ---- folders and files ---- */
 
 /* The folder of an output's files; the deepest one, as a folder is made with its parents. */
 static char *folder_of(const qn_job *job, const qn_output *o)
@@ -112,11 +114,181 @@ done:
     return status;
 }
 
-quern_status qn_output_files_begin(qn_output_files *f, qn_job *job, quern_error *err)
+static void destroy_files(const qn_job *job)
+{
+    for (size_t i = 0; i < job->n_outputs; i++) {
+        for (size_t k = 0; k < job->outputs[i].n_files; k++) {
+            qn_output_file *file = &job->outputs[i].files[k];
+            qn_gguf_writer_destroy(file->gguf);
+            qn_safetensors_writer_destroy(file->safetensors);
+            qn_out_file_close(file->text);
+            qn_out_file_close(file->left);
+            file->gguf = NULL;
+            file->safetensors = NULL;
+            file->text = NULL;
+            file->left = NULL;
+        }
+    }
+}
+
+static void keep_weights(const qn_job *job, bool keep)
+{
+    for (size_t i = 0; i < job->n_outputs; i++) {
+        for (size_t k = 0; k < job->outputs[i].n_weight_files; k++) {
+            qn_output_file *file = &job->outputs[i].files[k];
+            qn_out_file *f = file->left != NULL ? file->left : qn_output_file_get(file);
+            if (f != NULL) {
+                qn_out_file_keep(f, keep);
+            }
+        }
+    }
+}
+
+/* ---- continuing ---- */
+
+/* All weight files that were left, or none. */
+static quern_status adopt(const qn_job *job, bool *all, quern_error *err)
 {
     quern_status status = QUERN_OK;
+    *all = true;
+    for (size_t i = 0; i < job->n_outputs; i++) {
+        for (size_t k = 0; k < job->outputs[i].n_weight_files && *all; k++) {
+            qn_output_file *file = &job->outputs[i].files[k];
+            QN_TRY(qn_out_file_adopt(&file->left, file->path, err));
+            *all = file->left != NULL;
+        }
+    }
+done:
+    if (!*all) {
+        destroy_files(job);
+    }
+    return status;
+}
+
+/* Whether what the files hold of a piece is what the journal notes. */
+static quern_status check_piece(const qn_job *job, size_t piece, bool *intact, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    const qn_piece *p = &job->source.pieces[piece];
+    for (size_t o = 0; o < job->n_outputs; o++) {
+        const qn_sink *sink = &job->outputs[o].sinks[piece];
+        const qn_output_file *file = &job->outputs[o].files[sink->file];
+        for (size_t k = 0; k < sink->n_streams; k++) {
+            qn_checksum sum;
+            uint64_t size = (uint64_t)sink->row_bytes[k] * p->n_rows * p->n_parts;
+            qn_checksum_init(&sum);
+            QN_TRY(file->gguf != NULL ? qn_gguf_writer_check(file->gguf, sink->stream_tensor[k], 0, size, &sum, err)
+                                      : qn_safetensors_writer_check(file->safetensors, sink->stream_tensor[k], 0, size, &sum, err));
+            *intact = *intact && qn_checksum_value(&sum) == sink->sums[k];
+        }
+    }
+done:
+    return status;
+}
+
+static quern_status check_left(const qn_job *job, qn_report *report, bool *intact, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    quern_quantize_progress p = {
+        .stage = QUERN_QUANTIZE_CONVERT, .tensors_total = job->source.n_pieces, .bytes_total = job->source.weight_bytes};
+    *intact = true;
+    for (size_t i = 0; i < job->n_continued && *intact; i++) {
+        p.tensor = job->outputs[0].sinks[i].name;
+        QN_TRY(check_piece(job, i, intact, err));
+        p.tensors_done = i + 1;
+        p.bytes_done += qn_piece_bytes(&job->source.pieces[i]);
+        QN_TRY(qn_report_progress(report, &p, false, err));
+    }
+done:
+    if (status != QUERN_OK && status != QUERN_ERROR_CANCELLED && status != QUERN_ERROR_MEMORY) { /* too short, or not readable */
+        *intact = false;
+        status = QUERN_OK;
+    }
+    return status;
+}
+
+/* The pieces that stand in the files need not be written. */
+static quern_status keep_pieces(const qn_job *job, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    for (size_t o = 0; o < job->n_outputs; o++) {
+        const qn_output *output = &job->outputs[o];
+        for (size_t k = 0; k < output->n_weight_files; k++) {
+            const qn_output_file *file = &output->files[k];
+            size_t n = 0;
+            for (size_t i = 0; i < job->n_continued; i++) {
+                n += output->sinks[i].file == k ? output->sinks[i].n_streams : 0;
+            }
+            QN_TRY(file->gguf != NULL ? qn_gguf_writer_keep(file->gguf, n, err) : qn_safetensors_writer_keep(file->safetensors, n, err));
+        }
+    }
+done:
+    return status;
+}
+
+static quern_status tell(const qn_job *job, qn_report *report, qn_journal_found found, bool continued, quern_error *err)
+{
+    char text[200];
+    qn_number done, total;
+    quern_quantize_progress p = {.stage = QUERN_QUANTIZE_CONVERT,
+                                 .tensor = job->outputs[0].sinks[0].name,
+                                 .tensors_done = job->n_continued,
+                                 .tensors_total = job->source.n_pieces,
+                                 .bytes_total = job->source.weight_bytes,
+                                 .note = text};
+    for (size_t i = 0; i < job->n_continued; i++) {
+        p.bytes_done += qn_piece_bytes(&job->source.pieces[i]);
+    }
+    if (found == QN_JOURNAL_NONE) {
+        return QUERN_OK;
+    }
+    if (continued && job->n_continued == job->source.n_pieces) {
+        (void)snprintf(text, sizeof text, "continues behind the last of %zu tensors", job->source.n_pieces);
+    } else if (continued) {
+        (void)snprintf(text, sizeof text, "continues at tensor %zu of %zu (%s of %s)", job->n_continued + 1, job->source.n_pieces,
+                       qn_format_bytes(done, p.bytes_done), qn_format_bytes(total, p.bytes_total));
+    } else {
+        (void)snprintf(text, sizeof text, "starts over: the unfinished run in this folder %s",
+                       found == QN_JOURNAL_OTHER ? "had another source or other options" : "left damaged or incomplete files");
+    }
+    return qn_report_progress(report, &p, true, err);
+}
+
+/* ---- begin ---- */
+
+static quern_status begin_files(qn_output_files *f, const char *manifest_path, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_job *job = f->job;
+    QN_TRY(clear_stale(job, err));
+    QN_TRY(create_folders(f, err));
+    QN_TRY(qn_out_file_create(&f->manifest, manifest_path, err));
+    for (size_t i = 0; i < job->n_outputs; i++) {
+        qn_output *o = &job->outputs[i];
+        QN_TRY(o->target.gguf != NULL ? qn_gguf_begin(job, o, err) : qn_mlx_begin(job, o, err));
+    }
+done:
+    return status;
+}
+
+/* Back to the locked folder; what was adopted goes. */
+static void abandon_files(qn_output_files *f)
+{
+    keep_weights(f->job, false);
+    destroy_files(f->job);
+    qn_out_file_close(f->manifest);
+    f->manifest = NULL;
+    while (f->n_folders > 1) {
+        qn_out_folder_close(f->folders[--f->n_folders], false);
+    }
+}
+
+quern_status qn_output_files_begin(qn_output_files *f, qn_job *job, bool resume, qn_report *report, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_journal_found found = QN_JOURNAL_NONE;
+    bool continued = false;
     char *path = qn_path_join(job->output_dir, "manifest.json");
-    *f = (qn_output_files){.job = job};
     f->folders = qn_calloc(job->n_outputs + 1, sizeof *f->folders);
     if (path == NULL || f->folders == NULL) {
         QN_FAIL_MEMORY(err, job->output_dir, (job->n_outputs + 1) * sizeof *f->folders);
@@ -124,37 +296,71 @@ quern_status qn_output_files_begin(qn_output_files *f, qn_job *job, quern_error 
     QN_TRY(qn_out_folder_create(&f->folders[0], job->output_dir, err));
     f->n_folders = 1;
     QN_TRY(qn_out_folder_lock(f->folders[0], err));
-    QN_TRY(clear_stale(job, err));
-    QN_TRY(create_folders(f, err));
-    QN_TRY(qn_out_file_create(&f->manifest, path, err));
-    for (size_t i = 0; i < job->n_outputs; i++) {
-        qn_output *o = &job->outputs[i];
-        QN_TRY(o->target.gguf != NULL ? qn_gguf_begin(job, o, err) : qn_mlx_begin(job, o, err));
+    if (resume) {
+        QN_TRY(qn_journal_read(&f->journal, &found, err));
     }
+    if (found == QN_JOURNAL_USABLE) {
+        QN_TRY(adopt(job, &continued, err));
+    }
+    if (continued) {
+        QN_TRY(begin_files(f, path, err));
+        QN_TRY(check_left(job, report, &continued, err));
+        if (!continued) {
+            abandon_files(f);
+        }
+    }
+    if (continued) {
+        QN_TRY(keep_pieces(job, err));
+    } else {
+        qn_journal_discard(&f->journal);
+        QN_TRY(begin_files(f, path, err));
+    }
+    QN_TRY(tell(job, report, found, continued, err));
 done:
     qn_free(path);
     return status;
 }
 
-void qn_output_files_end(qn_output_files *f, bool keep)
+uint64_t qn_output_files_left_bytes(const qn_job *job)
 {
-    qn_out_file_close(f->manifest);
-    for (size_t i = 0; i < f->job->n_outputs; i++) {
-        for (size_t k = 0; k < f->job->outputs[i].n_files; k++) {
-            qn_output_file *file = &f->job->outputs[i].files[k];
-            qn_gguf_writer_destroy(file->gguf);
-            qn_safetensors_writer_destroy(file->safetensors);
-            qn_out_file_close(file->text);
-            file->gguf = NULL;
-            file->safetensors = NULL;
-            file->text = NULL;
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < job->n_outputs; i++) {
+        for (size_t k = 0; k < job->outputs[i].n_weight_files; k++) {
+            bytes += qn_out_files_stale_bytes(job->outputs[i].files[k].path);
         }
     }
+    return bytes;
+}
+
+/* False once a commit that failed has taken names back. */
+static bool weights_are_there(const qn_job *job)
+{
+    for (size_t i = 0; i < job->n_outputs; i++) {
+        for (size_t k = 0; k < job->outputs[i].n_weight_files; k++) {
+            const qn_out_file *f = qn_output_file_get(&job->outputs[i].files[k]);
+            if (f == NULL || !qn_path_is_file(qn_out_file_temporary_path(f))) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+void qn_output_files_end(qn_output_files *f, bool named, bool resumable)
+{
+    bool stays = !named && resumable && f->journal.n_pieces > 0 && weights_are_there(f->job);
+    keep_weights(f->job, stays);
+    if (!stays && f->n_folders > 0) { /* the folder is ours */
+        qn_journal_discard(&f->journal);
+    }
+    qn_out_file_close(f->manifest);
+    destroy_files(f->job);
     while (f->n_folders > 0) { /* the outer one last */
-        qn_out_folder_close(f->folders[--f->n_folders], keep);
+        qn_out_folder_close(f->folders[--f->n_folders], named || stays);
     }
     qn_free(f->folders);
-    *f = (qn_output_files){.job = f->job};
+    qn_journal_deinit(&f->journal);
+    *f = (qn_output_files){.job = f->job, .journal = {.fd = -1}};
 }
 
 /* ---- hashing ---- */

@@ -89,7 +89,6 @@ typedef struct pass {
     qn_hashed_file *hashing[HASHING_MAX]; /* the step's share of hashing: files, and how much of each */
     size_t n_hashing;
     uint64_t hash_bytes;
-    float greatest; /* magnitude in the piece */
     qn_report *report;
     uint64_t bytes_done;
     quern_status write_status;
@@ -101,7 +100,7 @@ static quern_status write_step(const qn_job *job, const step *s, quern_error *er
     quern_status status = QUERN_OK;
     for (size_t o = 0; o < job->n_outputs; o++) {
         const qn_output *output = &job->outputs[o];
-        const qn_sink *sink = &output->sinks[s->piece];
+        qn_sink *sink = &output->sinks[s->piece];
         const qn_output_file *file = &output->files[sink->file];
         for (size_t k = 0; k < sink->n_streams; k++) {
             const uint8_t *data = s->chunk + s->offset[o][k];
@@ -112,6 +111,7 @@ static quern_status write_step(const qn_job *job, const step *s, quern_error *er
             } else {
                 QN_TRY(qn_safetensors_write_data(file->safetensors, sink->stream_tensor[k], at, data, n, err));
             }
+            qn_checksum_update(&sink->written[k], data, n);
         }
     }
 done:
@@ -210,7 +210,8 @@ static quern_status gather(pass *p, quern_error *err)
                                 "%s: tensor %s holds a value that is not finite at row %" PRIu64 ", column %" PRIu64,
                                 qn_source_file_path(&p->job->source, t->file_index), t->name, r->bad_row, r->bad_column);
         }
-        p->greatest = r->greatest > p->greatest ? r->greatest : p->greatest;
+        float *greatest = &p->job->greatest[s->piece];
+        *greatest = r->greatest > *greatest ? r->greatest : *greatest;
         for (size_t o = 0; o < p->job->n_outputs; o++) {
             const qn_tensor_error *e = &s->errors[i * p->job->n_outputs + o];
             qn_tensor_error *sum = &p->job->outputs[o].sinks[s->piece].error;
@@ -277,13 +278,13 @@ static uint64_t slices_that_fit(const pass *p, size_t piece, const qn_slicing *s
 static quern_status warn_of_range(pass *p, size_t piece, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    for (size_t o = 0; o < p->job->n_outputs && p->greatest > 65504.0f; o++) {
+    for (size_t o = 0; o < p->job->n_outputs && p->job->greatest[piece] > 65504.0f; o++) {
         qn_output *output = &p->job->outputs[o];
         const qn_sink *sink = &output->sinks[piece];
         if (sink->coding == QN_CODING_BLOCKS && sink->dtype != QN_DTYPE_F32 && sink->dtype != QN_DTYPE_BF16 &&
             sink->dtype != QN_DTYPE_MXFP4) {
             QN_TRY(qn_job_warn(p->job, output, err, "tensor %s holds magnitudes up to %g; %s is limited by float16 (65504)", sink->name,
-                               (double)p->greatest, qn_dtype_get(sink->dtype)->name));
+                               (double)p->job->greatest[piece], qn_dtype_get(sink->dtype)->name));
         }
     }
 done:
@@ -347,17 +348,23 @@ static void release(pass *p)
     }
 }
 
-quern_status qn_pipeline_run(qn_job *job, const qn_memory_plan *plan, qn_pool *pool, qn_hash_list *hashes, qn_report *r, quern_error *err)
+quern_status qn_pipeline_run(qn_job *job, const qn_memory_plan *plan, qn_pool *pool, qn_hash_list *hashes, qn_journal *journal,
+                             qn_report *r, quern_error *err)
 {
     quern_status status = QUERN_OK;
     pass p = {.job = job, .plan = plan, .pool = pool, .hashes = hashes, .report = r};
     QN_TRY(allocate(&p, err));
-    for (size_t i = 0; i < job->source.n_pieces; i++) {
+    for (size_t i = 0; i < job->n_continued; i++) {
+        p.bytes_done += qn_piece_bytes(&job->source.pieces[i]);
+        QN_TRY(warn_of_range(&p, i, err));
+    }
+    for (size_t i = job->n_continued; i < job->source.n_pieces; i++) {
         qn_slicing slicing = qn_slicing_of(job, i);
-        p.greatest = 0;
+        job->greatest[i] = 0;
         for (uint64_t first = 0; first < slicing.n_slices;) {
             uint64_t n = slices_that_fit(&p, i, &slicing, first);
             QN_TRY(convert_step(&p, i, &slicing, first, n, err));
+            QN_TRY(qn_journal_note_if_due(journal, p.before->piece, err)); /* the step at hand waits in memory, all before it are written */
             first += n;
             QN_TRY(report(&p, i, first == slicing.n_slices, err));
         }
@@ -365,8 +372,12 @@ quern_status qn_pipeline_run(qn_job *job, const qn_memory_plan *plan, qn_pool *p
     }
     if (p.before != NULL) {
         QN_TRY(write_step(job, p.before, err));
+        p.before = NULL;
     }
 done:
+    if (status == QUERN_ERROR_CANCELLED || status == QUERN_ERROR_IO) { /* the note may fail, too: then an earlier one counts */
+        (void)qn_journal_note(journal, p.before != NULL ? p.before->piece : job->n_continued, NULL);
+    }
     release(&p);
     return status;
 }

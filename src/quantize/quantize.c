@@ -18,6 +18,8 @@
 
 static const uint64_t default_memory_bytes = (uint64_t)2 << 30;
 static const uint64_t default_shard_bytes = 5000000000u;
+static const uint64_t default_checkpoint_ns =
+    10000000000u; /* 10 s: what a killed run loses at most; syncing more often would slow the pass */
 enum { MANIFEST_BYTES_MAX = 1 << 30, THREADS_MAX = 1024 };
 
 quern_status qn_job_add_file(qn_job *job, qn_output *o, const char *relative, uint64_t bytes, qn_output_file **out, quern_error *err)
@@ -133,7 +135,8 @@ quern_status qn_job_open(qn_job *job, const quern_quantize_options *opt, uint64_
     QN_TRY(qn_source_open(&job->source, opt->source, opt->architecture, err));
     job->name = opt->name != NULL ? opt->name : job->source.name;
     job->outputs = qn_arena_alloc_array(&job->arena, job->n_outputs, sizeof *job->outputs);
-    if (job->outputs == NULL) {
+    job->greatest = qn_arena_alloc_array(&job->arena, job->source.n_pieces, sizeof *job->greatest);
+    if (job->outputs == NULL || job->greatest == NULL) {
         QN_FAIL_MEMORY(err, "outputs", job->n_outputs * sizeof *job->outputs);
     }
     for (size_t i = 0; i < job->n_outputs; i++) {
@@ -236,14 +239,15 @@ done:
 /* ---- the run ---- */
 
 /* Once the files have their names nothing can fail any more. */
-static quern_status convert(qn_job *job, const quern_quantize_options *opt, const qn_memory_plan *memory, uint64_t begin_ns,
-                            char **manifest, size_t *len, quern_error *err)
+static quern_status convert(qn_job *job, const quern_quantize_options *opt, const qn_memory_plan *memory, uint64_t checkpoint_ns,
+                            uint64_t begin_ns, char **manifest, size_t *len, quern_error *err)
 {
     quern_status status = QUERN_OK;
+    bool converted = false;
     qn_pool *pool = NULL;
     qn_hash_list hashes;
     qn_earlier_outputs earlier = {0};
-    qn_output_files files = {.job = job};
+    qn_output_files files = {.job = job, .journal = {.fd = -1}};
     qn_report report = {.opt = opt, .begin_ns = begin_ns, .reported_ns = begin_ns};
     qn_buf text;
     qn_buf_init(&text, MANIFEST_BYTES_MAX);
@@ -251,9 +255,11 @@ static quern_status convert(qn_job *job, const quern_quantize_options *opt, cons
     QN_TRY(list_source_files(job, &hashes, err));
     QN_TRY(qn_earlier_outputs_init(&earlier, err));
     QN_TRY(qn_pool_create(&pool, memory->n_threads, err));
-    QN_TRY(qn_output_files_begin(&files, job, err));
+    QN_TRY(qn_journal_init(&files.journal, job, opt, &hashes, checkpoint_ns, err));
+    QN_TRY(qn_output_files_begin(&files, job, !opt->no_resume, &report, err));
     QN_TRY(qn_output_files_list(&files, &hashes, err));
-    QN_TRY(qn_pipeline_run(job, memory, pool, &hashes, &report, err));
+    QN_TRY(qn_pipeline_run(job, memory, pool, &hashes, &files.journal, &report, err));
+    converted = true;
     QN_TRY(qn_output_files_hash(&files, &hashes, pool, &report, err));
     QN_TRY(qn_earlier_outputs_read(&earlier, job, &hashes, err));
     QN_TRY(qn_manifest_write(job, &hashes, &earlier, &text, err));
@@ -269,14 +275,19 @@ done:
         *len = 0;
     }
     qn_buf_deinit(&text);
-    qn_output_files_end(&files, status == QUERN_OK);
+    bool resumable = status == QUERN_ERROR_CANCELLED || status == QUERN_ERROR_IO;
+    if (resumable && converted) {
+        (void)qn_journal_note(&files.journal, job->source.n_pieces, NULL);
+    }
+    qn_output_files_end(&files, status == QUERN_OK, resumable);
     qn_pool_destroy(pool);
     qn_earlier_outputs_deinit(&earlier);
     qn_hash_list_deinit(&hashes);
     return status;
 }
 
-quern_status qn_quantize_run(const quern_quantize_options *opt, uint64_t shard_bytes, char **manifest_json, size_t *len, quern_error *err)
+quern_status qn_quantize_run_with(const quern_quantize_options *opt, const qn_quantize_limits *limits, char **manifest_json, size_t *len,
+                                  quern_error *err)
 {
     quern_status status = QUERN_OK;
     uint64_t begin_ns = qn_clock_ns();
@@ -288,7 +299,7 @@ quern_status qn_quantize_run(const quern_quantize_options *opt, uint64_t shard_b
     *manifest_json = NULL;
     *len = 0;
     qn_buf_init(&text, MANIFEST_BYTES_MAX);
-    QN_TRY(qn_job_open(&job, opt, shard_bytes, err));
+    QN_TRY(qn_job_open(&job, opt, limits->shard_bytes, err));
     QN_TRY(qn_memory_plan_make(&job, &memory, err));
     QN_TRY(find_disk_free(job.output_dir, &disk_free, err));
     QN_TRY(plan_needed_bytes(&job, &needed, err));
@@ -299,17 +310,24 @@ quern_status qn_quantize_run(const quern_quantize_options *opt, uint64_t shard_b
             QN_FAIL_MEMORY(err, "the plan", text.len);
         }
     } else {
+        disk_free += qn_output_files_left_bytes(&job);
         if (needed > disk_free) {
             qn_number a, b;
             QN_FAIL(err, QUERN_ERROR_LIMIT, "%s: the outputs need %s, the file system has %s free", job.output_dir,
                     qn_format_bytes(a, needed), qn_format_bytes(b, disk_free));
         }
-        QN_TRY(convert(&job, opt, &memory, begin_ns, manifest_json, len, err));
+        QN_TRY(convert(&job, opt, &memory, limits->checkpoint_ns, begin_ns, manifest_json, len, err));
     }
 done:
     qn_job_close(&job);
     qn_buf_deinit(&text);
     return status;
+}
+
+quern_status qn_quantize_run(const quern_quantize_options *opt, uint64_t shard_bytes, char **manifest_json, size_t *len, quern_error *err)
+{
+    const qn_quantize_limits limits = {.shard_bytes = shard_bytes, .checkpoint_ns = default_checkpoint_ns};
+    return qn_quantize_run_with(opt, &limits, manifest_json, len, err);
 }
 
 quern_status quern_quantize(const quern_quantize_options *opt, char **manifest_json, size_t *len, quern_error *err)

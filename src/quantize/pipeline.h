@@ -22,8 +22,9 @@ typedef struct qn_memory_plan {
 /* QUERN_ERROR_LIMIT names both numbers if not even one thread fits. */
 quern_status qn_memory_plan_make(const qn_job *job, qn_memory_plan *out, quern_error *err);
 
-/* Converts the pieces from job->n_continued on and notes in the journal what is complete; files must be open. Beside it hashes advance: of the sources, then, as far as they are written, of the outputs, which
- * stand in the list in the order of the job. Sets the sinks' errors and may add warnings. */
+/* Converts the pieces from job->n_continued on and notes in the journal what is complete; files must be open. Beside it hashes advance: of the
+ * sources, then, as far as they are written, of the outputs, which stand in the list in the order of the job. Sets the sinks' errors and may
+ * add warnings. */
 quern_status qn_pipeline_run(qn_job *job, const qn_memory_plan *plan, qn_pool *pool, qn_hash_list *hashes, qn_journal *journal,
                              qn_report *report, quern_error *err);
 

@@ -147,7 +147,7 @@ done:
 
 /* Divisors of the rope frequencies: 1 for short waves, `factor` for long ones, between them a blend. Same meaning as in config.json's
  * rope_scaling of type llama3: wavelength w = 2 pi / frequency against original / high and original / low. */
-static void fill_rope_divisors(const qn_rope_config *rope, float *out)
+void qn_rope_fill_divisors(const qn_rope_config *rope, float *out)
 {
     const double two_pi = 6.283185307179586;
     double original = (double)rope->original_ctx;
@@ -244,7 +244,7 @@ quern_status qn_gguf_plan(qn_job *job, qn_output *o, const qn_type_overrides *ov
         if (job->source.rope_divisors != NULL) {
             memcpy(o->rope_divisors, job->source.rope_divisors, c->rope.n_rot / 2 * sizeof *o->rope_divisors);
         } else {
-            fill_rope_divisors(&c->rope, o->rope_divisors);
+            qn_rope_fill_divisors(&c->rope, o->rope_divisors);
         }
         o->tensor_bytes += c->rope.n_rot / 2 * sizeof *o->rope_divisors;
     }

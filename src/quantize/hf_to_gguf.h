@@ -11,6 +11,9 @@ quern_status qn_gguf_plan(qn_job *job, qn_output *o, const qn_type_overrides *ov
 /* Creates the file with its metadata, declares the tensors and writes those that are computed and not converted. */
 quern_status qn_gguf_begin(qn_job *job, qn_output *o, quern_error *err);
 
+/* rope_freqs.weight for llama3's scaling: n_rot / 2 divisors. */
+void qn_rope_fill_divisors(const qn_rope_config *rope, float *out);
+
 /* The keys (gguf_metadata.c). */
 quern_status qn_gguf_put_metadata(qn_job *job, const qn_output *o, qn_gguf_writer *w, quern_error *err);
 

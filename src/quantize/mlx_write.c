@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/json.h"
+#include "quantize/gguf_to_hf.h"
 #include "quantize/mlx_config.h"
 
 enum { COPIED_BYTES_MAX = 256 << 20, TEXT_BYTES_MAX = 1 << 30 };
@@ -196,7 +197,14 @@ static quern_status copy_file(const qn_job *job, const qn_output *o, qn_output_f
     quern_status status = QUERN_OK;
     char *data = NULL;
     size_t size;
-    char *path = qn_path_join(job->source.path, file->relative + strlen(o->relative) + 1);
+    char *path = NULL;
+    for (size_t i = 0; i < job->source.n_texts; i++) {
+        const qn_source_text *t = &job->source.texts[i];
+        if (strcmp(t->name, file->relative + strlen(o->relative) + 1) == 0) {
+            return write_text(file, t->data, t->len, err);
+        }
+    }
+    path = qn_path_join(job->source.path, file->relative + strlen(o->relative) + 1);
     if (path == NULL) {
         QN_FAIL_MEMORY(err, file->relative, strlen(job->source.path));
     }
@@ -295,7 +303,7 @@ quern_status qn_mlx_plan(qn_job *job, qn_output *o, quern_error *err)
     char relative[160];
     qn_output_file *file;
     if (job->source.gguf != NULL) {
-        QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "%s: an MLX folder cannot be made from a GGUF file in this version", job->source.path);
+        QN_TRY(qn_source_make_texts(&job->source, err));
     }
     (void)snprintf(relative, sizeof relative, "mlx/%s", o->type);
     o->relative = qn_arena_strndup(&job->arena, relative, strlen(relative));
@@ -307,7 +315,11 @@ quern_status qn_mlx_plan(qn_job *job, qn_output *o, quern_error *err)
     }
     QN_TRY(qn_mlx_warn(job, o, err));
     QN_TRY(plan_weights(job, o, err));
-    for (size_t i = 0; i < N_COPIED; i++) {
+    for (size_t i = 0; i < job->source.n_texts; i++) {
+        (void)snprintf(relative, sizeof relative, "%s/%s", o->relative, job->source.texts[i].name);
+        QN_TRY(qn_job_add_file(job, o, relative, job->source.texts[i].len, &file, err));
+    }
+    for (size_t i = 0; i < N_COPIED && job->source.gguf == NULL; i++) {
         qn_mapping m = {0};
         char *path = qn_path_join(job->source.path, copied_files[i]);
         if (path == NULL) {

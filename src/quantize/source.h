@@ -39,6 +39,15 @@ typedef struct qn_piece {
     uint32_t interleave_dim;       /* stored as GGUF's order of q and k rows in heads of this size; 0 = in order */
 } qn_piece;
 
+/* A file of a model folder that is made and not copied. */
+typedef struct qn_source_text {
+    const char *name;
+    const char *data;
+    size_t len;
+} qn_source_text;
+
+enum { QN_SOURCE_TEXTS_MAX = 8 };
+
 typedef struct qn_source {
     qn_arena arena;
     const char *path;
@@ -52,6 +61,8 @@ typedef struct qn_source {
     char *generation_json;
     size_t generation_len;
     qn_template_list templates;
+    qn_source_text texts[QN_SOURCE_TEXTS_MAX]; /* GGUF: tokenizer files and the like, once they were asked for (gguf_to_hf.h) */
+    size_t n_texts;
     qn_piece *pieces;
     size_t n_pieces;
     uint64_t n_parameters;

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/half.h"
 #include "model/fp8.h"
 #include "model/weights.h"
 #include "quantize/source.h"
@@ -419,6 +420,45 @@ done:
     return status;
 }
 
+static bool fits_exactly(qn_dtype t, const float *v, size_t n)
+{
+    bool exact = true;
+    for (size_t i = 0; i < n && exact; i++) {
+        uint32_t back = qn_f32_to_bits(t == QN_DTYPE_BF16 ? qn_f32_from_bf16(qn_bf16_from_f32(v[i]))
+                                                          : qn_f32_from_f16(qn_f16_from_f32(v[i])));
+        exact = back == qn_f32_to_bits(v[i]);
+    }
+    return exact;
+}
+
+/* GGUF stores norms, biases and routers in F32 whatever the model's type is. Where that type holds them as well, it is what they were. */
+static quern_status restore_types(qn_source *s, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    const qn_dtype model = s->pieces[0].plain; /* the embedding's */
+    float *row = NULL;
+    for (size_t i = 0; i < s->n_pieces && model != QN_DTYPE_F32; i++) {
+        qn_piece *p = &s->pieces[i];
+        if (p->dtype != QN_DTYPE_F32 || (p->what.n_dims > 1 && p->what.part != QN_PART_ROUTER)) {
+            continue;
+        }
+        float *more = qn_realloc_array(row, (size_t)p->n_cols, sizeof *row);
+        if (more == NULL) {
+            QN_FAIL_MEMORY(err, p->parts[0]->name, p->n_cols * sizeof *row);
+        }
+        row = more;
+        bool exact = true;
+        for (uint64_t r = 0; r < p->n_rows && exact; r++) {
+            qn_piece_decode(p, 0, r, 1, row);
+            exact = fits_exactly(model, row, (size_t)p->n_cols);
+        }
+        p->plain = exact ? model : p->plain;
+    }
+done:
+    qn_free(row);
+    return status;
+}
+
 quern_status qn_source_sort_tensors(qn_source *s, quern_error *err)
 {
     enum { PIECES_A_LAYER = 24, PIECES_BESIDE_LAYERS = 3 };
@@ -445,6 +485,9 @@ quern_status qn_source_sort_tensors(qn_source *s, quern_error *err)
         QN_TRY(add(&o, QN_PART_OUTPUT, 0, false, c->n_vocab, c->hidden_size));
     }
     QN_TRY(check_rest(&o));
+    if (s->gguf != NULL) {
+        QN_TRY(restore_types(s, err));
+    }
 done:
     qn_free(o.used);
     return status;

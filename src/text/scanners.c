@@ -457,6 +457,7 @@ bool qn_scanner_find(const qn_scanner *c, const char *s, size_t n, size_t from, 
 }
 
 bool qn_scanner_is_total(const qn_scanner *c) { return c->total; }
+const char *qn_scanner_pattern(const qn_scanner *c) { return c->pattern; }
 bool qn_scanner_isolates_lines(const qn_scanner *c) { return c == &lines; }
 const qn_scanner *qn_scanner_gpt2(void) { return &gpt2; }
 const qn_scanner *qn_scanner_digit(void) { return &digit; }

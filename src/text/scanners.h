@@ -18,6 +18,8 @@ bool qn_scanner_is_total(const qn_scanner *c);
 /* By the expression's text; NULL if it is not one of them. Line ends may stand for themselves or as \r and \n.
  * after_lines: a step before this one has isolated all line ends. */
 const qn_scanner *qn_scanner_find_by_pattern(const char *pattern, size_t len, bool after_lines);
+/* The expression, such that qn_scanner_find_by_pattern finds the scanner again. */
+const char *qn_scanner_pattern(const qn_scanner *c);
 /* The scanners of ByteLevel (use_regex) and Digits. */
 const qn_scanner *qn_scanner_gpt2(void);
 const qn_scanner *qn_scanner_digit(void);

@@ -232,15 +232,24 @@ static void damage_and_change_start_over(void **state)
         const char *expected = "starts over";
         bool no_resume = false;
         switch (i) {
-        case 0: flip(part_of(dir, "gguf", "tiny-Q4_K_M"), 60000); break;  /* a tensor that is noted */
+        case 0: flip(part_of(dir, "gguf", "tiny-Q4_K_M"), 60000); break; /* a tensor that is noted */
         case 1: flip(part_of(dir, "gguf", "tiny-F32"), 100000); break;
         case 2: assert_int_equal(truncate(part_of(dir, "gguf", "tiny-Q4_K_M"), 30000), 0); break;
         case 3: (void)unlink(part_of(dir, "mlx/4bit-g64", "model")); break;
         case 4: flip(part_of(dir, "mlx/mxfp4-g32", "model-00001"), 20000); break;
-        case 5: flip(journal, 20); break;                                  /* its identity */
-        case 6: flip(journal, -40); expected = "continues at"; break;      /* the last line only: the one before counts */
-        case 7: (void)unlink(journal); expected = ""; break;
-        case 8: no_resume = true; expected = ""; break;
+        case 5: flip(journal, 20); break; /* its identity */
+        case 6:
+            flip(journal, -40);
+            expected = "continues at";
+            break; /* the last line only: the one before counts */
+        case 7:
+            (void)unlink(journal);
+            expected = "";
+            break;
+        case 8:
+            no_resume = true;
+            expected = "";
+            break;
         case 9: replace_in_file(scratch_path(source, "generation_config.json"), "{", "{ "); break;
         default: break;
         }
@@ -363,12 +372,9 @@ static void checksums_do_not_depend_on_cuts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(checksums_do_not_depend_on_cuts),
-        cmocka_unit_test(killed_runs_are_continued),
-        cmocka_unit_test(stopped_runs_are_continued),
-        cmocka_unit_test(damage_and_change_start_over),
-        cmocka_unit_test(other_formats_start_over),
-        cmocka_unit_test(a_full_disk_is_no_loss),
+        cmocka_unit_test(checksums_do_not_depend_on_cuts), cmocka_unit_test(killed_runs_are_continued),
+        cmocka_unit_test(stopped_runs_are_continued),      cmocka_unit_test(damage_and_change_start_over),
+        cmocka_unit_test(other_formats_start_over),        cmocka_unit_test(a_full_disk_is_no_loss),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -417,6 +417,79 @@ static void quantized_sources(void **state)
     drop_dir(out);
 }
 
+static void same_file(const char *a, const char *b)
+{
+    char x[65], y[65];
+    quern_error err = {0};
+    assert_ok(qn_sha256_file(a, x, &err));
+    assert_ok(qn_sha256_file(b, y, &err));
+    assert_string_equal(x, y);
+}
+
+/* The ids of a text in both folders. */
+static void same_ids(const char *a, const char *b)
+{
+    static const char text[] = "def f(x):\n    return x ** 2  # caf\xc3\xa9 12345\n<|im_start|>user\nHi.<|im_end|>\r\n\t e\xcc\x81";
+    const quern_model_options only = {.vocabulary_only = true};
+    quern_error err = {0};
+    quern_ids ids[2] = {{0}, {0}};
+    const char *paths[2] = {a, b};
+    for (size_t i = 0; i < 2; i++) {
+        quern_model *m;
+        assert_ok(quern_model_open(&m, paths[i], &only, &err));
+        assert_ok(quern_tokenizer_encode(quern_model_get_tokenizer(m), text, sizeof text - 1, QUERN_ENCODE_PARSE_SPECIAL, &ids[i], &err));
+        quern_model_close(m);
+    }
+    assert_true(ids[0].len > 10);
+    assert_int_equal(ids[0].len, ids[1].len);
+    assert_memory_equal(ids[0].data, ids[1].data, ids[0].len * sizeof *ids[0].data);
+    quern_ids_deinit(&ids[0]);
+    quern_ids_deinit(&ids[1]);
+}
+
+/* A folder from GGUF: the weights of the folder from the checkpoint, and texts that mean the same. */
+static void mlx_from_gguf(void **state)
+{
+    (void)state;
+    static const char *const models[] = {"qwen3",     "llama3_rope", "qwen2_tied", "codellama_mha",
+                                         "qwen3_moe", "mixtral",     "smollm3",    "qwen3_yarn"};
+    for (size_t i = 0; i < sizeof models / sizeof models[0]; i++) {
+        if (!have_model(models[i])) {
+            continue;
+        }
+        char *dir = new_dir(), *out = new_dir();
+        run r = quantize(model_dir(models[i]), dir, "gguf:BF16,mlx:bf16,mlx:4bit-g32");
+        run m = quantize(gguf_in(dir, "BF16"), out, "mlx:bf16,mlx:4bit-g32");
+        static const char *const folders[] = {"mlx/bf16", "mlx/4bit-g32"};
+        for (size_t k = 0; k < 2; k++) {
+            char want[1024], weights[64];
+            (void)snprintf(weights, sizeof weights, "%s/model.safetensors", folders[k]);
+            (void)snprintf(want, sizeof want, "%s", scratch_path(dir, weights));
+            same_file(want, scratch_path(out, weights));
+            (void)snprintf(want, sizeof want, "%s", scratch_path(dir, folders[k]));
+            same_logits(want, scratch_path(out, folders[k]), QUERN_ARITHMETIC_F32_ACTIVATIONS);
+            same_ids(want, scratch_path(out, folders[k]));
+            quern_model *a = golden_open(want), *b = golden_open(scratch_path(out, folders[k]));
+            const char *template_a = quern_model_get_template_source(a), *template_b = quern_model_get_template_source(b);
+            assert_true((template_a == NULL) == (template_b == NULL) && (template_a == NULL || strcmp(template_a, template_b) == 0));
+            quern_sampling x = quern_model_get_sampling(a), y = quern_model_get_sampling(b);
+            assert_true(x.temperature == y.temperature && x.top_k == y.top_k && x.top_p == y.top_p && x.repeat_penalty == y.repeat_penalty);
+            quern_model_close(a);
+            quern_model_close(b);
+        }
+        qn_json_free(r.manifest);
+        qn_json_free(m.manifest);
+        drop_dir(dir);
+        drop_dir(out);
+    }
+    const char *spm = qn_test_shared("models/tinystories-260k/tinystories-260k-f32.gguf");
+    if (spm != NULL) {
+        expect_failure(spm, NULL, "mlx:8bit", QUERN_ERROR_UNSUPPORTED, "SentencePiece");
+    } else {
+        print_message("SKIP: models/tinystories-260k: not here\n");
+    }
+}
+
 /* ---- architectures by another name ---- */
 
 static void unknown_architectures_need_a_name(void **state)
@@ -556,6 +629,7 @@ int main(void)
         cmocka_unit_test(detours_lose_nothing),
         cmocka_unit_test(metadata_are_carried_over),
         cmocka_unit_test(quantized_sources),
+        cmocka_unit_test(mlx_from_gguf),
         cmocka_unit_test(unknown_architectures_need_a_name),
         cmocka_unit_test(spoiled_sources_leave_nothing),
     };

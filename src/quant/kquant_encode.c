@@ -519,7 +519,7 @@ void qn_encode_q4_k(const qn_search *s, const float *src, uint8_t *dst, size_t n
 
 void qn_encode_q5_k(const qn_search *s, const float *src, uint8_t *dst, size_t n, const float *importance)
 {
-    static const affine_type type = {32, 31.0f, 63.0f, {clips_fine, 4}, 0.5f};
+    static const affine_type type = {32, 31.0f, 63.0f, {clips_fine, 4}, 2.0f};
     encode_affine(s, &type, src, dst, sizeof(qn_block_q5_k), n, importance, pack_q5_k);
 }
 

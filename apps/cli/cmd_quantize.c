@@ -21,10 +21,12 @@ typedef struct stage_bar {
 
 static void begin_stage(stage_bar *b, quern_quantize_stage stage)
 {
-    static const char *const labels[] = {
-        [QUERN_QUANTIZE_CONVERT] = "quantize", [QUERN_QUANTIZE_HASH] = "hash", [QUERN_QUANTIZE_SYNC] = "sync"};
+    static const char *const labels[] = {[QUERN_QUANTIZE_CONVERT] = "quantize",
+                                         [QUERN_QUANTIZE_HASH] = "hash",
+                                         [QUERN_QUANTIZE_SYNC] = "sync",
+                                         [QUERN_QUANTIZE_PROBE] = "probe"};
     b->stage = stage;
-    qn_progress_begin(&b->bar, &b->cli->err, !b->cli->quiet, labels[stage], QN_UNIT_BYTES);
+    qn_progress_begin(&b->bar, &b->cli->err, !b->cli->quiet, labels[stage], stage == QUERN_QUANTIZE_PROBE ? QN_UNIT_STEPS : QN_UNIT_BYTES);
 }
 
 static bool on_progress(void *user, const quern_quantize_progress *p)
@@ -39,14 +41,18 @@ static bool on_progress(void *user, const quern_quantize_progress *p)
         qn_cli_note(b->cli, "%s", p->note);
         begin_stage(b, p->stage);
     }
-    qn_progress_update(&b->bar, p->bytes_done, p->bytes_total);
+    if (p->stage == QUERN_QUANTIZE_PROBE) {
+        qn_progress_update(&b->bar, p->tensors_done, p->tensors_total);
+    } else {
+        qn_progress_update(&b->bar, p->bytes_done, p->bytes_total);
+    }
     return !qn_signals_stopped();
 }
 
 static quern_status check_options(qn_cli *cli, quern_error *err)
 {
     const qn_opts *o = &cli->opts;
-    static const qn_opt_id later[] = {QN_OPT_GATE_TEXT, QN_OPT_CALIBRATE, QN_OPT_IMATRIX, QN_OPT_TARGET_BPW};
+    static const qn_opt_id later[] = {QN_OPT_GATE_TEXT, QN_OPT_CALIBRATE, QN_OPT_IMATRIX};
     for (size_t i = 0; i < sizeof later / sizeof later[0]; i++) {
         if (qn_opts_given(o, later[i])) {
             return qn_error_set(err, QUERN_ERROR_UNAVAILABLE, "--%s: not available in this version yet", qn_opts_get_row(later[i])->name);
@@ -352,6 +358,7 @@ quern_status qn_cmd_quantize(qn_cli *cli, quern_error *err)
         .tensor_types = o->values[QN_OPT_TENSOR_TYPE].list,
         .n_tensor_types = o->values[QN_OPT_TENSOR_TYPE].n_list,
         .n_threads = (size_t)qn_opts_count(o, QN_OPT_THREADS, 0),
+        .target_bpw = qn_opts_real(o, QN_OPT_TARGET_BPW, 0),
         .memory_bytes = qn_opts_count(o, QN_OPT_MEMORY, 0),
         .dry_run = dry_run,
         .no_resume = qn_opts_flag(o, QN_OPT_NO_RESUME),

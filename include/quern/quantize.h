@@ -12,8 +12,9 @@
 extern "C" {
 #endif
 
-/* Most hashing goes on while tensors are converted; what is left of it, and bringing the files to the disk, are stages of their own. */
-typedef enum quern_quantize_stage { QUERN_QUANTIZE_CONVERT, QUERN_QUANTIZE_HASH, QUERN_QUANTIZE_SYNC } quern_quantize_stage;
+/* Most hashing goes on while tensors are converted; what is left of it, and bringing the files to the disk, are stages of their own.
+ * PROBE, with target_bpw, comes first: how much each tensor matters. */
+typedef enum quern_quantize_stage { QUERN_QUANTIZE_CONVERT, QUERN_QUANTIZE_HASH, QUERN_QUANTIZE_SYNC, QUERN_QUANTIZE_PROBE } quern_quantize_stage;
 
 typedef struct quern_quantize_progress {
     quern_quantize_stage stage;
@@ -36,6 +37,7 @@ typedef struct quern_quantize_options {
     const char *const *tensor_types; /* "REGEX=TYPE" overrides for GGUF */
     size_t n_tensor_types;
     size_t n_threads;              /* 0 = all */
+    double target_bpw;             /* 0, or bits per weight, 1 to 16: each quantized format mixes its family's types to this size, by measurement */
     uint64_t memory_bytes;         /* working memory bound; 0 = 2 GiB */
     bool dry_run;                  /* plan only: nothing is written */
     bool no_resume;                /* do not continue an unfinished run, start over */

@@ -177,7 +177,8 @@ static quern_status plan_sink(qn_job *job, qn_output *o, size_t index, const qn_
     if (sink->name == NULL) {
         QN_FAIL_MEMORY(err, name, strlen(name) + 1);
     }
-    sink->dtype = qn_recipe_gguf(o->target.gguf, m, &p->what);
+    bool mixed = o->mix != NULL && o->mix[index].is_chosen;
+    sink->dtype = mixed ? o->mix[index].dtype : qn_recipe_gguf(o->target.gguf, m, &p->what);
     if (qn_recipe_applies(&p->what)) {
         bool found;
         qn_dtype chosen;

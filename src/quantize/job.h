@@ -56,11 +56,19 @@ typedef struct qn_output_file {
     char sha256[65];
 } qn_output_file;
 
+/* The type that mix.h gave a piece. */
+typedef struct qn_mix_entry {
+    bool is_chosen;
+    qn_dtype dtype; /* GGUF */
+    qn_affine affine;
+} qn_mix_entry;
+
 typedef struct qn_output {
     qn_target target;
     const char *type;      /* "Q4_K_M", "4bit-g64" */
     const char *relative;  /* the file (GGUF) or folder (MLX) */
     qn_sink *sinks;        /* one a piece */
+    qn_mix_entry *mix;     /* one a piece, or NULL: the target's recipe alone */
     qn_output_file *files; /* weights first */
     size_t n_files, n_weight_files, cap_files;
     uint64_t tensor_bytes; /* of all tensors together */

@@ -33,8 +33,12 @@ enum { N_COPIED = sizeof copied_files / sizeof copied_files[0] };
 
 const char *qn_mlx_copied_file(size_t i) { return i < N_COPIED ? copied_files[i] : NULL; }
 
-static qn_affine affine_of(const qn_job *job, const qn_output *o, const qn_piece *p)
+static qn_affine affine_of(const qn_job *job, const qn_output *o, size_t index)
 {
+    const qn_piece *p = &job->source.pieces[index];
+    if (o->mix != NULL && o->mix[index].is_chosen) {
+        return o->mix[index].affine;
+    }
     qn_recipe_model m = qn_recipe_model_of(&job->source.config);
     return qn_recipe_mlx(o->target.mlx, o->target.group, &m, &p->what);
 }
@@ -51,7 +55,7 @@ static quern_status plan_sink(qn_job *job, qn_output *o, size_t index, quern_err
     char name[144];
     qn_part_mlx_module(job->source.config.family, p->what.part, p->what.layer, module, sizeof module);
     (void)snprintf(name, sizeof name, "%s.%s", module, p->what.bias ? "bias" : "weight");
-    *sink = (qn_sink){.name = qn_arena_strndup(&job->arena, name, strlen(name)), .affine = affine_of(job, o, p)};
+    *sink = (qn_sink){.name = qn_arena_strndup(&job->arena, name, strlen(name)), .affine = affine_of(job, o, index)};
     if (sink->name == NULL) {
         QN_FAIL_MEMORY(err, name, strlen(name) + 1);
     }

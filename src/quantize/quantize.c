@@ -12,6 +12,7 @@
 #include "base/human_number.h"
 #include "quantize/hf_to_gguf.h"
 #include "quantize/manifest.h"
+#include "quantize/mix.h"
 #include "quantize/mlx_write.h"
 #include "quantize/output_files.h"
 #include "quantize/pipeline.h"
@@ -83,7 +84,8 @@ done:
 
 /* ---- planning ---- */
 
-static quern_status plan_output(qn_job *job, qn_output *o, const qn_target *target, const qn_type_overrides *overrides, quern_error *err)
+static quern_status plan_output(qn_job *job, qn_output *o, const qn_target *target, const qn_type_overrides *overrides, qn_report *report,
+                                quern_error *err)
 {
     quern_status status = QUERN_OK;
     char type[48];
@@ -95,6 +97,9 @@ static quern_status plan_output(qn_job *job, qn_output *o, const qn_target *targ
     }
     if (job->source.warning != NULL) {
         QN_TRY(qn_job_warn(job, o, err, "%s", job->source.warning));
+    }
+    if (target->bits_per_weight > 0) {
+        QN_TRY(qn_mix_choose(job, o, overrides, report, err));
     }
     if (target->gguf != NULL) {
         QN_TRY(qn_gguf_plan(job, o, overrides, err));
@@ -108,11 +113,43 @@ done:
     return status;
 }
 
+/* Every target that can be mixed is; two that would become the same are one too many. */
+static quern_status mix_targets(double bits_per_weight, qn_target *targets, size_t n, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    char name[48], other[48];
+    if (bits_per_weight == 0) {
+        goto done;
+    }
+    if (!(bits_per_weight >= 1 && bits_per_weight <= 16)) {
+        QN_FAIL(err, QUERN_ERROR_USAGE, "--target-bpw %g: expected 1 to 16 bits per weight", bits_per_weight);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (!qn_target_can_mix(&targets[i])) {
+            continue;
+        }
+        qn_target_name(&targets[i], other, sizeof other);
+        targets[i].bits_per_weight = bits_per_weight;
+        qn_target_name(&targets[i], name, sizeof name);
+        for (size_t k = 0; k < i; k++) {
+            bool same = targets[k].bits_per_weight > 0 && (targets[k].gguf != NULL) == (targets[i].gguf != NULL) &&
+                        targets[k].group == targets[i].group;
+            if (same) {
+                QN_FAIL(err, QUERN_ERROR_USAGE, "--target-bpw: '%s' would be a second %s; one format of a kind is enough", other, name);
+            }
+        }
+    }
+done:
+    return status;
+}
+
 quern_status qn_job_open(qn_job *job, const quern_quantize_options *opt, uint64_t shard_bytes, quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_target targets[QN_TARGETS_MAX];
     qn_type_overrides *overrides = NULL;
+    uint64_t now_ns = qn_clock_ns();
+    qn_report report = {.opt = opt, .begin_ns = now_ns, .reported_ns = now_ns};
     memset(job, 0, sizeof *job);
     qn_arena_init(&job->arena, 0);
     if (opt->source == NULL || opt->output_dir == NULL) {
@@ -125,6 +162,7 @@ quern_status qn_job_open(qn_job *job, const quern_quantize_options *opt, uint64_
         QN_FAIL(err, QUERN_ERROR_USAGE, "the name '%s' cannot be part of a file name", opt->name);
     }
     QN_TRY(qn_targets_parse(opt->formats, targets, &job->n_outputs, err));
+    QN_TRY(mix_targets(opt->target_bpw, targets, job->n_outputs, err));
     if (opt->n_tensor_types > 0) {
         QN_TRY(qn_type_overrides_create(&overrides, opt->tensor_types, opt->n_tensor_types, err));
     }
@@ -140,7 +178,7 @@ quern_status qn_job_open(qn_job *job, const quern_quantize_options *opt, uint64_
         QN_FAIL_MEMORY(err, "outputs", job->n_outputs * sizeof *job->outputs);
     }
     for (size_t i = 0; i < job->n_outputs; i++) {
-        QN_TRY(plan_output(job, &job->outputs[i], &targets[i], overrides, err));
+        QN_TRY(plan_output(job, &job->outputs[i], &targets[i], overrides, &report, err));
     }
 done:
     qn_type_overrides_destroy(overrides);

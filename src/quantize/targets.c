@@ -120,9 +120,22 @@ done:
     return status;
 }
 
-void qn_target_name(const qn_target *t, char *out, size_t cap)
+bool qn_target_can_mix(const qn_target *t)
 {
     if (t->gguf != NULL) {
+        return t->gguf->base != QN_DTYPE_F32 && t->gguf->base != QN_DTYPE_F16 && t->gguf->base != QN_DTYPE_BF16 &&
+               t->gguf->base != QN_DTYPE_MXFP4;
+    }
+    return t->mlx->mode == QN_MLX_AFFINE;
+}
+
+void qn_target_name(const qn_target *t, char *out, size_t cap)
+{
+    if (t->bits_per_weight > 0 && t->gguf != NULL) {
+        (void)snprintf(out, cap, "%.2fbpw", t->bits_per_weight);
+    } else if (t->bits_per_weight > 0) {
+        (void)snprintf(out, cap, "%.2fbpw-g%" PRIu32, t->bits_per_weight, t->group);
+    } else if (t->gguf != NULL) {
         (void)snprintf(out, cap, "%s", t->gguf->name);
     } else if (t->mlx->mode == QN_MLX_PLAIN) {
         (void)snprintf(out, cap, "%s", t->mlx->name);

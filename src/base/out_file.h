@@ -36,6 +36,8 @@ uint64_t qn_out_file_flushed(const qn_out_file *f);
 quern_status qn_out_file_flush(qn_out_file *f, quern_error *err);
 /* flush and fsync, still under the temporary name. */
 quern_status qn_out_file_sync(qn_out_file *f, quern_error *err);
+/* Brings what was flushed to the disk while another thread goes on writing; changes nothing of f. */
+quern_status qn_out_file_sync_beside(const qn_out_file *f, quern_error *err);
 const char *qn_out_file_temporary_path(const qn_out_file *f);
 /* sync, rename, fsync the folder. */
 quern_status qn_out_file_commit(qn_out_file *f, quern_error *err);

@@ -100,8 +100,15 @@ done:
     return status;
 }
 
+void qn_journal_wait(qn_journal *j)
+{
+    qn_background_join(j->syncing);
+    j->syncing = NULL;
+}
+
 void qn_journal_deinit(qn_journal *j)
 {
+    qn_journal_wait(j);
     if (j->job != NULL && j->fd >= 0) {
         close(j->fd);
     }
@@ -111,6 +118,7 @@ void qn_journal_deinit(qn_journal *j)
 
 void qn_journal_discard(qn_journal *j)
 {
+    qn_journal_wait(j);
     if (j->path != NULL) {
         (void)unlink(j->path);
     }
@@ -293,20 +301,27 @@ done:
 
 /* ---- noting ---- */
 
-static quern_status sync_weights(const qn_journal *j, bool names, quern_error *err)
+typedef quern_status (*file_fn)(qn_out_file *f, quern_error *err);
+
+static quern_status each_weight_file(const qn_job *job, file_fn fn, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    for (size_t o = 0; o < j->job->n_outputs; o++) {
-        for (size_t i = 0; i < j->job->outputs[o].n_weight_files; i++) {
-            const qn_output_file *f = &j->job->outputs[o].files[i];
-            QN_TRY(qn_out_file_sync(qn_output_file_get(f), err));
-            if (names) {
-                qn_out_file_sync_folder(f->path);
-            }
+    for (size_t o = 0; o < job->n_outputs; o++) {
+        for (size_t i = 0; i < job->outputs[o].n_weight_files; i++) {
+            QN_TRY(fn(qn_output_file_get(&job->outputs[o].files[i]), err));
         }
     }
 done:
     return status;
+}
+
+static quern_status sync_beside(qn_out_file *f, quern_error *err) { return qn_out_file_sync_beside(f, err); }
+
+static quern_status keep_file(qn_out_file *f, quern_error *err)
+{
+    (void)err;
+    qn_out_file_keep(f, true);
+    return QUERN_OK;
 }
 
 /* The file, with what was read of it or with its first line. */
@@ -325,17 +340,17 @@ done:
     return status;
 }
 
-quern_status qn_journal_note(qn_journal *j, size_t n, quern_error *err)
+/* The files hold the first n pieces, and the disk has them. */
+static quern_status write_lines(qn_journal *j, size_t n, quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_buf text;
     qn_buf_init(&text, JOURNAL_BYTES_MAX);
     bool first = j->fd < 0;
-    if (n <= j->n_pieces) {
-        goto done;
-    }
-    QN_TRY(sync_weights(j, first, err));
     if (first) {
+        for (size_t o = 0; o < j->job->n_outputs; o++) {
+            qn_out_file_sync_folder(j->job->outputs[o].files[0].path); /* the weight files of an output are in one folder */
+        }
         QN_TRY(open_file(j, &text, err));
     }
     for (size_t i = j->n_pieces; i < n; i++) {
@@ -361,18 +376,58 @@ quern_status qn_journal_note(qn_journal *j, size_t n, quern_error *err)
         qn_out_file_sync_folder(j->path);
     }
     j->n_pieces = n;
-    for (size_t o = 0; o < j->job->n_outputs; o++) {
-        for (size_t i = 0; i < j->job->outputs[o].n_weight_files; i++) {
-            qn_out_file_keep(qn_output_file_get(&j->job->outputs[o].files[i]), true);
-        }
-    }
+    QN_TRY(each_weight_file(j->job, keep_file, err));
 done:
     j->noted_ns = qn_clock_ns();
     qn_buf_deinit(&text);
     return status;
 }
 
+static void sync_files(void *arg)
+{
+    qn_journal *j = arg;
+    j->sync_status = each_weight_file(j->job, sync_beside, &j->sync_err);
+}
+
+/* Waits for the thread, then writes what it made true. */
+static quern_status end_syncing(qn_journal *j, quern_error *err)
+{
+    qn_background_join(j->syncing);
+    j->syncing = NULL;
+    if (j->sync_status != QUERN_OK) {
+        return qn_error_set(err, j->sync_status, "%s", j->sync_err.message);
+    }
+    return write_lines(j, j->n_syncing, err);
+}
+
+quern_status qn_journal_note(qn_journal *j, size_t n, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    if (j->syncing != NULL) {
+        QN_TRY(end_syncing(j, err));
+    }
+    if (n > j->n_pieces) {
+        QN_TRY(each_weight_file(j->job, qn_out_file_sync, err));
+        QN_TRY(write_lines(j, n, err));
+    }
+done:
+    return status;
+}
+
 quern_status qn_journal_note_if_due(qn_journal *j, size_t n, quern_error *err)
 {
-    return qn_clock_ns() - j->noted_ns >= j->interval_ns ? qn_journal_note(j, n, err) : QUERN_OK;
+    quern_status status = QUERN_OK;
+    if (j->syncing != NULL) {
+        return qn_background_finished(j->syncing) ? end_syncing(j, err) : QUERN_OK;
+    }
+    if (n <= j->n_pieces || qn_clock_ns() - j->noted_ns < j->interval_ns) {
+        return QUERN_OK;
+    }
+    QN_TRY(each_weight_file(j->job, qn_out_file_flush, err));
+    j->n_syncing = n;
+    if (qn_background_start(&j->syncing, sync_files, j, NULL) != QUERN_OK) {
+        QN_TRY(qn_journal_note(j, n, err));
+    }
+done:
+    return status;
 }

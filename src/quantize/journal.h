@@ -12,6 +12,7 @@
 #ifndef QN_QUANTIZE_JOURNAL_H
 #define QN_QUANTIZE_JOURNAL_H
 
+#include "base/background.h"
 #include "quantize/hash_list.h"
 #include "quantize/job.h"
 
@@ -30,6 +31,10 @@ typedef struct qn_journal {
     size_t n_pieces;      /* noted */
     uint64_t valid_bytes; /* of the lines that were read */
     uint64_t interval_ns, noted_ns;
+    qn_background *syncing; /* the files are brought to the disk; NULL = not now */
+    size_t n_syncing;       /* pieces that are in them */
+    quern_status sync_status;
+    quern_error sync_err;
 } qn_journal;
 
 /* sources: the files of the source, before any output. */
@@ -39,10 +44,13 @@ quern_status qn_journal_init(qn_journal *j, qn_job *job, const quern_quantize_op
 quern_status qn_journal_read(qn_journal *j, qn_journal_found *found, quern_error *err);
 /* Forgets it and removes the file; the job starts at its first piece. */
 void qn_journal_discard(qn_journal *j);
-/* Notes that the first n pieces are complete: syncs the files, then writes. From then on the files stay where a run ends early. */
+/* Notes that the first n pieces are complete: syncs the files, waits for that, then writes. From then on the files stay where a run ends
+ * early. */
 quern_status qn_journal_note(qn_journal *j, size_t n, quern_error *err);
-/* The same if it is time for it. */
+/* The same if it is time for it, without waiting: another thread syncs, and a later call writes. */
 quern_status qn_journal_note_if_due(qn_journal *j, size_t n, quern_error *err);
+/* Waits until no other thread looks at the files; before they are closed. */
+void qn_journal_wait(qn_journal *j);
 void qn_journal_deinit(qn_journal *j);
 
 #endif

@@ -378,6 +378,7 @@ done:
     if (status == QUERN_ERROR_CANCELLED || status == QUERN_ERROR_IO) { /* the note may fail, too: then an earlier one counts */
         (void)qn_journal_note(journal, p.before != NULL ? p.before->piece : job->n_continued, NULL);
     }
+    qn_journal_wait(journal);
     release(&p);
     return status;
 }

@@ -9,7 +9,7 @@
 enum { FORMS_MAX = 7 };
 
 /* GGUF's types from small to large, and the one that is probed: coarse enough to be heard, not so coarse that the model breaks. */
-static const qn_dtype gguf_types[FORMS_MAX] = {QN_DTYPE_Q2_K, QN_DTYPE_Q3_K,   QN_DTYPE_IQ4_XS, QN_DTYPE_Q4_K,
+static const qn_dtype gguf_types[FORMS_MAX] = {QN_DTYPE_Q2_K, QN_DTYPE_Q3_K, QN_DTYPE_IQ4_XS, QN_DTYPE_Q4_K,
                                                QN_DTYPE_Q5_K, QN_DTYPE_Q6_K, QN_DTYPE_Q8_0};
 static const uint32_t mlx_bits[] = {2, 3, 4, 5, 6, 8};
 enum { N_MLX = sizeof mlx_bits / sizeof mlx_bits[0], PROBED = 1 };
@@ -22,16 +22,16 @@ typedef struct choice {
     const qn_job *job;
     qn_output *output;
     size_t n_forms, n_items;
-    size_t *items;           /* (n_items): pieces */
-    size_t *group;           /* (n_pieces) */
+    size_t *items; /* (n_items): pieces */
+    size_t *group; /* (n_pieces) */
     size_t n_groups;
-    qn_stored_form *forms;   /* (n_pieces, n_forms) */
-    qn_stored_form *probe;   /* (n_pieces) */
-    double *errors;          /* (n_items, n_forms) */
-    double *divergence;      /* (n_groups) */
+    qn_stored_form *forms;    /* (n_pieces, n_forms) */
+    qn_stored_form *probe;    /* (n_pieces) */
+    double *errors;           /* (n_items, n_forms) */
+    double *divergence;       /* (n_groups) */
     qn_candidate *candidates; /* (n_items, n_forms) */
-    size_t *chosen;          /* (n_items) */
-    uint64_t fixed_bytes;    /* of pieces without a choice */
+    size_t *chosen;           /* (n_items) */
+    uint64_t fixed_bytes;     /* of pieces without a choice */
 } choice;
 
 static qn_stored_form form_of(const choice *c, const qn_piece *p, size_t k)
@@ -171,8 +171,8 @@ static quern_status weigh(choice *c, quern_error *err)
         for (size_t k = 0; k < c->n_forms; k++) {
             const qn_stored_form *f = &c->forms[c->items[i] * c->n_forms + k];
             double share = group_error > 0 ? c->errors[i * c->n_forms + k] / group_error : 0;
-            c->candidates[i * c->n_forms + k] =
-                (qn_candidate){p->n_rows * p->n_parts * qn_stored_row_bytes(f, (size_t)p->n_cols), divergence * share};
+            c->candidates[i * c->n_forms + k] = (qn_candidate){p->n_rows * p->n_parts * qn_stored_row_bytes(f, (size_t)p->n_cols),
+                                                               divergence * share};
         }
     }
 done:

@@ -207,7 +207,7 @@ typedef struct prober {
     quern_engine *probed, *base;
     qn_pool *pool;
     replacement *replacements; /* (n_pieces) */
-    quern_ids ids; /* of the text, as many as are run */
+    quern_ids ids;             /* of the text, as many as are run */
     quern_measure_options options;
 } prober;
 
@@ -273,14 +273,15 @@ static quern_status check_memory(const prober *p, const size_t *group, size_t g,
     }
     if (bytes > p->job->memory_bytes) {
         qn_number needed, limit;
-        QN_FAIL(err, QUERN_ERROR_LIMIT, "measuring which tensors matter needs %s of memory, the limit is %s", qn_format_bytes(needed, bytes),
-                qn_format_bytes(limit, p->job->memory_bytes));
+        QN_FAIL(err, QUERN_ERROR_LIMIT, "measuring which tensors matter needs %s of memory, the limit is %s",
+                qn_format_bytes(needed, bytes), qn_format_bytes(limit, p->job->memory_bytes));
     }
 done:
     return status;
 }
 
-static quern_status measure_group(prober *p, const size_t *group, size_t g, const qn_stored_form *probe, double *divergence, quern_error *err)
+static quern_status measure_group(prober *p, const size_t *group, size_t g, const qn_stored_form *probe, double *divergence,
+                                  quern_error *err)
 {
     quern_status status = QUERN_OK;
     const qn_source *source = &p->job->source;
@@ -306,15 +307,14 @@ done:
     return status;
 }
 
-quern_status qn_sensitivity_measure(const qn_job *job, const size_t *group, size_t n_groups, const qn_stored_form *probe, double *divergence,
-                                    qn_report *report, quern_error *err)
+quern_status qn_sensitivity_measure(const qn_job *job, const size_t *group, size_t n_groups, const qn_stored_form *probe,
+                                    double *divergence, qn_report *report, quern_error *err)
 {
     quern_status status = QUERN_OK;
     prober p = {.job = job};
     QN_TRY(open_prober(&p, err));
     for (size_t g = 0; g < n_groups; g++) {
-        quern_quantize_progress progress = {
-            .stage = QUERN_QUANTIZE_PROBE, .tensor = "", .tensors_done = g, .tensors_total = n_groups};
+        quern_quantize_progress progress = {.stage = QUERN_QUANTIZE_PROBE, .tensor = "", .tensors_done = g, .tensors_total = n_groups};
         QN_TRY(qn_report_progress(report, &progress, true, err));
         QN_TRY(measure_group(&p, group, g, probe, &divergence[g], err));
     }

@@ -10,9 +10,9 @@
 
 /* A form in which a matrix can be stored. */
 typedef struct qn_stored_form {
-    qn_dtype dtype;    /* of GGUF; QN_DTYPE_MLX_AFFINE for MLX */
-    qn_affine affine;  /* MLX */
-    qn_dtype plain;    /* MLX: type of scales and biases */
+    qn_dtype dtype;   /* of GGUF; QN_DTYPE_MLX_AFFINE for MLX */
+    qn_affine affine; /* MLX */
+    qn_dtype plain;   /* MLX: type of scales and biases */
 } qn_stored_form;
 
 /* Bytes of a row of n_cols, a whole number of blocks or groups. */
@@ -25,7 +25,7 @@ quern_status qn_stored_errors(const qn_piece *p, const qn_stored_form *forms, si
  * else as in the source; float32 activations and KV cache. group (n_pieces): QN_NO_GROUP for pieces that stay.
  * The number of tokens falls with the size of the model. QUERN_ERROR_LIMIT if the quantized pieces of a group exceed job->memory_bytes. */
 #define QN_NO_GROUP SIZE_MAX
-quern_status qn_sensitivity_measure(const qn_job *job, const size_t *group, size_t n_groups, const qn_stored_form *probe, double *divergence,
-                                    qn_report *report, quern_error *err);
+quern_status qn_sensitivity_measure(const qn_job *job, const size_t *group, size_t n_groups, const qn_stored_form *probe,
+                                    double *divergence, qn_report *report, quern_error *err);
 
 #endif

@@ -45,7 +45,8 @@ static void near_the_best_of_all_choices(void **state)
             double scale = exp((double)(next_random(&random) % 1000) / 150.0);
             uint64_t size = 100 + next_random(&random) % 400;
             for (size_t k = 0; k < KINDS; k++) { /* as types are: a bit more, about four times less error */
-                c[i * KINDS + k] = (qn_candidate){size * (2 + k), scale * pow(0.25, (double)k) * (1 + (double)(next_random(&random) % 100) / 200)};
+                c[i * KINDS + k] = (qn_candidate){size * (2 + k),
+                                                  scale * pow(0.25, (double)k) * (1 + (double)(next_random(&random) % 100) / 200)};
             }
             least += 2 * size;
         }

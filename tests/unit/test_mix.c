@@ -95,8 +95,14 @@ static void a_named_type_stays(void **state)
         skip();
     }
     char *dir = new_dir();
-    run r = {.opt = {.source = model_dir("qwen3"), .output_dir = dir, .name = "tiny", .formats = "gguf:Q4_0,gguf:F16", .n_threads = 2,
-                     .tensor_types = wanted, .n_tensor_types = 1, .target_bpw = 6}};
+    run r = {.opt = {.source = model_dir("qwen3"),
+                     .output_dir = dir,
+                     .name = "tiny",
+                     .formats = "gguf:Q4_0,gguf:F16",
+                     .n_threads = 2,
+                     .tensor_types = wanted,
+                     .n_tensor_types = 1,
+                     .target_bpw = 6}};
     run_quantize(&r, 0);
     assert_int_equal(r.status, QUERN_OK);
     assert_true(bits_of(find_output(r.manifest, "F16")) > 15); /* float types are not mixed */
@@ -125,8 +131,11 @@ static void what_cannot_be_is_refused(void **state)
         const char *formats;
         double bpw;
         quern_status status;
-    } cases[] = {{"gguf:Q4_0", 1.2, QUERN_ERROR_LIMIT},     {"gguf:Q4_0", 0.5, QUERN_ERROR_USAGE}, {"gguf:Q4_0", 17, QUERN_ERROR_USAGE},
-                 {"gguf:Q4_0", (double)NAN, QUERN_ERROR_USAGE}, {"gguf:Q4_0,gguf:Q6_K", 5, QUERN_ERROR_USAGE}};
+    } cases[] = {{"gguf:Q4_0", 1.2, QUERN_ERROR_LIMIT},
+                 {"gguf:Q4_0", 0.5, QUERN_ERROR_USAGE},
+                 {"gguf:Q4_0", 17, QUERN_ERROR_USAGE},
+                 {"gguf:Q4_0", (double)NAN, QUERN_ERROR_USAGE},
+                 {"gguf:Q4_0,gguf:Q6_K", 5, QUERN_ERROR_USAGE}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         run r = mix(model_dir("qwen3"), dir, cases[i].formats, cases[i].bpw, 2);
         assert_int_equal(r.status, cases[i].status);

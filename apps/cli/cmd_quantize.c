@@ -6,6 +6,7 @@
 #include "base/fs.h"
 #include "model_ref.h"
 #include "progress.h"
+#include "prompt_input.h"
 #include "quern/quantize.h"
 #include "signals.h"
 #include "table.h"
@@ -24,9 +25,13 @@ static void begin_stage(stage_bar *b, quern_quantize_stage stage)
     static const char *const labels[] = {[QUERN_QUANTIZE_CONVERT] = "quantize",
                                          [QUERN_QUANTIZE_HASH] = "hash",
                                          [QUERN_QUANTIZE_SYNC] = "sync",
-                                         [QUERN_QUANTIZE_PROBE] = "probe"};
+                                         [QUERN_QUANTIZE_PROBE] = "probe",
+                                         [QUERN_QUANTIZE_CALIBRATE] = "calibrate"};
+    qn_progress_unit unit = stage == QUERN_QUANTIZE_PROBE       ? QN_UNIT_STEPS
+                            : stage == QUERN_QUANTIZE_CALIBRATE ? QN_UNIT_TOKENS
+                                                                : QN_UNIT_BYTES;
     b->stage = stage;
-    qn_progress_begin(&b->bar, &b->cli->err, !b->cli->quiet, labels[stage], stage == QUERN_QUANTIZE_PROBE ? QN_UNIT_STEPS : QN_UNIT_BYTES);
+    qn_progress_begin(&b->bar, &b->cli->err, !b->cli->quiet, labels[stage], unit);
 }
 
 static bool on_progress(void *user, const quern_quantize_progress *p)
@@ -43,6 +48,8 @@ static bool on_progress(void *user, const quern_quantize_progress *p)
     }
     if (p->stage == QUERN_QUANTIZE_PROBE) {
         qn_progress_update(&b->bar, p->tensors_done, p->tensors_total);
+    } else if (p->stage == QUERN_QUANTIZE_CALIBRATE) {
+        qn_progress_update(&b->bar, p->tokens_done, p->tokens_total);
     } else {
         qn_progress_update(&b->bar, p->bytes_done, p->bytes_total);
     }
@@ -52,7 +59,7 @@ static bool on_progress(void *user, const quern_quantize_progress *p)
 static quern_status check_options(qn_cli *cli, quern_error *err)
 {
     const qn_opts *o = &cli->opts;
-    static const qn_opt_id later[] = {QN_OPT_GATE_TEXT, QN_OPT_CALIBRATE, QN_OPT_IMATRIX};
+    static const qn_opt_id later[] = {QN_OPT_GATE_TEXT};
     for (size_t i = 0; i < sizeof later / sizeof later[0]; i++) {
         if (qn_opts_given(o, later[i])) {
             return qn_error_set(err, QUERN_ERROR_UNAVAILABLE, "--%s: not available in this version yet", qn_opts_get_row(later[i])->name);
@@ -302,6 +309,30 @@ static void print_next(qn_cli *cli, const qn_json *manifest, const char *dir)
     qn_buf_deinit(&line);
 }
 
+/* What the encoders knew. */
+static void print_calibration(qn_cli *cli, const qn_json *manifest)
+{
+    const qn_json *c = qn_json_get(manifest, "calibration");
+    const char *note = qn_json_string(qn_json_get(manifest, "calibration_note"), NULL);
+    size_t n_without = qn_json_length(qn_json_get(c, "experts_without_data"));
+    double tokens = number(c, "tokens");
+    qn_number n;
+    if (tokens > 0) {
+        const char *from = text_of(c, "from");
+        qn_cli_note(cli, "calibrated on %s tokens of %s", qn_format_grouped(n, (uint64_t)tokens),
+                    strcmp(from, "builtin") == 0 ? "the built-in text"
+                    : strcmp(from, "text") == 0  ? "the text given"
+                                                 : "the imatrix's text");
+    }
+    if (n_without > 0) {
+        qn_cli_warn(cli, "%zu expert matri%s met no token of the text; they have the mean of the others", n_without,
+                    n_without == 1 ? "x" : "ces");
+    }
+    if (note != NULL) {
+        qn_cli_note(cli, "%s", note);
+    }
+}
+
 static void print_header(qn_cli *cli, const qn_json *source, const char *name)
 {
     qn_number n;
@@ -334,15 +365,43 @@ static void print_result(qn_cli *cli, const qn_json *manifest, bool dry_run)
     }
     if (!dry_run) {
         (void)fputs(cli->err.is_terminal && !cli->quiet ? "\n" : "", cli->err.file);
+        print_calibration(cli, manifest);
         print_next(cli, manifest, qn_opts_text(&cli->opts, QN_OPT_OUTPUT, NULL));
     }
+}
+
+/* --calibrate FILE, builtin (./builtin is a file of that name) or none; *own is the text of FILE, which the caller frees. */
+static quern_status read_calibration(qn_cli *cli, quern_quantize_options *options, char **own, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    const char *text = qn_opts_text(&cli->opts, QN_OPT_CALIBRATE, NULL);
+    if (text != NULL && options->imatrix_path != NULL) {
+        QN_FAIL(err, QUERN_ERROR_USAGE, "--calibrate and --imatrix: one of the two");
+    }
+    options->calibrate = QUERN_CALIBRATE_AUTO;
+    if (options->imatrix_path != NULL) {
+        options->calibrate = QUERN_CALIBRATE_IMATRIX;
+    } else if (text != NULL && strcmp(text, "none") == 0) {
+        options->calibrate = QUERN_CALIBRATE_NONE;
+    } else if (text != NULL && strcmp(text, "builtin") == 0) {
+        options->calibrate = QUERN_CALIBRATE_BUILTIN;
+    } else if (text != NULL) {
+        options->calibrate = QUERN_CALIBRATE_TEXT;
+        QN_TRY(qn_input_read(text, own, &options->calibration_len, err));
+        options->calibration_text = *own;
+    }
+    if (options->imatrix_out != NULL && (options->calibrate == QUERN_CALIBRATE_NONE || options->calibrate == QUERN_CALIBRATE_IMATRIX)) {
+        QN_FAIL(err, QUERN_ERROR_USAGE, "--imatrix-out needs a text to calibrate on: leave out --imatrix and --calibrate none");
+    }
+done:
+    return status;
 }
 
 quern_status qn_cmd_quantize(qn_cli *cli, quern_error *err)
 {
     quern_status status = QUERN_OK;
     const qn_opts *o = &cli->opts;
-    char *text = NULL, *source = NULL;
+    char *text = NULL, *source = NULL, *calibration = NULL;
     size_t len = 0;
     qn_json *manifest = NULL;
     stage_bar bar = {.cli = cli};
@@ -360,11 +419,14 @@ quern_status qn_cmd_quantize(qn_cli *cli, quern_error *err)
         .n_threads = (size_t)qn_opts_count(o, QN_OPT_THREADS, 0),
         .target_bpw = qn_opts_real(o, QN_OPT_TARGET_BPW, 0),
         .memory_bytes = qn_opts_count(o, QN_OPT_MEMORY, 0),
+        .imatrix_path = qn_opts_text(o, QN_OPT_IMATRIX, NULL),
+        .imatrix_out = qn_opts_text(o, QN_OPT_IMATRIX_OUT, NULL),
         .dry_run = dry_run,
         .no_resume = qn_opts_flag(o, QN_OPT_NO_RESUME),
         .on_progress = on_progress,
         .user = &bar,
     };
+    QN_TRY(read_calibration(cli, &options, &calibration, err));
     begin_stage(&bar, QUERN_QUANTIZE_CONVERT);
     qn_signals_begin_stoppable();
     status = quern_quantize(&options, &text, &len, err);
@@ -381,5 +443,6 @@ done:
     qn_json_free(manifest);
     quern_free(text);
     qn_free(source);
+    qn_free(calibration);
     return status;
 }

@@ -13,20 +13,32 @@ extern "C" {
 #endif
 
 /* Most hashing goes on while tensors are converted; what is left of it, and bringing the files to the disk, are stages of their own.
- * PROBE, with target_bpw, comes first: how much each tensor matters. */
-typedef enum quern_quantize_stage { QUERN_QUANTIZE_CONVERT, QUERN_QUANTIZE_HASH, QUERN_QUANTIZE_SYNC, QUERN_QUANTIZE_PROBE } quern_quantize_stage;
+ * PROBE, with target_bpw, comes first: how much each tensor matters. Then CALIBRATE, if encoders are to know what matrices read. */
+typedef enum quern_quantize_stage {
+    QUERN_QUANTIZE_CONVERT, QUERN_QUANTIZE_HASH, QUERN_QUANTIZE_SYNC, QUERN_QUANTIZE_PROBE, QUERN_QUANTIZE_CALIBRATE
+} quern_quantize_stage;
 
 typedef struct quern_quantize_progress {
     quern_quantize_stage stage;
     const char *tensor;           /* the tensor being converted, or just finished, as the first output names it; later a file */
     size_t tensors_done, tensors_total;
     uint64_t bytes_done, bytes_total; /* of the stage: of the source's weights, then of the files that are hashed and synced */
+    uint64_t tokens_done, tokens_total; /* of the calibration text */
     double seconds;               /* since the start */
     const char *note;             /* NULL, or a sentence to be shown: where an unfinished run is continued, or why it is not */
 } quern_quantize_progress;
 /* Called on the calling thread after every tensor, several times a second within large ones, and in the later stages. Return false to
  * interrupt: nothing new then has a final name, and outputs of earlier runs are as they were. */
 typedef bool (*quern_quantize_callback)(void *user, const quern_quantize_progress *p);
+
+/* What the source reads first, so that encoders know which columns matter. */
+typedef enum quern_calibrate {
+    QUERN_CALIBRATE_NONE,
+    QUERN_CALIBRATE_AUTO,    /* the built-in text if the source has at most 1e9 parameters and can be run; else none, and the manifest says why */
+    QUERN_CALIBRATE_BUILTIN, /* the built-in text; what stands in the way is an error, as in the next two */
+    QUERN_CALIBRATE_TEXT,    /* calibration_text */
+    QUERN_CALIBRATE_IMATRIX  /* imatrix_path: a file of llama.cpp's or of ours */
+} quern_calibrate;
 
 typedef struct quern_quantize_options {
     const char *source;            /* Hugging Face or MLX folder, or GGUF file */
@@ -39,6 +51,11 @@ typedef struct quern_quantize_options {
     size_t n_threads;              /* 0 = all */
     double target_bpw;             /* 0, or bits per weight, 1 to 16: each quantized format mixes its family's types to this size, by measurement */
     uint64_t memory_bytes;         /* working memory bound; 0 = 2 GiB */
+    quern_calibrate calibrate;
+    const char *calibration_text;  /* need not end in NUL */
+    size_t calibration_len;
+    const char *imatrix_path;
+    const char *imatrix_out;       /* NULL, or where to write what calibration found, in llama.cpp's GGUF form (".dat": the older form) */
     bool dry_run;                  /* plan only: nothing is written */
     bool no_resume;                /* do not continue an unfinished run, start over */
     quern_quantize_callback on_progress;

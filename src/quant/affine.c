@@ -7,9 +7,9 @@
 #include <string.h>
 
 #include "base/half.h"
+#include "quant/affine_fit.h"
 #include "quant/codec.h"
 #include "quant/codec_int.h"
-#include "quant/columns.h"
 
 /* Scale or bias number i of an array of type sb. */
 static float load_float(const void *values, qn_dtype sb, size_t i)
@@ -79,8 +79,9 @@ static float round_to(qn_dtype sb, float f)
     return sb == QN_DTYPE_F32 ? f : load_float(&h, sb, 0);
 }
 
-/* Writes the codes of a group (a multiple of 32 bits) behind one another. */
-static void pack_group(uint32_t bits, const uint8_t *codes, size_t n, uint32_t *words)
+void qn_affine_store(void *values, qn_dtype sb, size_t i, float f) { store_float(values, sb, i, f); }
+
+void qn_affine_pack(uint32_t bits, const uint8_t *codes, size_t n, uint32_t *words)
 {
     uint64_t window = 0;
     uint32_t filled = 0;
@@ -121,6 +122,20 @@ static void min_max_scale(const float *x, size_t n, float q_max, float *scale, f
     }
 }
 
+float qn_affine_plain_error(qn_affine a, const float *x, qn_dtype sb)
+{
+    float q_max = (float)((1u << a.bits) - 1u), scale, bias, sum = 0;
+    min_max_scale(x, a.group, q_max, &scale, &bias);
+    float stored_scale = round_to(sb, scale), stored_bias = round_to(sb, bias);
+    for (size_t i = 0; i < a.group; i++) {
+        float q = rintf((x[i] - bias) / scale);
+        float product = stored_scale * (q < 0 ? 0 : q > q_max ? q_max : q);
+        float error = x[i] - (product + stored_bias);
+        sum += error * error;
+    }
+    return sum;
+}
+
 void qn_encode_affine_row(qn_affine a, const float *src, uint32_t *packed, void *scales, void *biases, qn_dtype sb, size_t n)
 {
     float q_max = (float)((1u << a.bits) - 1u);
@@ -134,7 +149,7 @@ void qn_encode_affine_row(qn_affine a, const float *src, uint32_t *packed, void 
             float q = rintf((x[i] - bias) / scale);
             codes[i] = (uint8_t)(q < 0 ? 0 : q > q_max ? q_max : q);
         }
-        pack_group(a.bits, codes, a.group, packed + g * a.group * a.bits / 32);
+        qn_affine_pack(a.bits, codes, a.group, packed + g * a.group * a.bits / 32);
         store_float(scales, sb, g, scale);
         store_float(biases, sb, g, bias);
     }
@@ -172,9 +187,8 @@ static void candidate(qn_dtype sb, int k, float scale, float bias, const float *
     }
 }
 
-/* Finds scale and bias (real units, as stored) of up to 16 groups in columns; tried[] receives them in units. */
-static void fit_groups(const qn_search *s, const qn_columns *cols, const float *src, float q_max, qn_dtype sb, float stored[QN_COLUMNS][2],
-                       float scale[QN_COLUMNS], float min[QN_COLUMNS])
+void qn_affine_fit(const qn_search *s, const qn_columns *cols, const float *src, float q_max, qn_dtype sb, float stored[QN_COLUMNS][2],
+                   float scale[QN_COLUMNS], float min[QN_COLUMNS])
 {
     static const float clips[] = {-0.3f, -0.05f, 0.2f, 0.45f, 0.7f};
     static const qn_clip_grid grid = {clips, sizeof clips / sizeof clips[0]};
@@ -226,14 +240,14 @@ void qn_encode_affine_row_fitted(qn_affine a, const float *src, uint32_t *packed
         size_t here = n_groups - g < QN_COLUMNS ? n_groups - g : QN_COLUMNS;
         const float *x = src + g * a.group;
         qn_columns_load(&cols, x, importance != NULL ? importance + g * a.group : NULL, a.group, here, 1, magnitude_weight(a));
-        fit_groups(s, &cols, x, q_max, sb, stored, scale, min);
+        qn_affine_fit(s, &cols, x, q_max, sb, stored, scale, min);
         s->affine_codes(cols.x, a.group, q_max, scale, min, levels);
         for (size_t j = 0; j < here; j++) {
             uint8_t codes[QN_COLUMN_BLOCK_MAX];
             for (size_t i = 0; i < a.group; i++) {
                 codes[i] = (uint8_t)levels[QN_COLUMNS * i + j];
             }
-            pack_group(a.bits, codes, a.group, packed + (g + j) * a.group * a.bits / 32);
+            qn_affine_pack(a.bits, codes, a.group, packed + (g + j) * a.group * a.bits / 32);
             store_float(scales, sb, g + j, stored[j][0]);
             store_float(biases, sb, g + j, stored[j][1]);
         }

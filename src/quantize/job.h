@@ -9,6 +9,7 @@
 #include "base/out_file.h"
 #include "formats/gguf_write.h"
 #include "formats/safetensors_write.h"
+#include "quantize/calibration.h"
 #include "quantize/source.h"
 #include "quantize/targets.h"
 #include "quern/quantize.h"
@@ -88,6 +89,7 @@ typedef struct qn_job {
     size_t n_outputs;
     size_t n_threads;
     uint64_t memory_bytes;
+    qn_calibration calibration;
     uint64_t shard_bytes; /* an MLX weight file is not begun beyond this */
     float *greatest;      /* (n_pieces) magnitude in the source, of converted pieces */
     size_t n_continued;   /* pieces that an earlier run converted: they stand in the files */

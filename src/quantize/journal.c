@@ -60,6 +60,21 @@ static void put_output(qn_buf *out, const qn_job *job, const qn_output *o)
     }
 }
 
+/* With the source's files and the version, this decides importance and factors to the bit. */
+static void put_calibration(qn_buf *out, const qn_job *job)
+{
+    const qn_calibration *c = &job->calibration;
+    if (c->pieces == NULL) {
+        (void)qn_buf_append_str(out, "not calibrated\n");
+        return;
+    }
+    (void)qn_buf_printf(out, "calibrated %s %s %" PRIu64 " ", c->origin, c->text_sha256, c->tokens);
+    for (size_t i = 0; i < job->source.n_pieces; i++) { /* what has second moments depends on the memory bound */
+        (void)qn_buf_append_char(out, (char)('0' + (c->pieces[i].importance != NULL) + (c->pieces[i].factor != NULL)));
+    }
+    (void)qn_buf_append_char(out, '\n');
+}
+
 static quern_status identify(const qn_job *job, const quern_quantize_options *opt, const qn_hash_list *sources, char identity[65],
                              quern_error *err)
 {
@@ -77,6 +92,7 @@ static quern_status identify(const qn_job *job, const quern_quantize_options *op
     for (size_t i = 0; i < job->n_outputs; i++) {
         put_output(&text, job, &job->outputs[i]);
     }
+    put_calibration(&text, job);
     if (text.failed) {
         QN_FAIL_MEMORY(err, "the journal's identity", text.len);
     }

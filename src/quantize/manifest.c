@@ -149,6 +149,24 @@ static qn_json *output_entry(builder *b, const qn_job *job, const qn_output *o)
     return v;
 }
 
+static qn_json *calibration_entry(builder *b, const qn_calibration *c)
+{
+    if (c->pieces == NULL) {
+        return qn_json_new_null();
+    }
+    qn_json *v = qn_json_new_object();
+    qn_json *list = qn_json_new_array();
+    set_text(b, v, "from", c->origin);
+    set_text(b, v, strcmp(c->origin, "imatrix") == 0 ? "imatrix_sha256" : "text_sha256", c->text_sha256);
+    set_count(b, v, "tokens", c->tokens);
+    set(b, v, "error_feedback", qn_json_new_bool(c->has_statistics));
+    for (size_t i = 0; i < c->n_without_data; i++) {
+        append(b, list, qn_json_new_string(c->experts_without_data[i]));
+    }
+    set(b, v, "experts_without_data", list);
+    return v;
+}
+
 quern_status qn_manifest_write(const qn_job *job, const qn_hash_list *hashes, const qn_earlier_outputs *earlier, qn_buf *out,
                                quern_error *err)
 {
@@ -162,7 +180,10 @@ quern_status qn_manifest_write(const qn_job *job, const qn_hash_list *hashes, co
     set_text(&b, root, "created", created);
     set_text(&b, root, "quern_version", quern_version());
     set(&b, root, "source", source_entry(&b, job, hashes));
-    set(&b, root, "calibration", qn_json_new_null());
+    set(&b, root, "calibration", calibration_entry(&b, &job->calibration));
+    if (job->calibration.note[0] != '\0') {
+        set_text(&b, root, "calibration_note", job->calibration.note);
+    }
     for (size_t i = 0; i < job->n_outputs; i++) {
         append(&b, outputs, output_entry(&b, job, &job->outputs[i]));
     }

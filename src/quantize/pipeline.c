@@ -41,25 +41,27 @@ quern_status qn_memory_plan_make(const qn_job *job, qn_memory_plan *out, quern_e
         most_slices = s.n_slices > most_slices ? (size_t)s.n_slices : most_slices;
     }
     size_t slice_elements = qn_slice_elements_max(job);
-    size_t thread_bytes = 3 * slice_elements * sizeof(float);
-    uint64_t least = other_bytes + thread_bytes + 2 * slice_bytes;
+    size_t thread_bytes = qn_slice_buffer_bytes(job);
+    uint64_t fixed_bytes = other_bytes + job->calibration.bytes;
+    uint64_t least = fixed_bytes + thread_bytes + 2 * slice_bytes;
     if (least > job->memory_bytes) {
         qn_number needed, limit;
         QN_FAIL(err, QUERN_ERROR_LIMIT, "quantizing needs at least %s of memory, the limit is %s", qn_format_bytes(needed, least),
                 qn_format_bytes(limit, job->memory_bytes));
     }
     size_t n_threads = job->n_threads < most_slices ? job->n_threads : most_slices;
-    while (n_threads > 1 && other_bytes + n_threads * (thread_bytes + 2 * slice_bytes) > job->memory_bytes) {
+    while (n_threads > 1 && fixed_bytes + n_threads * (thread_bytes + 2 * slice_bytes) > job->memory_bytes) {
         n_threads--;
     }
-    uint64_t chunk = (job->memory_bytes - other_bytes - n_threads * thread_bytes) / 2;
+    uint64_t chunk = (job->memory_bytes - fixed_bytes - n_threads * thread_bytes) / 2;
     uint64_t wanted = slice_bytes * n_threads * STEPS_SLICES_PER_THREAD;
     chunk = chunk > wanted ? wanted : chunk;
     *out = (qn_memory_plan){.n_threads = n_threads,
                             .slice_elements = slice_elements,
                             .thread_bytes = thread_bytes,
                             .chunk_bytes = (size_t)chunk,
-                            .peak_bytes = other_bytes + n_threads * thread_bytes + 2 * chunk};
+                            .least_bytes = least,
+                            .peak_bytes = fixed_bytes + n_threads * thread_bytes + 2 * chunk};
 done:
     return status;
 }

@@ -16,6 +16,7 @@ typedef struct qn_memory_plan {
     size_t slice_elements; /* of the largest slice */
     size_t thread_bytes;   /* buffers of one thread */
     size_t chunk_bytes;    /* each of two: encoded rows of one step */
+    uint64_t least_bytes;  /* with one thread and the smallest chunks */
     uint64_t peak_bytes;   /* all of it, with an allowance for texts and tables */
 } qn_memory_plan;
 

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/human_number.h"
+#include "quantize/calibrate_source.h"
 #include "quantize/hf_to_gguf.h"
 #include "quantize/manifest.h"
 #include "quantize/mix.h"
@@ -187,6 +188,7 @@ done:
 
 void qn_job_close(qn_job *job)
 {
+    qn_calibration_deinit(&job->calibration);
     if (job->has_vocab) {
         qn_vocab_export_deinit(&job->vocab);
     }
@@ -277,12 +279,13 @@ done:
 /* ---- the run ---- */
 
 /* Once the files have their names nothing can fail any more. */
-static quern_status convert(qn_job *job, const quern_quantize_options *opt, const qn_memory_plan *memory, uint64_t checkpoint_ns,
-                            uint64_t begin_ns, char **manifest, size_t *len, quern_error *err)
+static quern_status convert(qn_job *job, const quern_quantize_options *opt, uint64_t checkpoint_ns, uint64_t begin_ns, char **manifest,
+                            size_t *len, quern_error *err)
 {
     quern_status status = QUERN_OK;
     bool converted = false;
     qn_pool *pool = NULL;
+    qn_memory_plan memory;
     qn_hash_list hashes;
     qn_earlier_outputs earlier = {0};
     qn_output_files files = {.job = job, .journal = {.fd = -1}};
@@ -292,11 +295,13 @@ static quern_status convert(qn_job *job, const quern_quantize_options *opt, cons
     qn_hash_list_init(&hashes);
     QN_TRY(list_source_files(job, &hashes, err));
     QN_TRY(qn_earlier_outputs_init(&earlier, err));
-    QN_TRY(qn_pool_create(&pool, memory->n_threads, err));
+    QN_TRY(qn_calibrate_source(job, opt, &report, err));
+    QN_TRY(qn_memory_plan_make(job, &memory, err)); /* with what calibration left */
+    QN_TRY(qn_pool_create(&pool, memory.n_threads, err));
     QN_TRY(qn_journal_init(&files.journal, job, opt, &hashes, checkpoint_ns, err));
     QN_TRY(qn_output_files_begin(&files, job, !opt->no_resume, &report, err));
     QN_TRY(qn_output_files_list(&files, &hashes, err));
-    QN_TRY(qn_pipeline_run(job, memory, pool, &hashes, &files.journal, &report, err));
+    QN_TRY(qn_pipeline_run(job, &memory, pool, &hashes, &files.journal, &report, err));
     converted = true;
     QN_TRY(qn_output_files_hash(&files, &hashes, pool, &report, err));
     QN_TRY(qn_earlier_outputs_read(&earlier, job, &hashes, err));
@@ -338,7 +343,6 @@ quern_status qn_quantize_run_with(const quern_quantize_options *opt, const qn_qu
     *len = 0;
     qn_buf_init(&text, MANIFEST_BYTES_MAX);
     QN_TRY(qn_job_open(&job, opt, limits->shard_bytes, err));
-    QN_TRY(qn_output_files_check(&job, err));
     QN_TRY(qn_memory_plan_make(&job, &memory, err));
     QN_TRY(find_disk_free(job.output_dir, &disk_free, err));
     QN_TRY(plan_needed_bytes(&job, &needed, err));
@@ -355,7 +359,7 @@ quern_status qn_quantize_run_with(const quern_quantize_options *opt, const qn_qu
             QN_FAIL(err, QUERN_ERROR_LIMIT, "%s: the outputs need %s, the file system has %s free", job.output_dir,
                     qn_format_bytes(a, needed), qn_format_bytes(b, disk_free));
         }
-        QN_TRY(convert(&job, opt, &memory, limits->checkpoint_ns, begin_ns, manifest_json, len, err));
+        QN_TRY(convert(&job, opt, limits->checkpoint_ns, begin_ns, manifest_json, len, err));
     }
 done:
     qn_job_close(&job);

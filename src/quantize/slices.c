@@ -6,6 +6,7 @@
 
 #include "base/half.h"
 #include "quant/codec.h"
+#include "quant/feedback.h"
 
 /* Elements of a slice, about: large enough to hide what a slice costs beside its elements, small enough to stay in the cache. */
 enum { SLICE_ELEMENTS = 1 << 17 };
@@ -51,6 +52,17 @@ size_t qn_slice_elements_max(const qn_job *job)
         most = n > most ? n : most;
     }
     return (size_t)qn_align_up((size_t)most, 16);
+}
+
+size_t qn_slice_buffer_bytes(const qn_job *job)
+{
+    enum { BUFFERS = 4 }; /* the rows, reordered, decoded, and room for the encoder */
+    uint64_t widest = 0;
+    for (size_t i = 0; i < job->source.n_pieces && job->calibration.pieces != NULL; i++) {
+        const float *importance = job->calibration.pieces[i].importance;
+        widest = importance != NULL && job->source.pieces[i].n_cols > widest ? job->source.pieces[i].n_cols : widest;
+    }
+    return (BUFFERS * qn_slice_elements_max(job) + (widest > 0 ? qn_feedback_scratch((size_t)widest) : 0)) * sizeof(float);
 }
 
 void qn_interleave_rows(const float *x, size_t n_rows, size_t n_cols, size_t dim, float *out)
@@ -100,20 +112,100 @@ static void measure(const float *x, const float *y, size_t n, qn_tensor_error *e
     *e = (qn_tensor_error){.squared_error = squared_error, .squared_source = squared_source, .max_abs_error = (double)most};
 }
 
-static void encode(const qn_sink *sink, const float *x, size_t n, uint8_t *const streams[QN_STREAMS_MAX], float *decoded)
+/* Rows on their way through one encoder. */
+typedef struct rows {
+    const float *x; /* (n_rows, n_cols) */
+    size_t n_rows, n_cols;
+    const float *importance; /* (n_cols) or NULL */
+    const float *factor;     /* or NULL */
+    float *weights;          /* room for a number a block */
+    float *scratch;          /* qn_feedback_scratch(n_cols), of which encode_weighted_row needs 5 n_cols */
+    float *decoded;          /* (n_rows, n_cols): the result as it will be read */
+} rows;
+
+/* Most that weighing by importance may cost in plain squared error, a block: what is far worse there would look like damage, and rests on a few
+ * columns of one text. */
+#define IMPORTANCE_BOUND 1.2f
+
+static float squared_error(const float *x, const float *y, size_t n)
 {
+    float sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += (x[i] - y[i]) * (x[i] - y[i]);
+    }
+    return sum;
+}
+
+/* One row by importance; blocks in which that breaks the bound by its square root, and if that does too, plainly. */
+static void encode_weighted_row(qn_dtype t, const rows *r, const float *x, uint8_t *out)
+{
+    size_t n = r->n_cols, block = qn_dtype_get(t)->block_size, block_bytes = qn_dtype_get(t)->block_bytes;
+    float *plain_values = r->scratch, *values = plain_values + n, *weights = values + n;
+    uint8_t *plain = (uint8_t *)(weights + n), *tried = plain + n * sizeof(float);
+    bool again = true;
+    qn_encode_row(t, x, plain, n, NULL);
+    qn_decode_row(t, plain, plain_values, n);
+    qn_encode_row(t, x, out, n, r->importance);
+    for (int k = 0; k < 2 && again; k++) {
+        again = false;
+        if (k > 0) {
+            for (size_t i = 0; i < n; i++) {
+                weights[i] = sqrtf(r->importance[i]);
+            }
+            qn_encode_row(t, x, tried, n, weights);
+        }
+        qn_decode_row(t, k > 0 ? tried : out, values, n);
+        for (size_t b = 0; b < n / block; b++) {
+            const float *from = x + b * block;
+            float bound = IMPORTANCE_BOUND * squared_error(from, plain_values + b * block, block);
+            bool holds = squared_error(from, values + b * block, block) <= bound;
+            if (k == 0) {
+                r->weights[b] = holds ? 1.0f : 0.0f;
+                again = again || !holds;
+            } else if (!(r->weights[b] > 0)) {
+                memcpy(out + b * block_bytes, (holds ? tried : plain) + b * block_bytes, block_bytes);
+            }
+        }
+    }
+}
+
+static void encode_affine(const qn_sink *sink, const rows *r, uint8_t *const streams[QN_STREAMS_MAX])
+{
+    uint32_t *packed = (uint32_t *)(void *)streams[0];
+    if (r->importance != NULL) {
+        qn_encode_affine_feedback(sink->affine, r->factor, r->importance, r->x, r->n_rows, r->n_cols, packed, streams[1], streams[2],
+                                  sink->dtype, r->scratch);
+    } else {
+        qn_encode_affine_row_fitted(sink->affine, r->x, packed, streams[1], streams[2], sink->dtype, r->n_rows * r->n_cols, NULL);
+    }
+}
+
+static void encode_blocks(const qn_sink *sink, const rows *r, uint8_t *out)
+{
+    if (r->importance == NULL || qn_dtype_get(sink->dtype)->block_size == 1) {
+        qn_encode_row(sink->dtype, r->x, out, r->n_rows * r->n_cols, NULL);
+        return;
+    }
+    for (size_t i = 0; i < r->n_rows; i++) {
+        encode_weighted_row(sink->dtype, r, r->x + i * r->n_cols, out + i * sink->row_bytes[0]);
+    }
+}
+
+static void encode(const qn_sink *sink, const rows *r, uint8_t *const streams[QN_STREAMS_MAX])
+{
+    size_t n = r->n_rows * r->n_cols;
     switch (sink->coding) {
     case QN_CODING_BLOCKS:
-        qn_encode_row(sink->dtype, x, streams[0], n, NULL);
-        qn_decode_row(sink->dtype, streams[0], decoded, n);
+        encode_blocks(sink, r, streams[0]);
+        qn_decode_row(sink->dtype, streams[0], r->decoded, n);
         break;
     case QN_CODING_AFFINE:
-        qn_encode_affine_row_fitted(sink->affine, x, (uint32_t *)(void *)streams[0], streams[1], streams[2], sink->dtype, n, NULL);
-        qn_decode_affine_row(sink->affine, (const uint32_t *)(const void *)streams[0], streams[1], streams[2], sink->dtype, decoded, n);
+        encode_affine(sink, r, streams);
+        qn_decode_affine_row(sink->affine, (const uint32_t *)(const void *)streams[0], streams[1], streams[2], sink->dtype, r->decoded, n);
         break;
-    case QN_CODING_MXFP4:
-        qn_encode_mxfp4_row(x, streams[0], streams[1], n, NULL);
-        qn_decode_mxfp4_row(streams[0], streams[1], decoded, n);
+    case QN_CODING_MXFP4: /* its scales are powers of two: there is little to weigh */
+        qn_encode_mxfp4_row(r->x, streams[0], streams[1], n, NULL);
+        qn_decode_mxfp4_row(streams[0], streams[1], r->decoded, n);
         break;
     }
 }
@@ -134,7 +226,6 @@ void qn_slice_convert(const qn_job *job, size_t piece, qn_slice slice, float *bu
     const qn_piece *p = &job->source.pieces[piece];
     float *x = buffers;
     float *reordered = buffers + elements_max;
-    float *decoded = buffers + 2 * elements_max;
     size_t n_cols = (size_t)p->n_cols;
     size_t n = (size_t)slice.n_rows * n_cols;
     bool is_reordered = false;
@@ -146,18 +237,28 @@ void qn_slice_convert(const qn_job *job, size_t piece, qn_slice slice, float *bu
         result->bad_column = bad % n_cols;
         return;
     }
+    rows r = {.n_rows = (size_t)slice.n_rows,
+              .n_cols = n_cols,
+              .decoded = buffers + 2 * elements_max,
+              .weights = buffers + 3 * elements_max,
+              .scratch = buffers + 4 * elements_max};
+    if (job->calibration.pieces != NULL && job->calibration.pieces[piece].importance != NULL) {
+        r.importance = job->calibration.pieces[piece].importance + slice.part * n_cols;
+        r.factor = job->calibration.pieces[piece].factor;
+    }
     for (size_t o = 0; o < job->n_outputs; o++) {
         const qn_sink *sink = &job->outputs[o].sinks[piece];
-        const float *rows = x;
+        const float *chosen = x;
         if (sink->permute_dim != 0) {
             if (!is_reordered) {
                 bool vector = p->what.n_dims == 1;
                 qn_interleave_rows(x, vector ? n : (size_t)slice.n_rows, vector ? 1 : n_cols, sink->permute_dim, reordered);
                 is_reordered = true;
             }
-            rows = reordered;
+            chosen = reordered;
         }
-        encode(sink, rows, n, bytes[o], decoded);
-        measure(rows, decoded, n, &errors[o]);
+        r.x = chosen;
+        encode(sink, &r, bytes[o]);
+        measure(chosen, r.decoded, n, &errors[o]);
     }
 }

@@ -28,8 +28,9 @@ qn_slice qn_slice_at(const qn_piece *p, const qn_slicing *s, uint64_t index);
  * j * dim/2 + i. Whole heads; out does not overlap x. */
 void qn_interleave_rows(const float *x, size_t n_rows, size_t n_cols, size_t dim, float *out);
 
-/* Three float buffers of this many elements are what a thread needs; the greatest over all pieces. */
+/* Elements of the largest slice; and bytes of buffers that a thread needs for any. */
 size_t qn_slice_elements_max(const qn_job *job);
+size_t qn_slice_buffer_bytes(const qn_job *job);
 
 /* What one slice gave. */
 typedef struct qn_slice_result {
@@ -39,7 +40,7 @@ typedef struct qn_slice_result {
 } qn_slice_result;
 
 /* Decodes a slice and encodes it for every output. bytes[o][k] is where stream k of output o begins for this slice's first row; errors has
- * one entry an output. buffers: three times elements_max floats (qn_slice_elements_max), aligned to 64. */
+ * one entry an output. buffers: qn_slice_buffer_bytes, aligned to 64. */
 void qn_slice_convert(const qn_job *job, size_t piece, qn_slice slice, float *buffers, size_t elements_max,
                       uint8_t *(*bytes)[QN_STREAMS_MAX], qn_tensor_error *errors, qn_slice_result *result);
 

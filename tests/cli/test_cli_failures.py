@@ -41,7 +41,7 @@ def check_interrupts(checks, home):
     checks.that(len(doc.get("token_ids", [])) > 0, "run --json: with the tokens so far")
 
     target = os.path.join(home, "stopped")
-    p = start(home, "quantize", MODEL, "-o", target, "--formats", MANY_FORMATS)
+    p = start(home, "quantize", "--calibrate", "none", MODEL, "-o", target, "--formats", MANY_FORMATS)
     while p.poll() is None and not os.path.isdir(target):  # it has begun
         time.sleep(0.01)
     p.send_signal(signal.SIGINT)
@@ -85,7 +85,7 @@ def check_resume(checks, home):
 
 def start_quantize(home, source, target):
     """A run that takes a while, once it writes."""
-    p = start(home, "quantize", source, "-o", target, "--formats", MANY_FORMATS)
+    p = start(home, "quantize", "--calibrate", "none", source, "-o", target, "--formats", MANY_FORMATS)
     while p.poll() is None and not os.path.isdir(os.path.join(target, "gguf")):
         time.sleep(0.01)
     return p
@@ -94,13 +94,13 @@ def start_quantize(home, source, target):
 def check_killed(checks, home):
     target = os.path.join(home, "killed")
     p = start_quantize(home, MODEL, target)
-    busy = run("quantize", MODEL, "-o", target, "--formats", "gguf:Q8_0", home=home)
+    busy = run("quantize", "--calibrate", "none", MODEL, "-o", target, "--formats", "gguf:Q8_0", home=home)
     p.kill()
     p.communicate(timeout=SECONDS)
     checks.exit_code(busy, 5, "quantize: two runs into one folder")
     checks.that(b"another run" in busy.stderr, "quantize: says that another run has the folder", busy.stderr)
     checks.that(any(f.endswith(".part") for f in os.listdir(os.path.join(target, "gguf"))), "quantize: a killed run leaves temporary files")
-    checks.exit_code(run("quantize", MODEL, "-o", target, "--formats", "gguf:Q8_0", home=home), 0, "quantize: again")
+    checks.exit_code(run("quantize", "--calibrate", "none", MODEL, "-o", target, "--formats", "gguf:Q8_0", home=home), 0, "quantize: again")
     checks.that(os.listdir(os.path.join(target, "gguf")) == ["quern-coder-8m-Q8_0.gguf"], "quantize: the next run removes them",
                 os.listdir(os.path.join(target, "gguf")))
 
@@ -109,7 +109,7 @@ def check_hashes(checks, home):
     """Hashes are taken while files grow; inspect reads the finished ones."""
     target = os.path.join(home, "hashes")
     for formats in ("gguf:F32,mlx:8bit,mlx:bf16", "gguf:Q4_0"):
-        checks.exit_code(run("quantize", MODEL, "-o", target, "--formats", formats, "--memory", "120MiB", home=home), 0, f"quantize to {formats}")
+        checks.exit_code(run("quantize", "--calibrate", "none", MODEL, "-o", target, "--formats", formats, "--memory", "120MiB", home=home), 0, f"quantize to {formats}")
     done = run("inspect", os.path.join(target, "manifest.json"), home=home)
     checks.exit_code(done, 0, "inspect: the files are those of the manifest")
     checks.that(all(t in done.stdout for t in (b"F32", b"8bit-g64", b"bf16", b"Q4_0")), "the manifest has the outputs of both runs", done.stdout)
@@ -118,7 +118,7 @@ def check_hashes(checks, home):
 def check_shrinking(checks, home):
     """A file that is cut while it is mapped."""
     target = os.path.join(home, "shrinking")
-    run("quantize", MODEL, "-o", target, "--formats", "gguf:Q8_0", home=home)
+    run("quantize", "--calibrate", "none", MODEL, "-o", target, "--formats", "gguf:Q8_0", home=home)
     model = os.path.join(target, "gguf", "quern-coder-8m-Q8_0.gguf")
     p = start(home, "run", model, *ENDLESS[2:])
     p.stdout.read1(4096)
@@ -137,7 +137,7 @@ def check_shrinking(checks, home):
 
 def check_size_limit(checks, home):
     target = os.path.join(home, "limited")
-    limited = ["sh", "-c", 'ulimit -f 1000; exec "$@"', "sh", PROGRAM, "quantize", MODEL, "-o", target, "--formats", "gguf:Q8_0"]
+    limited = ["sh", "-c", 'ulimit -f 1000; exec "$@"', "sh", PROGRAM, "quantize", "--calibrate", "none", MODEL, "-o", target, "--formats", "gguf:Q8_0"]
     done = subprocess.run(limited, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False, timeout=SECONDS,
                           env=environment(home))
     checks.exit_code(done, 5, "quantize beyond the limit on file sizes")
@@ -153,18 +153,18 @@ def check_odd_places(checks, home):
     checks.exit_code(done, 5, "logits into something that is no file")
     checks.that(b"is a FIFO" in done.stderr and stat.S_ISFIFO(os.stat(fifo).st_mode), "logits: it stays what it is", done.stderr)
     checks.exit_code(run("logits", MODEL, "--ids", "-", "-o", "-", stdin=ids, cwd=home), 2, "logits -o -")
-    checks.exit_code(run("quantize", MODEL, "-o", "-", cwd=home), 2, "quantize -o -")
+    checks.exit_code(run("quantize", "--calibrate", "none", MODEL, "-o", "-", cwd=home), 2, "quantize -o -")
     checks.that("-" not in os.listdir(home), "nothing is called -")
     source = os.path.join(home, "odd\n'name")
     shutil.copytree(MODEL, source)
-    done = run("quantize", ".", "-o", "../o'ut", "--formats", "gguf:F32,gguf:Q4_0,gguf:Q2_K", cwd=source)
+    done = run("quantize", "--calibrate", "none", ".", "-o", "../o'ut", "--formats", "gguf:F32,gguf:Q4_0,gguf:Q2_K", cwd=source)
     checks.exit_code(done, 0, "quantize .")
     checks.that(b"odd\\n'name  qwen3" in done.stdout, "quantize . takes the folder's name, made visible", done.stdout)
     checks.that(b"next: quern run '../o'\\''ut/gguf/odd\\n'\\''name-Q4_0.gguf'" in done.stderr, "quantize: what to type next is quoted", done.stderr)
     for name, make in (("model.safetensors", lambda path: os.symlink("nowhere", path)), ("config.json", os.mkfifo)):
         os.remove(os.path.join(source, name))
         make(os.path.join(source, name))
-        for arguments in (["quantize", source, "-o", os.path.join(home, "never")], ["run", source, "Hi."], ["inspect", source]):
+        for arguments in (["quantize", "--calibrate", "none", source, "-o", os.path.join(home, "never")], ["run", source, "Hi."], ["inspect", source]):
             done = run(*arguments)
             checks.exit_code(done, 3, f"{arguments[0]} with an odd {name}")
             checks.that(name.encode() in done.stderr and (b"leads nowhere" in done.stderr or b"FIFO" in done.stderr),
@@ -181,7 +181,7 @@ def check_warnings(checks, home):
     config.update(use_sliding_window=True, sliding_window=64, max_window_layers=0)
     with open(path, "w", encoding="utf-8") as f:
         json.dump(config, f)
-    done = run("quantize", source, "-o", os.path.join(home, "windows"), "--formats", "gguf:Q8_0,gguf:Q4_0,mlx:8bit", "-q")
+    done = run("quantize", "--calibrate", "none", source, "-o", os.path.join(home, "windows"), "--formats", "gguf:Q8_0,gguf:Q4_0,mlx:8bit", "-q")
     checks.exit_code(done, 0, "quantize with a sliding window")
     checks.that(done.stderr.count(b"cannot be said in GGUF") == 1 and b"gguf Q8_0, gguf Q4_0: " in done.stderr,
                 "quantize -q: a warning about the result is there, once", done.stderr)
@@ -197,7 +197,7 @@ def check_outputs(checks, home):
     blocked = os.path.join(home, "file")
     with open(blocked, "wb"):
         pass
-    for arguments in (["quantize", MODEL, "-o", os.path.join(blocked, "out"), "--formats", "gguf:Q8_0"],
+    for arguments in (["quantize", "--calibrate", "none", MODEL, "-o", os.path.join(blocked, "out"), "--formats", "gguf:Q8_0"],
                       ["logits", MODEL, "--ids", "-", "-o", os.path.join(blocked, "l.safetensors")]):
         done = run(*arguments, stdin=b'{"sequences":[[1]]}')
         checks.exit_code(done, 5, f"{arguments[0]} into a place that is no folder")
@@ -205,7 +205,7 @@ def check_outputs(checks, home):
     if os.geteuid() != 0:
         locked = os.path.join(home, "locked")
         os.mkdir(locked, 0o500)
-        done = run("quantize", MODEL, "-o", locked, "--formats", "gguf:Q8_0")
+        done = run("quantize", "--calibrate", "none", MODEL, "-o", locked, "--formats", "gguf:Q8_0")
         checks.exit_code(done, 5, "quantize into a read-only folder")
         checks.that(os.listdir(locked) == [], "quantize leaves nothing there")
 

@@ -106,6 +106,8 @@ def check_files(checks, folder):
         checks.that(doc == json.load(f), "quantize: stdout is manifest.json")
     for output in doc["outputs"] if doc else []:
         checks.that(all(os.path.getsize(os.path.join(out, f["path"])) == f["bytes"] for f in output["files"]), "quantize: files as long as announced")
+    checks.that(doc and doc["calibration"]["from"] == "builtin" and doc["calibration"]["tokens"] > 0 and doc["calibration"]["experts_without_data"] == [],
+                "quantize: calibrated on the built-in text without being asked", doc and doc["calibration"])
     before = sorted(os.listdir(folder))
     done = run("quantize", MODEL, "--dry-run", "--formats", "gguf:Q4_K_M", "--json", cwd=folder)
     document(checks, done, {"outputs": [{"format": str, "type": str, "bytes": POSITIVE, "bits_per_weight": POSITIVE}]}, "quantize --dry-run")

@@ -1,0 +1,212 @@
+/* test_calibrated.c - whole runs with calibration: the same bytes for any number of threads and by way of an imatrix file, what the manifest says,
+ * what stands in the way. */
+#include "quantize_run.h"
+
+#include "calibrate/imatrix.h"
+
+static const char formats[] = "gguf:Q4_0,gguf:Q8_0,mlx:4bit,mlx:3bit-g32";
+
+static run calibrated(const char *source, const char *dir, const char *what, quern_calibrate how, size_t n_threads)
+{
+    run r = {.opt = {.source = source, .output_dir = dir, .name = "tiny", .formats = what, .n_threads = n_threads, .calibrate = how}};
+    run_quantize(&r, 0);
+    return r;
+}
+
+static const char *hash_of(const run *r, size_t output)
+{
+    const qn_json *files = qn_json_get(qn_json_at(qn_json_get(r->manifest, "outputs"), output), "files");
+    for (size_t i = 0; i < qn_json_length(files); i++) {
+        const char *path = qn_json_string(qn_json_get(qn_json_at(files, i), "path"), NULL);
+        if (strstr(path, ".gguf") != NULL || strstr(path, ".safetensors") != NULL) {
+            return qn_json_string(qn_json_get(qn_json_at(files, i), "sha256"), NULL);
+        }
+    }
+    fail_msg("output %zu has no weight file", output);
+    return NULL;
+}
+
+static void threads_and_imatrix_files_give_the_same_bytes(void **state)
+{
+    (void)state;
+    char *dirs[4] = {new_dir(), new_dir(), new_dir(), new_dir()};
+    char *imatrix = qn_path_join(dirs[3], "found.gguf");
+    const char *source = model_dir("qwen3");
+    run one = {.opt = {.source = source,
+                       .output_dir = dirs[0],
+                       .name = "tiny",
+                       .formats = formats,
+                       .n_threads = 1,
+                       .calibrate = QUERN_CALIBRATE_BUILTIN,
+                       .imatrix_out = imatrix}};
+    run_quantize(&one, 0);
+    run three = calibrated(source, dirs[1], formats, QUERN_CALIBRATE_AUTO, 3),
+        none = calibrated(source, dirs[2], formats, QUERN_CALIBRATE_NONE, 2);
+    assert_int_equal(one.status, QUERN_OK);
+    assert_int_equal(three.status, QUERN_OK);
+    assert_int_equal(none.status, QUERN_OK);
+    for (size_t i = 0; i < 4; i++) {
+        assert_string_equal(hash_of(&one, i), hash_of(&three, i));
+    }
+    assert_string_not_equal(hash_of(&one, 0), hash_of(&none, 0));
+    assert_string_not_equal(hash_of(&one, 2), hash_of(&none, 2));
+    const qn_json *c = qn_json_get(one.manifest, "calibration");
+    double tokens;
+    assert_string_equal(qn_json_string(qn_json_get(c, "text_sha256"), NULL),
+                        "a1f2221548dec0f9060eb937b1e727deb30f991c82511c313b6e4f6ed35a6f88");
+    assert_true(qn_json_number(qn_json_get(c, "tokens"), &tokens) && tokens == 64 * 512);
+    assert_int_equal(qn_json_length(qn_json_get(c, "experts_without_data")), 0);
+    assert_int_equal(qn_json_get_kind(qn_json_get(none.manifest, "calibration")), QN_JSON_NULL);
+    run by_file = {.opt = {.source = source,
+                           .output_dir = dirs[3],
+                           .name = "tiny",
+                           .formats = "gguf:Q4_0,gguf:Q8_0",
+                           .n_threads = 2,
+                           .calibrate = QUERN_CALIBRATE_IMATRIX,
+                           .imatrix_path = imatrix}};
+    run_quantize(&by_file, 0);
+    assert_int_equal(by_file.status, QUERN_OK);
+    assert_string_equal(hash_of(&by_file, 0), hash_of(&one, 0));
+    assert_string_equal(hash_of(&by_file, 1), hash_of(&one, 1));
+    qn_json_free(one.manifest);
+    qn_json_free(three.manifest);
+    qn_json_free(none.manifest);
+    qn_json_free(by_file.manifest);
+    qn_free(imatrix);
+    for (size_t i = 0; i < 4; i++) {
+        drop_dir(dirs[i]);
+    }
+}
+
+static void experts_without_data_are_named(void **state)
+{
+    (void)state;
+    quern_error err;
+    if (!have_model("qwen3_moe")) {
+        skip();
+    }
+    char *dir = new_dir();
+    char *whole = qn_path_join(dir, "whole.dat"), *holed = qn_path_join(dir, "holed.gguf");
+    qn_imatrix m;
+    run r = {.opt = {.source = model_dir("qwen3_moe"),
+                     .output_dir = dir,
+                     .name = "tiny",
+                     .formats = "gguf:Q4_0,mlx:4bit-g32",
+                     .n_threads = 2,
+                     .calibrate = QUERN_CALIBRATE_BUILTIN,
+                     .imatrix_out = holed}};
+    run_quantize(&r, 0);
+    assert_int_equal(r.status, QUERN_OK);
+    qn_json_free(r.manifest);
+    assert_ok(qn_imatrix_read(&m, holed, &err));
+    for (size_t i = 0; i < m.n_entries; i++) {
+        if (strcmp(m.entries[i].name, "blk.0.ffn_down_exps.weight") == 0) {
+            float *counts = qn_arena_alloc_array(&m.arena, m.entries[i].n_counts, sizeof *counts);
+            memcpy(counts, m.entries[i].counts, m.entries[i].n_counts * sizeof *counts);
+            counts[1] = 0;
+            m.entries[i].counts = counts;
+        }
+    }
+    assert_ok(qn_imatrix_write(&m, holed, "a text", &err));
+    assert_ok(qn_imatrix_write(&m, whole, "a text", &err)); /* the older form: the expert's values are all zero */
+    qn_imatrix_deinit(&m);
+    const char *const paths[] = {holed, whole};
+    for (size_t i = 0; i < 2; i++) {
+        run again = {.opt = {.source = model_dir("qwen3_moe"),
+                             .output_dir = dir,
+                             .name = "tiny",
+                             .formats = "gguf:Q4_0,mlx:4bit-g32",
+                             .n_threads = 2,
+                             .calibrate = QUERN_CALIBRATE_IMATRIX,
+                             .imatrix_path = paths[i]}};
+        run_quantize(&again, 0);
+        assert_int_equal(again.status, QUERN_OK);
+        const qn_json *list = qn_json_get(qn_json_get(again.manifest, "calibration"), "experts_without_data");
+        assert_int_equal(qn_json_length(list), 1);
+        assert_string_equal(qn_json_string(qn_json_at(list, 0), NULL), "model.layers.0.mlp.experts.1.down_proj.weight");
+        qn_json_free(again.manifest);
+    }
+    qn_free(whole);
+    qn_free(holed);
+    drop_dir(dir);
+}
+
+static bool stop_while_calibrating(void *user, const quern_quantize_progress *p)
+{
+    bool *seen = user;
+    *seen = *seen || p->stage == QUERN_QUANTIZE_CALIBRATE;
+    return p->stage != QUERN_QUANTIZE_CALIBRATE;
+}
+
+static void what_stands_in_the_way(void **state)
+{
+    (void)state;
+    char *dir = new_dir();
+    char *path = qn_path_join(dir, "other.gguf");
+    const char *source = model_dir("qwen3");
+    bool seen = false;
+    run r = {.opt = {.source = source,
+                     .output_dir = dir,
+                     .name = "tiny",
+                     .formats = "gguf:Q4_0",
+                     .n_threads = 2,
+                     .calibrate = QUERN_CALIBRATE_BUILTIN,
+                     .memory_bytes = 101 << 20,
+                     .on_progress = NULL}};
+    quern_error err;
+    run_quantize(&r, 0);
+    assert_int_equal(r.status, QUERN_OK); /* that much is enough for this model */
+    qn_json_free(r.manifest);
+    r.opt.calibrate = QUERN_CALIBRATE_TEXT;
+    r.opt.calibration_text = "def f():\n";
+    r.opt.calibration_len = 9;
+    run_quantize(&r, 0);
+    assert_int_equal(r.status, QUERN_ERROR_INVALID);
+    assert_non_null(strstr(r.err.message, "512"));
+    r.opt.calibrate = QUERN_CALIBRATE_BUILTIN;
+    r.opt.on_progress = stop_while_calibrating;
+    r.opt.user = &seen;
+    run_quantize(&r, 0);
+    assert_int_equal(r.status, QUERN_ERROR_CANCELLED);
+    assert_true(seen);
+    r.opt.on_progress = NULL;
+    r.opt.formats = "gguf:F16"; /* nothing to weigh */
+    run_quantize(&r, 0);
+    assert_int_equal(r.status, QUERN_OK);
+    assert_int_equal(qn_json_get_kind(qn_json_get(r.manifest, "calibration")), QN_JSON_NULL);
+    qn_json_free(r.manifest);
+    static const float sums[3] = {1, 2, 3}, count[1] = {1};
+    qn_imatrix_entry entry = {.name = "blk.1.attn_q.weight", .n_values = 3, .n_counts = 1, .sums = sums, .counts = count};
+    const qn_imatrix m = {.entries = &entry, .n_entries = 1};
+    assert_ok(qn_imatrix_write(&m, path, "a text", &err));
+    r.opt = (quern_quantize_options){.source = source,
+                                     .output_dir = dir,
+                                     .name = "tiny",
+                                     .formats = "gguf:Q4_0",
+                                     .n_threads = 2,
+                                     .calibrate = QUERN_CALIBRATE_IMATRIX,
+                                     .imatrix_path = path};
+    run_quantize(&r, 0);
+    assert_int_equal(r.status, QUERN_ERROR_INVALID);
+    assert_non_null(strstr(r.err.message, "blk.1.attn_q.weight has 3 values"));
+    entry.name = "blk.9.attn_q.weight";
+    assert_ok(qn_imatrix_write(&m, path, "a text", &err));
+    run_quantize(&r, 0);
+    assert_int_equal(r.status, QUERN_ERROR_INVALID);
+    assert_non_null(strstr(r.err.message, "blk.9.attn_q.weight"));
+    r.opt.imatrix_out = path;
+    run_quantize(&r, 0);
+    assert_int_equal(r.status, QUERN_ERROR_USAGE);
+    qn_free(path);
+    drop_dir(dir);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(threads_and_imatrix_files_give_the_same_bytes),
+        cmocka_unit_test(experts_without_data_are_named),
+        cmocka_unit_test(what_stands_in_the_way),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

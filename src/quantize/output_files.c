@@ -346,7 +346,7 @@ static bool weights_are_there(const qn_job *job)
     return true;
 }
 
-void qn_output_files_end(qn_output_files *f, bool named, bool resumable)
+bool qn_output_files_end(qn_output_files *f, bool named, bool resumable)
 {
     bool stays = !named && resumable && f->journal.n_pieces > 0 && weights_are_there(f->job);
     keep_weights(f->job, stays);
@@ -361,6 +361,7 @@ void qn_output_files_end(qn_output_files *f, bool named, bool resumable)
     qn_free(f->folders);
     qn_journal_deinit(&f->journal);
     *f = (qn_output_files){.job = f->job, .journal = {.fd = -1}};
+    return stays;
 }
 
 /* ---- hashing ---- */

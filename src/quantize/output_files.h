@@ -33,7 +33,7 @@ quern_status qn_output_files_hash(qn_output_files *f, qn_hash_list *hashes, qn_p
 /* Writes the manifest, brings everything to the disk, and gives all files their names. */
 quern_status qn_output_files_commit(qn_output_files *f, const char *manifest, size_t len, qn_report *report, quern_error *err);
 /* Lets the folder go. Unless everything has its name, the temporary files go, and the folders that this run made; but where the journal notes
- * something and `resumable`, they stay. */
-void qn_output_files_end(qn_output_files *f, bool named, bool resumable);
+ * something and `resumable`, they stay. True if they do. */
+bool qn_output_files_end(qn_output_files *f, bool named, bool resumable);
 
 #endif

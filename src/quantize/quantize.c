@@ -322,7 +322,10 @@ done:
     if (resumable && converted) {
         (void)qn_journal_note(&files.journal, job->source.n_pieces, NULL);
     }
-    qn_output_files_end(&files, status == QUERN_OK, resumable);
+    bool stays = qn_output_files_end(&files, status == QUERN_OK, resumable);
+    if (status == QUERN_ERROR_CANCELLED) {
+        (void)qn_error_set(err, status, "interrupted; %s", stays ? "the same command continues where it stopped" : "no output was kept");
+    }
     qn_pool_destroy(pool);
     qn_earlier_outputs_deinit(&earlier);
     qn_hash_list_deinit(&hashes);

@@ -12,7 +12,5 @@ quern_status qn_report_progress(qn_report *r, quern_quantize_progress *p, bool d
     }
     r->reported_ns = now;
     p->seconds = qn_clock_seconds(r->begin_ns, now);
-    return r->opt->on_progress(r->opt->user, p)
-               ? QUERN_OK
-               : qn_error_set(err, QUERN_ERROR_CANCELLED, "interrupted; the same command continues where it stopped");
+    return r->opt->on_progress(r->opt->user, p) ? QUERN_OK : qn_error_set(err, QUERN_ERROR_CANCELLED, "interrupted");
 }

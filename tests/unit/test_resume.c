@@ -155,8 +155,11 @@ static void stopped_runs_are_continued(void **state)
         }
         assert_int_equal(r.status, QUERN_ERROR_CANCELLED);
         assert_int_equal(count_named(dir), 0);
+        bool stays = strstr(r.err.message, "the same command continues") != NULL;
+        assert_true(stays || (strstr(r.err.message, "no output was kept") != NULL && count_files(dir) == 0));
         w = (watch){0};
         run_once(&r, model_dir("qwen3"), dir, &w, false, 3);
+        assert_true(stays == (strstr(w.note, "continues ") != NULL));
         assert_true((strstr(w.note, "continues at tensor ") != NULL || strstr(w.note, "continues behind the last") != NULL) == (calls > 3));
         check_finished(dir, &r, undisturbed);
         qn_json_free(r.manifest);

@@ -306,8 +306,13 @@ static quern_status carry_over(keys *k, const qn_source *s)
             continue;
         }
         if (s->as_other && of_architecture) {
-            int n = snprintf(key, sizeof key, "%s%.*s", k->arch, (int)(v->key.len - named.len), v->key.data + named.len);
-            renamed.key = (qn_span){.data = key, .len = (size_t)n < sizeof key ? (size_t)n : sizeof key - 1};
+            size_t rest = v->key.len - named.len;
+            if (strlen(k->arch) + rest > sizeof key - 1) {
+                QN_FAIL(k->err, QUERN_ERROR_LIMIT, "%s: key '%.*s' is too long for another architecture's name", s->path,
+                        qn_name_shown(v->key.data, v->key.len), v->key.data);
+            }
+            (void)snprintf(key, sizeof key, "%s%.*s", k->arch, (int)rest, v->key.data + named.len);
+            renamed.key = (qn_span){.data = key, .len = strlen(key)};
         }
         QN_TRY(qn_gguf_put_value(k->w, &renamed, k->err));
     }

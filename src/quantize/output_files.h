@@ -20,6 +20,8 @@ typedef struct qn_output_files {
     qn_journal journal;
 } qn_output_files;
 
+/* Refuses outputs that would replace a file of the source, or be written into its folder. */
+quern_status qn_output_files_check(const qn_job *job, quern_error *err);
 /* Makes the folders, locks the outer one, and begins all files: with what an unfinished run of the same job left, if its journal and the
  * bytes agree (job->n_continued says how far), else empty, after clearing what killed runs left. The report tells which. f->journal is
  * ready. */

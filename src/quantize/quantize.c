@@ -346,6 +346,7 @@ quern_status qn_quantize_run_with(const quern_quantize_options *opt, const qn_qu
     *len = 0;
     qn_buf_init(&text, MANIFEST_BYTES_MAX);
     QN_TRY(qn_job_open(&job, opt, limits->shard_bytes, err));
+    QN_TRY(qn_output_files_check(&job, err));
     QN_TRY(qn_memory_plan_make(&job, &memory, err));
     QN_TRY(find_disk_free(job.output_dir, &disk_free, err));
     QN_TRY(plan_needed_bytes(&job, &needed, err));

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/fs.h"
 #include "base/json.h"
@@ -105,12 +106,34 @@ static bool has_suffix(const char *s, const char *suffix)
     return n >= k && strcmp(s + n - k, suffix) == 0;
 }
 
-/* The name without ".gguf". */
+/* Whether text[0..n) ends in "-00001-of-00003". */
+static bool ends_in_shard(const char *text, size_t n)
+{
+    static const char form[] = "-00000-of-00000";
+    size_t k = sizeof form - 1;
+    bool same = n > k;
+    for (size_t i = 0; same && i < k; i++) {
+        char c = text[n - k + i];
+        same = form[i] == '0' ? c >= '0' && c <= '9' : c == form[i];
+    }
+    return same;
+}
+
+/* The name without ".gguf", without a shard's number, and without the type that it ends in: outputs have types of their own. */
 static const char *file_name(qn_arena *arena, const char *path)
 {
+    static const char *const types[] = {"F32", "F16", "BF16", "Q8_0"};
     const char *base = qn_path_base(path);
     size_t n = strlen(base);
     n = has_suffix(base, ".gguf") && n > 5 ? n - 5 : n;
+    n = ends_in_shard(base, n) ? n - strlen("-00001-of-00001") : n;
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        size_t k = strlen(types[i]);
+        if (n > k + 1 && strncasecmp(base + n - k, types[i], k) == 0 && (base[n - k - 1] == '-' || base[n - k - 1] == '.')) {
+            n -= k + 1;
+            break;
+        }
+    }
     return qn_arena_strndup(arena, base, n);
 }
 

@@ -51,7 +51,7 @@ enum { QN_SOURCE_TEXTS_MAX = 8 };
 typedef struct qn_source {
     qn_arena arena;
     const char *path;
-    const char *name;        /* the folder's, or the file's without ".gguf" */
+    const char *name;        /* the folder's, or the file's without ".gguf" and its type */
     qn_safetensors *weights; /* one of the two */
     qn_gguf *gguf;
     qn_model_config config;

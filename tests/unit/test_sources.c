@@ -380,6 +380,95 @@ static void metadata_are_carried_over(void **state)
     drop_dir(dir);
 }
 
+/* The file in three parts, as llama.cpp splits: keys in the first. Returns the first. */
+static const char *write_split(const char *dir, const char *whole)
+{
+    static char first[1024];
+    quern_error err = {0};
+    qn_gguf *g;
+    assert_ok(qn_gguf_open(&g, whole, false, &err));
+    size_t n = qn_gguf_n_tensors(g);
+    for (uint32_t part = 0; part < 3; part++) {
+        char name[64];
+        qn_gguf_writer *w;
+        size_t begin = n * part / 3, end = n * (part + 1) / 3;
+        (void)snprintf(name, sizeof name, "tiny-BF16-%05u-of-00003.gguf", part + 1);
+        const char *path = scratch_path(dir, name);
+        assert_ok(qn_gguf_writer_create(&w, path, &err));
+        for (size_t i = 0; part == 0 && i < qn_gguf_n_keys(g); i++) {
+            assert_ok(qn_gguf_put_value(w, qn_gguf_key_at(g, i), &err));
+        }
+        assert_ok(qn_gguf_put_u32(w, "split.no", part, &err));
+        assert_ok(qn_gguf_put_u32(w, "split.count", 3, &err));
+        assert_ok(qn_gguf_put_u32(w, "split.tensors.count", (uint32_t)n, &err));
+        for (size_t i = begin; i < end; i++) {
+            const qn_tensor *t = qn_gguf_tensor_at(g, i);
+            assert_ok(qn_gguf_declare(w, t->name, t->dtype, t->shape, t->n_dims, &err));
+        }
+        assert_ok(qn_gguf_writer_begin_data(w, &err));
+        for (size_t i = begin; i < end; i++) {
+            const qn_tensor *t = qn_gguf_tensor_at(g, i);
+            assert_ok(qn_gguf_write_data(w, i - begin, 0, t->data, t->n_bytes, &err));
+        }
+        assert_ok(qn_gguf_writer_commit(w, &err));
+        qn_gguf_writer_destroy(w);
+        if (part == 0) {
+            (void)snprintf(first, sizeof first, "%s", path);
+        }
+    }
+    qn_gguf_close(g);
+    return first;
+}
+
+static void split_gguf_is_one_source(void **state)
+{
+    (void)state;
+    if (!have_model("qwen3")) {
+        skip();
+    }
+    char *dir = new_dir(), *parts = new_dir(), *out = new_dir();
+    run r = quantize(model_dir("qwen3"), dir, "gguf:BF16,gguf:Q4_K_M");
+    run s = {.opt = {.source = write_split(parts, gguf_in(dir, "BF16")), .output_dir = out, .formats = "gguf:Q4_K_M", .n_threads = 2}};
+    run_quantize(&s, 0);
+    assert_int_equal(s.status, QUERN_OK);
+    assert_int_equal(qn_json_length(qn_json_get(qn_json_get(s.manifest, "source"), "files")), 3);
+    char want[1024];
+    (void)snprintf(want, sizeof want, "%s", gguf_in(dir, "Q4_K_M"));
+    same_gguf_data(want, gguf_in(out, "Q4_K_M")); /* its name is the source's without type and part */
+    qn_gguf *g = open_gguf(out, "Q4_K_M");
+    assert_null(qn_gguf_find(g, "split.count"));
+    qn_gguf_close(g);
+    qn_json_free(r.manifest);
+    qn_json_free(s.manifest);
+    drop_dir(dir);
+    drop_dir(parts);
+    drop_dir(out);
+}
+
+static void a_source_is_never_replaced(void **state)
+{
+    (void)state;
+    if (!have_model("qwen3")) {
+        skip();
+    }
+    char *dir = new_dir();
+    run r = quantize(model_dir("qwen3"), dir, "gguf:BF16,mlx:bf16");
+    size_t n = count_files(dir);
+    char source[1024];
+    (void)snprintf(source, sizeof source, "%s", gguf_in(dir, "BF16"));
+    run a = {.opt = {.source = source, .output_dir = dir, .formats = "gguf:Q8_0,gguf:BF16"}};
+    run_quantize(&a, 0);
+    assert_int_equal(a.status, QUERN_ERROR_USAGE);
+    assert_non_null(strstr(a.err.message, "would replace the source"));
+    (void)snprintf(source, sizeof source, "%s", scratch_path(dir, "mlx/bf16"));
+    run b = {.opt = {.source = source, .output_dir = dir, .formats = "mlx:bf16"}};
+    run_quantize(&b, 0);
+    assert_int_equal(b.status, QUERN_ERROR_USAGE);
+    assert_int_equal(count_files(dir), n);
+    qn_json_free(r.manifest);
+    drop_dir(dir);
+}
+
 static void quantized_sources(void **state)
 {
     (void)state;
@@ -628,6 +717,8 @@ int main(void)
         cmocka_unit_test(bad_fp8_is_named),
         cmocka_unit_test(detours_lose_nothing),
         cmocka_unit_test(metadata_are_carried_over),
+        cmocka_unit_test(split_gguf_is_one_source),
+        cmocka_unit_test(a_source_is_never_replaced),
         cmocka_unit_test(quantized_sources),
         cmocka_unit_test(mlx_from_gguf),
         cmocka_unit_test(unknown_architectures_need_a_name),

@@ -160,7 +160,8 @@ static quern_status from_text(qn_job *job, const char *text, size_t len, size_t 
     QN_TRY(make_factors(job, &c->statistics, err));
     QN_TRY(take_statistics(job, err));
     c->bytes = moments_bytes(&c->statistics) + c->statistics.arena.used_bytes + c->arena.used_bytes;
-    if (c->statistics.n_without_moments > 0) {
+    c->feeds_back = feedback && c->statistics.n_without_moments <= (size_t)c->statistics.n_layers * 4;
+    if (feedback && c->statistics.n_without_moments > 0) {
         qn_number limit;
         (void)snprintf(
             c->note, sizeof c->note,

@@ -21,6 +21,7 @@ typedef struct qn_calibration {
     qn_piece_calibration *pieces; /* (n_pieces); NULL: the run is not calibrated */
     qn_statistics statistics;     /* its moments are the factors */
     bool has_statistics;
+    bool feeds_back; /* some matrix has a factor */
     const char *origin;   /* "builtin", "text" or "imatrix" */
     char text_sha256[65]; /* of the text, or of the imatrix file */
     uint64_t tokens;

@@ -159,7 +159,7 @@ static qn_json *calibration_entry(builder *b, const qn_calibration *c)
     set_text(b, v, "from", c->origin);
     set_text(b, v, strcmp(c->origin, "imatrix") == 0 ? "imatrix_sha256" : "text_sha256", c->text_sha256);
     set_count(b, v, "tokens", c->tokens);
-    set(b, v, "error_feedback", qn_json_new_bool(c->has_statistics));
+    set(b, v, "error_feedback", qn_json_new_bool(c->feeds_back));
     for (size_t i = 0; i < c->n_without_data; i++) {
         append(b, list, qn_json_new_string(c->experts_without_data[i]));
     }

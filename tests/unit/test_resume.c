@@ -18,6 +18,7 @@ typedef struct watch {
     bool note_always;
     quern_quantize_stage stage;
     bool any_stage;
+    const char *calibration; /* a text, or NULL */
     char note[256];
 } watch;
 
@@ -51,6 +52,9 @@ static void run_once(run *r, const char *source, const char *dir, watch *w, bool
                                       .formats = formats,
                                       .n_threads = n_threads,
                                       .no_resume = no_resume,
+                                      .calibrate = w->calibration != NULL ? QUERN_CALIBRATE_TEXT : QUERN_CALIBRATE_NONE,
+                                      .calibration_text = w->calibration,
+                                      .calibration_len = w->calibration != NULL ? strlen(w->calibration) : 0,
                                       .on_progress = on_progress,
                                       .user = w};
     r->status = qn_quantize_run_with(&r->opt, &limits, &text, &len, &r->err);
@@ -301,6 +305,41 @@ static void other_formats_start_over(void **state)
     drop_dir(dir);
 }
 
+/* What calibration read decides the bytes: the same text continues, none starts over. */
+static void calibration_is_part_of_the_job(void **state)
+{
+    (void)state;
+    enum { WORDS = 600 };
+    static char text[8 * WORDS + 1];
+    if (!have_model("qwen3")) {
+        skip();
+    }
+    for (size_t i = 0; i < WORDS; i++) {
+        (void)snprintf(text + 8 * i, 9, "x%05zu, ", i * 7919 % 100000);
+    }
+    char *whole = new_dir();
+    run r;
+    watch w = {.calibration = text};
+    run_once(&r, model_dir("qwen3"), whole, &w, false, 2);
+    assert_int_equal(r.status, QUERN_OK);
+    qn_json *undisturbed = r.manifest, *plain = undisturbed_run(model_dir("qwen3"));
+    for (size_t i = 0; i < 2; i++) {
+        char *dir = new_dir();
+        w = (watch){.calls_left = 12, .stage = QUERN_QUANTIZE_CONVERT, .calibration = text};
+        run_once(&r, model_dir("qwen3"), dir, &w, false, 2);
+        assert_int_equal(r.status, QUERN_ERROR_CANCELLED);
+        w = (watch){.calibration = i == 0 ? text : NULL};
+        run_once(&r, model_dir("qwen3"), dir, &w, false, 2);
+        assert_non_null(strstr(w.note, i == 0 ? "continues at tensor" : "starts over"));
+        check_finished(dir, &r, i == 0 ? undisturbed : plain);
+        qn_json_free(r.manifest);
+        drop_dir(dir);
+    }
+    qn_json_free(undisturbed);
+    qn_json_free(plain);
+    drop_dir(whole);
+}
+
 /* No room for the outputs half way: the run fails, the next one continues. */
 static void a_full_disk_is_no_loss(void **state)
 {
@@ -377,7 +416,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(checksums_do_not_depend_on_cuts), cmocka_unit_test(killed_runs_are_continued),
         cmocka_unit_test(stopped_runs_are_continued),      cmocka_unit_test(damage_and_change_start_over),
-        cmocka_unit_test(other_formats_start_over),        cmocka_unit_test(a_full_disk_is_no_loss),
+        cmocka_unit_test(other_formats_start_over),        cmocka_unit_test(calibration_is_part_of_the_job),
+        cmocka_unit_test(a_full_disk_is_no_loss),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,6 +5,8 @@
 #include "random_weights.h"
 
 #include "base/half.h"
+#include "model/model_int.h"
+#include "model/shard.h"
 
 /* ---- synthetic FP8 checkpoints ---- */
 
@@ -216,6 +218,47 @@ static void fp8_is_codes_times_scales(void **state)
         drop_dir(plain);
         drop_dir(a);
         drop_dir(b);
+    }
+}
+
+static void same_span(const qn_matrix *part, const qn_matrix *whole, size_t first_row, size_t first_col)
+{
+    float a[1024], b[1024];
+    assert_true(part->dtype == QN_DTYPE_F8_E4M3 && whole->n_cols <= 1024);
+    for (size_t r = 0; r < part->n_rows; r++) {
+        qn_decode_fp8_row(part->data + r * part->row_bytes, &part->grid, part->grid_row + r, a, part->n_cols);
+        qn_decode_fp8_row(whole->data + (first_row + r) * whole->row_bytes, &whole->grid, first_row + r, b, whole->n_cols);
+        assert_memory_equal(a, b + first_col, part->n_cols * sizeof *a);
+    }
+}
+
+/* A rank's rows and columns keep their factors, also where a cut goes through a block's rows. */
+static void fp8_is_cut_with_its_scales(void **state)
+{
+    (void)state;
+    static const fp8_form forms[] = {{24, 16, QN_DTYPE_F32, "weight_scale_inv"}, {0, 0, QN_DTYPE_F32, "weight_scale"}};
+    if (!have_model("codellama_mha")) {
+        skip();
+    }
+    for (size_t i = 0; i < 2; i++) {
+        char *fp8 = new_dir(), *plain = new_dir();
+        quern_error err = {0};
+        qn_arena arena;
+        qn_model_config config;
+        qn_weights part;
+        write_fp8_pair("codellama_mha", &forms[i], fp8, plain);
+        quern_model *m = golden_open(fp8);
+        qn_arena_init(&arena, 0);
+        assert_ok(qn_shard_model((qn_shard){.world = 2, .rank = 1}, &m->config, &m->weights, &arena, &config, &part, &err));
+        const qn_layer_weights *a = &part.layers[0], *b = &m->weights.layers[0];
+        same_span(&a->q.w, &b->q.w, b->q.w.n_rows / 2, 0);
+        same_span(&a->up.w, &b->up.w, b->up.w.n_rows / 2, 0);
+        same_span(&a->o.w, &b->o.w, 0, b->o.w.n_cols / 2);
+        same_span(&a->down.w, &b->down.w, 0, b->down.w.n_cols / 2);
+        qn_arena_deinit(&arena);
+        quern_model_close(m);
+        drop_dir(fp8);
+        drop_dir(plain);
     }
 }
 
@@ -714,6 +757,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fp8_is_codes_times_scales),
+        cmocka_unit_test(fp8_is_cut_with_its_scales),
         cmocka_unit_test(bad_fp8_is_named),
         cmocka_unit_test(detours_lose_nothing),
         cmocka_unit_test(metadata_are_carried_over),

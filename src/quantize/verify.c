@@ -16,11 +16,6 @@
 
 enum { REPORT_BYTES_MAX = 1 << 30, CONFIG_BYTES_MAX = 16 << 20, THREADS_MAX = 1024 };
 
-const char *quern_gate_policy_name(quern_gate_policy p)
-{
-    static const char *const names[] = {[QUERN_GATE_OFF] = "off", [QUERN_GATE_DEFAULT] = "default", [QUERN_GATE_STRICT] = "strict"};
-    return names[p];
-}
 
 /* The source beside a plan of the outputs' family; opened when the first file of the family comes. */
 typedef struct families {

@@ -1,0 +1,229 @@
+/* quality.c - see quality.h. The limits stand in one table below; docs/quality.md says where they come from. */
+#include "gate/quality.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/sha256.h"
+#include "engine/engine_int.h"
+#include "quern/machine.h"
+
+enum { CHUNK_TOKENS = 512, CHUNK_TOKENS_MIN = 16, TOKENS_MIN = 4096, TASKS_OF_LARGE_MODELS = 8 };
+
+/* Multiply-adds times two for one measurement; with two cores some minutes. Small models get all of the text. */
+static const double operations_max = 2e13;
+static const uint64_t large_model_parameters = 500000000;
+
+const char *quern_gate_policy_name(quern_gate_policy p)
+{
+    static const char *const names[] = {[QUERN_GATE_OFF] = "off", [QUERN_GATE_DEFAULT] = "default", [QUERN_GATE_STRICT] = "strict"};
+    return names[p];
+}
+
+static quern_engine_options engine_options(const qn_quality_base *b, size_t n_ctx)
+{
+    return (quern_engine_options){
+        .n_threads = b->n_threads, .n_ctx = n_ctx, .kv_type = QUERN_KV_F32, .arithmetic = QUERN_ARITHMETIC_F32_ACTIVATIONS};
+}
+
+static size_t n_tasks(const qn_quality_base *b)
+{
+    return quern_model_get_info(b->model)->n_parameters > large_model_parameters ? TASKS_OF_LARGE_MODELS : QN_N_TASKS;
+}
+
+/* One engine runs both the text and the tasks. */
+static size_t context_tokens(const qn_quality_base *b)
+{
+    size_t tasks = n_tasks(b) * (QN_TASK_TOKENS + QN_TASK_PROMPT_TOKENS);
+    return b->n_ctx > tasks ? b->n_ctx : tasks;
+}
+
+quern_status qn_quality_base_open(qn_quality_base *b, const char *source, const char *text, size_t len, size_t n_threads, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    *b = (qn_quality_base){.text = text, .text_len = len, .n_threads = n_threads};
+    QN_TRY(qn_sha256_bytes(text, len, b->text_sha256, err));
+    QN_TRY(quern_model_open(&b->model, source, NULL, err));
+    const quern_model_info *info = quern_model_get_info(b->model);
+    b->n_ctx = info->n_ctx_train < CHUNK_TOKENS ? info->n_ctx_train : CHUNK_TOKENS;
+    b->n_ctx = b->n_ctx < CHUNK_TOKENS_MIN ? CHUNK_TOKENS_MIN : b->n_ctx;
+    double tokens = operations_max / (2.0 * (double)info->n_parameters);
+    tokens = tokens < TOKENS_MIN ? TOKENS_MIN : tokens;
+    b->max_chunks = tokens < 1e9 ? (size_t)tokens / b->n_ctx : 0;
+done:
+    return status;
+}
+
+void qn_quality_base_close(qn_quality_base *b)
+{
+    quern_engine_destroy(b->engine);
+    quern_model_close(b->model);
+    *b = (qn_quality_base){0};
+}
+
+quern_status qn_quality_fits(const qn_quality_base *b, const quern_model *own, qn_quality_memory *memory, bool *fits, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    quern_engine_options options = engine_options(b, context_tokens(b));
+    quern_engine_plan mine, theirs;
+    quern_machine machine;
+    QN_TRY(quern_engine_make_plan(own, &options, &mine, err));
+    QN_TRY(quern_engine_make_plan(b->model, &options, &theirs, err));
+    QN_TRY(quern_machine_detect(&machine, err));
+    memory->needs = mine.total + theirs.total;
+    memory->has = machine.memory_bytes / 10 * 9;
+    *fits = memory->needs <= memory->has;
+done:
+    return status;
+}
+
+static quern_status measure_text(qn_quality_base *b, quern_engine *own, quern_progress_callback on_progress, void *user, qn_quality *out,
+                                 quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    quern_perplexity mine, theirs;
+    quern_divergence d;
+    const quern_measure_options options = {
+        .text = b->text, .len = b->text_len, .n_ctx = b->n_ctx, .max_chunks = b->max_chunks, .on_progress = on_progress, .user = user};
+    QN_TRY(quern_measure(own, b->engine, &options, &mine, &theirs, &d, err));
+    out->n_ctx = mine.n_ctx;
+    out->n_chunks = mine.n_chunks;
+    out->n_tokens = mine.n_tokens;
+    out->ppl = mine.ppl;
+    out->ppl_source = theirs.ppl;
+    out->ppl_ratio = d.ppl_ratio;
+    out->ppl_ratio_error = d.ppl_ratio_error;
+    out->kld_mean = d.kld_mean;
+    out->kld_p99 = d.kld_p99;
+    out->kld_max = d.kld_max;
+    out->top1_agreement = d.top1_agreement;
+done:
+    return status;
+}
+
+quern_status qn_quality_measure(qn_quality_base *b, const quern_model *own, quern_progress_callback on_progress, void *user,
+                                qn_quality *out, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    quern_engine *engine = NULL;
+    qn_task_result answers;
+    quern_engine_options options = engine_options(b, context_tokens(b));
+    *out = (qn_quality){0};
+    if (b->engine == NULL) {
+        QN_TRY(quern_engine_create(&b->engine, b->model, &options, err));
+    }
+    QN_TRY(quern_engine_create(&engine, own, &options, err));
+    QN_TRY(measure_text(b, engine, on_progress, user, out, err));
+    if (!b->answered) {
+        QN_TRY(qn_tasks_run(b->engine, quern_model_get_tokenizer(b->model), n_tasks(b), &b->answers, err));
+        b->answered = true;
+    }
+    QN_TRY(qn_tasks_run(engine, quern_model_get_tokenizer(b->model), n_tasks(b), &answers, err));
+    out->n_tasks = answers.n;
+    out->syntax_valid_source = b->answers.syntax_valid;
+    out->syntax_valid = answers.syntax_valid;
+    out->n_degenerate_source = b->answers.n_degenerate;
+    out->n_degenerate = answers.n_degenerate;
+    out->measured = true;
+done:
+    quern_engine_destroy(engine);
+    return status;
+}
+
+/* ---- limits ---- */
+
+typedef struct limits {
+    double ppl_ratio, kld_mean, top1;
+} limits;
+
+/* [policy strict][fewer than 4 bits a weight] */
+static const limits table[2][2] = {
+    {{.ppl_ratio = 1.05, .kld_mean = 0.05, .top1 = 0.80}, {.ppl_ratio = 1.20, .kld_mean = 0.20, .top1 = 0.65}},
+    {{.ppl_ratio = 1.02, .kld_mean = 0.01, .top1 = 0.90}, {.ppl_ratio = 1.05, .kld_mean = 0.05, .top1 = 0.80}},
+};
+static const double bits_of_few = 4.0;
+
+static quern_status judge_tasks(const qn_quality *q, qn_findings *f, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    /* A fifth of the tasks fewer; one more is an accident of greedy answers. */
+    if (isfinite(q->syntax_valid) && q->syntax_valid < q->syntax_valid_source - 0.2 - 0.5 / (double)q->n_tasks) {
+        QN_TRY(qn_findings_lossy(f, err, "%.0f %% of %zu Python answers parse, of the source's %.0f %%", 100 * q->syntax_valid, q->n_tasks,
+                                 100 * q->syntax_valid_source));
+    }
+    if (q->n_degenerate > q->n_degenerate_source + q->n_tasks / 5) {
+        QN_TRY(qn_findings_lossy(f, err, "%zu of %zu Python answers are empty or repeat themselves, of the source's %zu", q->n_degenerate,
+                                 q->n_tasks, q->n_degenerate_source));
+    }
+done:
+    return status;
+}
+
+quern_status qn_quality_judge(const qn_quality *q, quern_gate_policy policy, double bits, qn_findings *f, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    bool few = bits < bits_of_few;
+    const limits *l = &table[policy == QUERN_GATE_STRICT ? 1 : 0][few ? 1 : 0];
+    const char *at = few ? "below 4 bits" : "at 4 bits and more";
+    if (!(q->ppl_ratio - q->ppl_ratio_error <= l->ppl_ratio)) {
+        QN_TRY(qn_findings_lossy(f, err, "perplexity is %.4f +- %.4f times the source's (%.4f, %.4f); the policy %s wants at most %.2f %s",
+                                 q->ppl_ratio, q->ppl_ratio_error, q->ppl, q->ppl_source, quern_gate_policy_name(policy), l->ppl_ratio,
+                                 at));
+    }
+    if (!(q->kld_mean <= l->kld_mean)) {
+        QN_TRY(qn_findings_lossy(f, err, "KLD from the source is %.5f nats in the mean (99 %%: %.4f); the policy %s wants at most %.2f %s",
+                                 q->kld_mean, q->kld_p99, quern_gate_policy_name(policy), l->kld_mean, at));
+    }
+    if (!(q->top1_agreement >= l->top1)) {
+        QN_TRY(qn_findings_lossy(f, err, "%.2f %% of the most likely tokens are the source's; the policy %s wants at least %.0f %% %s",
+                                 100 * q->top1_agreement, quern_gate_policy_name(policy), 100 * l->top1, at));
+    }
+    QN_TRY(judge_tasks(q, f, err));
+done:
+    return status;
+}
+
+/* ---- JSON ---- */
+
+typedef struct builder {
+    qn_json *object;
+    bool ok;
+} builder;
+
+static void set(builder *b, const char *key, qn_json *value) { b->ok = qn_json_set(b->object, key, value) && b->ok; }
+
+qn_json *qn_quality_to_json(const qn_quality *q, const qn_quality_base *base)
+{
+    if (!q->measured) {
+        return qn_json_new_null();
+    }
+    const struct {
+        const char *key;
+        double value;
+    } reals[] = {{"ppl_source", q->ppl_source},
+                 {"ppl", q->ppl},
+                 {"ppl_ratio", q->ppl_ratio},
+                 {"ppl_ratio_error", q->ppl_ratio_error},
+                 {"kld_mean", q->kld_mean},
+                 {"kld_p99", q->kld_p99},
+                 {"kld_max", q->kld_max},
+                 {"top1_agreement", q->top1_agreement},
+                 {"syntax_valid_source", q->syntax_valid_source},
+                 {"syntax_valid", q->syntax_valid}};
+    builder b = {.object = qn_json_new_object(), .ok = true};
+    set(&b, "arithmetic", qn_json_new_string("f32_activations"));
+    set(&b, "text_sha256", qn_json_new_string(base->text_sha256));
+    set(&b, "tokens", qn_json_new_int((int64_t)q->n_tokens));
+    set(&b, "n_ctx", qn_json_new_int((int64_t)q->n_ctx));
+    set(&b, "chunks", qn_json_new_int((int64_t)q->n_chunks));
+    for (size_t i = 0; i < sizeof reals / sizeof reals[0]; i++) {
+        set(&b, reals[i].key, qn_json_new_real(reals[i].value));
+    }
+    set(&b, "n_tasks", qn_json_new_int((int64_t)q->n_tasks));
+    set(&b, "degenerate_source", qn_json_new_int((int64_t)q->n_degenerate_source));
+    set(&b, "degenerate", qn_json_new_int((int64_t)q->n_degenerate));
+    if (!b.ok) {
+        qn_json_free(b.object);
+    }
+    return b.ok ? b.object : NULL;
+}

@@ -88,6 +88,9 @@ static quern_status open_subject(job *j, const char *path, const quern_engine_op
     quern_engine_options own = *options;
     QN_TRY(qn_model_ref_open(j->cli, path, 0, &out->model, err));
     qn_settings_float_kv(j->cli, out->model, &own);
+    if (own.arithmetic == QUERN_ARITHMETIC_F32_ACTIVATIONS && !qn_opts_given(&j->cli->opts, QN_OPT_KV_TYPE)) {
+        own.kv_type = QUERN_KV_F32; /* the weights alone, as the gate measures them */
+    }
     QN_TRY(qn_settings_create_engine(j->cli, out->model, &own, &out->engine, err));
 done:
     return status;

@@ -26,8 +26,9 @@ static void begin_stage(stage_bar *b, quern_quantize_stage stage)
                                          [QUERN_QUANTIZE_HASH] = "hash",
                                          [QUERN_QUANTIZE_SYNC] = "sync",
                                          [QUERN_QUANTIZE_PROBE] = "probe",
-                                         [QUERN_QUANTIZE_CALIBRATE] = "calibrate"};
-    qn_progress_unit unit = stage == QUERN_QUANTIZE_PROBE       ? QN_UNIT_STEPS
+                                         [QUERN_QUANTIZE_CALIBRATE] = "calibrate",
+                                         [QUERN_QUANTIZE_GATE] = "gate"};
+    qn_progress_unit unit = stage == QUERN_QUANTIZE_PROBE || stage == QUERN_QUANTIZE_GATE ? QN_UNIT_STEPS
                             : stage == QUERN_QUANTIZE_CALIBRATE ? QN_UNIT_TOKENS
                                                                 : QN_UNIT_BYTES;
     b->stage = stage;
@@ -59,16 +60,6 @@ static bool on_progress(void *user, const quern_quantize_progress *p)
 static quern_status check_options(qn_cli *cli, quern_error *err)
 {
     const qn_opts *o = &cli->opts;
-    static const qn_opt_id later[] = {QN_OPT_GATE_TEXT};
-    for (size_t i = 0; i < sizeof later / sizeof later[0]; i++) {
-        if (qn_opts_given(o, later[i])) {
-            return qn_error_set(err, QUERN_ERROR_UNAVAILABLE, "--%s: not available in this version yet", qn_opts_get_row(later[i])->name);
-        }
-    }
-    if (strcmp(qn_opts_text(o, QN_OPT_GATE, "default"), "strict") == 0) {
-        qn_cli_hint(cli, "--gate off (or no --gate) writes the files with the gate marked 'skipped'");
-        return qn_error_set(err, QUERN_ERROR_UNAVAILABLE, "--gate strict: this version measures no quality yet");
-    }
     if (o->n_positional == 0) {
         qn_cli_hint(cli, "such as: %s", qn_command_get(o->command)->example);
         return qn_error_set(err, QUERN_ERROR_USAGE, "SRC is missing: a Hugging Face or MLX folder, or a GGUF file");
@@ -159,6 +150,16 @@ static void error_cell(qn_table *t, double v)
     }
 }
 
+static void figure_cell(qn_table *t, const qn_json *quality, const char *key)
+{
+    double v = number(quality, key);
+    if (isnan(v)) {
+        qn_table_cell(t, "-");
+    } else {
+        qn_table_cell(t, "%.5f", v);
+    }
+}
+
 /* Those that this run wrote stand before those that the manifest keeps from earlier runs. */
 static size_t n_new_outputs(const qn_json *manifest)
 {
@@ -176,9 +177,10 @@ static void print_outputs(qn_cli *cli, const qn_json *manifest, bool dry_run)
     static const qn_table_column columns[] = {{"format", false, 0, QN_STYLE_NONE}, {"type", false, 0, QN_STYLE_BOLD},
                                               {"size", true, 0, QN_STYLE_NONE},    {"bits/weight", true, 0, QN_STYLE_NONE},
                                               {"file", false, 0, QN_STYLE_DIM},    {"error", true, 0, QN_STYLE_NONE},
-                                              {"worst", true, 0, QN_STYLE_NONE},   {"gate", false, 0, QN_STYLE_DIM}};
+                                              {"worst", true, 0, QN_STYLE_NONE},   {"ppl ratio", true, 0, QN_STYLE_NONE},
+                                              {"KLD", true, 0, QN_STYLE_NONE},     {"gate", false, 0, QN_STYLE_DIM}};
     const qn_json *outputs = qn_json_get(manifest, "outputs");
-    qn_table *t = qn_table_create(columns, dry_run ? 5 : 8);
+    qn_table *t = qn_table_create(columns, dry_run ? 5 : 10);
     for (size_t i = 0; i < n_new_outputs(manifest); i++) {
         const qn_json *o = qn_json_at(outputs, i), *tensors = qn_json_get(o, "tensors");
         qn_number size;
@@ -191,6 +193,8 @@ static void print_outputs(qn_cli *cli, const qn_json *manifest, bool dry_run)
         if (!dry_run) {
             error_cell(t, mean_rmse(tensors));
             error_cell(t, worst_rmse(tensors));
+            figure_cell(t, qn_json_get(o, "quality"), "ppl_ratio");
+            figure_cell(t, qn_json_get(o, "quality"), "kld_mean");
             qn_table_cell(t, "%s", text_of(qn_json_get(o, "gate"), "verdict"));
         }
     }
@@ -258,6 +262,9 @@ static const qn_json *find_sensible(const qn_json *manifest)
     const qn_json *best = NULL;
     for (size_t i = 0; i < n_new_outputs(manifest); i++) {
         const qn_json *o = qn_json_at(qn_json_get(manifest, "outputs"), i);
+        if (strcmp(text_of(qn_json_get(o, "gate"), "verdict"), "fail") == 0) {
+            continue;
+        }
         double bits = number(o, "bits_per_weight"), best_bits = number(best, "bits_per_weight");
         bool keeps = bits >= bits_kept, best_keeps = best_bits >= bits_kept;
         if (best == NULL || (keeps != best_keeps ? keeps : keeps ? bits < best_bits : bits > best_bits)) {
@@ -349,12 +356,30 @@ static void print_header(qn_cli *cli, const qn_json *source, const char *name)
     qn_buf_deinit(&visible);
 }
 
+/* Why outputs failed or are lossy, below the table. */
+static void print_reasons(const qn_json *manifest)
+{
+    for (size_t i = 0; i < n_new_outputs(manifest); i++) {
+        const qn_json *o = qn_json_at(qn_json_get(manifest, "outputs"), i), *gate = qn_json_get(o, "gate"),
+                      *reasons = qn_json_get(gate, "reasons");
+        if (qn_json_length(reasons) > 0) {
+            (void)printf("\n%s %s: %s%s\n", text_of(o, "format"), text_of(o, "type"), text_of(gate, "verdict"),
+                         qn_json_length(qn_json_get(o, "files")) == 0 ? ", removed" : "");
+        }
+        for (size_t k = 0; k < qn_json_length(reasons); k++) {
+            const char *text = qn_json_string(qn_json_at(reasons, k), NULL);
+            (void)printf("  %s\n", text != NULL ? text : "");
+        }
+    }
+}
+
 static void print_result(qn_cli *cli, const qn_json *manifest, bool dry_run)
 {
     const qn_json *source = dry_run ? manifest : qn_json_get(manifest, "source"); /* a plan has no list of hashed source files */
     double peak = number(manifest, "peak_memory_bytes"), total = number(manifest, "total_bytes");
     print_header(cli, source, text_of(source, dry_run ? "source" : "name"));
     print_outputs(cli, manifest, dry_run);
+    print_reasons(manifest);
     print_warnings(cli, manifest);
     if (dry_run && !isnan(peak) && !isnan(total)) {
         qn_number sum, room, n;
@@ -397,17 +422,46 @@ done:
     return status;
 }
 
+/* ---- the gate ---- */
+
+static quern_gate_policy gate_policy(const qn_opts *o)
+{
+    const char *text = qn_opts_text(o, QN_OPT_GATE, "default");
+    return strcmp(text, "off") == 0 ? QUERN_GATE_OFF : strcmp(text, "strict") == 0 ? QUERN_GATE_STRICT : QUERN_GATE_DEFAULT;
+}
+
+static quern_status judge(const qn_json *manifest, quern_gate_policy policy, quern_error *err)
+{
+    size_t n_failed = 0, n_lossy = 0;
+    for (size_t i = 0; i < n_new_outputs(manifest); i++) {
+        const char *verdict = text_of(qn_json_get(qn_json_at(qn_json_get(manifest, "outputs"), i), "gate"), "verdict");
+        n_failed += strcmp(verdict, "fail") == 0;
+        n_lossy += strcmp(verdict, "lossy") == 0;
+    }
+    if (n_failed > 0) {
+        return qn_error_set(err, QUERN_ERROR_VERDICT, "%zu of %zu outputs failed the gate", n_failed, n_new_outputs(manifest));
+    }
+    if (policy == QUERN_GATE_STRICT && n_lossy > 0) {
+        return qn_error_set(err, QUERN_ERROR_VERDICT, "%zu of %zu outputs are lossy, and --gate strict refuses that", n_lossy,
+                            n_new_outputs(manifest));
+    }
+    return QUERN_OK;
+}
+
 quern_status qn_cmd_quantize(qn_cli *cli, quern_error *err)
 {
     quern_status status = QUERN_OK;
     const qn_opts *o = &cli->opts;
-    char *text = NULL, *source = NULL, *calibration = NULL;
-    size_t len = 0;
+    char *text = NULL, *source = NULL, *calibration = NULL, *gate_text = NULL;
+    size_t len = 0, gate_text_len = 0;
     qn_json *manifest = NULL;
     stage_bar bar = {.cli = cli};
     bool dry_run = qn_opts_flag(o, QN_OPT_DRY_RUN);
     QN_TRY(check_options(cli, err));
     QN_TRY(resolve_source(cli, o->positional[0], &source, err));
+    if (qn_opts_given(o, QN_OPT_GATE_TEXT)) {
+        QN_TRY(qn_input_read(qn_opts_text(o, QN_OPT_GATE_TEXT, NULL), &gate_text, &gate_text_len, err));
+    }
     quern_quantize_options options = {
         .source = source,
         .architecture = qn_opts_text(o, QN_OPT_AS, NULL),
@@ -421,6 +475,10 @@ quern_status qn_cmd_quantize(qn_cli *cli, quern_error *err)
         .memory_bytes = qn_opts_count(o, QN_OPT_MEMORY, 0),
         .imatrix_path = qn_opts_text(o, QN_OPT_IMATRIX, NULL),
         .imatrix_out = qn_opts_text(o, QN_OPT_IMATRIX_OUT, NULL),
+        .gate = gate_policy(o),
+        .gate_text = gate_text,
+        .gate_text_len = gate_text_len,
+        .keep_failed = qn_opts_flag(o, QN_OPT_KEEP_FAILED),
         .dry_run = dry_run,
         .no_resume = qn_opts_flag(o, QN_OPT_NO_RESUME),
         .on_progress = on_progress,
@@ -433,16 +491,19 @@ quern_status qn_cmd_quantize(qn_cli *cli, quern_error *err)
     qn_signals_end_stoppable();
     qn_progress_end(&bar.bar);
     QN_TRY(status);
+    QN_TRY(qn_json_parse(&manifest, text, len, 0, "manifest", err));
     if (cli->json) {
         QN_TRY(qn_cli_write_json_text(cli, text, len, err));
     } else {
-        QN_TRY(qn_json_parse(&manifest, text, len, 0, "manifest", err));
         print_result(cli, manifest, dry_run);
+        QN_TRY(qn_cli_flush(err));
     }
+    QN_TRY(dry_run ? QUERN_OK : judge(manifest, options.gate, err));
 done:
     qn_json_free(manifest);
     quern_free(text);
     qn_free(source);
     qn_free(calibration);
+    qn_free(gate_text);
     return status;
 }

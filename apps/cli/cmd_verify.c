@@ -6,6 +6,7 @@
 #include "base/fs.h"
 #include "model_ref.h"
 #include "progress.h"
+#include "prompt_input.h"
 #include "quern/verify.h"
 #include "signals.h"
 #include "table.h"
@@ -136,12 +137,16 @@ quern_status qn_cmd_verify(qn_cli *cli, quern_error *err)
 {
     quern_status status = QUERN_OK;
     const qn_opts *o = &cli->opts;
-    char *source = NULL;
+    char *source = NULL, *text = NULL;
+    size_t text_len = 0;
     qn_json *doc = NULL;
     quern_verify_result result = {0};
     qn_progress bar;
     QN_TRY(check_options(cli, err));
     QN_TRY(qn_model_ref_resolve(cli, qn_opts_text(o, QN_OPT_AGAINST, NULL), false, &source, err));
+    if (qn_opts_given(o, QN_OPT_GATE_TEXT)) {
+        QN_TRY(qn_input_read(qn_opts_text(o, QN_OPT_GATE_TEXT, NULL), &text, &text_len, err));
+    }
     const char *gate = qn_opts_text(o, QN_OPT_GATE, "default");
     quern_verify_options options = {
         .files = (const char *const *)o->positional,
@@ -150,6 +155,8 @@ quern_status qn_cmd_verify(qn_cli *cli, quern_error *err)
         .policy = strcmp(gate, "off") == 0      ? QUERN_GATE_OFF
                   : strcmp(gate, "strict") == 0 ? QUERN_GATE_STRICT
                                                 : QUERN_GATE_DEFAULT,
+        .text = text,
+        .text_len = text_len,
         .n_threads = (size_t)qn_opts_count(o, QN_OPT_THREADS, 0),
         .on_progress = on_progress,
         .user = &bar,
@@ -172,5 +179,6 @@ done:
     qn_json_free(doc);
     quern_free(result.json);
     qn_free(source);
+    qn_free(text);
     return status;
 }

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include "quern/status.h"
+#include "quern/verify.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -15,7 +15,8 @@ extern "C" {
 /* Most hashing goes on while tensors are converted; what is left of it, and bringing the files to the disk, are stages of their own.
  * PROBE, with target_bpw, comes first: how much each tensor matters. Then CALIBRATE, if encoders are to know what matrices read. */
 typedef enum quern_quantize_stage {
-    QUERN_QUANTIZE_CONVERT, QUERN_QUANTIZE_HASH, QUERN_QUANTIZE_SYNC, QUERN_QUANTIZE_PROBE, QUERN_QUANTIZE_CALIBRATE
+    QUERN_QUANTIZE_CONVERT, QUERN_QUANTIZE_HASH, QUERN_QUANTIZE_SYNC, QUERN_QUANTIZE_PROBE, QUERN_QUANTIZE_CALIBRATE,
+    QUERN_QUANTIZE_GATE /* between hashing and syncing; bytes count steps */
 } quern_quantize_stage;
 
 typedef struct quern_quantize_progress {
@@ -56,6 +57,10 @@ typedef struct quern_quantize_options {
     size_t calibration_len;
     const char *imatrix_path;
     const char *imatrix_out;       /* NULL, or where to write what calibration found, in llama.cpp's GGUF form (".dat": the older form) */
+    quern_gate_policy gate;        /* what every output must pass before it gets its name; zero is QUERN_GATE_OFF */
+    const char *gate_text;         /* as in quern_verify_options; NULL = the built-in text */
+    size_t gate_text_len;
+    bool keep_failed;              /* files that fail get names ending in ".failed" instead of being removed */
     bool dry_run;                  /* plan only: nothing is written */
     bool no_resume;                /* do not continue an unfinished run, start over */
     quern_quantize_callback on_progress;
@@ -66,6 +71,7 @@ typedef struct quern_quantize_options {
  * on the disk; the next call with the same source and options continues there and gives the same bytes. Other sources or options, or damaged
  * partial files, start over.
  *
+ * An output that fails the gate is no error: its entry in the manifest says "fail" and why, it does not get its name, and the others go on.
  * Files get their final names together, the manifest last, once all of them are written, hashed and synced; until then, and after any failure,
  * earlier files of these names are as they were. The folder is locked meanwhile: a second run into it is QUERN_ERROR_IO. Outputs of earlier
  * runs from the same source that still are in the folder stay in the manifest ("kept_from"); of others "warnings" says that they are not

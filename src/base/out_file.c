@@ -108,6 +108,19 @@ static quern_status write_all(qn_out_file *f, const uint8_t *data, size_t size, 
     return QUERN_OK;
 }
 
+quern_status qn_out_file_rename(qn_out_file *f, const char *final_path, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    char *own = qn_strdup(final_path);
+    if (own == NULL) {
+        QN_FAIL_MEMORY(err, final_path, strlen(final_path) + 1);
+    }
+    qn_free(f->final_path);
+    f->final_path = own;
+done:
+    return status;
+}
+
 quern_status qn_out_file_flush(qn_out_file *f, quern_error *err)
 {
     quern_status status = write_all(f, f->buffer, f->buffered, err);

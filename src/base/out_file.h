@@ -26,6 +26,8 @@ void qn_out_file_keep(qn_out_file *f, bool keep);
 quern_status qn_out_file_rewind(qn_out_file *f, uint64_t position, uint64_t size, quern_error *err);
 /* What was written at `offset`, which must be in the file (flush). */
 quern_status qn_out_file_read_at(const qn_out_file *f, uint64_t offset, void *data, size_t size, quern_error *err);
+/* Gives the file another final name in the same folder; the temporary name stays. */
+quern_status qn_out_file_rename(qn_out_file *f, const char *final_path, quern_error *err);
 quern_status qn_out_file_write(qn_out_file *f, const void *data, size_t size, quern_error *err);
 /* Writes at an absolute offset (for headers that are known last); does not move the append position. */
 quern_status qn_out_file_write_at(qn_out_file *f, uint64_t offset, const void *data, size_t size, quern_error *err);

@@ -135,6 +135,13 @@ quern_status qn_gguf_put_f32(qn_gguf_writer *w, const char *key, float v, quern_
     return put_scalar(w, key, QN_GGUF_F32, bits, err);
 }
 
+quern_status qn_gguf_put_f64(qn_gguf_writer *w, const char *key, double v, quern_error *err)
+{
+    uint64_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    return put_scalar(w, key, QN_GGUF_F64, bits, err);
+}
+
 quern_status qn_gguf_put_bool(qn_gguf_writer *w, const char *key, bool v, quern_error *err)
 {
     return put_scalar(w, key, QN_GGUF_BOOL, v ? 1 : 0, err);

@@ -19,6 +19,7 @@ quern_status qn_gguf_put_u32(qn_gguf_writer *w, const char *key, uint32_t v, que
 quern_status qn_gguf_put_u64(qn_gguf_writer *w, const char *key, uint64_t v, quern_error *err);
 quern_status qn_gguf_put_i32(qn_gguf_writer *w, const char *key, int32_t v, quern_error *err);
 quern_status qn_gguf_put_f32(qn_gguf_writer *w, const char *key, float v, quern_error *err);
+quern_status qn_gguf_put_f64(qn_gguf_writer *w, const char *key, double v, quern_error *err);
 quern_status qn_gguf_put_bool(qn_gguf_writer *w, const char *key, bool v, quern_error *err);
 quern_status qn_gguf_put_string(qn_gguf_writer *w, const char *key, const char *s, size_t len, quern_error *err);
 /* Fixed-size elements, n of them, little-endian bytes. */

@@ -247,6 +247,23 @@ done:
     return status;
 }
 
+quern_status qn_safetensors_open_files(qn_safetensors **out, const char *what, const char *const *paths, size_t n, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_safetensors *s = NULL;
+    *out = NULL;
+    QN_TRY(create(&s, what, err));
+    for (size_t i = 0; i < n; i++) {
+        QN_TRY(add_file(s, qn_strdup(paths[i]), NULL, 0, false, err));
+    }
+    QN_TRY(index_tensors(s, err));
+    *out = s;
+    s = NULL;
+done:
+    qn_safetensors_close(s);
+    return status;
+}
+
 /* ---- looking up ---- */
 
 const char *qn_safetensors_path(const qn_safetensors *s) { return s->path; }

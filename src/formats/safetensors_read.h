@@ -15,6 +15,8 @@ typedef struct qn_safetensors qn_safetensors;
 quern_status qn_safetensors_open(qn_safetensors **out, const char *path, bool copy, quern_error *err);
 /* model.safetensors, or the shards named by model.safetensors.index.json. */
 quern_status qn_safetensors_open_dir(qn_safetensors **out, const char *dir, bool copy, quern_error *err);
+/* The shards of a folder at the paths where they are for now; no index is read. `what` names them together in messages. */
+quern_status qn_safetensors_open_files(qn_safetensors **out, const char *what, const char *const *paths, size_t n, quern_error *err);
 quern_status qn_safetensors_parse(qn_safetensors **out, const uint8_t *data, size_t size, const char *what, quern_error *err);
 void qn_safetensors_close(qn_safetensors *s);
 

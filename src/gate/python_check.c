@@ -100,11 +100,11 @@ static size_t converse(int to, int from, const qn_buf *text, char *answer, size_
 /* Both ends close on exec; the child's copies on 0 and 1 stay. */
 static bool make_pipe(int ends[2])
 {
-    if (pipe2(ends, O_CLOEXEC) != 0) {
+    if (pipe(ends) != 0) {
         ends[0] = ends[1] = -1;
         return false;
     }
-    return true;
+    return fcntl(ends[0], F_SETFD, FD_CLOEXEC) == 0 && fcntl(ends[1], F_SETFD, FD_CLOEXEC) == 0;
 }
 
 quern_status qn_python_check(const char *const *texts, size_t n, bool *valid, bool *available, quern_error *err)

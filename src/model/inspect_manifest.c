@@ -69,11 +69,19 @@ static void copy_member(qn_doc *d, qn_json *to, const char *name, const qn_json 
     qn_doc_put(d, to, name, v != NULL ? qn_json_clone(v) : qn_json_new_null());
 }
 
+/* An output that the gate refused has no files. */
+static bool is_removed(const qn_json *output)
+{
+    const char *verdict = qn_json_string(qn_json_get(qn_json_get(output, "gate"), "verdict"), NULL);
+    return verdict != NULL && strcmp(verdict, "fail") == 0;
+}
+
 static quern_status read_output(qn_doc *d, const manifest *m, qn_json *outputs, const qn_json *output, size_t number, uint64_t *n_verified)
 {
     quern_status status = QUERN_OK;
     const qn_json *files = qn_json_get(output, "files");
-    if (qn_json_get_kind(output) != QN_JSON_OBJECT || qn_json_get_kind(files) != QN_JSON_ARRAY || qn_json_length(files) == 0) {
+    if (qn_json_get_kind(output) != QN_JSON_OBJECT || qn_json_get_kind(files) != QN_JSON_ARRAY ||
+        (qn_json_length(files) == 0 && !is_removed(output))) {
         QN_TRY(fail_member(m, "output", number, "files", "an array of at least one file"));
     }
     for (size_t i = 0; i < qn_json_length(files); i++) {

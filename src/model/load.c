@@ -312,6 +312,31 @@ done:
     return status;
 }
 
+quern_status qn_model_open_parts(quern_model **out, const qn_model_parts *parts, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    quern_model *m = NULL;
+    *out = NULL;
+    status = create_model(&m, err);
+    if (status != QUERN_OK) {
+        qn_safetensors_close(parts->weights);
+        goto done;
+    }
+    m->safetensors = parts->weights;
+    QN_TRY(qn_config_read_hf(&m->config, &m->arena, parts->config, parts->config_len, parts->path, NULL, 0, err));
+    if (parts->tokenizer != NULL) {
+        QN_TRY(quern_tokenizer_create_from_json(&m->tokenizer, parts->tokenizer, parts->tokenizer_len, parts->tokenizer_config,
+                                                parts->tokenizer_config_len, err));
+    }
+    QN_TRY(qn_model_bind_weights(m, err));
+    QN_TRY(fill_info(m, parts->path, "mlx", err));
+    *out = m;
+    m = NULL;
+done:
+    quern_model_close(m);
+    return status;
+}
+
 quern_status quern_model_open_memory(quern_model **out, const void *data, size_t size, const char *name, const quern_model_options *opt,
                                      quern_error *err)
 {

@@ -36,6 +36,15 @@ quern_status qn_model_read_gguf_tokenizer(quern_model *m, quern_error *err);
 /* The tokenizer and the chat template of a folder. */
 quern_status qn_model_read_dir_text(quern_model *m, const char *dir, bool want_tokenizer, quern_error *err);
 
+/* A folder in parts: config.json's text, the weights (the model's from here on, also on failure) and the tokenizer's files, whose texts may be
+ * NULL. `path` is what messages call it. */
+typedef struct qn_model_parts {
+    const char *path, *config, *tokenizer, *tokenizer_config;
+    size_t config_len, tokenizer_len, tokenizer_config_len;
+    qn_safetensors *weights;
+} qn_model_parts;
+quern_status qn_model_open_parts(quern_model **out, const qn_model_parts *parts, quern_error *err);
+
 /* Reads one tensor by GGUF's and Hugging Face's name for it, whichever the model has. */
 const qn_tensor *qn_model_find_tensor(const quern_model *m, const char *gguf_name, const char *hf_name);
 

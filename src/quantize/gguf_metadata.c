@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "kernels/vmath.h"
+#include "quantize/certificate.h"
 #include "quantize/hf_to_gguf.h"
 
 typedef struct keys {
@@ -320,7 +321,7 @@ done:
     return status;
 }
 
-quern_status qn_gguf_put_metadata(qn_job *job, const qn_output *o, qn_gguf_writer *w, quern_error *err)
+quern_status qn_gguf_put_metadata(const qn_job *job, const qn_output *o, qn_gguf_writer *w, quern_error *err)
 {
     quern_status status = QUERN_OK;
     keys k = {.w = w, .arch = qn_family_name(job->source.config.family), .err = err};
@@ -333,6 +334,7 @@ quern_status qn_gguf_put_metadata(qn_job *job, const qn_output *o, qn_gguf_write
     QN_TRY(put_general(&k, job, o));
     QN_TRY(put_architecture(&k, &job->source.config));
     QN_TRY(put_tokenizer(&k, &job->source, &job->vocab.spec));
+    QN_TRY(job->gate != QUERN_GATE_OFF ? qn_certificate_reserve(w, err) : QUERN_OK);
 done:
     return status;
 }

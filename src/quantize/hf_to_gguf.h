@@ -15,6 +15,6 @@ quern_status qn_gguf_begin(qn_job *job, qn_output *o, quern_error *err);
 void qn_rope_fill_divisors(const qn_rope_config *rope, float *out);
 
 /* The keys (gguf_metadata.c). */
-quern_status qn_gguf_put_metadata(qn_job *job, const qn_output *o, qn_gguf_writer *w, quern_error *err);
+quern_status qn_gguf_put_metadata(const qn_job *job, const qn_output *o, qn_gguf_writer *w, quern_error *err);
 
 #endif

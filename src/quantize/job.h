@@ -6,6 +6,7 @@
 #define QN_QUANTIZE_JOB_H
 
 #include "base/fs.h"
+#include "base/json.h"
 #include "base/out_file.h"
 #include "formats/gguf_write.h"
 #include "formats/safetensors_write.h"
@@ -75,7 +76,9 @@ typedef struct qn_output {
     uint64_t tensor_bytes; /* of all tensors together */
     const char **warnings; /* what the format cannot say */
     size_t n_warnings, cap_warnings;
-    float *rope_divisors; /* GGUF with llama3 rope: n_rot / 2 values of rope_freqs.weight, else NULL */
+    float *rope_divisors;    /* GGUF with llama3 rope: n_rot / 2 values of rope_freqs.weight, else NULL */
+    bool failed;             /* the gate refused it: its files are removed, or named *.failed */
+    qn_json *quality, *gate; /* the gate's objects for the manifest; NULL without a gate */
 } qn_output;
 
 typedef struct qn_job {
@@ -90,6 +93,7 @@ typedef struct qn_job {
     size_t n_threads;
     uint64_t memory_bytes;
     qn_calibration calibration;
+    quern_gate_policy gate;
     uint64_t shard_bytes; /* an MLX weight file is not begun beyond this */
     float *greatest;      /* (n_pieces) magnitude in the source, of converted pieces */
     size_t n_continued;   /* pieces that an earlier run converted: they stand in the files */

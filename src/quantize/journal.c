@@ -81,8 +81,8 @@ static quern_status identify(const qn_job *job, const quern_quantize_options *op
     quern_status status = QUERN_OK;
     qn_buf text;
     qn_buf_init(&text, IDENTITY_BYTES_MAX);
-    (void)qn_buf_printf(&text, "quern %s\nname %s\nas %s\nformats %s\nshards %" PRIu64 "\n", quern_version(), job->name,
-                        opt->architecture != NULL ? opt->architecture : "", opt->formats, job->shard_bytes);
+    (void)qn_buf_printf(&text, "quern %s\nname %s\nas %s\nformats %s\nshards %" PRIu64 "\ncertificates %d\n", quern_version(), job->name,
+                        opt->architecture != NULL ? opt->architecture : "", opt->formats, job->shard_bytes, job->gate != QUERN_GATE_OFF);
     for (size_t i = 0; i < opt->n_tensor_types; i++) {
         (void)qn_buf_printf(&text, "type %s\n", opt->tensor_types[i]);
     }

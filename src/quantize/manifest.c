@@ -106,8 +106,11 @@ static qn_json *tensor_entries(builder *b, const qn_job *job, const qn_output *o
     return list;
 }
 
-static qn_json *gate_entry(builder *b)
+static qn_json *gate_entry(builder *b, const qn_output *o)
 {
+    if (o->gate != NULL) {
+        return qn_json_clone(o->gate);
+    }
     qn_json *v = qn_json_new_object();
     set_text(b, v, "policy", "off");
     set_text(b, v, "verdict", "skipped");
@@ -144,8 +147,8 @@ static qn_json *output_entry(builder *b, const qn_job *job, const qn_output *o)
     }
     set(b, v, "warnings", warnings);
     set(b, v, "tensors", tensor_entries(b, job, o));
-    set(b, v, "quality", qn_json_new_null());
-    set(b, v, "gate", gate_entry(b));
+    set(b, v, "quality", o->quality != NULL ? qn_json_clone(o->quality) : qn_json_new_null());
+    set(b, v, "gate", gate_entry(b, o));
     return v;
 }
 

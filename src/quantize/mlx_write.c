@@ -185,7 +185,7 @@ done:
 
 /* ---- files ---- */
 
-static quern_status write_text(qn_output_file *file, const void *data, size_t size, quern_error *err)
+quern_status qn_mlx_write_text(qn_output_file *file, const void *data, size_t size, quern_error *err)
 {
     quern_status status = QUERN_OK;
     QN_TRY(qn_out_file_create(&file->text, file->path, err));
@@ -213,7 +213,7 @@ static quern_status copy_file(const qn_job *job, const qn_output *o, qn_output_f
         QN_FAIL_MEMORY(err, file->relative, strlen(job->source.path));
     }
     QN_TRY(qn_file_read(&data, &size, path, COPIED_BYTES_MAX, err));
-    QN_TRY(write_text(file, data, size, err));
+    QN_TRY(qn_mlx_write_text(file, data, size, err));
 done:
     qn_free(path);
     qn_free(data);
@@ -358,7 +358,7 @@ quern_status qn_mlx_begin(qn_job *job, qn_output *o, quern_error *err)
     for (size_t i = o->n_weight_files; i < o->n_files; i++) {
         if (is_made(&o->files[i])) {
             QN_TRY(make_text(job, o, &o->files[i], &text, err));
-            QN_TRY(write_text(&o->files[i], qn_buf_text(&text), text.len, err));
+            QN_TRY(qn_mlx_write_text(&o->files[i], qn_buf_text(&text), text.len, err));
         } else {
             QN_TRY(copy_file(job, o, &o->files[i], err));
         }

@@ -395,7 +395,8 @@ bool qn_output_files_end(qn_output_files *f, bool named, bool resumable)
     qn_out_file_close(f->manifest);
     destroy_files(f->job);
     while (f->n_folders > 0) { /* the outer one last */
-        qn_out_folder_close(f->folders[--f->n_folders], named || stays);
+        bool empty = f->n_folders > 1 && f->job->outputs[f->n_folders - 2].failed && f->job->outputs[f->n_folders - 2].n_files == 0;
+        qn_out_folder_close(f->folders[--f->n_folders], (named && !empty) || stays);
     }
     qn_free(f->folders);
     qn_journal_deinit(&f->journal);
@@ -529,7 +530,7 @@ quern_status qn_output_files_commit(qn_output_files *f, const char *manifest, si
     QN_TRY(sync_files(f, report, err));
     QN_TRY(qn_out_files_commit(files, n, err));
     for (size_t i = 0; i < f->job->n_outputs; i++) {
-        if (f->job->outputs[i].target.mlx != NULL) {
+        if (f->job->outputs[i].target.mlx != NULL && !f->job->outputs[i].failed) {
             qn_mlx_remove_stale(f->job, &f->job->outputs[i]);
         }
     }

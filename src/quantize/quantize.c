@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/human_number.h"
 #include "quantize/calibrate_source.h"
+#include "quantize/gate_run.h"
 #include "quantize/hf_to_gguf.h"
 #include "quantize/manifest.h"
 #include "quantize/mix.h"
@@ -171,6 +172,7 @@ quern_status qn_job_open(qn_job *job, const quern_quantize_options *opt, uint64_
     job->memory_bytes = opt->memory_bytes != 0 ? opt->memory_bytes : default_memory_bytes;
     job->shard_bytes = shard_bytes;
     job->output_dir = opt->output_dir;
+    job->gate = opt->gate;
     QN_TRY(qn_source_open(&job->source, opt->source, opt->architecture, err));
     job->name = opt->name != NULL ? opt->name : job->source.name;
     job->outputs = qn_arena_alloc_array(&job->arena, job->n_outputs, sizeof *job->outputs);
@@ -189,6 +191,10 @@ done:
 void qn_job_close(qn_job *job)
 {
     qn_calibration_deinit(&job->calibration);
+    for (size_t i = 0; job->outputs != NULL && i < job->n_outputs; i++) {
+        qn_json_free(job->outputs[i].quality);
+        qn_json_free(job->outputs[i].gate);
+    }
     if (job->has_vocab) {
         qn_vocab_export_deinit(&job->vocab);
     }
@@ -252,7 +258,7 @@ done:
 /* All outputs, and a manifest as large as it can become: hashes, figures with all their digits, some warnings. */
 static quern_status plan_needed_bytes(const qn_job *job, uint64_t *bytes, quern_error *err)
 {
-    enum { HASH_BYTES = 64, FIGURES_BYTES = 2 * 24, SLACK_BYTES = 64 << 10 };
+    enum { HASH_BYTES = 64, FIGURES_BYTES = 2 * 24, SLACK_BYTES = 64 << 10, GATE_BYTES = 32 << 10 };
     quern_status status = QUERN_OK;
     qn_hash_list hashes;
     qn_earlier_outputs none = {0};
@@ -264,7 +270,7 @@ static quern_status plan_needed_bytes(const qn_job *job, uint64_t *bytes, quern_
     QN_TRY(qn_manifest_write(job, &hashes, &none, &text, err));
     *bytes = text.len + hashes.n * HASH_BYTES + SLACK_BYTES;
     for (size_t i = 0; i < job->n_outputs; i++) {
-        *bytes += job->outputs[i].n_files * HASH_BYTES + job->source.n_pieces * FIGURES_BYTES;
+        *bytes += GATE_BYTES + job->outputs[i].n_files * HASH_BYTES + job->source.n_pieces * FIGURES_BYTES;
         for (size_t k = 0; k < job->outputs[i].n_files; k++) {
             *bytes += job->outputs[i].files[k].bytes;
         }
@@ -304,6 +310,7 @@ static quern_status convert(qn_job *job, const quern_quantize_options *opt, uint
     QN_TRY(qn_pipeline_run(job, &memory, pool, &hashes, &files.journal, &report, err));
     converted = true;
     QN_TRY(qn_output_files_hash(&files, &hashes, pool, &report, err));
+    QN_TRY(qn_gate_run(job, opt, pool, &report, err));
     QN_TRY(qn_earlier_outputs_read(&earlier, job, &hashes, err));
     QN_TRY(qn_manifest_write(job, &hashes, &earlier, &text, err));
     *manifest = qn_buf_take(&text, len);

@@ -9,13 +9,13 @@
 
 #include "base/builtin_text.h"
 #include "base/fs.h"
+#include "quantize/certificate.h"
 #include "quantize/verify_metadata.h"
 #include "quantize/verify_output.h"
 #include "quantize/verify_report.h"
 #include "quern/model.h"
 
 enum { REPORT_BYTES_MAX = 1 << 30, CONFIG_BYTES_MAX = 16 << 20, THREADS_MAX = 1024 };
-
 
 /* The source beside a plan of the outputs' family; opened when the first file of the family comes. */
 typedef struct families {
@@ -24,6 +24,8 @@ typedef struct families {
     size_t text_len;
     qn_job gguf, mlx;
     bool has_gguf, has_mlx;
+    qn_quality_base base; /* opened with the first file whose quality is measured */
+    bool has_base;
 } families;
 
 static quern_status get_job(families *f, bool gguf, qn_job **out, quern_error *err)
@@ -76,32 +78,27 @@ done:
     return status;
 }
 
-static quern_status check_gguf(qn_verified *v, const qn_verify_run *run, quern_error *err)
+static quern_status check_gguf(qn_verified *v, const qn_verify_run *run, qn_claim *claim, quern_error *err)
 {
-    static const char key[] = "quern.quality.data_sha256";
     quern_status status = QUERN_OK;
-    qn_span claim;
-    bool found;
     qn_verify_run own = *run;
     own.importance = qn_gguf_find(v->gguf, "quantize.imatrix.entries_count") != NULL ||
                      qn_gguf_find(v->gguf, "quantize.imatrix.file") != NULL;
-    QN_TRY(qn_verify_gguf_keys(v->job, v->gguf, &v->findings, err));
+    QN_TRY(qn_verify_gguf_keys(v->job, v->output, v->gguf, &v->findings, err));
     QN_TRY(qn_verified_bind(v, NULL, err));
     QN_TRY(qn_verified_check(v, &own, err));
-    QN_TRY(qn_gguf_get_string(v->gguf, key, &claim, &found, err));
-    if (found) {
-        QN_TRY(qn_verified_check_claim(v, claim.data, claim.len, err));
-    }
+    *claim = qn_claim_of_gguf(v->gguf);
+    QN_TRY(qn_verified_check_claim(v, claim->found ? claim->data_sha256.data : NULL, claim->data_sha256.len, err));
 done:
     return status;
 }
 
-static quern_status check_mlx(qn_verified *v, const qn_verify_run *run, quern_error *err)
+/* config: parsed, for the claim's strings to live in; the caller frees it. */
+static quern_status check_mlx(qn_verified *v, const qn_verify_run *run, qn_json **root, qn_claim *claim, quern_error *err)
 {
     quern_status status = QUERN_OK;
     char *config = NULL, *generation = NULL;
-    size_t config_len = 0, generation_len = 0, claim_len = 0;
-    qn_json *root = NULL;
+    size_t config_len = 0, generation_len = 0;
     qn_model_config parsed;
     QN_TRY(qn_file_read_member(&config, &config_len, v->path, "config.json", CONFIG_BYTES_MAX, err));
     QN_TRY(qn_file_read_member(&generation, &generation_len, v->path, "generation_config.json", CONFIG_BYTES_MAX, err));
@@ -112,13 +109,68 @@ static quern_status check_mlx(qn_verified *v, const qn_verify_run *run, quern_er
     QN_TRY(qn_verify_mlx_config(v->job, v->path, config, config_len, generation, generation_len, &v->findings, err));
     QN_TRY(qn_verified_bind(v, &parsed, err));
     QN_TRY(qn_verified_check(v, run, err));
-    QN_TRY(qn_json_parse(&root, config, config_len, QN_JSON_WIDE_INTEGERS, "config.json", err));
-    const char *claim = qn_json_string(qn_json_get(qn_json_get(root, "quern_quality"), "data_sha256"), &claim_len);
-    QN_TRY(qn_verified_check_claim(v, claim, claim_len, err));
+    QN_TRY(qn_json_parse(root, config, config_len, QN_JSON_WIDE_INTEGERS, "config.json", err));
+    *claim = qn_claim_of_config(*root);
+    QN_TRY(qn_verified_check_claim(v, claim->data_sha256.data, claim->data_sha256.len, err));
 done:
-    qn_json_free(root);
     qn_free(config);
     qn_free(generation);
+    return status;
+}
+
+typedef struct chunk_report {
+    const quern_verify_options *opt;
+    const char *path;
+} chunk_report;
+
+static bool on_chunk(void *user, size_t done, size_t total)
+{
+    const chunk_report *r = user;
+    return r->opt->on_progress == NULL || r->opt->on_progress(r->opt->user, r->path, done, total);
+}
+
+static quern_status run_both(families *all, qn_verified *v, const char *path, quern_model **own, qn_quality *q, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_quality_memory memory;
+    bool fits;
+    chunk_report report = {.opt = all->opt, .path = path};
+    QN_TRY(quern_model_open(own, path, NULL, err));
+    QN_TRY(qn_quality_fits(&all->base, *own, &memory, &fits, err));
+    if (fits) {
+        QN_TRY(qn_quality_measure(&all->base, *own, on_chunk, &report, q, err));
+    } else {
+        QN_TRY(qn_findings_note(
+            &v->findings, err,
+            "quality was not measured: source and output need %.1f GB of memory together, the machine has %.1f GB for them",
+            (double)memory.needs / 1e9, (double)memory.has / 1e9));
+    }
+done:
+    return status;
+}
+
+/* What the file loses. A file that does not run is broken. */
+static quern_status check_quality(families *all, qn_verified *v, const char *path, const qn_claim *claim, qn_quality *q, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    quern_error why = {0};
+    quern_model *own = NULL;
+    if (!all->has_base) {
+        all->has_base = true;
+        QN_TRY(qn_quality_base_open(&all->base, all->opt->source, all->text, all->text_len, all->opt->n_threads, err));
+    }
+    status = run_both(all, v, path, &own, q, &why);
+    if (status == QUERN_ERROR_INVALID || status == QUERN_ERROR_UNSUPPORTED) {
+        status = qn_findings_fail(&v->findings, NULL, err, "it does not run: %s", why.message);
+    } else if (status != QUERN_OK) {
+        QN_FAIL(err, status, "%s", why.message);
+    } else if (q->measured) {
+        double bits = 8.0 * (double)v->tensor_bytes / (double)v->job->source.n_parameters;
+        QN_TRY(qn_quality_judge(q, all->opt->policy, bits, &v->findings, err));
+        QN_TRY(qn_claim_check(claim, q, all->base.text_sha256, &v->findings, err));
+    }
+done:
+    quern_model_close(own);
     return status;
 }
 
@@ -128,7 +180,9 @@ static quern_status verify_file(families *all, const char *path, const qn_verify
     quern_status status = QUERN_OK;
     qn_verified v = {0};
     qn_job *job = NULL;
-    qn_json *entry = NULL;
+    qn_json *entry = NULL, *config = NULL;
+    qn_claim claim = {0};
+    qn_quality quality = {0};
     qn_gguf *gguf = NULL;
     qn_safetensors *safetensors = NULL;
     bool folder = qn_path_is_directory(path);
@@ -137,18 +191,22 @@ static quern_status verify_file(families *all, const char *path, const qn_verify
     }
     QN_TRY(folder ? qn_safetensors_open_dir(&safetensors, path, false, err) : qn_gguf_open(&gguf, path, false, err));
     QN_TRY(get_job(all, !folder, &job, err));
-    qn_verified_init(&v, job, path);
+    qn_verified_init(&v, job, &job->outputs[0], path);
     v.gguf = gguf;
     v.safetensors = safetensors;
-    QN_TRY(folder ? check_mlx(&v, run, err) : check_gguf(&v, run, err));
+    QN_TRY(folder ? check_mlx(&v, run, &config, &claim, err) : check_gguf(&v, run, &claim, err));
     QN_TRY(check_texts(&v, all, err));
-    QN_TRY(qn_verified_to_json(&v, all->opt->policy, qn_json_new_null(), &entry, err));
+    if (all->opt->policy != QUERN_GATE_OFF && !v.findings.failed) {
+        QN_TRY(check_quality(all, &v, path, &claim, &quality, err));
+    }
+    QN_TRY(qn_verified_to_json(&v, all->opt->policy, qn_quality_to_json(&quality, &all->base), &entry, err));
     if (!qn_json_append(outputs, entry)) {
         QN_FAIL_MEMORY(err, "the report", 64);
     }
     result->n_failed += v.findings.failed;
     result->n_lossy += !v.findings.failed && v.findings.lossy;
 done:
+    qn_json_free(config);
     qn_verified_deinit(&v);
     qn_gguf_close(gguf);
     qn_safetensors_close(safetensors);
@@ -208,6 +266,7 @@ quern_status quern_verify(const quern_verify_options *opt, quern_verify_result *
 done:
     qn_json_free(outputs);
     qn_pool_destroy(run.pool);
+    qn_quality_base_close(&all.base);
     if (all.has_gguf) {
         qn_job_close(&all.gguf);
     }

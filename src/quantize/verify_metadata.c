@@ -244,7 +244,7 @@ done:
     return status;
 }
 
-quern_status qn_verify_gguf_keys(qn_job *job, const qn_gguf *file, qn_findings *f, quern_error *err)
+quern_status qn_verify_gguf_keys(const qn_job *job, const qn_output *o, const qn_gguf *file, qn_findings *f, quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_gguf_writer *w = NULL;
@@ -255,7 +255,7 @@ quern_status qn_verify_gguf_keys(qn_job *job, const qn_gguf *file, qn_findings *
     comparison c = {.findings = f, .err = err, .where = "metadata"};
     qn_buf_init(&text, SIZE_MAX / 2);
     QN_TRY(qn_gguf_writer_create(&w, NULL, err));
-    QN_TRY(qn_gguf_put_metadata(job, &job->outputs[0], w, err));
+    QN_TRY(qn_gguf_put_metadata(job, o, w, err));
     QN_TRY(qn_gguf_writer_keys(w, &text, err));
     QN_TRY(qn_gguf_parse(&expected, (const uint8_t *)qn_buf_text(&text), text.len, "the keys of the source", err));
     QN_TRY(compare_keys(&c, file, expected));

@@ -10,8 +10,8 @@
 #include "gate/findings.h"
 #include "quantize/job.h"
 
-/* job has a GGUF output planned as its first. */
-quern_status qn_verify_gguf_keys(qn_job *job, const qn_gguf *file, qn_findings *f, quern_error *err);
+/* o: planned for GGUF. */
+quern_status qn_verify_gguf_keys(const qn_job *job, const qn_output *o, const qn_gguf *file, qn_findings *f, quern_error *err);
 /* config and generation: texts of the folder's config.json and generation_config.json (NULL if absent). */
 quern_status qn_verify_mlx_config(const qn_job *job, const char *path, const char *config, size_t config_len, const char *generation,
                                   size_t generation_len, qn_findings *f, quern_error *err);

@@ -11,9 +11,9 @@
 #include "quant/codec.h"
 #include "quantize/slices.h"
 
-void qn_verified_init(qn_verified *v, qn_job *job, const char *path)
+void qn_verified_init(qn_verified *v, const qn_job *job, const qn_output *output, const char *path)
 {
-    *v = (qn_verified){.job = job, .path = path};
+    *v = (qn_verified){.job = job, .output = output, .path = path};
     qn_findings_init(&v->findings);
 }
 
@@ -218,7 +218,7 @@ done:
 static quern_status check_divisors(binding *b, const qn_tensor *t)
 {
     const qn_verified *v = b->v;
-    const qn_output *o = &v->job->outputs[0];
+    const qn_output *o = v->output;
     size_t n = v->job->source.config.rope.n_rot / 2;
     if (t->dtype != QN_DTYPE_F32 || t->n_elements != n) {
         return qn_findings_fail(&b->v->findings, t->name, b->err, "%s has type %s and %" PRIu64 " values, the source gives F32 and %zu",
@@ -247,7 +247,7 @@ static quern_status bind_rest(binding *b)
         if (b->used[i]) {
             continue;
         }
-        if (v->gguf != NULL && strcmp(t->name, "rope_freqs.weight") == 0 && v->job->outputs[0].rope_divisors != NULL) {
+        if (v->gguf != NULL && strcmp(t->name, "rope_freqs.weight") == 0 && v->output->rope_divisors != NULL) {
             mark_used(b, t);
             QN_TRY(check_divisors(b, t));
         } else if (head && s->config.tied_embeddings) { /* a copy of the embedding */
@@ -256,7 +256,7 @@ static quern_status bind_rest(binding *b)
             QN_TRY(qn_findings_fail(&v->findings, t->name, b->err, "%s is in the file and has no place in the source", t->name));
         }
     }
-    if (v->job->outputs[0].rope_divisors != NULL && find(v, "rope_freqs.weight") == NULL) {
+    if (v->output->rope_divisors != NULL && find(v, "rope_freqs.weight") == NULL) {
         QN_TRY(qn_findings_fail(&v->findings, NULL, b->err, "rope_freqs.weight is missing: the source scales rope by llama3"));
     }
 done:
@@ -277,7 +277,7 @@ quern_status qn_verified_bind(qn_verified *v, const qn_model_config *config, que
         QN_FAIL_MEMORY(err, "the list of tensors", v->cap_tensors * (sizeof *v->tensors + sizeof *v->figures));
     }
     for (size_t i = 0; i < s->n_pieces; i++) {
-        const qn_sink *sink = &v->job->outputs[0].sinks[i];
+        const qn_sink *sink = &v->output->sinks[i];
         const qn_tensor *t = find(v, sink->name);
         if (t == NULL) {
             QN_TRY(qn_findings_fail(&v->findings, sink->name, err, "%s is missing", sink->name));

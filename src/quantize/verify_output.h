@@ -18,8 +18,9 @@ typedef struct qn_piece_rows {
 } qn_piece_rows;
 
 typedef struct qn_verified {
-    qn_job *job;   /* the source, with an output of the same family planned as its first */
-    qn_gguf *gguf; /* one of the two, opened */
+    const qn_job *job;
+    const qn_output *output; /* planned from the source for the same family: gives the names and the order of rows */
+    qn_gguf *gguf;           /* one of the two, opened */
     qn_safetensors *safetensors;
     const char *path; /* for messages */
     qn_findings findings;
@@ -39,8 +40,8 @@ typedef struct qn_verify_run {
     void *user;
 } qn_verify_run;
 
-/* job, gguf or safetensors, and path are set by the caller, who keeps owning them; init zeroes the rest. */
-void qn_verified_init(qn_verified *v, qn_job *job, const char *path);
+/* gguf or safetensors, and path are set by the caller, who keeps owning them; init zeroes the rest. */
+void qn_verified_init(qn_verified *v, const qn_job *job, const qn_output *output, const char *path);
 void qn_verified_deinit(qn_verified *v);
 /* Finds every tensor; what is missing, shaped otherwise or superfluous is a reason to fail. config: of an MLX folder, else NULL. */
 quern_status qn_verified_bind(qn_verified *v, const qn_model_config *config, quern_error *err);

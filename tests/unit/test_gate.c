@@ -105,6 +105,82 @@ static void foreign_files_pass(void **state)
     }
 }
 
+/* ---- the gate of quantize ---- */
+
+/* Zeros 4 KB in the middle of the GGUF file that is being written, once everything is in it. */
+typedef struct saboteur {
+    const char *dir;
+    bool done;
+} saboteur;
+
+static bool damage_unfinished(void *user, const quern_quantize_progress *p)
+{
+    saboteur *s = user;
+    char folder[1024];
+    (void)snprintf(folder, sizeof folder, "%s/gguf", s->dir);
+    DIR *d = p->stage == QUERN_QUANTIZE_HASH && !s->done ? opendir(folder) : NULL;
+    for (struct dirent *e = d != NULL ? readdir(d) : NULL; e != NULL; e = readdir(d)) {
+        if (strstr(e->d_name, "Q4_0") != NULL) {
+            static const uint8_t zeros[4096];
+            FILE *f = fopen(scratch_path(folder, e->d_name), "r+b");
+            assert_non_null(f);
+            assert_int_equal(fseek(f, 3000000, SEEK_SET), 0);
+            assert_int_equal(fwrite(zeros, 1, sizeof zeros, f), sizeof zeros);
+            assert_int_equal(fclose(f), 0);
+            s->done = true;
+        }
+    }
+    if (d != NULL) {
+        (void)closedir(d);
+    }
+    return true;
+}
+
+static const char *verdict_of(const qn_json *output) { return qn_json_string(qn_json_get(qn_json_get(output, "gate"), "verdict"), NULL); }
+
+/* What fails gets no name, or one that says so; the others do. */
+static void damaged_outputs_get_no_name(void **state)
+{
+    size_t len;
+    const char *gate_text = qn_test_shared("models/texts/gate.txt");
+    (void)state;
+    assert_non_null(gate_text);
+    char *text = (char *)read_file(gate_text, &len);
+    for (int keep = 0; keep < 2; keep++) {
+        char *dir = new_dir();
+        saboteur s = {.dir = dir};
+        run r = {.opt = {.source = demo_dir(),
+                         .output_dir = dir,
+                         .name = "tiny",
+                         .formats = "gguf:Q4_0,gguf:Q8_0",
+                         .n_threads = 2,
+                         .gate = QUERN_GATE_DEFAULT,
+                         .gate_text = text,
+                         .gate_text_len = 6000,
+                         .keep_failed = keep == 1,
+                         .on_progress = damage_unfinished,
+                         .user = &s}};
+        run_quantize(&r, 0);
+        assert_int_equal(r.status, QUERN_OK);
+        assert_true(s.done);
+        const qn_json *outputs = qn_json_get(r.manifest, "outputs"), *bad = qn_json_at(outputs, 0), *good = qn_json_at(outputs, 1);
+        assert_string_equal(verdict_of(bad), "fail");
+        assert_true(qn_json_length(qn_json_get(qn_json_get(bad, "gate"), "reasons")) > 0);
+        assert_true(qn_json_length(qn_json_get(qn_json_get(bad, "gate"), "suspect_tensors")) > 0);
+        assert_string_equal(verdict_of(good), "pass");
+        assert_true(qn_json_length(qn_json_get(good, "quality")) > 10);
+        assert_false(qn_path_exists(scratch_path(dir, "gguf/tiny-Q4_0.gguf")));
+        assert_true(qn_path_exists(scratch_path(dir, "gguf/tiny-Q8_0.gguf")));
+        assert_int_equal(qn_path_exists(scratch_path(dir, "gguf/tiny-Q4_0.gguf.failed")), keep);
+        assert_int_equal(qn_json_length(qn_json_get(bad, "files")), keep);
+        assert_int_equal(count_files(dir), 2 + (size_t)keep);
+        assert_sound(scratch_path(dir, "gguf/tiny-Q8_0.gguf"), demo_dir());
+        qn_json_free(r.manifest);
+        drop_dir(dir);
+    }
+    free(text);
+}
+
 /* ---- faults ---- */
 
 typedef struct damaged {
@@ -336,6 +412,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(own_outputs_pass),
         cmocka_unit_test(foreign_files_pass),
+        cmocka_unit_test(damaged_outputs_get_no_name),
         cmocka_unit_test(faults_are_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,37 @@
+/* certificate.h - what a file carries of its own examination: quern.quality.* in GGUF, the object "quern_quality" in an MLX folder's
+ * config.json.
+ *
+ * In GGUF the room is reserved before the data are written, so that the certificate can be filled in when the file has been examined.
+ */
+#ifndef QN_QUANTIZE_CERTIFICATE_H
+#define QN_QUANTIZE_CERTIFICATE_H
+
+#include "base/out_file.h"
+#include "formats/gguf_write.h"
+#include "gate/quality.h"
+
+typedef struct qn_certificate {
+    const qn_quality *quality;
+    const char *text_sha256, *data_sha256;
+    const char *verdict; /* "pass", "lossy" or "fail" */
+} qn_certificate;
+
+/* Puts the keys with values of the final size. */
+quern_status qn_certificate_reserve(qn_gguf_writer *w, quern_error *err);
+/* Writes the values into the file that g is a reading of. */
+quern_status qn_certificate_fill_gguf(const qn_certificate *c, const qn_gguf *g, qn_out_file *file, quern_error *err);
+/* The text of config.json with the object; appended to out. */
+quern_status qn_certificate_fill_config(const qn_certificate *c, const char *config, size_t len, qn_buf *out, quern_error *err);
+
+/* What a file claims; found false if it claims nothing. Strings are borrowed from g or config. */
+typedef struct qn_claim {
+    bool found;
+    qn_span data_sha256, text_sha256;
+    double tokens, n_ctx, ppl_ratio, kld_mean, top1_agreement; /* NAN where absent */
+} qn_claim;
+qn_claim qn_claim_of_gguf(const qn_gguf *g);
+qn_claim qn_claim_of_config(const qn_json *config);
+/* Fails a file that claims figures which are not what was measured on the same text with the same chunks. */
+quern_status qn_claim_check(const qn_claim *claim, const qn_quality *q, const char *text_sha256, qn_findings *f, quern_error *err);
+
+#endif

@@ -1,0 +1,341 @@
+/* gate_run.c - see gate_run.h.
+ *
+ * A GGUF file is opened where it lies; of an MLX folder the weight files by their temporary paths and the texts from theirs. Invariant: whatever
+ * an output holds, the run goes on; only memory, input/output and interruption end it.
+ */
+#include "quantize/gate_run.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/builtin_text.h"
+#include "base/sha256.h"
+#include "model/model_int.h"
+#include "quantize/certificate.h"
+#include "quantize/manifest.h"
+#include "quantize/mlx_write.h"
+#include "quantize/verify_metadata.h"
+#include "quantize/verify_output.h"
+#include "quantize/verify_report.h"
+
+enum { CONFIG_BYTES_MAX = 64 << 20, TOKENIZER_BYTES_MAX = 256 << 20, STEPS = 1000 };
+
+typedef struct gate {
+    qn_job *job;
+    const quern_quantize_options *opt;
+    qn_pool *pool;
+    qn_report *report;
+    quern_error *err;
+    const char *text;
+    size_t text_len;
+    qn_quality_base base;
+    bool base_tried;
+    char why_no_base[QUERN_ERROR_MESSAGE_CAP]; /* "" if the source runs */
+    size_t at;                                 /* the output */
+    bool measuring;                            /* second half of an output's steps */
+} gate;
+
+/* The files of one output, opened. */
+typedef struct opened {
+    qn_gguf *gguf;
+    qn_safetensors *safetensors;
+    char *config, *tokenizer, *tokenizer_config;
+    size_t config_len, tokenizer_len, tokenizer_config_len;
+} opened;
+
+/* ---- progress ---- */
+
+static bool tell(gate *g, const char *what, uint64_t done, uint64_t total)
+{
+    uint64_t within = total > 0 ? done * (STEPS / 2) / total : 0;
+    quern_quantize_progress p = {.stage = QUERN_QUANTIZE_GATE,
+                                 .tensor = what,
+                                 .bytes_done = (uint64_t)g->at * STEPS + within + (g->measuring ? STEPS / 2 : 0),
+                                 .bytes_total = (uint64_t)g->job->n_outputs * STEPS};
+    return qn_report_progress(g->report, &p, false, NULL) == QUERN_OK;
+}
+
+static bool on_tensor(void *user, const char *what, uint64_t done, uint64_t total) { return tell(user, what, done, total); }
+
+static bool on_chunk(void *user, size_t done, size_t total)
+{
+    gate *g = user;
+    return tell(g, g->job->outputs[g->at].type, done, total);
+}
+
+/* ---- opening ---- */
+
+static const qn_output_file *find_file(const qn_output *o, const char *base)
+{
+    for (size_t i = 0; i < o->n_files; i++) {
+        if (strcmp(qn_path_base(o->files[i].relative), base) == 0) {
+            return &o->files[i];
+        }
+    }
+    return NULL;
+}
+
+static const char *temporary_path(const qn_output_file *f) { return qn_out_file_temporary_path(qn_output_file_get(f)); }
+
+static quern_status read_text(const qn_output *o, const char *name, size_t max, char **text, size_t *len, quern_error *err)
+{
+    const qn_output_file *f = find_file(o, name);
+    *text = NULL;
+    *len = 0;
+    return f != NULL ? qn_file_read(text, len, temporary_path(f), max, err) : QUERN_OK;
+}
+
+static quern_status open_output(const qn_output *o, opened *out, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    const char **paths = NULL;
+    *out = (opened){0};
+    if (o->target.gguf != NULL) {
+        return qn_gguf_open(&out->gguf, temporary_path(&o->files[0]), false, err);
+    }
+    paths = qn_malloc_array(o->n_weight_files, sizeof *paths);
+    if (paths == NULL) {
+        QN_FAIL_MEMORY(err, "the list of files", o->n_weight_files * sizeof *paths);
+    }
+    for (size_t i = 0; i < o->n_weight_files; i++) {
+        paths[i] = temporary_path(&o->files[i]);
+    }
+    QN_TRY(qn_safetensors_open_files(&out->safetensors, o->relative, paths, o->n_weight_files, err));
+    QN_TRY(read_text(o, "config.json", CONFIG_BYTES_MAX, &out->config, &out->config_len, err));
+    QN_TRY(read_text(o, "tokenizer.json", TOKENIZER_BYTES_MAX, &out->tokenizer, &out->tokenizer_len, err));
+    QN_TRY(read_text(o, "tokenizer_config.json", TOKENIZER_BYTES_MAX, &out->tokenizer_config, &out->tokenizer_config_len, err));
+done:
+    qn_free(paths);
+    return status;
+}
+
+static void close_output(opened *o)
+{
+    qn_gguf_close(o->gguf);
+    qn_safetensors_close(o->safetensors);
+    qn_free(o->config);
+    qn_free(o->tokenizer);
+    qn_free(o->tokenizer_config);
+    *o = (opened){0};
+}
+
+/* As an engine sees it. The folder's weights are opened a second time: a model owns its own. */
+static quern_status open_model(const qn_output *o, const opened *files, quern_model **out, quern_error *err)
+{
+    opened again;
+    quern_status status;
+    if (o->target.gguf != NULL) {
+        return quern_model_open(out, temporary_path(&o->files[0]), NULL, err);
+    }
+    status = open_output(o, &again, err);
+    if (status == QUERN_OK) {
+        const qn_model_parts parts = {.path = o->relative,
+                                      .config = files->config,
+                                      .config_len = files->config_len,
+                                      .tokenizer = files->tokenizer,
+                                      .tokenizer_len = files->tokenizer_len,
+                                      .tokenizer_config = files->tokenizer_config,
+                                      .tokenizer_config_len = files->tokenizer_config_len,
+                                      .weights = again.safetensors};
+        again.safetensors = NULL;
+        status = qn_model_open_parts(out, &parts, err);
+    }
+    close_output(&again);
+    return status;
+}
+
+/* ---- examining ---- */
+
+static quern_status check_integrity(gate *g, const qn_output *o, const opened *files, qn_verified *v)
+{
+    quern_status status = QUERN_OK;
+    qn_model_config config;
+    const qn_verify_run run = {.pool = g->pool, .on_progress = on_tensor, .user = g};
+    v->gguf = files->gguf;
+    v->safetensors = files->safetensors;
+    if (files->gguf != NULL) {
+        QN_TRY(qn_verify_gguf_keys(g->job, o, files->gguf, &v->findings, g->err));
+        QN_TRY(qn_verified_bind(v, NULL, g->err));
+    } else {
+        QN_TRY(qn_verify_mlx_config(g->job, o->relative, files->config, files->config_len, NULL, 0, &v->findings, g->err));
+        QN_TRY(qn_config_read_hf(&config, &v->findings.arena, files->config, files->config_len, o->relative, NULL, 0, g->err));
+        QN_TRY(qn_verified_bind(v, &config, g->err));
+    }
+    QN_TRY(qn_verified_check(v, &run, g->err));
+done:
+    return status;
+}
+
+/* Once a run. A source that cannot be run is a note in every output. */
+static quern_status open_base(gate *g)
+{
+    quern_error why = {0};
+    if (g->base_tried) {
+        return QUERN_OK;
+    }
+    g->base_tried = true;
+    quern_status status = qn_quality_base_open(&g->base, g->opt->source, g->text, g->text_len, g->job->n_threads, &why);
+    if (status == QUERN_ERROR_MEMORY) {
+        return qn_error_set(g->err, status, "%s", why.message);
+    }
+    if (status != QUERN_OK) {
+        (void)snprintf(g->why_no_base, sizeof g->why_no_base, "%s", why.message);
+    }
+    return QUERN_OK;
+}
+
+/* Errors of the output itself are reasons to fail: a model that cannot be opened, or whose logits are not finite. */
+static quern_status measure(gate *g, const qn_output *o, const opened *files, qn_verified *v, qn_quality *q)
+{
+    quern_status status = QUERN_OK;
+    quern_error why = {0};
+    quern_model *own = NULL;
+    qn_quality_memory memory;
+    bool fits = true;
+    QN_TRY(open_base(g));
+    if (g->why_no_base[0] != '\0') {
+        QN_TRY(qn_findings_note(&v->findings, g->err, "quality was not measured: %s", g->why_no_base));
+        goto done;
+    }
+    status = open_model(o, files, &own, &why);
+    status = status == QUERN_OK ? qn_quality_fits(&g->base, own, &memory, &fits, &why) : status;
+    if (status == QUERN_OK && !fits) {
+        QN_TRY(qn_findings_note(
+            &v->findings, g->err,
+            "quality was not measured: source and output need %.1f GB of memory together, the machine has %.1f GB for them",
+            (double)memory.needs / 1e9, (double)memory.has / 1e9));
+        goto done;
+    }
+    status = status == QUERN_OK ? qn_quality_measure(&g->base, own, on_chunk, g, q, &why) : status;
+    if (status == QUERN_ERROR_INVALID || status == QUERN_ERROR_UNSUPPORTED) {
+        status = qn_findings_fail(&v->findings, NULL, g->err, "it does not run: %s", why.message);
+    } else if (status != QUERN_OK) {
+        QN_FAIL(g->err, status, "%s", why.message);
+    } else {
+        QN_TRY(qn_quality_judge(q, g->opt->gate, qn_output_bits_per_weight(g->job, o), &v->findings, g->err));
+    }
+done:
+    quern_model_close(own);
+    return status;
+}
+
+/* ---- afterwards ---- */
+
+static quern_status write_certificate(gate *g, qn_output *o, const opened *files, const qn_verified *v, const qn_quality *q)
+{
+    quern_status status = QUERN_OK;
+    const qn_certificate c = {
+        .quality = q, .text_sha256 = g->base.text_sha256, .data_sha256 = v->data_sha256, .verdict = qn_verdict_name(&v->findings)};
+    qn_buf text;
+    qn_buf_init(&text, CONFIG_BYTES_MAX);
+    qn_output_file *file = &o->files[0];
+    if (files->gguf != NULL) {
+        QN_TRY(qn_certificate_fill_gguf(&c, files->gguf, qn_output_file_get(file), g->err));
+    } else {
+        file = (qn_output_file *)(uintptr_t)find_file(o, "config.json");
+        QN_TRY(qn_certificate_fill_config(&c, files->config, files->config_len, &text, g->err));
+        qn_out_file_close(file->text);
+        file->text = NULL;
+        QN_TRY(qn_mlx_write_text(file, qn_buf_text(&text), text.len, g->err));
+    }
+    QN_TRY(qn_sha256_file(temporary_path(file), file->sha256, g->err));
+done:
+    qn_buf_deinit(&text);
+    return status;
+}
+
+static void drop_files(qn_output *o)
+{
+    for (size_t i = 0; i < o->n_files; i++) {
+        qn_output_file *f = &o->files[i];
+        qn_gguf_writer_destroy(f->gguf);
+        qn_safetensors_writer_destroy(f->safetensors);
+        qn_out_file_close(f->text);
+        f->gguf = NULL;
+        f->safetensors = NULL;
+        f->text = NULL;
+    }
+    o->n_files = o->n_weight_files = 0;
+}
+
+static quern_status name_failed(qn_job *job, qn_output *o, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    char path[4096];
+    for (size_t i = 0; i < o->n_files; i++) {
+        qn_output_file *f = &o->files[i];
+        const char *old_relative = f->relative;
+        (void)snprintf(path, sizeof path, "%s.failed", f->path);
+        f->path = qn_arena_strndup(&job->arena, path, strlen(path));
+        (void)snprintf(path, sizeof path, "%s.failed", old_relative);
+        f->relative = qn_arena_strndup(&job->arena, path, strlen(path));
+        if (f->path == NULL || f->relative == NULL) {
+            QN_FAIL_MEMORY(err, path, 2 * strlen(path));
+        }
+        QN_TRY(qn_out_file_rename(qn_output_file_get(f), f->path, err));
+        o->relative = o->relative == old_relative ? f->relative : o->relative;
+    }
+done:
+    return status;
+}
+
+static quern_status take_findings(gate *g, qn_output *o, const qn_verified *v, const qn_quality *q)
+{
+    quern_status status = QUERN_OK;
+    o->quality = qn_quality_to_json(q, &g->base);
+    o->gate = qn_gate_to_json(g->opt->gate, &v->findings);
+    if (o->quality == NULL || o->gate == NULL) {
+        QN_FAIL_MEMORY(g->err, "the findings", 1024);
+    }
+    o->failed = v->findings.failed;
+    if (o->failed && g->opt->keep_failed) {
+        QN_TRY(name_failed(g->job, o, g->err));
+    } else if (o->failed) {
+        drop_files(o);
+    }
+done:
+    return status;
+}
+
+static quern_status examine(gate *g, qn_output *o)
+{
+    quern_status status = QUERN_OK;
+    qn_verified v;
+    opened files = {0};
+    qn_quality quality = {0};
+    g->measuring = false;
+    qn_verified_init(&v, g->job, o, o->relative);
+    QN_TRY(open_output(o, &files, g->err));
+    QN_TRY(check_integrity(g, o, &files, &v));
+    g->measuring = true;
+    if (!v.findings.failed) {
+        QN_TRY(measure(g, o, &files, &v, &quality));
+    } else {
+        QN_TRY(qn_findings_note(&v.findings, g->err, "quality was not measured: the output is broken"));
+    }
+    QN_TRY(write_certificate(g, o, &files, &v, &quality));
+    close_output(&files);
+    QN_TRY(take_findings(g, o, &v, &quality));
+done:
+    close_output(&files);
+    qn_verified_deinit(&v);
+    return status;
+}
+
+quern_status qn_gate_run(qn_job *job, const quern_quantize_options *opt, qn_pool *pool, qn_report *report, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    gate g = {.job = job, .opt = opt, .pool = pool, .report = report, .err = err, .text = opt->gate_text, .text_len = opt->gate_text_len};
+    if (opt->gate == QUERN_GATE_OFF) {
+        return QUERN_OK;
+    }
+    if (g.text == NULL) {
+        g.text = qn_builtin_text_gate(&g.text_len);
+    }
+    for (g.at = 0; g.at < job->n_outputs; g.at++) {
+        QN_TRY(examine(&g, &job->outputs[g.at]));
+    }
+done:
+    qn_quality_base_close(&g.base);
+    return status;
+}

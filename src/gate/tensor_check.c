@@ -12,6 +12,7 @@
 #include "gate/tensor_check.h"
 
 #include <math.h>
+#include <stdalign.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -201,10 +202,38 @@ static void plain_values(const qn_checked_tensor *t, const float *x, float *z, s
     }
 }
 
+static bool may_be(const qn_checked_tensor *t, qn_encoder encoder)
+{
+    if (encoder == QN_ENCODER_PLAIN) {
+        return t->storage != QN_STORED_BLOCKS || qn_plain_is_llama(t->dtype);
+    }
+    return t->storage != QN_STORED_BLOCKS || qn_encode_supported(t->dtype);
+}
+
+static void encode_as(const qn_checked_tensor *t, qn_encoder encoder, const float *x, size_t n, uint8_t *bytes, float *z);
+
+/* The greater of two errors, measure by measure. */
+static void take_greater(double a[N_MEASURES], const double b[N_MEASURES])
+{
+    for (size_t k = 0; k < N_MEASURES; k++) {
+        a[k] = b[k] > a[k] ? b[k] : a[k];
+    }
+}
+
+static double least_ratio(const double own[N_MEASURES], const double reference[N_MEASURES], double floor)
+{
+    double least = INFINITY;
+    for (size_t k = 0; k < N_MEASURES; k++) {
+        double ratio = own[k] / (reference[k] + floor);
+        least = ratio < least ? ratio : least;
+    }
+    return least;
+}
+
 static void test_error(const check *c, block_place at, const float *x, const float *y, float *z, qn_tensor_figures *f)
 {
     const qn_checked_tensor *t = c->t;
-    double sum = 0, greatest = 0, own[N_MEASURES], reference[N_MEASURES], least = INFINITY;
+    double sum = 0, greatest = 0, own[N_MEASURES], reference[N_MEASURES], other[N_MEASURES];
     for (size_t i = 0; i < c->block; i++) {
         sum += (double)x[i] * (double)x[i];
         greatest = fabs((double)x[i]) > greatest ? fabs((double)x[i]) : greatest;
@@ -214,18 +243,19 @@ static void test_error(const check *c, block_place at, const float *x, const flo
     plain_values(t, x, z, c->block);
     errors_of(x, z, c->block, rms, reference);
     if (t->storage == QN_STORED_MXFP4) { /* mlx has two rules: the worse one */
-        double other[N_MEASURES];
         qn_plain_mlx_mxfp4(x, z, c->block, true);
         errors_of(x, z, c->block, rms, other);
-        for (size_t k = 0; k < N_MEASURES; k++) {
-            reference[k] = other[k] > reference[k] ? other[k] : reference[k];
-        }
+        take_greater(reference, other);
     }
     double rounding = 2 * greatest * scale_rounding(t);
     double floor = (double)c->block * (rounding * rounding + 0x1p-46); /* 2^-24 is float16's smallest step */
-    for (size_t k = 0; k < N_MEASURES; k++) {
-        double ratio = own[k] / (reference[k] + floor);
-        least = ratio < least ? ratio : least;
+    double least = least_ratio(own, reference, floor);
+    if (!(least <= c->error_limit) && may_be(t, QN_ENCODER_QUERN)) { /* Quern's search without importance is a plain encoder too */
+        alignas(16) uint8_t bytes[4 * 256 + 64];
+        encode_as(t, QN_ENCODER_QUERN, x, c->block, bytes, z);
+        errors_of(x, z, c->block, rms, other);
+        take_greater(reference, other);
+        least = least_ratio(own, reference, floor);
     }
     if (!(least <= c->error_limit)) {
         count_fault(f, QN_FAULT_ERROR, at.row, at.block, 0, least, true);
@@ -303,14 +333,6 @@ static void encode_as(const qn_checked_tensor *t, qn_encoder encoder, const floa
         qn_encode_row(t->dtype, x, bytes, n, NULL);
         qn_decode_row(t->dtype, bytes, z, n);
     }
-}
-
-static bool may_be(const qn_checked_tensor *t, qn_encoder encoder)
-{
-    if (encoder == QN_ENCODER_PLAIN) {
-        return t->storage != QN_STORED_BLOCKS || qn_plain_is_llama(t->dtype);
-    }
-    return t->storage != QN_STORED_BLOCKS || qn_encode_supported(t->dtype);
 }
 
 static bool same_values(const float *a, const float *b, size_t n)

@@ -205,7 +205,7 @@ static quern_status copy_file(const qn_job *job, const qn_output *o, qn_output_f
     for (size_t i = 0; i < job->source.n_texts; i++) {
         const qn_source_text *t = &job->source.texts[i];
         if (strcmp(t->name, file->relative + strlen(o->relative) + 1) == 0) {
-            return write_text(file, t->data, t->len, err);
+            return qn_mlx_write_text(file, t->data, t->len, err);
         }
     }
     path = qn_path_join(job->source.path, file->relative + strlen(o->relative) + 1);

@@ -342,6 +342,13 @@ quern_status qn_verified_check(qn_verified *v, const qn_verify_run *run, quern_e
         done += v->tensors[i].n_parts * v->tensors[i].n_rows * v->tensors[i].n_cols;
         done = done < total ? done : total;
     }
+    if (v->findings.n_joint_tensors > 0) {
+        QN_TRY(qn_findings_note(
+            &v->findings, err,
+            "in %zu of %zu tensors many codes are not the nearest: their encoder chose them together (error feedback, importance), "
+            "so the test for single codes does not apply to them",
+            v->findings.n_joint_tensors, v->n_tensors));
+    }
     QN_TRY(report(run, "SHA-256", total, total, err));
     QN_TRY(hash_data(v, err));
 done:

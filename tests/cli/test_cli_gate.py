@@ -29,7 +29,7 @@ def damaged(path, name, place, change):
 
 def check_quantize(checks, folder, text):
     out = os.path.join(folder, "out")
-    done = run("quantize", MODEL, "-o", out, "--formats", "gguf:Q4_0,mlx:4bit", "--gate", "default", "--gate-text", text, "--json")
+    done = run("quantize", MODEL, "-o", out, "--formats", "gguf:Q4_0,mlx:4bit", "--calibrate", "none", "--gate", "default", "--gate-text", text, "--json")
     checks.exit_code(done, 0, "quantize with a gate")
     manifest = json.loads(done.stdout)
     for o in manifest["outputs"]:
@@ -81,7 +81,7 @@ def check_faults(checks, out, manifest, text):
 
 def check_policies(checks, folder, text):
     out = os.path.join(folder, "strict")
-    done = run("quantize", MODEL, "-o", out, "--formats", "gguf:TQ2_0", "--gate", "strict", "--gate-text", text, "--json")
+    done = run("quantize", MODEL, "-o", out, "--formats", "gguf:TQ2_0", "--calibrate", "none", "--gate", "strict", "--gate-text", text, "--json")
     checks.exit_code(done, 1, "quantize --gate strict: lossy")
     o = json.loads(done.stdout)["outputs"][0]
     checks.that(o["gate"]["verdict"] == "lossy" and "perplexity" in o["gate"]["reasons"][0], "strict: why", o["gate"])

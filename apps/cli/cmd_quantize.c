@@ -22,15 +22,12 @@ typedef struct stage_bar {
 
 static void begin_stage(stage_bar *b, quern_quantize_stage stage)
 {
-    static const char *const labels[] = {[QUERN_QUANTIZE_CONVERT] = "quantize",
-                                         [QUERN_QUANTIZE_HASH] = "hash",
-                                         [QUERN_QUANTIZE_SYNC] = "sync",
-                                         [QUERN_QUANTIZE_PROBE] = "probe",
-                                         [QUERN_QUANTIZE_CALIBRATE] = "calibrate",
-                                         [QUERN_QUANTIZE_GATE] = "gate"};
+    static const char *const labels[] = {
+        [QUERN_QUANTIZE_CONVERT] = "quantize", [QUERN_QUANTIZE_HASH] = "hash",           [QUERN_QUANTIZE_SYNC] = "sync",
+        [QUERN_QUANTIZE_PROBE] = "probe",      [QUERN_QUANTIZE_CALIBRATE] = "calibrate", [QUERN_QUANTIZE_GATE] = "gate"};
     qn_progress_unit unit = stage == QUERN_QUANTIZE_PROBE || stage == QUERN_QUANTIZE_GATE ? QN_UNIT_STEPS
-                            : stage == QUERN_QUANTIZE_CALIBRATE ? QN_UNIT_TOKENS
-                                                                : QN_UNIT_BYTES;
+                            : stage == QUERN_QUANTIZE_CALIBRATE                           ? QN_UNIT_TOKENS
+                                                                                          : QN_UNIT_BYTES;
     b->stage = stage;
     qn_progress_begin(&b->bar, &b->cli->err, !b->cli->quiet, labels[stage], unit);
 }

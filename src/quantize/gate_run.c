@@ -213,6 +213,7 @@ static quern_status measure(gate *g, const qn_output *o, const opened *files, qn
         QN_FAIL(g->err, status, "%s", why.message);
     } else {
         QN_TRY(qn_quality_judge(q, g->opt->gate, qn_output_bits_per_weight(g->job, o), &v->findings, g->err));
+        QN_TRY(v->findings.lossy ? qn_verified_find_suspects(v, &g->base, own, g->err) : QUERN_OK);
     }
 done:
     quern_model_close(own);

@@ -167,6 +167,7 @@ static quern_status check_quality(families *all, qn_verified *v, const char *pat
     } else if (q->measured) {
         double bits = 8.0 * (double)v->tensor_bytes / (double)v->job->source.n_parameters;
         QN_TRY(qn_quality_judge(q, all->opt->policy, bits, &v->findings, err));
+        QN_TRY(v->findings.lossy ? qn_verified_find_suspects(v, &all->base, own, err) : QUERN_OK);
         QN_TRY(qn_claim_check(claim, q, all->base.text_sha256, &v->findings, err));
     }
 done:

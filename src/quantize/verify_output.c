@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/sha256.h"
+#include "gate/suspects.h"
 #include "gate/verdict.h"
 #include "quant/codec.h"
 #include "quantize/slices.h"
@@ -363,4 +364,35 @@ quern_status qn_verified_check_claim(qn_verified *v, const char *claim, size_t l
     return qn_findings_fail(&v->findings, NULL, err,
                             "the certificate is of other data: quern.quality.data_sha256 is '%.*s', the tensors have %s",
                             qn_name_shown(claim, len), claim, v->data_sha256);
+}
+
+/* ---- suspects ---- */
+
+static bool is_place(const qn_recipe_tensor *what, const qn_suspect *s)
+{
+    static const qn_part parts[QN_PLACE_COUNT] = {
+        [QN_PLACE_Q] = QN_PART_ATTN_Q,      [QN_PLACE_K] = QN_PART_ATTN_K,          [QN_PLACE_V] = QN_PART_ATTN_V,
+        [QN_PLACE_O] = QN_PART_ATTN_OUTPUT, [QN_PLACE_GATE] = QN_PART_FFN_GATE,     [QN_PLACE_UP] = QN_PART_FFN_UP,
+        [QN_PLACE_DOWN] = QN_PART_FFN_DOWN, [QN_PLACE_EXPERTS] = QN_PART_DOWN_EXPS, [QN_PLACE_EMBEDDING] = QN_PART_TOKEN_EMBD};
+    bool in_layer = s->place != QN_PLACE_EMBEDDING;
+    return what->part == parts[s->place] && !what->bias && (!in_layer || what->layer == s->layer);
+}
+
+quern_status qn_verified_find_suspects(qn_verified *v, qn_quality_base *base, const quern_model *own, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_suspect suspects[QN_SUSPECTS_MAX];
+    size_t n;
+    QN_TRY(qn_suspects_find(base, own, suspects, &n, err));
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < v->n_tensors; k++) {
+            if (is_place(&v->rows[k].piece->what, &suspects[i])) {
+                QN_TRY(qn_findings_suspect(&v->findings, v->tensors[k].name, err));
+                QN_TRY(qn_findings_note(&v->findings, err, "%s: with the source's tensor in its place %.0f %% of the divergence goes",
+                                        v->tensors[k].name, 100 * suspects[i].share));
+            }
+        }
+    }
+done:
+    return status;
 }

@@ -7,6 +7,7 @@
 
 #include "base/thread_pool.h"
 #include "gate/findings.h"
+#include "gate/quality.h"
 #include "gate/tensor_check.h"
 #include "quantize/job.h"
 #include "quern/verify.h"
@@ -47,6 +48,8 @@ void qn_verified_deinit(qn_verified *v);
 quern_status qn_verified_bind(qn_verified *v, const qn_model_config *config, quern_error *err);
 /* Checks all tensors that were found, and hashes the data. */
 quern_status qn_verified_check(qn_verified *v, const qn_verify_run *run, quern_error *err);
+/* For a lossy output: names the tensors that its loss comes from. */
+quern_status qn_verified_find_suspects(qn_verified *v, qn_quality_base *base, const quern_model *own, quern_error *err);
 /* Compares what the file claims of itself (quern.quality.data_sha256) with what was hashed. claim may be NULL. */
 quern_status qn_verified_check_claim(qn_verified *v, const char *claim, size_t len, quern_error *err);
 

@@ -85,6 +85,7 @@ def check_policies(checks, folder, text):
     checks.exit_code(done, 1, "quantize --gate strict: lossy")
     o = json.loads(done.stdout)["outputs"][0]
     checks.that(o["gate"]["verdict"] == "lossy" and "perplexity" in o["gate"]["reasons"][0], "strict: why", o["gate"])
+    checks.that(all(t in [x["name"] for x in o["tensors"]] for t in o["gate"]["suspect_tensors"]), "strict: suspects are tensors", o["gate"])
     checks.that(os.path.exists(os.path.join(out, o["path"])), "strict: lossy is no fault, the file is there")
     broken = os.path.join(folder, "broken.gguf")
     with open(broken, "wb") as f:

@@ -8,6 +8,7 @@
 #include "progress.h"
 #include "prompt_input.h"
 #include "quern/quantize.h"
+#include "settings.h"
 #include "signals.h"
 #include "table.h"
 
@@ -421,12 +422,6 @@ done:
 
 /* ---- the gate ---- */
 
-static quern_gate_policy gate_policy(const qn_opts *o)
-{
-    const char *text = qn_opts_text(o, QN_OPT_GATE, "default");
-    return strcmp(text, "off") == 0 ? QUERN_GATE_OFF : strcmp(text, "strict") == 0 ? QUERN_GATE_STRICT : QUERN_GATE_DEFAULT;
-}
-
 static quern_status judge(const qn_json *manifest, quern_gate_policy policy, quern_error *err)
 {
     size_t n_failed = 0, n_lossy = 0;
@@ -456,6 +451,9 @@ quern_status qn_cmd_quantize(qn_cli *cli, quern_error *err)
     bool dry_run = qn_opts_flag(o, QN_OPT_DRY_RUN);
     QN_TRY(check_options(cli, err));
     QN_TRY(resolve_source(cli, o->positional[0], &source, err));
+    quern_gate_policy policy = QUERN_GATE_DEFAULT;
+    size_t sample_layers = 0;
+    QN_TRY(qn_settings_gate(o, &policy, &sample_layers, err));
     if (qn_opts_given(o, QN_OPT_GATE_TEXT)) {
         QN_TRY(qn_input_read(qn_opts_text(o, QN_OPT_GATE_TEXT, NULL), &gate_text, &gate_text_len, err));
     }
@@ -472,7 +470,8 @@ quern_status qn_cmd_quantize(qn_cli *cli, quern_error *err)
         .memory_bytes = qn_opts_count(o, QN_OPT_MEMORY, 0),
         .imatrix_path = qn_opts_text(o, QN_OPT_IMATRIX, NULL),
         .imatrix_out = qn_opts_text(o, QN_OPT_IMATRIX_OUT, NULL),
-        .gate = gate_policy(o),
+        .gate = policy,
+        .sample_layers = sample_layers,
         .gate_text = gate_text,
         .gate_text_len = gate_text_len,
         .keep_failed = qn_opts_flag(o, QN_OPT_KEEP_FAILED),

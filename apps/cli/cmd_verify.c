@@ -8,6 +8,7 @@
 #include "progress.h"
 #include "prompt_input.h"
 #include "quern/verify.h"
+#include "settings.h"
 #include "signals.h"
 #include "table.h"
 
@@ -147,14 +148,15 @@ quern_status qn_cmd_verify(qn_cli *cli, quern_error *err)
     if (qn_opts_given(o, QN_OPT_GATE_TEXT)) {
         QN_TRY(qn_input_read(qn_opts_text(o, QN_OPT_GATE_TEXT, NULL), &text, &text_len, err));
     }
-    const char *gate = qn_opts_text(o, QN_OPT_GATE, "default");
+    quern_gate_policy policy = QUERN_GATE_DEFAULT;
+    size_t sample_layers = 0;
+    QN_TRY(qn_settings_gate(o, &policy, &sample_layers, err));
     quern_verify_options options = {
         .files = (const char *const *)o->positional,
         .n_files = o->n_positional,
         .source = source,
-        .policy = strcmp(gate, "off") == 0      ? QUERN_GATE_OFF
-                  : strcmp(gate, "strict") == 0 ? QUERN_GATE_STRICT
-                                                : QUERN_GATE_DEFAULT,
+        .policy = policy,
+        .sample_layers = sample_layers,
         .text = text,
         .text_len = text_len,
         .n_threads = (size_t)qn_opts_count(o, QN_OPT_THREADS, 0),

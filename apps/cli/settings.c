@@ -226,3 +226,12 @@ void qn_settings_describe(const quern_sampling *s, qn_buf *out)
         (void)qn_buf_printf(out, ", seed %" PRIu64, s->seed);
     }
 }
+
+quern_status qn_settings_gate(const qn_opts *o, quern_gate_policy *policy, size_t *sample_layers, quern_error *err)
+{
+    const char *text = qn_opts_text(o, QN_OPT_GATE, "default");
+    if (!quern_gate_policy_parse(text, policy, sample_layers)) {
+        return qn_error_set(err, QUERN_ERROR_USAGE, "--gate %s: expected default, strict, off, or sample:LAYERS", text);
+    }
+    return QUERN_OK;
+}

@@ -4,6 +4,7 @@
 
 #include "cli.h"
 #include "quern/engine.h"
+#include "quern/verify.h"
 
 /* -t -c -b --kv-type --isa; refuses --device and -ngl values that this version lacks. KV type f16 unless given. */
 quern_status qn_settings_engine(qn_cli *cli, quern_engine_options *out, quern_error *err);
@@ -32,5 +33,8 @@ void qn_settings_sampling_deinit(qn_sampling_settings *s);
 void qn_settings_next_seed(qn_sampling_settings *s);
 /* "temperature 0.7, top-k 20, top-p 0.8, seed 42": what is switched on. */
 void qn_settings_describe(const quern_sampling *s, qn_buf *out);
+
+/* --gate: a policy, or how many layers to sample. */
+quern_status qn_settings_gate(const qn_opts *o, quern_gate_policy *policy, size_t *sample_layers, quern_error *err);
 
 #endif

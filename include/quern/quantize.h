@@ -58,6 +58,7 @@ typedef struct quern_quantize_options {
     const char *imatrix_path;
     const char *imatrix_out;       /* NULL, or where to write what calibration found, in llama.cpp's GGUF form (".dat": the older form) */
     quern_gate_policy gate;        /* what every output must pass before it gets its name; zero is QUERN_GATE_OFF */
+    size_t sample_layers;          /* as in quern_verify_options */
     const char *gate_text;         /* as in quern_verify_options; NULL = the built-in text */
     size_t gate_text_len;
     bool keep_failed;              /* files that fail get names ending in ".failed" instead of being removed */

@@ -23,6 +23,8 @@ typedef enum quern_gate_policy {
 } quern_gate_policy;
 /* "off", "default", "strict" */
 QUERN_API const char *quern_gate_policy_name(quern_gate_policy p);
+/* The same backwards, and "sample:LAYERS": the default policy, of that many layers by themselves. False for other texts. */
+QUERN_API bool quern_gate_policy_parse(const char *text, quern_gate_policy *policy, size_t *sample_layers);
 
 /* What is looked at now, and how much of it is done. Return false to interrupt. */
 typedef bool (*quern_verify_callback)(void *user, const char *what, uint64_t done, uint64_t total);
@@ -32,6 +34,7 @@ typedef struct quern_verify_options {
     size_t n_files;
     const char *source;        /* the checkpoint that they were made from */
     quern_gate_policy policy;
+    size_t sample_layers;      /* 0 = the whole model, or 8 layers where source and output together do not fit into memory */
     const char *text;          /* quality: UTF-8 text to predict; NULL = the built-in one */
     size_t text_len;
     size_t n_threads;          /* 0 = all */

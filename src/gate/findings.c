@@ -14,6 +14,7 @@ void qn_findings_init(qn_findings *f)
 
 void qn_findings_deinit(qn_findings *f)
 {
+    qn_json_free(f->sampled);
     qn_arena_deinit(&f->arena);
     *f = (qn_findings){0};
 }

@@ -20,6 +20,29 @@ const char *quern_gate_policy_name(quern_gate_policy p)
     return names[p];
 }
 
+/* "sample:8" */
+bool quern_gate_policy_parse(const char *text, quern_gate_policy *policy, size_t *sample_layers)
+{
+    static const char sample[] = "sample:";
+    *sample_layers = 0;
+    for (int p = QUERN_GATE_OFF; p <= QUERN_GATE_STRICT; p++) {
+        if (strcmp(text, quern_gate_policy_name((quern_gate_policy)p)) == 0) {
+            *policy = (quern_gate_policy)p;
+            return true;
+        }
+    }
+    const char *digits = text + sizeof sample - 1;
+    if (strncmp(text, sample, sizeof sample - 1) != 0 || *digits == '\0' || strspn(digits, "0123456789") != strlen(digits) ||
+        strlen(digits) > 4) {
+        return false;
+    }
+    for (; *digits != '\0'; digits++) {
+        *sample_layers = 10 * *sample_layers + (size_t)(*digits - '0');
+    }
+    *policy = QUERN_GATE_DEFAULT;
+    return *sample_layers > 0;
+}
+
 static quern_engine_options engine_options(const qn_quality_base *b, size_t n_ctx)
 {
     return (quern_engine_options){
@@ -142,6 +165,11 @@ static const limits table[2][2] = {
     {{.ppl_ratio = 1.02, .kld_mean = 0.01, .top1 = 0.90}, {.ppl_ratio = 1.05, .kld_mean = 0.05, .top1 = 0.80}},
 };
 static const double bits_of_few = 4.0;
+
+double qn_quality_kld_limit(quern_gate_policy policy, double bits)
+{
+    return table[policy == QUERN_GATE_STRICT ? 1 : 0][bits < bits_of_few ? 1 : 0].kld_mean;
+}
 
 static quern_status judge_tasks(const qn_quality *q, qn_findings *f, quern_error *err)
 {

@@ -49,6 +49,8 @@ quern_status qn_quality_measure(qn_quality_base *b, const quern_model *own, quer
                                 qn_quality *out, quern_error *err);
 /* Says lossy where a limit of the policy is broken, at `bits` a weight. */
 quern_status qn_quality_judge(const qn_quality *q, quern_gate_policy policy, double bits, qn_findings *f, quern_error *err);
+/* The greatest mean divergence that the policy takes at `bits` a weight. */
+double qn_quality_kld_limit(quern_gate_policy policy, double bits);
 /* The manifest's object, or null if nothing was measured; NULL when out of memory. */
 qn_json *qn_quality_to_json(const qn_quality *q, const qn_quality_base *b);
 

@@ -13,16 +13,26 @@ static bool rounds_after_storing(const qn_checked_tensor *t)
                                               t->dtype == QN_DTYPE_Q5_K || t->dtype == QN_DTYPE_Q6_K);
 }
 
-/* A few places among many are faults; many are how the encoder works (it rounded with another scale, or let codes make up for one another's
- * errors). With affine codes of four bits and more, unrounded scales of bfloat16 leave more than one group in a hundred inexact; with
- * fewer bits, and float16, it may be so few that they cannot be told from faults. */
+/* Types of which an encoder with unrounded scales leaves far more than one sub-block in two hundred inexact (Q4_0 one in eight), so that
+ * fewer are faults of one that rounds after storing. */
+static bool tells_unrounded_scales(const qn_checked_tensor *t)
+{
+    if (t->storage == QN_STORED_AFFINE) {
+        return t->affine.bits >= 4 && t->dtype == QN_DTYPE_BF16;
+    }
+    return t->storage == QN_STORED_MXFP4 || t->dtype == QN_DTYPE_Q8_0 || t->dtype == QN_DTYPE_Q4_0 || t->dtype == QN_DTYPE_Q4_1 ||
+           t->dtype == QN_DTYPE_Q5_0 || t->dtype == QN_DTYPE_Q5_1 || t->dtype == QN_DTYPE_MXFP4;
+}
+
+/* A few places among many are faults; many are how the encoder works: it rounded with another scale, or let codes make up for one another's
+ * errors. */
 static bool is_few(const qn_checked_tensor *t, uint64_t n, uint64_t of, qn_fault_kind kind)
 {
     if (n == 0) {
         return false;
     }
     if (kind == QN_FAULT_NOT_NEAREST && !rounds_after_storing(t)) {
-        return t->storage == QN_STORED_AFFINE && t->affine.bits >= 4 && t->dtype == QN_DTYPE_BF16 && of >= 200 && n <= of / 200;
+        return tells_unrounded_scales(t) && of >= 200 && n <= of / 200;
     }
     return n * 4 <= of && n <= (of / 50 > 4 ? of / 50 : 4);
 }

@@ -191,7 +191,7 @@ static quern_status measure(gate *g, const qn_output *o, const opened *files, qn
     quern_error why = {0};
     quern_model *own = NULL;
     qn_quality_memory memory;
-    bool fits = true;
+    bool fits = true, sampled = false;
     QN_TRY(open_base(g));
     if (g->why_no_base[0] != '\0') {
         QN_TRY(qn_findings_note(&v->findings, g->err, "quality was not measured: %s", g->why_no_base));
@@ -199,19 +199,23 @@ static quern_status measure(gate *g, const qn_output *o, const opened *files, qn
     }
     status = open_model(o, files, &own, &why);
     status = status == QUERN_OK ? qn_quality_fits(&g->base, own, &memory, &fits, &why) : status;
-    if (status == QUERN_OK && !fits) {
-        QN_TRY(qn_findings_note(
-            &v->findings, g->err,
-            "quality was not measured: source and output need %.1f GB of memory together, the machine has %.1f GB for them",
-            (double)memory.needs / 1e9, (double)memory.has / 1e9));
-        goto done;
+    if (status == QUERN_OK && (!fits || g->opt->sample_layers > 0)) {
+        if (!fits) {
+            QN_TRY(qn_findings_note(&v->findings, g->err,
+                                    "source and output need %.1f GB of memory together, the machine has %.1f GB for them",
+                                    (double)memory.needs / 1e9, (double)memory.has / 1e9));
+        }
+        status = qn_verified_sample(v, &g->base, own, g->opt->sample_layers > 0 ? g->opt->sample_layers : QN_SAMPLE_LAYERS, g->opt->gate,
+                                    &why);
+        sampled = true;
+    } else if (status == QUERN_OK) {
+        status = qn_quality_measure(&g->base, own, on_chunk, g, q, &why);
     }
-    status = status == QUERN_OK ? qn_quality_measure(&g->base, own, on_chunk, g, q, &why) : status;
     if (status == QUERN_ERROR_INVALID || status == QUERN_ERROR_UNSUPPORTED) {
         status = qn_findings_fail(&v->findings, NULL, g->err, "it does not run: %s", why.message);
     } else if (status != QUERN_OK) {
         QN_FAIL(g->err, status, "%s", why.message);
-    } else {
+    } else if (!sampled) {
         QN_TRY(qn_quality_judge(q, g->opt->gate, qn_output_bits_per_weight(g->job, o), &v->findings, g->err));
         QN_TRY(v->findings.lossy ? qn_verified_find_suspects(v, &g->base, own, g->err) : QUERN_OK);
     }

@@ -137,13 +137,15 @@ static quern_status run_both(families *all, qn_verified *v, const char *path, qu
     chunk_report report = {.opt = all->opt, .path = path};
     QN_TRY(quern_model_open(own, path, NULL, err));
     QN_TRY(qn_quality_fits(&all->base, *own, &memory, &fits, err));
-    if (fits) {
-        QN_TRY(qn_quality_measure(&all->base, *own, on_chunk, &report, q, err));
+    if (!fits) {
+        QN_TRY(qn_findings_note(&v->findings, err, "source and output need %.1f GB of memory together, the machine has %.1f GB for them",
+                                (double)memory.needs / 1e9, (double)memory.has / 1e9));
+    }
+    if (!fits || all->opt->sample_layers > 0) {
+        size_t n = all->opt->sample_layers > 0 ? all->opt->sample_layers : QN_SAMPLE_LAYERS;
+        QN_TRY(qn_verified_sample(v, &all->base, *own, n, all->opt->policy, err));
     } else {
-        QN_TRY(qn_findings_note(
-            &v->findings, err,
-            "quality was not measured: source and output need %.1f GB of memory together, the machine has %.1f GB for them",
-            (double)memory.needs / 1e9, (double)memory.has / 1e9));
+        QN_TRY(qn_quality_measure(&all->base, *own, on_chunk, &report, q, err));
     }
 done:
     return status;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/sha256.h"
+#include "gate/sample.h"
 #include "gate/suspects.h"
 #include "gate/verdict.h"
 #include "quant/codec.h"
@@ -393,6 +394,24 @@ quern_status qn_verified_find_suspects(qn_verified *v, qn_quality_base *base, co
             }
         }
     }
+done:
+    return status;
+}
+
+quern_status qn_verified_sample(qn_verified *v, qn_quality_base *base, const quern_model *own, size_t n, quern_gate_policy policy,
+                                quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_sample sample;
+    double bits = 8.0 * (double)v->tensor_bytes / (double)v->job->source.n_parameters;
+    QN_TRY(qn_sample_measure(base, own, n, &sample, err));
+    QN_TRY(qn_sample_judge(&sample, policy, bits, &v->findings, err));
+    qn_json_free(v->findings.sampled);
+    v->findings.sampled = qn_sample_to_json(&sample);
+    if (v->findings.sampled == NULL) {
+        QN_FAIL_MEMORY(err, "the sampled layers", sizeof sample);
+    }
+    QN_TRY(qn_findings_note(&v->findings, err, "%zu layers were run by themselves, not the whole model: quality is null", sample.n));
 done:
     return status;
 }

@@ -12,6 +12,9 @@
 #include "quantize/job.h"
 #include "quern/verify.h"
 
+/* Layers of a model that does not fit, if nobody says how many. */
+enum { QN_SAMPLE_LAYERS = 8 };
+
 /* Where the rows of a tensor come from. */
 typedef struct qn_piece_rows {
     const qn_piece *piece;
@@ -50,6 +53,9 @@ quern_status qn_verified_bind(qn_verified *v, const qn_model_config *config, que
 quern_status qn_verified_check(qn_verified *v, const qn_verify_run *run, quern_error *err);
 /* For a lossy output: names the tensors that its loss comes from. */
 quern_status qn_verified_find_suspects(qn_verified *v, qn_quality_base *base, const quern_model *own, quern_error *err);
+/* Instead of running the whole: some layers by themselves (sample.h); reasons and the list go to the findings. */
+quern_status qn_verified_sample(qn_verified *v, qn_quality_base *base, const quern_model *own, size_t n, quern_gate_policy policy,
+                                quern_error *err);
 /* Compares what the file claims of itself (quern.quality.data_sha256) with what was hashed. claim may be NULL. */
 quern_status qn_verified_check_claim(qn_verified *v, const char *claim, size_t len, quern_error *err);
 

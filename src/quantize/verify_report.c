@@ -28,6 +28,9 @@ qn_json *qn_gate_to_json(quern_gate_policy policy, const qn_findings *f)
     set(&b, v, "reasons", qn_text_list_to_json(&f->reasons));
     set(&b, v, "suspect_tensors", qn_text_list_to_json(&f->suspects));
     set(&b, v, "notes", qn_text_list_to_json(&f->notes));
+    if (f->sampled != NULL) {
+        set(&b, v, "sampled_layers", qn_json_clone(f->sampled));
+    }
     if (!b.ok) {
         qn_json_free(v);
     }

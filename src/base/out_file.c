@@ -291,6 +291,12 @@ quern_status qn_out_file_sync_beside(const qn_out_file *f, quern_error *err)
     return fsync(f->fd) == 0 ? QUERN_OK : qn_error_set(err, QUERN_ERROR_IO, "%s: cannot sync: %s", f->final_path, strerror(errno));
 }
 
+void qn_out_file_fail(qn_out_file *f)
+{
+    f->failed = true;
+    f->synced = false;
+}
+
 /* Makes a rename durable; a file system that cannot sync folders is no reason to fail. */
 static void sync_parent(const char *path)
 {

@@ -38,8 +38,11 @@ uint64_t qn_out_file_flushed(const qn_out_file *f);
 quern_status qn_out_file_flush(qn_out_file *f, quern_error *err);
 /* flush and fsync, still under the temporary name. */
 quern_status qn_out_file_sync(qn_out_file *f, quern_error *err);
-/* Brings what was flushed to the disk while another thread goes on writing; changes nothing of f. */
+/* Brings what was flushed to the disk while another thread goes on writing; changes nothing of f. Where it fails, qn_out_file_fail must
+ * follow once the two threads have met: the system tells of a loss only once. */
 quern_status qn_out_file_sync_beside(const qn_out_file *f, quern_error *err);
+/* Bytes may be missing from the file: it is never synced or named from here on. */
+void qn_out_file_fail(qn_out_file *f);
 const char *qn_out_file_temporary_path(const qn_out_file *f);
 /* sync, rename, fsync the folder. */
 quern_status qn_out_file_commit(qn_out_file *f, quern_error *err);

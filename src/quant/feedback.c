@@ -150,7 +150,7 @@ static void choose_codes(panel *p, size_t first, const float strength[QN_COLUMNS
         }
         for (size_t r = 0; r < QN_COLUMNS; r++) {
             float q = rintf((x[r] + strength[r] * sum[r] - stored[r][1]) * inverse[r]);
-            q = q < 0 ? 0 : q > q_max ? q_max : q;
+            q = !(q > 0) ? 0 : q > q_max ? q_max : q; /* 0 too where a grid that overflowed makes it not a number */
             float product = stored[r][0] * q;
             error[r] = x[r] - (product + stored[r][1]);
             out[r] += error[r] * error[r];
@@ -190,7 +190,7 @@ static void encode_group(panel *p, size_t first, float stored[QN_COLUMNS][2])
         }
         choose_codes(p, first, strength, stored, error);
         for (size_t r = 0; r < QN_COLUMNS; r++) {
-            if (error[r] > bound[r] && step[r] < N_STRENGTHS) {
+            if (!(error[r] <= bound[r]) && step[r] < N_STRENGTHS) { /* not a number is beyond it too */
                 step[r]++;
                 strength[r] = step[r] < N_STRENGTHS ? strengths[step[r]] : 0.0f;
                 again = true;

@@ -1,6 +1,7 @@
 /* calibration.c - see calibration.h. */
 #include "quantize/calibration.h"
 
+#include <float.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -58,7 +59,13 @@ quern_status qn_calibration_add(qn_calibration *c, size_t piece, const qn_piece 
     for (size_t part = 0; part < p->n_parts; part++) {
         n_with += counts[part] > 0;
         for (size_t i = 0; i < n_cols && counts[part] > 0; i++) {
-            double v = (double)(float)sums[part * n_cols + i] / counts[part]; /* as an imatrix file holds it: both ways, one result */
+            double sum = sums[part * n_cols + i];
+            if (!(sum <= FLT_MAX && sum / counts[part] <= FLT_MAX)) { /* counts below 1 are in no honest file, but may be in a file */
+                QN_FAIL(err, QUERN_ERROR_INVALID,
+                        "importance of tensor %s: column %zu has the sum %g over %g rows, more than float32 holds", p->parts[part]->name, i,
+                        sum, counts[part]);
+            }
+            double v = (double)(float)sum / counts[part]; /* as an imatrix file holds it: both ways, one result */
             importance[part * n_cols + i] = (float)v;
             mean[i] += v;
         }

@@ -21,7 +21,7 @@ typedef struct qn_calibration {
     qn_piece_calibration *pieces; /* (n_pieces); NULL: the run is not calibrated */
     qn_statistics statistics;     /* its moments are the factors */
     bool has_statistics;
-    bool feeds_back; /* some matrix has a factor */
+    bool feeds_back;      /* some matrix that an output stores in affine groups has a factor */
     const char *origin;   /* "builtin", "text" or "imatrix" */
     char text_sha256[65]; /* of the text, or of the imatrix file */
     uint64_t tokens;
@@ -34,7 +34,7 @@ typedef struct qn_calibration {
 void qn_calibration_deinit(qn_calibration *c);
 
 /* The numbers of one piece, (n_parts, n_cols), from sums and counts; parts without data get the mean of those with data (ones if there are
- * none) and are listed. */
+ * none) and are listed. QUERN_ERROR_INVALID if a mean is beyond float32. */
 quern_status qn_calibration_add(qn_calibration *c, size_t piece, const qn_piece *p, const double *sums, const double *counts,
                                 quern_error *err);
 

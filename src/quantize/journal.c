@@ -116,10 +116,38 @@ done:
     return status;
 }
 
+typedef quern_status (*file_fn)(qn_out_file *f, quern_error *err);
+
+static quern_status each_weight_file(const qn_job *job, file_fn fn, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    for (size_t o = 0; o < job->n_outputs; o++) {
+        for (size_t i = 0; i < job->outputs[o].n_weight_files; i++) {
+            QN_TRY(fn(qn_output_file_get(&job->outputs[o].files[i]), err));
+        }
+    }
+done:
+    return status;
+}
+
+static quern_status fail_file(qn_out_file *f, quern_error *err)
+{
+    (void)err;
+    qn_out_file_fail(f);
+    return QUERN_OK;
+}
+
 void qn_journal_wait(qn_journal *j)
 {
+    if (j->syncing == NULL) {
+        return;
+    }
     qn_background_join(j->syncing);
     j->syncing = NULL;
+    if (j->sync_status != QUERN_OK) { /* a further sync would succeed, with the bytes still missing */
+        j->broken = true;
+        (void)each_weight_file(j->job, fail_file, NULL);
+    }
 }
 
 void qn_journal_deinit(qn_journal *j)
@@ -253,7 +281,13 @@ static bool read_piece(reader *r, qn_job *job, size_t piece)
             s->sums[k] = read_bits(r);
         }
     }
-    return r->ok && r->at == r->end;
+    if (!r->ok || r->at != r->end) {
+        for (size_t o = 0; o < job->n_outputs; o++) {
+            job->outputs[o].sinks[piece].error = (qn_tensor_error){0};
+        }
+        return false;
+    }
+    return true;
 }
 
 static bool read_head(const reader *r, char identity[65])
@@ -316,20 +350,6 @@ done:
 }
 
 /* ---- noting ---- */
-
-typedef quern_status (*file_fn)(qn_out_file *f, quern_error *err);
-
-static quern_status each_weight_file(const qn_job *job, file_fn fn, quern_error *err)
-{
-    quern_status status = QUERN_OK;
-    for (size_t o = 0; o < job->n_outputs; o++) {
-        for (size_t i = 0; i < job->outputs[o].n_weight_files; i++) {
-            QN_TRY(fn(qn_output_file_get(&job->outputs[o].files[i]), err));
-        }
-    }
-done:
-    return status;
-}
 
 static quern_status sync_beside(qn_out_file *f, quern_error *err) { return qn_out_file_sync_beside(f, err); }
 
@@ -408,9 +428,8 @@ static void sync_files(void *arg)
 /* Waits for the thread, then writes what it made true. */
 static quern_status end_syncing(qn_journal *j, quern_error *err)
 {
-    qn_background_join(j->syncing);
-    j->syncing = NULL;
-    if (j->sync_status != QUERN_OK) {
+    qn_journal_wait(j);
+    if (j->broken) {
         return qn_error_set(err, j->sync_status, "%s", j->sync_err.message);
     }
     return write_lines(j, j->n_syncing, err);
@@ -421,6 +440,9 @@ quern_status qn_journal_note(qn_journal *j, size_t n, quern_error *err)
     quern_status status = QUERN_OK;
     if (j->syncing != NULL) {
         QN_TRY(end_syncing(j, err));
+    }
+    if (j->broken) {
+        QN_FAIL(err, QUERN_ERROR_IO, "%s: an earlier sync failed", j->path);
     }
     if (n > j->n_pieces) {
         QN_TRY(each_weight_file(j->job, qn_out_file_sync, err));

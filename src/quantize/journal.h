@@ -33,6 +33,7 @@ typedef struct qn_journal {
     uint64_t interval_ns, noted_ns;
     qn_background *syncing; /* the files are brought to the disk; NULL = not now */
     size_t n_syncing;       /* pieces that are in them */
+    bool broken;            /* a sync failed: nothing is noted any more */
     quern_status sync_status;
     quern_error sync_err;
 } qn_journal;
@@ -49,7 +50,8 @@ void qn_journal_discard(qn_journal *j);
 quern_status qn_journal_note(qn_journal *j, size_t n, quern_error *err);
 /* The same if it is time for it, without waiting: another thread syncs, and a later call writes. */
 quern_status qn_journal_note_if_due(qn_journal *j, size_t n, quern_error *err);
-/* Waits until no other thread looks at the files; before they are closed. */
+/* Waits until no other thread looks at the files; before they are closed. If that thread could not bring them to the disk, they are never
+ * named. */
 void qn_journal_wait(qn_journal *j);
 void qn_journal_deinit(qn_journal *j);
 

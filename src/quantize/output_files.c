@@ -335,6 +335,7 @@ quern_status qn_output_files_begin(qn_output_files *f, qn_job *job, bool resume,
     QN_TRY(qn_out_folder_create(&f->folders[0], job->output_dir, err));
     f->n_folders = 1;
     QN_TRY(qn_out_folder_lock(f->folders[0], err));
+    f->locked = true;
     if (resume) {
         QN_TRY(qn_journal_read(&f->journal, &found, err));
     }
@@ -389,7 +390,7 @@ bool qn_output_files_end(qn_output_files *f, bool named, bool resumable)
 {
     bool stays = !named && resumable && f->journal.n_pieces > 0 && weights_are_there(f->job);
     keep_weights(f->job, stays);
-    if (!stays && f->n_folders > 0) { /* the folder is ours */
+    if (!stays && f->locked) {
         qn_journal_discard(&f->journal);
     }
     qn_out_file_close(f->manifest);

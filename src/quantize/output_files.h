@@ -16,6 +16,7 @@ typedef struct qn_output_files {
     qn_job *job;
     qn_out_folder **folders; /* the folder itself, then one an output */
     size_t n_folders;
+    bool locked; /* the outer folder, with the journal in it, is this run's */
     qn_out_file *manifest;
     qn_journal journal;
 } qn_output_files;

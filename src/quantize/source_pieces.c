@@ -289,6 +289,10 @@ static quern_status add(sorter *o, qn_part part, uint32_t layer, bool bias, uint
     qn_piece piece = {.n_parts = n_parts, .n_rows = p.rows, .n_cols = cols};
     QN_TRY(find_first(o, &p, &first, &stacked));
     QN_TRY(set_type(o, &p, first, &piece));
+    if (stacked && piece.dtype == QN_DTYPE_F8_E4M3) { /* scales are one grid a matrix: nothing says whose those beside a stack would be */
+        QN_FAIL(o->err, QUERN_ERROR_UNSUPPORTED, "%s: tensor %s has type F8_E4M3; expected one tensor an expert for that type",
+                path_of(o, first), first->name);
+    }
     piece.parts = qn_arena_alloc_array(&s->arena, n_parts, sizeof *piece.parts);
     bool has_scales = piece.dtype == QN_DTYPE_F8_E4M3 || piece.dtype == QN_DTYPE_MLX_AFFINE;
     if (has_scales) {

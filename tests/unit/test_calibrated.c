@@ -194,6 +194,18 @@ static void what_stands_in_the_way(void **state)
     run_quantize(&r, 0);
     assert_int_equal(r.status, QUERN_ERROR_INVALID);
     assert_non_null(strstr(r.err.message, "blk.9.attn_q.weight"));
+    static const float large = 3e38f, fraction = 1e-3f; /* a mean beyond float32 */
+    float *huge = malloc(256 * sizeof *huge);
+    assert_non_null(huge);
+    for (size_t i = 0; i < 256; i++) {
+        huge[i] = large;
+    }
+    entry = (qn_imatrix_entry){.name = "blk.1.ffn_up.weight", .n_values = 256, .n_counts = 1, .sums = huge, .counts = &fraction};
+    assert_ok(qn_imatrix_write(&m, path, "a text", &err));
+    run_quantize(&r, 0);
+    assert_int_equal(r.status, QUERN_ERROR_INVALID);
+    assert_non_null(strstr(r.err.message, "more than float32 holds"));
+    free(huge);
     r.opt.imatrix_out = path;
     run_quantize(&r, 0);
     assert_int_equal(r.status, QUERN_ERROR_USAGE);

@@ -1,6 +1,9 @@
 /* test_resume.c - unfinished runs: the next one continues, and what comes out is, byte for byte, what an undisturbed run gives. */
+#include <errno.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -8,6 +11,21 @@
 #include "random_weights.h"
 
 #include "base/checksum.h"
+#include "base/out_file.h"
+
+/* In place of the C library's: files (not folders) that are synced while the number is above zero are lost, of which the system tells once. */
+static atomic_int syncs_to_fail;
+
+int fsync(int fd)
+{
+    struct stat st;
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && atomic_load(&syncs_to_fail) > 0) {
+        (void)atomic_fetch_sub(&syncs_to_fail, 1);
+        errno = EIO;
+        return -1;
+    }
+    return (int)syscall(SYS_fsync, fd);
+}
 
 static const char *const formats = "gguf:Q4_K_M,mlx:4bit,mlx:mxfp4,gguf:F32";
 
@@ -380,6 +398,55 @@ static void a_full_disk_is_no_loss(void **state)
     drop_dir(dir);
 }
 
+/* What a failed sync lost is not claimed, though the next sync of the same files succeeds. */
+static void a_failed_sync_is_not_forgotten(void **state)
+{
+    (void)state;
+    if (!have_model("qwen3")) {
+        skip();
+    }
+    char *dir = new_dir();
+    run r;
+    watch w = {.note_always = true};
+    atomic_store(&syncs_to_fail, 1);
+    run_once(&r, model_dir("qwen3"), dir, &w, false, 2);
+    assert_int_equal(atomic_load(&syncs_to_fail), 0);
+    assert_int_equal(r.status, QUERN_ERROR_IO);
+    assert_non_null(strstr(r.err.message, "cannot sync"));
+    assert_int_equal(count_files(dir), 0); /* no piece was noted, so none is kept */
+    drop_dir(dir);
+}
+
+/* Who does not get the folder leaves what is in it. */
+static void a_locked_folder_is_left_alone(void **state)
+{
+    (void)state;
+    if (!have_model("qwen3")) {
+        skip();
+    }
+    char *dir = new_dir();
+    quern_error err = {0};
+    qn_out_folder *lock;
+    run r;
+    watch w = {.calls_left = 20, .any_stage = true};
+    run_once(&r, model_dir("qwen3"), dir, &w, false, 2);
+    assert_int_equal(r.status, QUERN_ERROR_CANCELLED);
+    size_t n = count_files(dir);
+    assert_ok(qn_out_folder_create(&lock, dir, &err));
+    assert_ok(qn_out_folder_lock(lock, &err));
+    w = (watch){0};
+    run_once(&r, model_dir("qwen3"), dir, &w, false, 2);
+    assert_int_equal(r.status, QUERN_ERROR_IO);
+    assert_int_equal(count_files(dir), n);
+    assert_true(qn_path_exists(scratch_path(dir, ".quern-quantize.journal")));
+    qn_out_folder_close(lock, true);
+    run_once(&r, model_dir("qwen3"), dir, &w, false, 2);
+    assert_int_equal(r.status, QUERN_OK);
+    assert_non_null(strstr(w.note, "continues at tensor"));
+    qn_json_free(r.manifest);
+    drop_dir(dir);
+}
+
 static void checksums_do_not_depend_on_cuts(void **state)
 {
     (void)state;
@@ -417,7 +484,8 @@ int main(void)
         cmocka_unit_test(checksums_do_not_depend_on_cuts), cmocka_unit_test(killed_runs_are_continued),
         cmocka_unit_test(stopped_runs_are_continued),      cmocka_unit_test(damage_and_change_start_over),
         cmocka_unit_test(other_formats_start_over),        cmocka_unit_test(calibration_is_part_of_the_job),
-        cmocka_unit_test(a_full_disk_is_no_loss),
+        cmocka_unit_test(a_full_disk_is_no_loss),          cmocka_unit_test(a_failed_sync_is_not_forgotten),
+        cmocka_unit_test(a_locked_folder_is_left_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -296,6 +296,67 @@ static uint64_t offset_of(const char *dir, const char *name)
     return at;
 }
 
+/* The tensors outside of feed-forward blocks, and in each layer a router and stacks of FP8 experts with one scale each. */
+static void write_stacked_fp8(const char *dir)
+{
+    static const char *const names[] = {"gate_proj", "up_proj", "down_proj"};
+    static const uint8_t zeros[2 * 256 * 256];
+    static const float one = 1.0f;
+    static const uint64_t router[2] = {2, 256}, stack[3] = {2, 256, 256}, scale[1] = {1};
+    quern_error err = {0};
+    qn_safetensors *s;
+    qn_safetensors_writer *w;
+    copy_model("qwen3", dir);
+    replace_in_file(scratch_path(dir, "config.json"), "Qwen3ForCausalLM", "Qwen3MoeForCausalLM");
+    replace_in_file(scratch_path(dir, "config.json"), "\"model_type\": \"qwen3\",",
+                    "\"model_type\": \"qwen3_moe\", \"num_experts\": 2, \"num_experts_per_tok\": 1, \"moe_intermediate_size\": 256, "
+                    "\"norm_topk_prob\": true, \"decoder_sparse_step\": 1, \"mlp_only_layers\": [], "
+                    "\"quantization_config\": {\"quant_method\": \"fp8\", \"activation_scheme\": \"static\"},");
+    (void)unlink(scratch_path(dir, "model.safetensors"));
+    assert_ok(qn_safetensors_open_dir(&s, model_dir("qwen3"), false, &err));
+    assert_ok(qn_safetensors_writer_create(&w, scratch_path(dir, "model.safetensors"), &err));
+    for (int pass = 0; pass < 2; pass++) {
+        size_t at = 0;
+        for (size_t i = 0; i < qn_safetensors_n_tensors(s); i++) {
+            const qn_tensor *t = qn_safetensors_tensor_at(s, i);
+            if (strstr(t->name, ".mlp.") == NULL) {
+                assert_ok(pass == 0 ? qn_safetensors_declare(w, t->name, t->dtype, t->shape, t->n_dims, &err)
+                                    : qn_safetensors_write_data(w, at++, 0, t->data, t->n_bytes, &err));
+            }
+        }
+        for (size_t k = 0; k < 2 * 3; k++) {
+            char name[128];
+            if (k % 3 == 0) {
+                (void)snprintf(name, sizeof name, "model.layers.%zu.mlp.gate.weight", k / 3);
+                assert_ok(pass == 0 ? qn_safetensors_declare(w, name, QN_DTYPE_BF16, router, 2, &err)
+                                    : qn_safetensors_write_data(w, at++, 0, zeros, 2 * 2 * 256, &err));
+            }
+            (void)snprintf(name, sizeof name, "model.layers.%zu.mlp.switch_mlp.%s.weight", k / 3, names[k % 3]);
+            assert_ok(pass == 0 ? qn_safetensors_declare(w, name, QN_DTYPE_F8_E4M3, stack, 3, &err)
+                                : qn_safetensors_write_data(w, at++, 0, zeros, sizeof zeros, &err));
+            (void)snprintf(name, sizeof name, "model.layers.%zu.mlp.switch_mlp.%s.weight_scale", k / 3, names[k % 3]);
+            assert_ok(pass == 0 ? qn_safetensors_declare(w, name, QN_DTYPE_F32, scale, 1, &err)
+                                : qn_safetensors_write_data(w, at++, 0, &one, sizeof one, &err));
+        }
+        assert_ok(pass == 0 ? qn_safetensors_writer_begin_data(w, &err) : qn_safetensors_writer_commit(w, &err));
+    }
+    qn_safetensors_writer_destroy(w);
+    qn_safetensors_close(s);
+}
+
+/* One scale beside all experts is no grid of any of them. */
+static void stacked_fp8_is_refused(void **state)
+{
+    (void)state;
+    if (!have_model("qwen3")) {
+        skip();
+    }
+    char *dir = new_dir();
+    write_stacked_fp8(dir);
+    expect_failure(dir, NULL, "gguf:Q8_0", QUERN_ERROR_UNSUPPORTED, "expected one tensor an expert");
+    drop_dir(dir);
+}
+
 static void bad_fp8_is_named(void **state)
 {
     (void)state;
@@ -759,6 +820,7 @@ int main(void)
         cmocka_unit_test(fp8_is_codes_times_scales),
         cmocka_unit_test(fp8_is_cut_with_its_scales),
         cmocka_unit_test(bad_fp8_is_named),
+        cmocka_unit_test(stacked_fp8_is_refused),
         cmocka_unit_test(detours_lose_nothing),
         cmocka_unit_test(metadata_are_carried_over),
         cmocka_unit_test(split_gguf_is_one_source),

@@ -17,12 +17,12 @@
 static const uint64_t auto_parameters_max = 1000000000u;
 
 /* Chunks of the built-in text that are run: enough for the widest sites of such models (docs/formats.md). */
-enum { BUILTIN_CHUNKS = 64, TOKENS_A_CHUNK = 512, TEXT_BYTES_MAX = 1 << 30 };
+enum { BUILTIN_CHUNKS = 64, TOKENS_A_CHUNK = 512 };
 
 /* Added to the diagonal of second moments, in units of its mean. A tied embedding is also looked up, where every column counts alike. */
 static const float damping = 0.03f, damping_of_lookup = 1.0f;
 
-/* Whether an output's encoder asks what matters, and whether it can feed errors back. */
+/* Whether an output's encoder asks what matters, and whether it can feed errors back. MLX's mxfp4 asks nothing (slices.c). */
 static void find_wishes(const qn_job *job, bool *importance, bool *feedback)
 {
     *importance = *feedback = false;
@@ -30,8 +30,9 @@ static void find_wishes(const qn_job *job, bool *importance, bool *feedback)
         for (size_t i = 0; i < job->source.n_pieces; i++) {
             const qn_sink *sink = &job->outputs[o].sinks[i];
             *feedback = *feedback || sink->coding == QN_CODING_AFFINE;
-            *importance = *importance || sink->coding != QN_CODING_BLOCKS ||
-                          (sink->dtype != QN_DTYPE_F32 && sink->dtype != QN_DTYPE_F16 && sink->dtype != QN_DTYPE_BF16);
+            *importance = *importance || sink->coding == QN_CODING_AFFINE ||
+                          (sink->coding == QN_CODING_BLOCKS && sink->dtype != QN_DTYPE_F32 && sink->dtype != QN_DTYPE_F16 &&
+                           sink->dtype != QN_DTYPE_BF16);
         }
     }
 }
@@ -135,6 +136,55 @@ static uint64_t moments_bytes(const qn_statistics *s)
     return bytes;
 }
 
+/* Kinds of input whose second moments were wanted, and how many of them have none: what did not fit, and what had no factor. */
+static size_t count_kinds(const qn_statistics *s, size_t *without)
+{
+    size_t n = 0;
+    *without = 0;
+    for (size_t i = 0; i <= (size_t)s->n_layers * QN_SITE_COUNT; i++) {
+        const qn_site_stats *site = &s->sites[i];
+        if (site->n_cols > 0 && site->n_parts == 1) {
+            n++;
+            *without += site->moments == NULL;
+        }
+    }
+    return n;
+}
+
+static bool some_error_is_fed_back(const qn_job *job)
+{
+    for (size_t o = 0; o < job->n_outputs; o++) {
+        for (size_t i = 0; i < job->source.n_pieces; i++) {
+            if (job->outputs[o].sinks[i].coding == QN_CODING_AFFINE && job->calibration.pieces[i].factor != NULL) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* After take_statistics. */
+static void note_feedback(qn_job *job)
+{
+    qn_calibration *c = &job->calibration;
+    qn_number limit;
+    size_t without, n = count_kinds(&c->statistics, &without), unfit = c->statistics.n_without_moments;
+    c->feeds_back = some_error_is_fed_back(job);
+    char others[80] = "";
+    if (without > unfit) {
+        (void)snprintf(others, sizeof others, "%sthe second moments of %zu have no factor", unfit > 0 ? "; " : "", without - unfit);
+    }
+    if (unfit > 0) {
+        (void)snprintf(
+            c->note, sizeof c->note,
+            "errors are not fed back in %zu of the model's %zu kinds of input: the second moments of %zu do not fit the half of --memory %s "
+            "that is for them%s",
+            without, n, unfit, qn_format_bytes(limit, job->memory_bytes), others);
+    } else if (without > 0) {
+        (void)snprintf(c->note, sizeof c->note, "errors are not fed back in %zu of the model's %zu kinds of input: %s", without, n, others);
+    }
+}
+
 static bool on_tokens(void *user, size_t done, size_t total)
 {
     quern_quantize_progress p = {.stage = QUERN_QUANTIZE_CALIBRATE, .tensor = "", .tokens_done = done, .tokens_total = total};
@@ -160,13 +210,8 @@ static quern_status from_text(qn_job *job, const char *text, size_t len, size_t 
     QN_TRY(make_factors(job, &c->statistics, err));
     QN_TRY(take_statistics(job, err));
     c->bytes = moments_bytes(&c->statistics) + c->statistics.arena.used_bytes + c->arena.used_bytes;
-    c->feeds_back = feedback && c->statistics.n_without_moments <= (size_t)c->statistics.n_layers * 4;
-    if (feedback && c->statistics.n_without_moments > 0) {
-        qn_number limit;
-        (void)snprintf(
-            c->note, sizeof c->note,
-            "errors are not fed back in %zu of the model's %zu kinds of input: their second moments do not fit the half of --memory %s that is for them",
-            c->statistics.n_without_moments, (size_t)c->statistics.n_layers * 4 + 1, qn_format_bytes(limit, job->memory_bytes));
+    if (feedback) {
+        note_feedback(job);
     }
 done:
     quern_model_close(model);
@@ -233,6 +278,7 @@ static quern_status from_imatrix(qn_job *job, const char *path, quern_error *err
     qn_calibration *c = &job->calibration;
     qn_imatrix m = {0};
     size_t n_found = 0, n_wanted = 0;
+    bool any = false;
     if (path == NULL) {
         QN_FAIL(err, QUERN_ERROR_USAGE, "the path of an imatrix file is needed");
     }
@@ -241,13 +287,15 @@ static quern_status from_imatrix(qn_job *job, const char *path, quern_error *err
     for (size_t i = 0; i < job->source.n_pieces; i++) {
         const qn_recipe_tensor *t = &job->source.pieces[i].what;
         const qn_imatrix_entry *e = t->n_dims > 1 ? find_entry(job, &m, t) : NULL;
-        n_wanted += site_of(job, t) <= QN_SITE_COUNT;
+        bool wanted = site_of(job, t) <= QN_SITE_COUNT && t->part != QN_PART_ROUTER; /* files leave routers out: write_imatrix */
+        n_wanted += wanted;
         if (e != NULL) {
             QN_TRY(take_entry(job, i, e, path, err));
-            n_found++;
+            n_found += wanted;
+            any = true;
         }
     }
-    if (n_found == 0) {
+    if (!any) {
         QN_FAIL(err, QUERN_ERROR_INVALID, "%s: none of its %zu entries is a matrix of %s (the first is %s)", path, m.n_entries,
                 job->source.name, m.entries[0].name);
     }

@@ -13,9 +13,11 @@
 #include "kernels/vmath.h"
 #include "model/rope.h"
 
-static bool has_interleaved_rope(qn_family f)
+bool qn_gguf_reorders(const qn_model_config *c, qn_part part)
 {
-    return f == QN_FAMILY_LLAMA || f == QN_FAMILY_MISTRAL || f == QN_FAMILY_MIXTRAL || f == QN_FAMILY_SMOLLM3;
+    bool rotates_neighbours = c->family == QN_FAMILY_LLAMA || c->family == QN_FAMILY_MISTRAL || c->family == QN_FAMILY_MIXTRAL ||
+                              c->family == QN_FAMILY_SMOLLM3;
+    return rotates_neighbours && (part == QN_PART_ATTN_Q || part == QN_PART_ATTN_K);
 }
 
 /* ---- what GGUF cannot say ---- */
@@ -187,7 +189,7 @@ static quern_status plan_sink(qn_job *job, qn_output *o, size_t index, const qn_
             sink->dtype = qn_recipe_fallback(chosen, p->n_cols);
         }
     }
-    if (has_interleaved_rope(job->source.config.family) && (p->what.part == QN_PART_ATTN_Q || p->what.part == QN_PART_ATTN_K)) {
+    if (qn_gguf_reorders(&job->source.config, p->what.part)) {
         sink->permute_dim = job->source.config.head_dim;
     }
     size_t part_bytes;

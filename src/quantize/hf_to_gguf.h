@@ -11,6 +11,9 @@ quern_status qn_gguf_plan(qn_job *job, qn_output *o, const qn_type_overrides *ov
 /* Creates the file with its metadata, declares the tensors and writes those that are computed and not converted. */
 quern_status qn_gguf_begin(qn_job *job, qn_output *o, quern_error *err);
 
+/* Whether GGUF has the rows of a part interleaved within heads: q and k of families that it rotates by neighbours. */
+bool qn_gguf_reorders(const qn_model_config *c, qn_part part);
+
 /* rope_freqs.weight for llama3's scaling: n_rot / 2 divisors. */
 void qn_rope_fill_divisors(const qn_rope_config *rope, float *out);
 

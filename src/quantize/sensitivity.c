@@ -145,11 +145,20 @@ static void replacement_deinit(replacement *r)
     *r = (replacement){0};
 }
 
+static size_t rows_a_task(const qn_piece *p)
+{
+    size_t unit = p->interleave_dim != 0 ? p->interleave_dim : 1;
+    return (ROWS_A_TASK + unit - 1) / unit * unit;
+}
+
+/* For a thread: rows as decoded, and as reordered. */
+static size_t buffer_bytes(const qn_piece *p) { return 2 * rows_a_task(p) * (size_t)p->n_cols * sizeof(float); }
+
 static quern_status quantize_piece(const qn_piece *p, const qn_stored_form *form, qn_pool *pool, replacement *out, quern_error *err)
 {
     quern_status status = QUERN_OK;
     size_t n_cols = (size_t)p->n_cols, n_rows = (size_t)p->n_rows, n_threads = qn_pool_n_threads(pool);
-    size_t unit = p->interleave_dim != 0 ? p->interleave_dim : 1, rows = (ROWS_A_TASK + unit - 1) / unit * unit;
+    size_t rows = rows_a_task(p);
     size_t part_bytes = qn_align_up(n_rows * qn_stored_row_bytes(form, n_cols), 64);
     encoding e = {.piece = p, .to = out, .rows_a_task = rows, .tasks_a_part = (n_rows + rows - 1) / rows};
     out->memory = qn_malloc_aligned(part_bytes * p->n_parts);
@@ -159,9 +168,9 @@ static quern_status quantize_piece(const qn_piece *p, const qn_stored_form *form
         QN_FAIL_MEMORY(err, "a quantized tensor", part_bytes * p->n_parts);
     }
     for (size_t i = 0; i < n_threads; i++) {
-        e.buffers[i] = qn_malloc_aligned(2 * rows * n_cols * sizeof **e.buffers);
+        e.buffers[i] = qn_malloc_aligned(buffer_bytes(p));
         if (e.buffers[i] == NULL) {
-            QN_FAIL_MEMORY(err, "rows of a tensor", 2 * rows * n_cols * sizeof **e.buffers);
+            QN_FAIL_MEMORY(err, "rows of a tensor", buffer_bytes(p));
         }
     }
     for (size_t i = 0; i < p->n_parts; i++) {
@@ -209,6 +218,7 @@ typedef struct prober {
     replacement *replacements; /* (n_pieces) */
     quern_ids ids;             /* of the text, as many as are run */
     quern_measure_options options;
+    uint64_t engine_bytes; /* of both, less the weights, which are mapped */
 } prober;
 
 /* The first n tokens of the calibration text. */
@@ -229,6 +239,29 @@ done:
     return status;
 }
 
+static quern_status check_bytes(const prober *p, uint64_t bytes, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    if (bytes > p->job->memory_bytes) {
+        qn_number needed, limit;
+        QN_FAIL(err, QUERN_ERROR_LIMIT, "measuring which tensors matter needs %s of memory, the limit is %s",
+                qn_format_bytes(needed, bytes), qn_format_bytes(limit, p->job->memory_bytes));
+    }
+done:
+    return status;
+}
+
+static quern_status plan_engines(prober *p, const quern_engine_options *options, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    quern_engine_plan plan;
+    QN_TRY(quern_engine_make_plan(p->model, options, &plan, err));
+    p->engine_bytes = 2 * (plan.total - plan.weights_mapped);
+    QN_TRY(check_bytes(p, p->engine_bytes, err));
+done:
+    return status;
+}
+
 static quern_status open_prober(prober *p, quern_error *err)
 {
     quern_status status = QUERN_OK;
@@ -243,6 +276,7 @@ static quern_status open_prober(prober *p, quern_error *err)
     }
     QN_TRY(quern_model_open(&p->model, job->source.path, NULL, err));
     QN_TRY(read_ids(p, n_chunks * CHUNK_TOKENS, err));
+    QN_TRY(plan_engines(p, &options, err));
     QN_TRY(quern_engine_create(&p->base, p->model, &options, err));
     QN_TRY(quern_engine_create(&p->probed, p->model, &options, err));
     QN_TRY(qn_pool_create(&p->pool, job->n_threads, err));
@@ -265,19 +299,17 @@ static void close_prober(prober *p)
 
 static quern_status check_memory(const prober *p, const size_t *group, size_t g, const qn_stored_form *probe, quern_error *err)
 {
-    quern_status status = QUERN_OK;
-    uint64_t bytes = 0;
+    uint64_t bytes = p->engine_bytes, most_rows = 0;
     for (size_t i = 0; i < p->job->source.n_pieces; i++) {
         const qn_piece *piece = &p->job->source.pieces[i];
-        bytes += group[i] == g ? piece->n_rows * piece->n_parts * qn_stored_row_bytes(&probe[i], (size_t)piece->n_cols) : 0;
+        if (group[i] == g) {
+            uint64_t part_bytes = qn_align_up((size_t)piece->n_rows * qn_stored_row_bytes(&probe[i], (size_t)piece->n_cols), 64);
+            uint64_t rows = buffer_bytes(piece) * qn_pool_n_threads(p->pool);
+            bytes += part_bytes * piece->n_parts;
+            most_rows = rows > most_rows ? rows : most_rows;
+        }
     }
-    if (bytes > p->job->memory_bytes) {
-        qn_number needed, limit;
-        QN_FAIL(err, QUERN_ERROR_LIMIT, "measuring which tensors matter needs %s of memory, the limit is %s",
-                qn_format_bytes(needed, bytes), qn_format_bytes(limit, p->job->memory_bytes));
-    }
-done:
-    return status;
+    return check_bytes(p, bytes + most_rows, err); /* rows are there for one piece after the other */
 }
 
 static quern_status measure_group(prober *p, const size_t *group, size_t g, const qn_stored_form *probe, double *divergence,

@@ -7,21 +7,17 @@
 #include "base/half.h"
 #include "quant/codec.h"
 #include "quant/feedback.h"
+#include "quantize/hf_to_gguf.h"
 
 /* Elements of a slice, about: large enough to hide what a slice costs beside its elements, small enough to stay in the cache. */
 enum { SLICE_ELEMENTS = 1 << 17 };
 
-/* Rows that must stay together because an output reorders them. */
+/* Rows that must stay together where an output reorders them: whether or not one of this run does, so that sums do not depend on it. */
 static uint64_t rows_together(const qn_job *job, size_t piece)
 {
-    uint64_t unit = 1;
-    for (size_t o = 0; o < job->n_outputs; o++) {
-        const qn_sink *sink = &job->outputs[o].sinks[piece];
-        if (sink->permute_dim > unit && job->source.pieces[piece].what.n_dims > 1) {
-            unit = sink->permute_dim;
-        }
-    }
-    return unit;
+    const qn_model_config *c = &job->source.config;
+    const qn_recipe_tensor *what = &job->source.pieces[piece].what;
+    return what->n_dims > 1 && qn_gguf_reorders(c, what->part) && c->head_dim > 1 ? c->head_dim : 1;
 }
 
 qn_slicing qn_slicing_of(const qn_job *job, size_t piece)

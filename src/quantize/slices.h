@@ -1,7 +1,7 @@
 /* slices.h - the smallest unit of work: some rows of a piece through all outputs.
  *
- * Where a piece is cut depends on its shape only, so that every sum, and with it every figure of the manifest, is the same for any number
- * of threads and any memory bound.
+ * Where a piece is cut depends on the model only, so that every sum, and with it every figure of the manifest, is the same for any number of
+ * threads, any memory bound and whatever other formats are asked for.
  */
 #ifndef QN_QUANTIZE_SLICES_H
 #define QN_QUANTIZE_SLICES_H

@@ -125,6 +125,9 @@ static void print_result(qn_cli *cli, const qn_json *doc)
 static quern_status judge(const qn_cli *cli, const quern_verify_result *r, quern_gate_policy policy, quern_error *err)
 {
     size_t n = cli->opts.n_positional;
+    if (r->n_unreadable > 0) {
+        return qn_error_set(err, r->unreadable.status, "%s", r->unreadable.message);
+    }
     if (r->n_failed > 0) {
         return qn_error_set(err, QUERN_ERROR_VERDICT, "%zu of %zu failed the gate", r->n_failed, n);
     }

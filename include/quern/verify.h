@@ -46,9 +46,12 @@ typedef struct quern_verify_result {
     char *json;       /* schema quern.verify/1: {"source", "outputs": as in a manifest}; NUL-terminated, free with quern_free */
     size_t len;
     size_t n_failed, n_lossy;
+    size_t n_unreadable;     /* files that could not be read or judged: verdict "unreadable", counted in neither */
+    quern_error unreadable;  /* of the first of them */
 } quern_verify_result;
 
-/* Files that cannot be read at all are errors (QUERN_ERROR_NOT_FOUND, _INVALID, _UNSUPPORTED); what they hold is a verdict. */
+/* What a file holds is a verdict, and a file that cannot be read or judged (QUERN_ERROR_NOT_FOUND, _INVALID, _UNSUPPORTED) is an entry of the
+ * report too; the others are judged all the same. Errors are those of the source, the machine and the user. */
 QUERN_API quern_status quern_verify(const quern_verify_options *opt, quern_verify_result *out, quern_error *err);
 
 #ifdef __cplusplus

@@ -61,6 +61,28 @@ static size_t context_tokens(const qn_quality_base *b)
     return b->n_ctx > tasks ? b->n_ctx : tasks;
 }
 
+static size_t chunk_tokens(size_t n_ctx_train)
+{
+    size_t n = n_ctx_train < CHUNK_TOKENS ? n_ctx_train : CHUNK_TOKENS;
+    return n < CHUNK_TOKENS_MIN ? CHUNK_TOKENS_MIN : n;
+}
+
+quern_status qn_quality_check_text(const quern_tokenizer *t, size_t n_ctx_train, const char *text, size_t len, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    quern_ids ids = {0};
+    size_t needed = 2 * chunk_tokens(n_ctx_train);
+    int flags = QUERN_ENCODE_PARSE_SPECIAL | (quern_tokenizer_get_info(t)->add_bos ? QUERN_ENCODE_ADD_BOS : 0); /* as quern_measure does */
+    QN_TRY(quern_tokenizer_encode(t, text, len, flags, &ids, err));
+    if (ids.len < needed) {
+        QN_FAIL(err, QUERN_ERROR_USAGE, "the gate's text has %zu tokens; at least %zu are needed, two chunks of %zu", ids.len, needed,
+                needed / 2);
+    }
+done:
+    quern_ids_deinit(&ids);
+    return status;
+}
+
 quern_status qn_quality_base_open(qn_quality_base *b, const char *source, const char *text, size_t len, size_t n_threads, quern_error *err)
 {
     quern_status status = QUERN_OK;
@@ -68,11 +90,14 @@ quern_status qn_quality_base_open(qn_quality_base *b, const char *source, const 
     QN_TRY(qn_sha256_bytes(text, len, b->text_sha256, err));
     QN_TRY(quern_model_open(&b->model, source, NULL, err));
     const quern_model_info *info = quern_model_get_info(b->model);
-    b->n_ctx = info->n_ctx_train < CHUNK_TOKENS ? info->n_ctx_train : CHUNK_TOKENS;
-    b->n_ctx = b->n_ctx < CHUNK_TOKENS_MIN ? CHUNK_TOKENS_MIN : b->n_ctx;
+    b->n_ctx = chunk_tokens(info->n_ctx_train);
     double tokens = operations_max / (2.0 * (double)info->n_parameters);
     tokens = tokens < TOKENS_MIN ? TOKENS_MIN : tokens;
     b->max_chunks = tokens < 1e9 ? (size_t)tokens / b->n_ctx : 0;
+    if (quern_model_get_tokenizer(b->model) == NULL) {
+        QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "%s: no tokenizer, so there is no text to predict", source);
+    }
+    QN_TRY(qn_quality_check_text(quern_model_get_tokenizer(b->model), info->n_ctx_train, text, len, err));
 done:
     return status;
 }
@@ -93,8 +118,9 @@ quern_status qn_quality_fits(const qn_quality_base *b, const quern_model *own, q
     QN_TRY(quern_engine_make_plan(own, &options, &mine, err));
     QN_TRY(quern_engine_make_plan(b->model, &options, &theirs, err));
     QN_TRY(quern_machine_detect(&machine, err));
-    memory->needs = mine.total + theirs.total;
-    memory->has = machine.memory_bytes / 10 * 9;
+    /* What an engine of the source holds already is not in what is available; its weights, which are mapped, are. */
+    memory->needs = mine.total + (b->engine != NULL ? theirs.weights_mapped : theirs.total);
+    memory->has = machine.memory_available_bytes / 10 * 9;
     *fits = memory->needs <= memory->has;
 done:
     return status;
@@ -124,6 +150,16 @@ done:
     return status;
 }
 
+static bool does_not_run(quern_status status) { return status == QUERN_ERROR_INVALID || status == QUERN_ERROR_UNSUPPORTED; }
+
+/* After a measurement of both failed: if the source fails by itself, the blame and the message are the source's. */
+static void find_blame(qn_quality_base *b, quern_error *err)
+{
+    quern_perplexity unused;
+    const quern_measure_options options = {.text = b->text, .len = b->text_len, .n_ctx = b->n_ctx, .max_chunks = b->max_chunks};
+    b->broken = does_not_run(quern_measure(b->engine, NULL, &options, &unused, NULL, NULL, err));
+}
+
 quern_status qn_quality_measure(qn_quality_base *b, const quern_model *own, quern_progress_callback on_progress, void *user,
                                 qn_quality *out, quern_error *err)
 {
@@ -133,12 +169,20 @@ quern_status qn_quality_measure(qn_quality_base *b, const quern_model *own, quer
     quern_engine_options options = engine_options(b, context_tokens(b));
     *out = (qn_quality){0};
     if (b->engine == NULL) {
-        QN_TRY(quern_engine_create(&b->engine, b->model, &options, err));
+        status = quern_engine_create(&b->engine, b->model, &options, err);
+        b->broken = does_not_run(status);
+        QN_TRY(status);
     }
     QN_TRY(quern_engine_create(&engine, own, &options, err));
-    QN_TRY(measure_text(b, engine, on_progress, user, out, err));
+    status = measure_text(b, engine, on_progress, user, out, err);
+    if (status == QUERN_ERROR_INVALID) {
+        find_blame(b, err);
+    }
+    QN_TRY(status);
     if (!b->answered) {
-        QN_TRY(qn_tasks_run(b->engine, quern_model_get_tokenizer(b->model), n_tasks(b), &b->answers, err));
+        status = qn_tasks_run(b->engine, quern_model_get_tokenizer(b->model), n_tasks(b), &b->answers, err);
+        b->broken = does_not_run(status);
+        QN_TRY(status);
         b->answered = true;
     }
     QN_TRY(qn_tasks_run(engine, quern_model_get_tokenizer(b->model), n_tasks(b), &answers, err));

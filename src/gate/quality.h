@@ -32,6 +32,7 @@ typedef struct qn_quality_base {
     size_t n_threads, n_ctx, max_chunks;
     bool answered;
     qn_task_result answers;
+    bool broken; /* the source itself does not run: what a measurement says is no fault of the output */
 } qn_quality_base;
 
 /* How much memory source and output take together when they run; `has` is what the machine has free for them. */
@@ -39,12 +40,14 @@ typedef struct qn_quality_memory {
     uint64_t needs, has;
 } qn_quality_memory;
 
-/* Opens the source. Text: UTF-8, borrowed. */
+/* Whether a text has the two chunks that a measurement needs: QUERN_ERROR_USAGE if not. */
+quern_status qn_quality_check_text(const quern_tokenizer *t, size_t n_ctx_train, const char *text, size_t len, quern_error *err);
+/* Opens the source. Text: UTF-8, borrowed, and checked as above. */
 quern_status qn_quality_base_open(qn_quality_base *b, const char *source, const char *text, size_t len, size_t n_threads, quern_error *err);
 void qn_quality_base_close(qn_quality_base *b);
 /* Whether both can run here; weights count as bytes of memory, mapped or not. */
 quern_status qn_quality_fits(const qn_quality_base *b, const quern_model *own, qn_quality_memory *memory, bool *fits, quern_error *err);
-/* Runs both. on_progress: chunks and tasks done and total. */
+/* Runs both. on_progress: chunks and tasks done and total. Fails with b->broken set where the source is what does not run. */
 quern_status qn_quality_measure(qn_quality_base *b, const quern_model *own, quern_progress_callback on_progress, void *user,
                                 qn_quality *out, quern_error *err);
 /* Says lossy where a limit of the policy is broken, at `bits` a weight. */

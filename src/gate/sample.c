@@ -36,7 +36,11 @@ static quern_status measure_layer(qn_quality_base *base, const quern_model *own,
     const quern_measure_options measure = {.text = base->text, .len = base->text_len, .n_ctx = base->n_ctx, .max_chunks = CHUNKS};
     QN_TRY(quern_engine_create(&engine, &mine, &options, err));
     QN_TRY(quern_engine_create(&source, &theirs, &options, err));
-    QN_TRY(quern_measure(engine, source, &measure, &a, &b, &d, err));
+    status = quern_measure(engine, source, &measure, &a, &b, &d, err);
+    if (status == QUERN_ERROR_INVALID) { /* whose fault it is */
+        base->broken = quern_measure(source, NULL, &measure, &b, NULL, NULL, err) == QUERN_ERROR_INVALID;
+    }
+    QN_TRY(status);
     *out = (qn_sampled_layer){.layer = layer, .kld_mean = d.kld_mean, .top1_agreement = d.top1_agreement};
 done:
     quern_engine_destroy(engine);

@@ -1,7 +1,8 @@
 /* tensor_check.h - one tensor of an output, block by block, against the rows of the source that it was made from.
  *
- * Owns the figures and the counts; verdict.h turns them into sentences, diagnose.h says what happened. Streams: memory does not depend on the
- * tensor's size. Invariant: all figures are the same for any number of threads.
+ * Owns the figures and the counts; verdict.h turns them into sentences, diagnose.h says what happened. Values are streamed through buffers of a
+ * fixed size a thread; what grows with the tensor is the figures of each slice of 65,536 values, some hundred bytes. Invariant: all figures are
+ * the same for any number of threads.
  */
 #ifndef QN_GATE_TENSOR_CHECK_H
 #define QN_GATE_TENSOR_CHECK_H

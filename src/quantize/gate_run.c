@@ -8,12 +8,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/builtin_text.h"
 #include "base/sha256.h"
 #include "model/model_int.h"
 #include "quantize/certificate.h"
 #include "quantize/manifest.h"
 #include "quantize/mlx_write.h"
+#include "quantize/quality_run.h"
 #include "quantize/verify_metadata.h"
 #include "quantize/verify_output.h"
 #include "quantize/verify_report.h"
@@ -26,13 +26,9 @@ typedef struct gate {
     qn_pool *pool;
     qn_report *report;
     quern_error *err;
-    const char *text;
-    size_t text_len;
-    qn_quality_base base;
-    bool base_tried;
-    char why_no_base[QUERN_ERROR_MESSAGE_CAP]; /* "" if the source runs */
-    size_t at;                                 /* the output */
-    bool measuring;                            /* second half of an output's steps */
+    qn_quality_run quality;
+    size_t at;      /* the output */
+    bool measuring; /* second half of an output's steps */
 } gate;
 
 /* The files of one output, opened. */
@@ -146,7 +142,7 @@ static quern_status open_model(const qn_output *o, const opened *files, quern_mo
 
 /* ---- examining ---- */
 
-static quern_status check_integrity(gate *g, const qn_output *o, const opened *files, qn_verified *v)
+static quern_status check_integrity(gate *g, const qn_output *o, const opened *files, qn_verified *v, quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_model_config config;
@@ -154,34 +150,16 @@ static quern_status check_integrity(gate *g, const qn_output *o, const opened *f
     v->gguf = files->gguf;
     v->safetensors = files->safetensors;
     if (files->gguf != NULL) {
-        QN_TRY(qn_verify_gguf_keys(g->job, o, files->gguf, &v->findings, g->err));
-        QN_TRY(qn_verified_bind(v, NULL, g->err));
+        QN_TRY(qn_verify_gguf_keys(g->job, o, files->gguf, &v->findings, err));
+        QN_TRY(qn_verified_bind(v, NULL, err));
     } else {
-        QN_TRY(qn_verify_mlx_config(g->job, o->relative, files->config, files->config_len, NULL, 0, &v->findings, g->err));
-        QN_TRY(qn_config_read_hf(&config, &v->findings.arena, files->config, files->config_len, o->relative, NULL, 0, g->err));
-        QN_TRY(qn_verified_bind(v, &config, g->err));
+        QN_TRY(qn_verify_mlx_config(g->job, o->relative, files->config, files->config_len, NULL, 0, &v->findings, err));
+        QN_TRY(qn_config_read_hf(&config, &v->findings.arena, files->config, files->config_len, o->relative, NULL, 0, err));
+        QN_TRY(qn_verified_bind(v, &config, err));
     }
-    QN_TRY(qn_verified_check(v, &run, g->err));
+    QN_TRY(qn_verified_check(v, &run, err));
 done:
     return status;
-}
-
-/* Once a run. A source that cannot be run is a note in every output. */
-static quern_status open_base(gate *g)
-{
-    quern_error why = {0};
-    if (g->base_tried) {
-        return QUERN_OK;
-    }
-    g->base_tried = true;
-    quern_status status = qn_quality_base_open(&g->base, g->opt->source, g->text, g->text_len, g->job->n_threads, &why);
-    if (status == QUERN_ERROR_MEMORY) {
-        return qn_error_set(g->err, status, "%s", why.message);
-    }
-    if (status != QUERN_OK) {
-        (void)snprintf(g->why_no_base, sizeof g->why_no_base, "%s", why.message);
-    }
-    return QUERN_OK;
 }
 
 /* Errors of the output itself are reasons to fail: a model that cannot be opened, or whose logits are not finite. */
@@ -190,34 +168,11 @@ static quern_status measure(gate *g, const qn_output *o, const opened *files, qn
     quern_status status = QUERN_OK;
     quern_error why = {0};
     quern_model *own = NULL;
-    qn_quality_memory memory;
-    bool fits = true, sampled = false;
-    QN_TRY(open_base(g));
-    if (g->why_no_base[0] != '\0') {
-        QN_TRY(qn_findings_note(&v->findings, g->err, "quality was not measured: %s", g->why_no_base));
-        goto done;
-    }
-    status = open_model(o, files, &own, &why);
-    status = status == QUERN_OK ? qn_quality_fits(&g->base, own, &memory, &fits, &why) : status;
-    if (status == QUERN_OK && (!fits || g->opt->sample_layers > 0)) {
-        if (!fits) {
-            QN_TRY(qn_findings_note(&v->findings, g->err,
-                                    "source and output need %.1f GB of memory together, the machine has %.1f GB for them",
-                                    (double)memory.needs / 1e9, (double)memory.has / 1e9));
-        }
-        status = qn_verified_sample(v, &g->base, own, g->opt->sample_layers > 0 ? g->opt->sample_layers : QN_SAMPLE_LAYERS, g->opt->gate,
-                                    &why);
-        sampled = true;
-    } else if (status == QUERN_OK) {
-        status = qn_quality_measure(&g->base, own, on_chunk, g, q, &why);
-    }
-    if (status == QUERN_ERROR_INVALID || status == QUERN_ERROR_UNSUPPORTED) {
-        status = qn_findings_fail(&v->findings, NULL, g->err, "it does not run: %s", why.message);
-    } else if (status != QUERN_OK) {
-        QN_FAIL(g->err, status, "%s", why.message);
-    } else if (!sampled) {
-        QN_TRY(qn_quality_judge(q, g->opt->gate, qn_output_bits_per_weight(g->job, o), &v->findings, g->err));
-        QN_TRY(v->findings.lossy ? qn_verified_find_suspects(v, &g->base, own, g->err) : QUERN_OK);
+    bool ready;
+    QN_TRY(qn_quality_run_begin(&g->quality, v, &ready, g->err));
+    if (ready) {
+        quern_status opening = open_model(o, files, &own, &why);
+        QN_TRY(qn_quality_run_measure(&g->quality, v, own, opening, &why, on_chunk, g, q, g->err));
     }
 done:
     quern_model_close(own);
@@ -226,24 +181,25 @@ done:
 
 /* ---- afterwards ---- */
 
-static quern_status write_certificate(gate *g, qn_output *o, const opened *files, const qn_verified *v, const qn_quality *q)
+static quern_status write_certificate(gate *g, qn_output *o, const opened *files, const qn_verified *v, const qn_quality *q,
+                                      quern_error *err)
 {
     quern_status status = QUERN_OK;
     const qn_certificate c = {
-        .quality = q, .text_sha256 = g->base.text_sha256, .data_sha256 = v->data_sha256, .verdict = qn_verdict_name(&v->findings)};
+        .quality = q, .text_sha256 = g->quality.base.text_sha256, .data_sha256 = v->data_sha256, .verdict = qn_verdict_name(&v->findings)};
     qn_buf text;
     qn_buf_init(&text, CONFIG_BYTES_MAX);
     qn_output_file *file = &o->files[0];
     if (files->gguf != NULL) {
-        QN_TRY(qn_certificate_fill_gguf(&c, files->gguf, qn_output_file_get(file), g->err));
+        QN_TRY(qn_certificate_fill_gguf(&c, files->gguf, qn_output_file_get(file), err));
     } else {
         file = (qn_output_file *)(uintptr_t)find_file(o, "config.json");
-        QN_TRY(qn_certificate_fill_config(&c, files->config, files->config_len, &text, g->err));
+        QN_TRY(qn_certificate_fill_config(&c, files->config, files->config_len, &text, err));
         qn_out_file_close(file->text);
         file->text = NULL;
-        QN_TRY(qn_mlx_write_text(file, qn_buf_text(&text), text.len, g->err));
+        QN_TRY(qn_mlx_write_text(file, qn_buf_text(&text), text.len, err));
     }
-    QN_TRY(qn_sha256_file(temporary_path(file), file->sha256, g->err));
+    QN_TRY(qn_sha256_file(temporary_path(file), file->sha256, err));
 done:
     qn_buf_deinit(&text);
     return status;
@@ -287,38 +243,55 @@ done:
 static quern_status take_findings(gate *g, qn_output *o, const qn_verified *v, const qn_quality *q)
 {
     quern_status status = QUERN_OK;
-    o->quality = qn_quality_to_json(q, &g->base);
+    o->quality = qn_quality_to_json(q, &g->quality.base);
     o->gate = qn_gate_to_json(g->opt->gate, &v->findings);
     if (o->quality == NULL || o->gate == NULL) {
         QN_FAIL_MEMORY(g->err, "the findings", 1024);
     }
-    o->failed = v->findings.failed;
-    if (o->failed && g->opt->keep_failed) {
-        QN_TRY(name_failed(g->job, o, g->err));
-    } else if (o->failed) {
-        drop_files(o);
-    }
+    o->refused = v->findings.failed;
 done:
     return status;
+}
+
+/* What is not a sound file any more may have no room for its certificate. */
+static quern_status certify(gate *g, qn_output *o, const opened *files, qn_verified *v, const qn_quality *q)
+{
+    bool is_open = files->gguf != NULL || files->config != NULL;
+    if (v->findings.failed && !(g->opt->keep_failed && is_open)) {
+        return QUERN_OK; /* its files go, or cannot be read */
+    }
+    quern_error why = {0};
+    quern_status status = write_certificate(g, o, files, v, q, &why);
+    if (v->findings.failed && (status == QUERN_ERROR_INTERNAL || status == QUERN_ERROR_INVALID)) {
+        return qn_findings_note(&v->findings, g->err, "no certificate was written: %s", why.message);
+    }
+    return status == QUERN_OK ? QUERN_OK : qn_error_set(g->err, status, "%s", why.message);
 }
 
 static quern_status examine(gate *g, qn_output *o)
 {
     quern_status status = QUERN_OK;
+    quern_error why = {0};
     qn_verified v;
     opened files = {0};
     qn_quality quality = {0};
     g->measuring = false;
     qn_verified_init(&v, g->job, o, o->relative);
-    QN_TRY(open_output(o, &files, g->err));
-    QN_TRY(check_integrity(g, o, &files, &v));
+    status = open_output(o, &files, &why);
+    status = status == QUERN_OK ? check_integrity(g, o, &files, &v, &why) : status;
+    if (qn_status_is_of_content(status)) {
+        status = qn_findings_fail(&v.findings, NULL, g->err, "it cannot be read: %s", why.message);
+    } else if (status != QUERN_OK) {
+        QN_FAIL(g->err, status, "%s", why.message);
+    }
+    QN_TRY(status);
     g->measuring = true;
     if (!v.findings.failed) {
         QN_TRY(measure(g, o, &files, &v, &quality));
     } else {
         QN_TRY(qn_findings_note(&v.findings, g->err, "quality was not measured: the output is broken"));
     }
-    QN_TRY(write_certificate(g, o, &files, &v, &quality));
+    QN_TRY(certify(g, o, &files, &v, &quality));
     close_output(&files);
     QN_TRY(take_findings(g, o, &v, &quality));
 done:
@@ -327,20 +300,45 @@ done:
     return status;
 }
 
+/* Once all are examined: until then an interrupted run has all its files and can go on. */
+static quern_status settle(gate *g, qn_output *o)
+{
+    quern_status status = QUERN_OK;
+    if (o->refused && g->opt->keep_failed) {
+        QN_TRY(name_failed(g->job, o, g->err));
+    } else if (o->refused) {
+        drop_files(o);
+    }
+    o->failed = o->refused;
+done:
+    return status;
+}
+
 quern_status qn_gate_run(qn_job *job, const quern_quantize_options *opt, qn_pool *pool, qn_report *report, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    gate g = {.job = job, .opt = opt, .pool = pool, .report = report, .err = err, .text = opt->gate_text, .text_len = opt->gate_text_len};
+    gate g = {.job = job,
+              .opt = opt,
+              .pool = pool,
+              .report = report,
+              .err = err,
+              .quality = {.source = opt->source,
+                          .text = opt->gate_text,
+                          .text_len = opt->gate_text_len,
+                          .policy = opt->gate,
+                          .sample_layers = opt->sample_layers,
+                          .n_threads = job->n_threads}};
     if (opt->gate == QUERN_GATE_OFF) {
         return QUERN_OK;
     }
-    if (g.text == NULL) {
-        g.text = qn_builtin_text_gate(&g.text_len);
-    }
+    qn_quality_run_init(&g.quality);
     for (g.at = 0; g.at < job->n_outputs; g.at++) {
         QN_TRY(examine(&g, &job->outputs[g.at]));
     }
+    for (size_t i = 0; i < job->n_outputs; i++) {
+        QN_TRY(settle(&g, &job->outputs[i]));
+    }
 done:
-    qn_quality_base_close(&g.base);
+    qn_quality_run_deinit(&g.quality);
     return status;
 }

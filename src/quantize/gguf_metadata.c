@@ -281,7 +281,8 @@ static bool begins(qn_span s, const char *text) { return s.len >= strlen(text) &
 static bool is_of_source(qn_span key)
 {
     static const char *const own[] = {
-        "general.file_type", "general.quantization_version", "general.alignment", "split.", "quantize.imatrix.", "quern.quality."};
+        "general.file_type", "general.quantization_version", "general.alignment", "split.", "quantize.imatrix.", "quern.quality.",
+        "quern.padding"};
     for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
         if (begins(key, own[i])) {
             return true;
@@ -329,11 +330,11 @@ quern_status qn_gguf_put_metadata(const qn_job *job, const qn_output *o, qn_gguf
         QN_TRY(carry_over(&k, &job->source));
         QN_TRY(qn_gguf_put_u32(w, "general.file_type", o->target.gguf->file_type, err));
         QN_TRY(qn_gguf_put_u32(w, "general.quantization_version", 2, err));
-        goto done;
+    } else {
+        QN_TRY(put_general(&k, job, o));
+        QN_TRY(put_architecture(&k, &job->source.config));
+        QN_TRY(put_tokenizer(&k, &job->source, &job->vocab.spec));
     }
-    QN_TRY(put_general(&k, job, o));
-    QN_TRY(put_architecture(&k, &job->source.config));
-    QN_TRY(put_tokenizer(&k, &job->source, &job->vocab.spec));
     QN_TRY(job->gate != QUERN_GATE_OFF ? qn_certificate_reserve(w, err) : QUERN_OK);
 done:
     return status;

@@ -77,7 +77,8 @@ typedef struct qn_output {
     const char **warnings; /* what the format cannot say */
     size_t n_warnings, cap_warnings;
     float *rope_divisors;    /* GGUF with llama3 rope: n_rot / 2 values of rope_freqs.weight, else NULL */
-    bool failed;             /* the gate refused it: its files are removed, or named *.failed */
+    bool refused;            /* by the gate; its files stay until every output is examined */
+    bool failed;             /* refused, and its files are removed, or named *.failed */
     qn_json *quality, *gate; /* the gate's objects for the manifest; NULL without a gate */
 } qn_output;
 

@@ -372,10 +372,13 @@ uint64_t qn_output_files_left_bytes(const qn_job *job)
     return bytes;
 }
 
-/* False once a commit that failed has taken names back. */
+/* False once a commit that failed has taken names back, or what the gate refused has been removed. */
 static bool weights_are_there(const qn_job *job)
 {
     for (size_t i = 0; i < job->n_outputs; i++) {
+        if (job->outputs[i].failed) {
+            return false;
+        }
         for (size_t k = 0; k < job->outputs[i].n_weight_files; k++) {
             const qn_out_file *f = qn_output_file_get(&job->outputs[i].files[k]);
             if (f == NULL || !qn_path_is_file(qn_out_file_temporary_path(f))) {

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/human_number.h"
 #include "quantize/calibrate_source.h"
+#include "gate/quality.h"
 #include "quantize/gate_run.h"
 #include "quantize/hf_to_gguf.h"
 #include "quantize/manifest.h"
@@ -325,7 +326,7 @@ done:
         *len = 0;
     }
     qn_buf_deinit(&text);
-    bool resumable = status == QUERN_ERROR_CANCELLED || status == QUERN_ERROR_IO;
+    bool resumable = converted || status == QUERN_ERROR_CANCELLED || status == QUERN_ERROR_IO;
     if (resumable && converted) {
         (void)qn_journal_note(&files.journal, job->source.n_pieces, NULL);
     }
@@ -357,6 +358,9 @@ quern_status qn_quantize_run_with(const quern_quantize_options *opt, const qn_qu
     QN_TRY(qn_memory_plan_make(&job, &memory, err));
     QN_TRY(find_disk_free(job.output_dir, &disk_free, err));
     QN_TRY(plan_needed_bytes(&job, &needed, err));
+    if (opt->gate != QUERN_GATE_OFF && opt->gate_text != NULL && job.source.tokenizer != NULL) {
+        QN_TRY(qn_quality_check_text(job.source.tokenizer, job.source.config.n_ctx_train, opt->gate_text, opt->gate_text_len, err));
+    }
     if (opt->dry_run) {
         QN_TRY(qn_plan_write(&job, &memory, needed, disk_free, &text, err));
         *manifest_json = qn_buf_take(&text, len);

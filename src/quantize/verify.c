@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/builtin_text.h"
 #include "base/fs.h"
 #include "quantize/certificate.h"
+#include "quantize/quality_run.h"
 #include "quantize/verify_metadata.h"
 #include "quantize/verify_output.h"
 #include "quantize/verify_report.h"
@@ -20,12 +20,9 @@ enum { REPORT_BYTES_MAX = 1 << 30, CONFIG_BYTES_MAX = 16 << 20, THREADS_MAX = 10
 /* The source beside a plan of the outputs' family; opened when the first file of the family comes. */
 typedef struct families {
     const quern_verify_options *opt;
-    const char *text; /* the gate text */
-    size_t text_len;
     qn_job gguf, mlx;
     bool has_gguf, has_mlx;
-    qn_quality_base base; /* opened with the first file whose quality is measured */
-    bool has_base;
+    qn_quality_run quality;
 } families;
 
 static quern_status get_job(families *f, bool gguf, qn_job **out, quern_error *err)
@@ -71,7 +68,8 @@ static quern_status check_texts(qn_verified *v, const families *all, quern_error
         status = qn_findings_fail(&v->findings, NULL, err, "tokenizer: %s", status != QUERN_OK ? why.message : "there is none");
         goto done;
     }
-    QN_TRY(qn_verify_tokenizer(v->job->source.tokenizer, quern_model_get_tokenizer(own), all->text, all->text_len, &v->findings, err));
+    QN_TRY(qn_verify_tokenizer(v->job->source.tokenizer, quern_model_get_tokenizer(own), all->quality.text, all->quality.text_len,
+                               &v->findings, err));
     QN_TRY(compare_templates(v, own, err));
 done:
     quern_model_close(own);
@@ -129,90 +127,92 @@ static bool on_chunk(void *user, size_t done, size_t total)
     return r->opt->on_progress == NULL || r->opt->on_progress(r->opt->user, r->path, done, total);
 }
 
-static quern_status run_both(families *all, qn_verified *v, const char *path, quern_model **own, qn_quality *q, quern_error *err)
-{
-    quern_status status = QUERN_OK;
-    qn_quality_memory memory;
-    bool fits;
-    chunk_report report = {.opt = all->opt, .path = path};
-    QN_TRY(quern_model_open(own, path, NULL, err));
-    QN_TRY(qn_quality_fits(&all->base, *own, &memory, &fits, err));
-    if (!fits) {
-        QN_TRY(qn_findings_note(&v->findings, err, "source and output need %.1f GB of memory together, the machine has %.1f GB for them",
-                                (double)memory.needs / 1e9, (double)memory.has / 1e9));
-    }
-    if (!fits || all->opt->sample_layers > 0) {
-        size_t n = all->opt->sample_layers > 0 ? all->opt->sample_layers : QN_SAMPLE_LAYERS;
-        QN_TRY(qn_verified_sample(v, &all->base, *own, n, all->opt->policy, err));
-    } else {
-        QN_TRY(qn_quality_measure(&all->base, *own, on_chunk, &report, q, err));
-    }
-done:
-    return status;
-}
-
 /* What the file loses. A file that does not run is broken. */
 static quern_status check_quality(families *all, qn_verified *v, const char *path, const qn_claim *claim, qn_quality *q, quern_error *err)
 {
     quern_status status = QUERN_OK;
     quern_error why = {0};
     quern_model *own = NULL;
-    if (!all->has_base) {
-        all->has_base = true;
-        QN_TRY(qn_quality_base_open(&all->base, all->opt->source, all->text, all->text_len, all->opt->n_threads, err));
+    chunk_report report = {.opt = all->opt, .path = path};
+    bool ready;
+    QN_TRY(qn_quality_run_begin(&all->quality, v, &ready, err));
+    if (ready) {
+        quern_status opening = quern_model_open(&own, path, NULL, &why);
+        QN_TRY(qn_quality_run_measure(&all->quality, v, own, opening, &why, on_chunk, &report, q, err));
     }
-    status = run_both(all, v, path, &own, q, &why);
-    if (status == QUERN_ERROR_INVALID || status == QUERN_ERROR_UNSUPPORTED) {
-        status = qn_findings_fail(&v->findings, NULL, err, "it does not run: %s", why.message);
-    } else if (status != QUERN_OK) {
-        QN_FAIL(err, status, "%s", why.message);
-    } else if (q->measured) {
-        double bits = 8.0 * (double)v->tensor_bytes / (double)v->job->source.n_parameters;
-        QN_TRY(qn_quality_judge(q, all->opt->policy, bits, &v->findings, err));
-        QN_TRY(v->findings.lossy ? qn_verified_find_suspects(v, &all->base, own, err) : QUERN_OK);
-        QN_TRY(qn_claim_check(claim, q, all->base.text_sha256, &v->findings, err));
-    }
+    QN_TRY(qn_claim_check(claim, q, all->quality.base.text_sha256, &v->findings, err));
 done:
     quern_model_close(own);
     return status;
+}
+
+/* One file that could be opened, or of which something keeps it from being judged (an error of content). */
+static quern_status examine(families *all, qn_verified *v, const qn_verify_run *run, qn_quality *q, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_json *config = NULL;
+    qn_claim claim = {0};
+    bool folder = qn_path_is_directory(v->path);
+    if (!qn_path_exists(v->path)) {
+        QN_FAIL(err, QUERN_ERROR_NOT_FOUND, "%s: no such file or folder", v->path);
+    }
+    QN_TRY(folder ? qn_safetensors_open_dir(&v->safetensors, v->path, false, err) : qn_gguf_open(&v->gguf, v->path, false, err));
+    QN_TRY(folder ? check_mlx(v, run, &config, &claim, err) : check_gguf(v, run, &claim, err));
+    QN_TRY(check_texts(v, all, err));
+    if (all->opt->policy != QUERN_GATE_OFF && !v->findings.failed) {
+        QN_TRY(check_quality(all, v, v->path, &claim, q, err));
+    }
+done:
+    qn_json_free(config);
+    return status;
+}
+
+/* A file that cannot be judged has an entry too: {"path","gate"}, with the reason. */
+static quern_status unreadable_entry(const families *all, const qn_verified *v, qn_json **out, quern_error *err)
+{
+    *out = qn_json_new_object();
+    qn_json *gate = qn_gate_to_json(all->opt->policy, &v->findings);
+    bool fits = qn_json_set(*out, "path", qn_json_new_string(v->path));
+    fits = qn_json_set(gate, "verdict", qn_json_new_string("unreadable")) && fits;
+    fits = qn_json_set(*out, "gate", gate) && fits;
+    return fits ? QUERN_OK : qn_error_set(err, QUERN_ERROR_MEMORY, "out of memory for the report");
 }
 
 static quern_status verify_file(families *all, const char *path, const qn_verify_run *run, quern_verify_result *result, qn_json *outputs,
                                 quern_error *err)
 {
     quern_status status = QUERN_OK;
+    quern_error why = {0};
     qn_verified v = {0};
     qn_job *job = NULL;
-    qn_json *entry = NULL, *config = NULL;
-    qn_claim claim = {0};
+    qn_json *entry = NULL;
     qn_quality quality = {0};
-    qn_gguf *gguf = NULL;
-    qn_safetensors *safetensors = NULL;
-    bool folder = qn_path_is_directory(path);
-    if (!qn_path_exists(path)) {
-        QN_FAIL(err, QUERN_ERROR_NOT_FOUND, "%s: no such file or folder", path);
-    }
-    QN_TRY(folder ? qn_safetensors_open_dir(&safetensors, path, false, err) : qn_gguf_open(&gguf, path, false, err));
-    QN_TRY(get_job(all, !folder, &job, err));
+    QN_TRY(get_job(all, !qn_path_is_directory(path), &job, err));
     qn_verified_init(&v, job, &job->outputs[0], path);
-    v.gguf = gguf;
-    v.safetensors = safetensors;
-    QN_TRY(folder ? check_mlx(&v, run, &config, &claim, err) : check_gguf(&v, run, &claim, err));
-    QN_TRY(check_texts(&v, all, err));
-    if (all->opt->policy != QUERN_GATE_OFF && !v.findings.failed) {
-        QN_TRY(check_quality(all, &v, path, &claim, &quality, err));
+    status = examine(all, &v, run, &quality, &why);
+    if (qn_status_is_of_content(status)) {
+        QN_TRY(qn_findings_fail(&v.findings, NULL, err, "%s", why.message));
+        QN_TRY(unreadable_entry(all, &v, &entry, err));
+        if (result->n_unreadable++ == 0) {
+            result->unreadable = why;
+        }
+    } else if (status != QUERN_OK) {
+        QN_FAIL(err, status, "%s", why.message);
+    } else {
+        QN_TRY(qn_verified_to_json(&v, all->opt->policy, qn_quality_to_json(&quality, &all->quality.base), &entry, err));
+        result->n_failed += v.findings.failed;
+        result->n_lossy += !v.findings.failed && v.findings.lossy;
     }
-    QN_TRY(qn_verified_to_json(&v, all->opt->policy, qn_quality_to_json(&quality, &all->base), &entry, err));
-    if (!qn_json_append(outputs, entry)) {
+    bool kept = qn_json_append(outputs, entry);
+    entry = NULL;
+    if (!kept) {
         QN_FAIL_MEMORY(err, "the report", 64);
     }
-    result->n_failed += v.findings.failed;
-    result->n_lossy += !v.findings.failed && v.findings.lossy;
 done:
-    qn_json_free(config);
+    qn_json_free(entry);
+    qn_gguf_close(v.gguf);
+    qn_safetensors_close(v.safetensors);
     qn_verified_deinit(&v);
-    qn_gguf_close(gguf);
-    qn_safetensors_close(safetensors);
     return status;
 }
 
@@ -242,16 +242,35 @@ done:
     return status;
 }
 
+/* A text of the user's that is too short is wrong usage, said before anything is read. */
+static quern_status check_text(families *all, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_job *job;
+    if (all->opt->text != NULL && all->opt->policy != QUERN_GATE_OFF) {
+        QN_TRY(get_job(all, !qn_path_is_directory(all->opt->files[0]), &job, err));
+        const qn_source *s = &job->source;
+        QN_TRY(s->tokenizer == NULL ? QUERN_OK
+                                    : qn_quality_check_text(s->tokenizer, s->config.n_ctx_train, all->opt->text, all->opt->text_len, err));
+    }
+done:
+    return status;
+}
+
 quern_status quern_verify(const quern_verify_options *opt, quern_verify_result *out, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    families all = {.opt = opt, .text = opt->text, .text_len = opt->text_len};
+    families all = {.opt = opt,
+                    .quality = {.source = opt->source,
+                                .text = opt->text,
+                                .text_len = opt->text_len,
+                                .policy = opt->policy,
+                                .sample_layers = opt->sample_layers,
+                                .n_threads = opt->n_threads}};
     qn_verify_run run = {.try_encoders = true, .on_progress = opt->on_progress, .user = opt->user};
     qn_json *outputs = qn_json_new_array();
     *out = (quern_verify_result){0};
-    if (all.text == NULL) {
-        all.text = qn_builtin_text_gate(&all.text_len);
-    }
+    qn_quality_run_init(&all.quality);
     if (opt->source == NULL || opt->n_files == 0) {
         QN_FAIL(err, QUERN_ERROR_USAGE, "files to verify and their source are needed");
     }
@@ -261,6 +280,7 @@ quern_status quern_verify(const quern_verify_options *opt, quern_verify_result *
     if (outputs == NULL) {
         QN_FAIL_MEMORY(err, "the report", 64);
     }
+    QN_TRY(check_text(&all, err));
     QN_TRY(qn_pool_create(&run.pool, opt->n_threads != 0 ? opt->n_threads : qn_cpu_usable_count(), err));
     for (size_t i = 0; i < opt->n_files; i++) {
         QN_TRY(verify_file(&all, opt->files[i], &run, out, outputs, err));
@@ -269,7 +289,7 @@ quern_status quern_verify(const quern_verify_options *opt, quern_verify_result *
 done:
     qn_json_free(outputs);
     qn_pool_destroy(run.pool);
-    qn_quality_base_close(&all.base);
+    qn_quality_run_deinit(&all.quality);
     if (all.has_gguf) {
         qn_job_close(&all.gguf);
     }

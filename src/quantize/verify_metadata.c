@@ -40,6 +40,10 @@ static quern_status compare_rope(const comparison *c, const qn_rope_config *own,
         QN_TRY(compare_numbers(c, "rope's scaling factor", own->factor, source->factor));
         QN_TRY(compare_numbers(c, "rope's original context", own->original_ctx, source->original_ctx));
     }
+    if (own->scaling == QN_ROPE_LLAMA3 && source->scaling == QN_ROPE_LLAMA3) {
+        QN_TRY(compare_numbers(c, "rope's low_freq_factor", own->low_freq_factor, source->low_freq_factor));
+        QN_TRY(compare_numbers(c, "rope's high_freq_factor", own->high_freq_factor, source->high_freq_factor));
+    }
     if (own->scaling == QN_ROPE_YARN && source->scaling == QN_ROPE_YARN) {
         QN_TRY(compare_numbers(c, "YaRN's beta_fast", own->beta_fast, source->beta_fast));
         QN_TRY(compare_numbers(c, "YaRN's beta_slow", own->beta_slow, source->beta_slow));
@@ -293,6 +297,10 @@ quern_status qn_verify_mlx_config(const qn_job *job, const char *path, const cha
         goto done;
     }
     QN_TRY(compare_configs(&c, &own, &job->source.config));
+    if (own.tied_embeddings && !job->source.config.tied_embeddings) { /* the other way round, the head is a copy of the embedding */
+        QN_TRY(qn_findings_fail(
+            f, NULL, err, "config.json: tie_word_embeddings is true, the source has a head of its own, which readers would leave out"));
+    }
 done:
     return status;
 }

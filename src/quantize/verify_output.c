@@ -59,6 +59,7 @@ static void read_rows(const void *user, size_t part, uint64_t first, uint64_t n,
 
 /* ---- binding ---- */
 
+/* Tensors of a file lie in one array, whatever its number of shards: their places are differences of pointers. */
 static size_t n_file_tensors(const qn_verified *v)
 {
     return v->gguf != NULL ? qn_gguf_n_tensors(v->gguf) : qn_safetensors_n_tensors(v->safetensors);
@@ -108,13 +109,8 @@ typedef struct binding {
 
 static void mark_used(const binding *b, const qn_tensor *t)
 {
-    for (size_t i = 0; i < n_file_tensors(b->v); i++) {
-        if (file_tensor(b->v, i) == t) {
-            b->used[i] = true;
-            b->v->tensor_bytes += t->n_bytes;
-            return;
-        }
-    }
+    b->used[t - file_tensor(b->v, 0)] = true;
+    b->v->tensor_bytes += t->n_bytes;
 }
 
 static void add_stream(qn_checked_tensor *c, size_t k, const qn_tensor *t)
@@ -122,6 +118,9 @@ static void add_stream(qn_checked_tensor *c, size_t k, const qn_tensor *t)
     c->streams[k] = t->data;
     c->row_bytes[k] = t->n_bytes / (size_t)(c->n_rows * c->n_parts);
 }
+
+/* Of the innermost dimension; a single value has none. */
+static uint64_t row_elements(const qn_tensor *t) { return t->n_dims > 0 ? t->shape[t->n_dims - 1] : 0; }
 
 /* The folder's words for a quantized module: bits and group from the shapes, which config.json must confirm. */
 static quern_status bind_module(binding *b, const qn_piece *p, const qn_tensor *weight, qn_checked_tensor *c, bool *fits)
@@ -135,9 +134,9 @@ static quern_status bind_module(binding *b, const qn_piece *p, const qn_tensor *
     const qn_tensor *scales = find(v, name);
     (void)snprintf(name, sizeof name, "%s.biases", module);
     const qn_tensor *biases = find(v, name);
-    uint64_t words = weight->shape[weight->n_dims - 1], groups = scales != NULL ? scales->shape[scales->n_dims - 1] : 0;
+    uint64_t words = row_elements(weight), groups = scales != NULL ? row_elements(scales) : 0;
     *fits = false;
-    if (scales == NULL || groups == 0 || p->n_cols % groups != 0 || words * 32 % p->n_cols != 0) {
+    if (scales == NULL || words == 0 || groups == 0 || p->n_cols % groups != 0 || words * 32 % p->n_cols != 0) {
         QN_TRY(qn_findings_fail(&v->findings, weight->name, b->err, "%s: packed words without scales of a fitting shape", weight->name));
         goto done;
     }
@@ -242,18 +241,19 @@ static quern_status bind_rest(binding *b)
 {
     quern_status status = QUERN_OK;
     qn_verified *v = b->v;
-    const qn_source *s = &v->job->source;
+    /* A copy of the embedding; first, for its scales and biases have their place with it. */
+    const qn_tensor *head = find(v, v->gguf != NULL ? "output.weight" : "lm_head.weight");
+    if (head != NULL && v->job->source.config.tied_embeddings && !b->used[head - file_tensor(v, 0)]) {
+        QN_TRY(bind_tensor(b, head, &v->job->source.pieces[0], 0));
+    }
     for (size_t i = 0; i < n_file_tensors(v); i++) {
         const qn_tensor *t = file_tensor(v, i);
-        bool head = strcmp(t->name, v->gguf != NULL ? "output.weight" : "lm_head.weight") == 0;
         if (b->used[i]) {
             continue;
         }
         if (v->gguf != NULL && strcmp(t->name, "rope_freqs.weight") == 0 && v->output->rope_divisors != NULL) {
             mark_used(b, t);
             QN_TRY(check_divisors(b, t));
-        } else if (head && s->config.tied_embeddings) { /* a copy of the embedding */
-            QN_TRY(bind_tensor(b, t, &s->pieces[0], 0));
         } else {
             QN_TRY(qn_findings_fail(&v->findings, t->name, b->err, "%s is in the file and has no place in the source", t->name));
         }

@@ -6,7 +6,7 @@ import shutil
 import struct
 import tempfile
 
-from cli_helper import MODEL, ROOT, Checks, run
+from cli_helper import GOLDENS, MODEL, ROOT, Checks, run
 
 FIGURES = ("ppl_source", "ppl", "ppl_ratio", "ppl_ratio_error", "kld_mean", "kld_p99", "kld_max", "top1_agreement")
 
@@ -93,6 +93,106 @@ def check_policies(checks, folder, text):
     checks.exit_code(run("verify", broken, "--against", MODEL), 3, "verify: a file that cannot be read")
 
 
+def change_config(folder, copy, change):
+    shutil.copytree(folder, copy)
+    path = os.path.join(copy, "config.json")
+    with open(path, encoding="utf-8") as f:
+        config = json.load(f)
+    change(config)
+    with open(path, "w", encoding="utf-8") as f:
+        json.dump(config, f)
+
+
+def change_tensors(folder, copy, change):
+    """A copy of an MLX folder whose tensors {name: (dtype, shape, bytes)} went through change, in the order of its result."""
+    shutil.copytree(folder, copy)
+    path = os.path.join(copy, "model.safetensors")
+    with open(path, "rb") as f:
+        data = f.read()
+    n = struct.unpack("<Q", data[:8])[0]
+    tensors = {k: (v["dtype"], v["shape"], data[8 + n + v["data_offsets"][0]:8 + n + v["data_offsets"][1]])
+               for k, v in json.loads(data[8:8 + n]).items() if k != "__metadata__"}
+    header, at = {"__metadata__": {"format": "mlx"}}, 0
+    tensors = change(tensors)
+    for k, (dtype, shape, content) in tensors.items():
+        header[k] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + len(content)]}
+        at += len(content)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as f:
+        f.write(struct.pack("<Q", len(text)) + text + b"".join(c for _, _, c in tensors.values()))
+    index = os.path.join(copy, "model.safetensors.index.json")
+    if os.path.exists(index):
+        os.remove(index)
+
+
+def reasons_of(checks, what, source, file):
+    done = run("verify", file, "--against", source, "--gate", "off", "--json")
+    checks.exit_code(done, 1, what)
+    return " / ".join(gate_of(done)["reasons"]) if done.returncode == 1 else ""
+
+
+def check_folders(checks, folder, out, manifest):
+    """What an MLX folder can say that is wrong or hostile, and a sound one that looks strange."""
+    rope, source = os.path.join(GOLDENS, "mlx", "llama3_rope.q4_g32"), os.path.join(GOLDENS, "hf", "llama3_rope")
+    tied, scaled = os.path.join(folder, "tied"), os.path.join(folder, "scaled")
+    change_config(rope, tied, lambda c: c.update(tie_word_embeddings=True))
+    checks.that("tie_word_embeddings" in reasons_of(checks, "verify: a head that readers leave out", source, tied), "verify: tied")
+    change_config(rope, scaled, lambda c: c["rope_scaling"].update(low_freq_factor=2.0))
+    checks.that("low_freq_factor is 2" in reasons_of(checks, "verify: rope of llama3", source, scaled), "verify: low_freq_factor")
+    mlx = os.path.join(out, manifest["outputs"][1]["path"])
+    for part, dtype, size in (("weight", "U32", 4), ("scales", "BF16", 2)):
+        name, flat = f"model.layers.0.mlp.up_proj.{part}", os.path.join(folder, f"flat_{part}")
+        change_tensors(mlx, flat, lambda t: {**t, name: (dtype, [], bytes(size))})  # pylint: disable=cell-var-from-loop
+        checks.that("fitting shape" in reasons_of(checks, f"verify: {part} without dimensions", MODEL, flat), f"verify: flat {part}")
+    headed = os.path.join(folder, "headed")
+    change_tensors(mlx, headed, lambda t: dict(sorted({**t, **{k.replace("model.embed_tokens", "lm_head"): v for k, v in t.items() if ".embed_tokens." in k}}.items())))
+    reasons = gate_of(run("verify", headed, "--against", MODEL, "--gate", "off", "--json"))["reasons"]
+    checks.that(all("certificate" in r for r in reasons), "verify: a quantized copy of a tied head has its place", reasons)
+
+
+def check_gguf_source(checks, folder, text):
+    """GGUF to GGUF with the gate on, and again from an output that has a certificate."""
+    source = os.path.join(GOLDENS, "gguf", "base", "llama3_rope.f16.gguf")
+    for kind in ("Q8_0", "F16"):
+        out = os.path.join(folder, f"from_gguf_{kind}")
+        done = run("quantize", source, "-o", out, "--formats", f"gguf:{kind}", "--calibrate", "none", "--gate", "default", "--gate-text", text, "--json")
+        checks.exit_code(done, 0, f"quantize: GGUF to GGUF {kind} with the gate")
+        o = json.loads(done.stdout)["outputs"][0]
+        checks.that(o["gate"]["verdict"] == "pass" and o["quality"]["kld_mean"] < 0.01, "GGUF to GGUF: measured", o["gate"])
+        source = os.path.join(out, o["path"])
+        with open(source, "rb") as f:
+            data = f.read()
+        checks.that(data.count(b"quern.quality.verdict") == 1 and data.count(b"quern.padding") == 1, "GGUF to GGUF: one certificate")
+
+
+def check_short_text(checks, folder):
+    short = os.path.join(folder, "short.txt")
+    with open(short, "w", encoding="utf-8") as f:
+        f.write("def f(x):\n    return x\n" * 8)
+    out = os.path.join(folder, "short")
+    done = run("quantize", MODEL, "-o", out, "--formats", "gguf:Q8_0", "--calibrate", "none", "--gate", "default", "--gate-text", short)
+    checks.exit_code(done, 2, "quantize: a gate text that is too short")
+    checks.that(b"at least" in done.stderr and not os.path.exists(out), "quantize: said before converting", done.stderr)
+    done = run("verify", MODEL, "--against", MODEL, "--gate", "default", "--gate-text", short)
+    checks.exit_code(done, 2, "verify: a gate text that is too short")
+
+
+def check_unreadable(checks, folder, out, manifest):
+    """One file that cannot be read does not keep the others from being judged."""
+    good, cut = os.path.join(out, manifest["outputs"][0]["path"]), os.path.join(folder, "cut.gguf")
+    with open(good, "rb") as f, open(cut, "wb") as g:
+        g.write(f.read()[:1000000])
+    for files in ((good, cut), (cut, os.path.join(folder, "absent.gguf"), good)):
+        done = run("verify", *files, "--against", MODEL, "--gate", "off", "--json")
+        checks.exit_code(done, 3, "verify: a file cut short beside a good one")
+        verdicts = {os.path.basename(o["path"]): o["gate"]["verdict"] for o in json.loads(done.stdout)["outputs"]}
+        expected = {os.path.basename(f): "pass" if f == good else "unreadable" for f in files}
+        checks.that(verdicts == expected, "verify: every file has its verdict", verdicts)
+    done = run("verify", good, cut, "--against", MODEL, "--gate", "off")
+    checks.that(done.returncode == 3 and b"pass" in done.stdout and b"unreadable" in done.stdout, "verify: the table is printed", done.stdout)
+
+
 def main():
     checks = Checks()
     with tempfile.TemporaryDirectory() as folder:
@@ -105,6 +205,10 @@ def main():
         check_same_figures(checks, out, manifest, text)
         check_faults(checks, out, manifest, text)
         check_policies(checks, folder, text)
+        check_gguf_source(checks, folder, text)
+        check_short_text(checks, folder)
+        check_unreadable(checks, folder, out, manifest)
+        check_folders(checks, folder, out, manifest)
     checks.close()
 
 

@@ -25,7 +25,7 @@ BENCH = {"schema": "quern.bench/1", "model": str, "params": POSITIVE, "bytes": P
 OUTPUT = {"format": ("gguf", "mlx"), "type": str, "path": str, "files": [{"path": str, "bytes": COUNT, "sha256": str}], "bytes": POSITIVE,
           "bits_per_weight": POSITIVE,
           "tensors": [{"name": str, "type": str, "shape": [COUNT], "rel_rmse": (Number(low=0), None), "max_abs_error": (Number(low=0), None)}],
-          "quality": (dict, None), "gate": {"policy": str, "verdict": ("pass", "lossy", "fail", "skipped"), "reasons": [str], "suspect_tensors": [str]}}
+          "quality": (dict, None), "gate": {"policy": str, "verdict": ("pass", "lossy", "fail", "skipped", "unreadable"), "reasons": [str], "suspect_tensors": [str]}}
 MANIFEST = {"schema": "quern.manifest/1", "created": str, "quern_version": str,
             "source": {"name": str, "format": str, "architecture": str, "parameters": POSITIVE, "files": [{"path": str, "bytes": COUNT, "sha256": str}]},
             "calibration": (dict, None), "outputs": [OUTPUT]}

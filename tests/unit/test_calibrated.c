@@ -138,6 +138,50 @@ static bool stop_while_calibrating(void *user, const quern_quantize_progress *p)
     return p->stage != QUERN_QUANTIZE_CALIBRATE;
 }
 
+/* error_feedback is what happened: not without room for second moments, not where no output is coded in affine groups. */
+static void feedback_is_claimed_where_it_is(void **state)
+{
+    (void)state;
+    enum { WORDS = 600 };
+    static char text[8 * WORDS + 1];
+    char *dir = new_dir();
+    for (size_t i = 0; i < WORDS; i++) {
+        (void)snprintf(text + 8 * i, 9, "x%05zu, ", i * 7919 % 100000);
+    }
+    run r = {.opt = {.source = model_dir("qwen3"),
+                     .output_dir = dir,
+                     .name = "tiny",
+                     .formats = "mlx:4bit",
+                     .n_threads = 1,
+                     .calibrate = QUERN_CALIBRATE_TEXT,
+                     .calibration_text = text,
+                     .calibration_len = 8 * WORDS}};
+    run_quantize(&r, 0);
+    assert_int_equal(r.status, QUERN_OK);
+    assert_true(qn_json_bool(qn_json_get(qn_json_get(r.manifest, "calibration"), "error_feedback"), false));
+    qn_json_free(r.manifest);
+    uint64_t too_little = 1 << 20, enough = 1 << 28; /* the least that is enough has no room for any second moments */
+    while (enough - too_little > 1 << 13) {
+        r.opt.memory_bytes = (too_little + enough) / 2;
+        run_quantize(&r, 0);
+        assert_true(r.status == QUERN_OK || r.status == QUERN_ERROR_LIMIT);
+        *(r.status == QUERN_OK ? &enough : &too_little) = r.opt.memory_bytes;
+        qn_json_free(r.manifest);
+    }
+    r.opt.memory_bytes = enough;
+    run_quantize(&r, 0);
+    assert_int_equal(r.status, QUERN_OK);
+    assert_false(qn_json_bool(qn_json_get(qn_json_get(r.manifest, "calibration"), "error_feedback"), true));
+    qn_json_free(r.manifest);
+    r.opt.memory_bytes = 0;
+    r.opt.formats = "mlx:mxfp4"; /* weighs nothing */
+    run_quantize(&r, 0);
+    assert_int_equal(r.status, QUERN_OK);
+    assert_int_equal(qn_json_get_kind(qn_json_get(r.manifest, "calibration")), QN_JSON_NULL);
+    qn_json_free(r.manifest);
+    drop_dir(dir);
+}
+
 static void what_stands_in_the_way(void **state)
 {
     (void)state;
@@ -218,6 +262,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(threads_and_imatrix_files_give_the_same_bytes),
         cmocka_unit_test(experts_without_data_are_named),
+        cmocka_unit_test(feedback_is_claimed_where_it_is),
         cmocka_unit_test(what_stands_in_the_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -140,6 +140,15 @@ static void what_cannot_be_is_refused(void **state)
         run r = mix(model_dir("qwen3"), dir, cases[i].formats, cases[i].bpw, 2);
         assert_int_equal(r.status, cases[i].status);
     }
+    run r = {.opt = {.source = model_dir("qwen3"),
+                     .output_dir = dir,
+                     .formats = "gguf:Q4_0",
+                     .n_threads = 2,
+                     .target_bpw = 5,
+                     .memory_bytes = 1 << 20}}; /* a group of tensors fits, but not the engines that run them */
+    run_quantize(&r, 0);
+    assert_int_equal(r.status, QUERN_ERROR_LIMIT);
+    assert_non_null(strstr(r.err.message, "measuring which tensors matter needs"));
     drop_dir(dir);
 }
 

@@ -2,6 +2,8 @@
  * manifest states them. What happens when a run fails is in test_quantize_failures.c. */
 #include "quantize_run.h"
 
+#include "quantize/slices.h"
+
 static const char all_gguf[] =
     "gguf:F32,gguf:F16,gguf:BF16,gguf:Q8_0,gguf:Q6_K,gguf:Q5_K_M,gguf:Q5_K_S,gguf:Q5_1,gguf:Q5_0,gguf:Q4_K_M,gguf:Q4_K_S,"
     "gguf:Q4_1,gguf:Q4_0,gguf:Q3_K_L,gguf:Q3_K_M,gguf:Q3_K_S,gguf:Q2_K,gguf:IQ4_NL,gguf:IQ4_XS,gguf:TQ1_0,gguf:TQ2_0,"
@@ -764,6 +766,25 @@ static void tensor_types_can_be_chosen(void **state)
     drop_dir(dir);
 }
 
+/* Figures are sums over slices: q and k of families that GGUF reorders are cut at heads even if no output does. */
+static void slices_do_not_depend_on_other_formats(void **state)
+{
+    (void)state;
+    qn_piece piece = {.what = {.part = QN_PART_ATTN_Q, .n_dims = 2, .n_cols = 1000}, .n_parts = 1, .n_rows = 960, .n_cols = 1000};
+    qn_sink sink = {.permute_dim = 96};
+    qn_output output = {.sinks = &sink};
+    qn_job job = {.source = {.pieces = &piece, .n_pieces = 1}, .outputs = &output, .n_outputs = 1};
+    job.source.config.family = QN_FAMILY_LLAMA;
+    job.source.config.head_dim = 96;
+    qn_slicing with = qn_slicing_of(&job, 0);
+    job.n_outputs = 0;
+    qn_slicing without = qn_slicing_of(&job, 0);
+    assert_int_equal(with.rows_a_slice, without.rows_a_slice);
+    assert_int_equal(with.rows_a_slice % 96, 0);
+    piece.what.part = QN_PART_ATTN_V;
+    assert_int_not_equal(qn_slicing_of(&job, 0).rows_a_slice % 96, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -773,7 +794,7 @@ int main(void)
         cmocka_unit_test(mlx_weights_are_cut_into_shards),   cmocka_unit_test(both_chat_templates_are_kept),
         cmocka_unit_test(odd_tokenizer_configs_are_refused), cmocka_unit_test(results_do_not_depend_on_threads_or_memory),
         cmocka_unit_test(manifest_says_what_is_there),       cmocka_unit_test(dry_run_writes_nothing_and_foretells_sizes),
-        cmocka_unit_test(tensor_types_can_be_chosen),
+        cmocka_unit_test(tensor_types_can_be_chosen),        cmocka_unit_test(slices_do_not_depend_on_other_formats),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -295,6 +295,62 @@ static void damage_and_change_start_over(void **state)
     drop_dir(source);
 }
 
+/* Takes the last sum out of the journal's last line, with the checksum of what is left. */
+static void shorten_last_line(const char *path)
+{
+    size_t size;
+    char *text = (char *)read_file(path, &size);
+    size_t begin = size - 1, end = size - 18; /* " SUM\n" */
+    while (begin > 0 && text[begin - 1] != '\n') {
+        begin--;
+    }
+    assert_true(begin > 0 && end > begin + 17);
+    end -= 17;
+    qn_checksum c;
+    qn_checksum_init(&c);
+    qn_checksum_update(&c, text + begin, end - begin);
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(text, 1, end, f), end);
+    (void)fprintf(f, " %016llx\n", (unsigned long long)qn_checksum_value(&c));
+    (void)fclose(f);
+    free(text);
+}
+
+/* Errors that were read of a line which does not count are not in the manifest. */
+static void a_line_that_does_not_count_leaves_nothing(void **state)
+{
+    (void)state;
+    if (!have_model("qwen3")) {
+        skip();
+    }
+    qn_json *undisturbed = undisturbed_run(model_dir("qwen3"));
+    char *dir = new_dir();
+    run r;
+    watch w = {.calls_left = 20, .any_stage = true};
+    run_once(&r, model_dir("qwen3"), dir, &w, false, 2);
+    assert_int_equal(r.status, QUERN_ERROR_CANCELLED);
+    shorten_last_line(scratch_path(dir, ".quern-quantize.journal"));
+    w = (watch){0};
+    run_once(&r, model_dir("qwen3"), dir, &w, false, 2);
+    assert_non_null(strstr(w.note, "continues at"));
+    check_finished(dir, &r, undisturbed);
+    const qn_json *a = qn_json_get(undisturbed, "outputs"), *b = qn_json_get(r.manifest, "outputs");
+    for (size_t o = 0; o < qn_json_length(a); o++) {
+        const qn_json *x = qn_json_get(qn_json_at(a, o), "tensors"), *y = qn_json_get(qn_json_at(b, o), "tensors");
+        assert_true(qn_json_length(x) > 0);
+        for (size_t i = 0; i < qn_json_length(x); i++) {
+            double one, other;
+            assert_true(qn_json_number(qn_json_get(qn_json_at(x, i), "rel_rmse"), &one));
+            assert_true(qn_json_number(qn_json_get(qn_json_at(y, i), "rel_rmse"), &other));
+            assert_true(one == other);
+        }
+    }
+    qn_json_free(r.manifest);
+    qn_json_free(undisturbed);
+    drop_dir(dir);
+}
+
 /* Another job in the folder clears what the first left. */
 static void other_formats_start_over(void **state)
 {
@@ -485,7 +541,7 @@ int main(void)
         cmocka_unit_test(stopped_runs_are_continued),      cmocka_unit_test(damage_and_change_start_over),
         cmocka_unit_test(other_formats_start_over),        cmocka_unit_test(calibration_is_part_of_the_job),
         cmocka_unit_test(a_full_disk_is_no_loss),          cmocka_unit_test(a_failed_sync_is_not_forgotten),
-        cmocka_unit_test(a_locked_folder_is_left_alone),
+        cmocka_unit_test(a_locked_folder_is_left_alone),   cmocka_unit_test(a_line_that_does_not_count_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

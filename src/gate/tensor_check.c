@@ -154,6 +154,7 @@ static void add_figures(qn_tensor_figures *a, const qn_tensor_figures *b)
 {
     a->n_blocks += b->n_blocks;
     a->n_subs += b->n_subs;
+    a->n_relaxed += b->n_relaxed;
     a->squared_error += b->squared_error;
     a->squared_source += b->squared_source;
     a->max_abs_error = b->max_abs_error > a->max_abs_error ? b->max_abs_error : a->max_abs_error;
@@ -250,7 +251,7 @@ static void test_error(const check *c, block_place at, const float *x, const flo
     double rounding = 2 * greatest * scale_rounding(t);
     double floor = (double)c->block * (rounding * rounding + 0x1p-46); /* 2^-24 is float16's smallest step */
     double least = least_ratio(own, reference, floor);
-    if (!(least <= c->error_limit) && may_be(t, QN_ENCODER_QUERN)) { /* Quern's search without importance is a plain encoder too */
+    if (!(least <= QN_ERROR_LIMIT) && may_be(t, QN_ENCODER_QUERN)) { /* Quern's search without importance is a plain encoder too */
         alignas(16) uint8_t bytes[4 * 256 + 64];
         encode_as(t, QN_ENCODER_QUERN, x, c->block, bytes, z);
         errors_of(x, z, c->block, rms, other);
@@ -259,6 +260,8 @@ static void test_error(const check *c, block_place at, const float *x, const flo
     }
     if (!(least <= c->error_limit)) {
         count_fault(f, QN_FAULT_ERROR, at.row, at.block, 0, least, true);
+    } else if (!(least <= QN_ERROR_LIMIT)) {
+        f->n_relaxed++;
     }
 }
 

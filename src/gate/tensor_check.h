@@ -66,6 +66,7 @@ typedef enum qn_encoder { QN_ENCODER_UNKNOWN, QN_ENCODER_QUERN, QN_ENCODER_PLAIN
 
 typedef struct qn_tensor_figures {
     uint64_t n_blocks, n_subs;
+    uint64_t n_relaxed; /* blocks beyond the usual limit that a wider error_limit let pass */
     double squared_error, squared_source, max_abs_error;
     qn_fault_count faults[QN_FAULT_KINDS];
     qn_encoder encoder;
@@ -76,9 +77,12 @@ typedef struct qn_tensor_figures {
     bool all_zero;      /* every decoded value is 0 */
 } qn_tensor_figures;
 
+#define QN_ERROR_LIMIT 1.25
+
 typedef struct qn_check_options {
-    double error_limit; /* of a block's error over that of plain encoding: 1.25; more where an unknown importance has been followed */
-    bool try_encoders;  /* compare with what known encoders make of the source: sharper, and takes as long as encoding */
+    double
+        error_limit; /* at least QN_ERROR_LIMIT; of a block's error over that of plain encoding: 1.25; more where an unknown importance has been followed */
+    bool try_encoders; /* compare with what known encoders make of the source: sharper, and takes as long as encoding */
 } qn_check_options;
 
 /* Memory that the check of a tensor takes on so many threads. */

@@ -140,7 +140,8 @@ static quern_status check_quality(families *all, qn_verified *v, const char *pat
         quern_status opening = quern_model_open(&own, path, NULL, &why);
         QN_TRY(qn_quality_run_measure(&all->quality, v, own, opening, &why, on_chunk, &report, q, err));
     }
-    QN_TRY(qn_claim_check(claim, q, all->quality.base.text_sha256, &v->findings, err));
+    double bits = 8.0 * (double)v->tensor_bytes / (double)v->job->source.n_parameters;
+    QN_TRY(qn_claim_check(claim, q, all->quality.base.text_sha256, bits, &v->findings, err));
 done:
     quern_model_close(own);
     return status;

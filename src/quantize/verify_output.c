@@ -297,7 +297,7 @@ done:
 
 /* Against plain encoding, a block's squared error. An importance matrix trades the error of unimportant columns for that of important ones, so
  * that a block by itself may be some times worse. */
-static const double plain_limit = 1.25, limit_with_importance = 4;
+static const double limit_with_importance = 4;
 
 static quern_status report(const qn_verify_run *run, const char *what, uint64_t done, uint64_t total, quern_error *err)
 {
@@ -334,15 +334,25 @@ quern_status qn_verified_check(qn_verified *v, const qn_verify_run *run, quern_e
 {
     quern_status status = QUERN_OK;
     const qn_check_options options = {.try_encoders = run->try_encoders,
-                                      .error_limit = run->importance ? limit_with_importance : plain_limit};
-    uint64_t done = 0, total = v->job->source.n_parameters;
+                                      .error_limit = run->importance ? limit_with_importance : QN_ERROR_LIMIT};
+    uint64_t done = 0, total = v->job->source.n_parameters, n_relaxed = 0;
+    size_t n_relaxed_tensors = 0;
     for (size_t i = 0; i < v->n_tensors; i++) {
         QN_TRY(report(run, v->tensors[i].name, done, total, err));
         QN_TRY(qn_tensor_check(&v->tensors[i], &options, run->pool, &v->figures[i], err));
         QN_TRY(qn_verdict_tensor(v->tensors, v->n_tensors, i, &v->figures[i], &v->findings, err));
         release(&v->tensors[i], v->rows[i].piece);
+        n_relaxed += v->figures[i].n_relaxed;
+        n_relaxed_tensors += v->figures[i].n_relaxed > 0;
         done += v->tensors[i].n_parts * v->tensors[i].n_rows * v->tensors[i].n_cols;
         done = done < total ? done : total;
+    }
+    if (run->importance) {
+        QN_TRY(
+            qn_findings_note(&v->findings, err,
+                             "the file says that it was made with an importance matrix, so a block's error is limited to %g times that of "
+                             "plain encoding instead of %g: %" PRIu64 " blocks in %zu of %zu tensors needed that",
+                             limit_with_importance, QN_ERROR_LIMIT, n_relaxed, n_relaxed_tensors, v->n_tensors));
     }
     if (v->findings.n_joint_tensors > 0) {
         QN_TRY(qn_findings_note(

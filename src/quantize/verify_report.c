@@ -82,31 +82,65 @@ done:
     return status;
 }
 
-/* "Q4_K_M" where the file says so; an MLX folder by most of its bytes. */
-static void output_type(const qn_verified *v, char *out, size_t cap)
+enum { TYPES_MAX = 64 };
+
+/* The type of most bytes of the layers' matrices (of all tensors where there are none). The embedding does not count: in small models it is
+ * most of the file, and the mixes of llama.cpp give it a type of its own. */
+static void type_of_most(const qn_verified *v, bool layers, char *out, size_t cap)
 {
-    uint64_t most = 0, file_type = 0;
+    struct {
+        char name[32];
+        uint64_t bytes;
+    } types[TYPES_MAX];
+    size_t n = 0, most = 0;
+    for (size_t i = 0; i < v->n_tensors; i++) {
+        const qn_checked_tensor *t = &v->tensors[i];
+        const qn_recipe_tensor *what = &v->rows[i].piece->what;
+        char name[32];
+        size_t k = 0;
+        if (layers && (what->n_dims < 2 || what->part == QN_PART_TOKEN_EMBD || what->part == QN_PART_OUTPUT)) {
+            continue;
+        }
+        type_of(t, name, sizeof name);
+        while (k < n && strcmp(types[k].name, name) != 0) {
+            k++;
+        }
+        if (k == n && n < TYPES_MAX) {
+            types[n].bytes = 0;
+            memcpy(types[n++].name, name, sizeof name);
+        }
+        if (k < n) {
+            types[k].bytes += t->row_bytes[0] * t->n_rows * t->n_parts;
+            most = types[k].bytes > types[most].bytes ? k : most;
+        }
+    }
+    (void)snprintf(out, cap, "%s", n > 0 ? types[most].name : "unknown");
+}
+
+/* "Q4_K_M" where the file says so and most of its bytes are of that type; else by most bytes, with a note. */
+static quern_status output_type(qn_verified *v, char *out, size_t cap, quern_error *err)
+{
+    uint64_t file_type = 0;
     bool found = false;
     const char *name = NULL;
-    (void)snprintf(out, cap, "unknown");
+    type_of_most(v, true, out, cap);
+    if (strcmp(out, "unknown") == 0) {
+        type_of_most(v, false, out, cap);
+    }
     if (v->gguf != NULL && qn_gguf_get_u64(v->gguf, "general.file_type", &file_type, &found, NULL) == QUERN_OK && found) {
         name = qn_gguf_file_type_name((uint32_t)file_type);
     }
-    if (name != NULL) {
-        (void)snprintf(out, cap, "%s", name);
-        return;
+    if (name == NULL) {
+        return QUERN_OK;
     }
-    for (size_t i = 0; i < v->n_tensors; i++) {
-        const qn_checked_tensor *t = &v->tensors[i];
-        uint64_t bytes = t->row_bytes[0] * t->n_rows * t->n_parts;
-        if (bytes > most) {
-            most = bytes;
-            type_of(t, out, cap);
-        }
+    if (strncmp(name, out, strlen(out)) != 0) {
+        return qn_findings_note(&v->findings, err, "general.file_type says %s, most bytes of the layers' matrices are %s", name, out);
     }
+    (void)snprintf(out, cap, "%s", name);
+    return QUERN_OK;
 }
 
-quern_status qn_verified_to_json(const qn_verified *v, quern_gate_policy policy, qn_json *quality, qn_json **out, quern_error *err)
+quern_status qn_verified_to_json(qn_verified *v, quern_gate_policy policy, qn_json *quality, qn_json **out, quern_error *err)
 {
     quern_status status = QUERN_OK;
     builder b = {.ok = true};
@@ -115,7 +149,7 @@ quern_status qn_verified_to_json(const qn_verified *v, quern_gate_policy policy,
     qn_json *o = qn_json_new_object(), *files = qn_json_new_array(), *tensors = qn_json_new_array();
     size_t n_files = v->gguf != NULL ? qn_gguf_n_files(v->gguf) : qn_safetensors_n_files(v->safetensors);
     *out = NULL;
-    output_type(v, type, sizeof type);
+    QN_TRY(output_type(v, type, sizeof type, err));
     set_text(&b, o, "format", v->gguf != NULL ? "gguf" : "mlx");
     set_text(&b, o, "type", type);
     set_text(&b, o, "path", v->path);

@@ -11,6 +11,6 @@ qn_json *qn_gate_to_json(quern_gate_policy policy, const qn_findings *f);
 /* "fail", "lossy" or "pass". */
 const char *qn_verdict_name(const qn_findings *f);
 /* One object of outputs[]; `quality` (taken, may be null) is its member. */
-quern_status qn_verified_to_json(const qn_verified *v, quern_gate_policy policy, qn_json *quality, qn_json **out, quern_error *err);
+quern_status qn_verified_to_json(qn_verified *v, quern_gate_policy policy, qn_json *quality, qn_json **out, quern_error *err);
 
 #endif

@@ -166,6 +166,18 @@ def check_gguf_source(checks, folder, text):
         checks.that(data.count(b"quern.quality.verdict") == 1 and data.count(b"quern.padding") == 1, "GGUF to GGUF: one certificate")
 
 
+def check_claims(checks, out, manifest, text):
+    """A certificate of other chunks is not compared in silence, and the type is that of the bytes, whatever the file says."""
+    gguf = os.path.join(out, manifest["outputs"][0]["path"])
+    other = damaged(gguf, "chunks", lambda d: d.index(b"quern.quality.tokens") + 24, lambda b: struct.pack("<Q", 7))
+    other = damaged(other, "type", lambda d: d.index(b"general.file_type") + 21, lambda b: struct.pack("<I", 15) + b[4:])
+    done = run("verify", other, "--against", MODEL, "--gate", "default", "--gate-text", text, "--json")
+    entry = json.loads(done.stdout)["outputs"][0]
+    notes = " / ".join(entry["gate"]["notes"])
+    checks.that("could not be checked" in notes, "verify: the claims of other chunks", entry["gate"])
+    checks.that(entry["type"] == "Q4_0" and "file_type says Q4_K_M" in notes, "verify: the type is that of the bytes", entry["gate"])
+
+
 def check_short_text(checks, folder):
     short = os.path.join(folder, "short.txt")
     with open(short, "w", encoding="utf-8") as f:
@@ -206,6 +218,7 @@ def main():
         check_faults(checks, out, manifest, text)
         check_policies(checks, folder, text)
         check_gguf_source(checks, folder, text)
+        check_claims(checks, out, manifest, text)
         check_short_text(checks, folder)
         check_unreadable(checks, folder, out, manifest)
         check_folders(checks, folder, out, manifest)

@@ -6,6 +6,11 @@
  */
 #include "faults.h"
 
+#include <math.h>
+
+#include "quantize/certificate.h"
+#include "quern/quern.h"
+
 #include "quern/verify.h"
 
 typedef struct sound_file {
@@ -215,6 +220,72 @@ static void interrupted_gates_lose_nothing(void **state)
     qn_json_free(r.manifest);
     drop_dir(dir);
     free(text);
+}
+
+/* ---- certificates ---- */
+
+/* What a claim of such figures gives, measured as q says on a text with this hash: 'f'ail, 'n'ote or nothing ('-'). */
+static char judge_claim(const qn_claim *claim, const qn_quality *q, const char *text_sha256)
+{
+    quern_error err = {0};
+    qn_findings f;
+    qn_findings_init(&f);
+    assert_ok(qn_claim_check(claim, q, text_sha256, 4.5, &f, &err));
+    char result = f.failed ? 'f' : f.notes.n > 0 ? 'n' : '-';
+    assert_false(f.lossy);
+    qn_findings_deinit(&f);
+    return result;
+}
+
+static void claims_are_compared(void **state)
+{
+    static const char text[] = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    const qn_quality q = {.measured = true,
+                          .n_ctx = 512,
+                          .n_tokens = 1020,
+                          .ppl_source = 10,
+                          .ppl = 10.1,
+                          .ppl_ratio = 1.01,
+                          .ppl_ratio_error = 0.002,
+                          .kld_mean = 0.01,
+                          .kld_p99 = 0.1,
+                          .kld_max = 1,
+                          .top1_agreement = 0.95};
+    const qn_claim honest = {.found = true,
+                             .data_sha256 = {text, 64},
+                             .text_sha256 = {text, 64},
+                             .verdict = {"pass", 4},
+                             .version = {quern_version(), strlen(quern_version())},
+                             .tokens = 1020,
+                             .n_ctx = 512,
+                             .figures = {10, 10.1, 1.01, 0.002, 0.01, 0.1, 1, 0.95}};
+    (void)state;
+    assert_int_equal(judge_claim(&honest, &q, text), '-');
+    qn_claim other = honest;
+    other.tokens = 7;
+    assert_int_equal(judge_claim(&other, &q, text), 'n');
+    assert_int_equal(judge_claim(&honest, &q, "another text's hash"), 'n');
+    assert_int_equal(judge_claim(&honest, &(qn_quality){0}, text), 'n');
+    for (size_t i = 0; i < QN_CERTIFICATE_FIGURES; i++) { /* every figure counts; another version's by gross differences */
+        qn_claim lie = honest, older = honest;
+        lie.figures[i] *= 1.001;
+        older.figures[i] *= 1.001;
+        older.version = (qn_span){"0.0.1", 5};
+        assert_int_equal(judge_claim(&lie, &q, text), 'f');
+        assert_int_equal(judge_claim(&older, &q, text), 'n');
+        older.figures[i] *= 3;
+        assert_int_equal(judge_claim(&older, &q, text), 'f');
+    }
+    qn_claim silent = honest;
+    silent.figures[4] = NAN;
+    assert_int_equal(judge_claim(&silent, &q, text), 'f');
+    qn_quality lossy = q;
+    lossy.kld_mean = 0.3;
+    qn_claim praised = honest;
+    praised.figures[4] = 0.3;
+    assert_int_equal(judge_claim(&praised, &lossy, text), 'f');
+    praised.verdict = (qn_span){"lossy", 5};
+    assert_int_equal(judge_claim(&praised, &lossy, text), '-');
 }
 
 /* ---- faults ---- */
@@ -450,6 +521,7 @@ int main(void)
         cmocka_unit_test(foreign_files_pass),
         cmocka_unit_test(damaged_outputs_get_no_name),
         cmocka_unit_test(interrupted_gates_lose_nothing),
+        cmocka_unit_test(claims_are_compared),
         cmocka_unit_test(faults_are_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -154,7 +154,7 @@ static void join_formats(const qn_json *files, char *out, size_t cap)
 static void same_tokens_as_the_peers(void **state)
 {
     quern_error err;
-    char name[256], formats[512], folder[] = "/tmp/quern-peers-XXXXXX", source[1024];
+    char name[256], formats[1024], folder[] = "/tmp/quern-peers-XXXXXX", source[1024];
     (void)snprintf(name, sizeof name, "peers/%s.json", (const char *)*state);
     qn_json *record = read_json(qn_test_data(name));
     const qn_json *files = qn_json_get(record, "files"), *prompts = qn_json_get(record, "prompts");

@@ -21,6 +21,10 @@ SCRATCH = os.path.join(ROOT, "build", "peers")
 RECORDS = os.path.join(ROOT, "tests", "data", "peers")
 GGUF_TYPES = ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K_M", "Q6_K"]
 MLX_KINDS = ["4bit", "8bit"]
+# Of the first checkpoint every type; the others show that the architectures are written right.
+MORE_GGUF_TYPES = ["Q5_K_M", "Q5_K_S", "Q5_1", "Q5_0", "Q4_K_S", "Q4_1", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K", "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0",
+                   "MXFP4_MOE"]
+MORE_MLX_KINDS = ["2bit", "3bit", "5bit", "6bit", "4bit-g32", "mixed_4_6", "mixed_3_6", "mxfp4", "bf16"]
 CHECKPOINTS = ["models/quern-coder-8m"] + [f"tests/data/goldens/hf/{n}" for n in (
     "qwen2_tied", "qwen2_untied_sharded", "qwen3", "qwen3_yarn", "llama3_rope", "codellama_mha", "mistral_headdim")]
 N_GREEDY = 24
@@ -125,9 +129,12 @@ def files_of(folder):
 def record(quern, source, versions):
     name = os.path.basename(source)
     folder = os.path.join(SCRATCH, "files", name)
-    formats = [f"gguf:{t}" for t in GGUF_TYPES] + [f"mlx:{k}" for k in MLX_KINDS]
-    subprocess.run([quern, "quantize", os.path.join(ROOT, source), "-o", folder, "--formats", ",".join(formats), "-q"], check=True,
-                   stdout=subprocess.DEVNULL)
+    every = source == CHECKPOINTS[0]
+    formats = [f"gguf:{t}" for t in GGUF_TYPES + (MORE_GGUF_TYPES if every else [])] + [
+        f"mlx:{k}" for k in MLX_KINDS + (MORE_MLX_KINDS if every else [])]
+    # As the library's defaults are, which the test uses; calibrated files have the same formats.
+    subprocess.run([quern, "quantize", os.path.join(ROOT, source), "-o", folder, "--formats", ",".join(formats), "--calibrate", "none", "--gate", "off",
+                    "-q"], check=True, stdout=subprocess.DEVNULL)
     prompts, files, log = prompts_of(source), [], []
     for (kind, type_name, path, size), asked in zip(files_of(folder), formats):
         peer = "llama.cpp" if kind == "gguf" else "mlx-lm"

@@ -198,8 +198,9 @@ static void same_tokens_as_the_peers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CHECKPOINT("quern-coder-8m"), CHECKPOINT("qwen2_tied"),  CHECKPOINT("qwen2_untied_sharded"), CHECKPOINT("qwen3"),
-        CHECKPOINT("qwen3_yarn"),     CHECKPOINT("llama3_rope"), CHECKPOINT("codellama_mha"),        CHECKPOINT("mistral_headdim"),
+        CHECKPOINT("quern-coder-8m"),  CHECKPOINT("quern-coder-8m-more"), CHECKPOINT("qwen2_tied"),  CHECKPOINT("qwen2_untied_sharded"),
+        CHECKPOINT("qwen3"),           CHECKPOINT("qwen3_yarn"),          CHECKPOINT("llama3_rope"), CHECKPOINT("codellama_mha"),
+        CHECKPOINT("mistral_headdim"),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

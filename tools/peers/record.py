@@ -21,7 +21,8 @@ SCRATCH = os.path.join(ROOT, "build", "peers")
 RECORDS = os.path.join(ROOT, "tests", "data", "peers")
 GGUF_TYPES = ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K_M", "Q6_K"]
 MLX_KINDS = ["4bit", "8bit"]
-# Of the first checkpoint every type; the others show that the architectures are written right.
+# Of the first checkpoint every type, with one prompt; the others show that the architectures are written right.
+MORE = "-more"
 MORE_GGUF_TYPES = ["Q5_K_M", "Q5_K_S", "Q5_1", "Q5_0", "Q4_K_S", "Q4_1", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K", "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0",
                    "MXFP4_MOE"]
 MORE_MLX_KINDS = ["2bit", "3bit", "5bit", "6bit", "4bit-g32", "mixed_4_6", "mixed_3_6", "mxfp4", "bf16"]
@@ -126,16 +127,20 @@ def files_of(folder):
         yield output["format"], output["type"], os.path.join(folder, output["path"]), output["bytes"]
 
 
-def record(quern, source, versions):
-    name = os.path.basename(source)
+def write_record(name, source, versions, prompts, files):
+    os.makedirs(RECORDS, exist_ok=True)
+    with open(os.path.join(RECORDS, name + ".json"), "w", encoding="utf-8") as f:
+        rows = ",\n".join("  " + json.dumps(row, separators=(",", ":")) for row in files)
+        f.write('{"schema":"quern.peers/1","source":%s,"versions":%s,"n_greedy":%d,\n "prompts":%s,\n "files":[\n%s]}\n' % (
+            json.dumps(source), json.dumps(versions), N_GREEDY, json.dumps(prompts, separators=(",", ":")), rows))
+
+
+def record(quern, source, versions, name, formats, prompts):
     folder = os.path.join(SCRATCH, "files", name)
-    every = source == CHECKPOINTS[0]
-    formats = [f"gguf:{t}" for t in GGUF_TYPES + (MORE_GGUF_TYPES if every else [])] + [
-        f"mlx:{k}" for k in MLX_KINDS + (MORE_MLX_KINDS if every else [])]
     # As the library's defaults are, which the test uses; calibrated files have the same formats.
     subprocess.run([quern, "quantize", os.path.join(ROOT, source), "-o", folder, "--formats", ",".join(formats), "--calibrate", "none", "--gate", "off",
                     "-q"], check=True, stdout=subprocess.DEVNULL)
-    prompts, files, log = prompts_of(source), [], []
+    files, log = [], []
     for (kind, type_name, path, size), asked in zip(files_of(folder), formats):
         peer = "llama.cpp" if kind == "gguf" else "mlx-lm"
         rows = (greedy_llama_cpp if kind == "gguf" else greedy_mlx)(path, prompts)
@@ -143,13 +148,9 @@ def record(quern, source, versions):
         compared, verdict, worst = compare(quern_logits(quern, path, list(zip(prompts, greedy))), rows)
         files.append({"format": asked, "peer": peer, "greedy": greedy,
                       "unsure": [[i for i, row in enumerate(sequence) if unsure(row)] for sequence in rows]})
-        log.append(f"| {name} | {asked} | {size:,} | {peer} | {compared} of {len(prompts) * N_GREEDY} | {verdict} | {worst:.4f} |")
+        log.append(f"| {os.path.basename(source)} | {asked} | {size:,} | {peer} | {compared} of {len(prompts) * N_GREEDY} | {verdict} | {worst:.4f} |")
         print(log[-1], flush=True)
-    os.makedirs(RECORDS, exist_ok=True)
-    with open(os.path.join(RECORDS, name + ".json"), "w", encoding="utf-8") as f:
-        rows = ",\n".join("  " + json.dumps(row, separators=(",", ":")) for row in files)
-        f.write('{"schema":"quern.peers/1","source":%s,"versions":%s,"n_greedy":%d,\n "prompts":%s,\n "files":[\n%s]}\n' % (
-            json.dumps(source), json.dumps(versions), N_GREEDY, json.dumps(prompts, separators=(",", ":")), rows))
+    write_record(name, source, versions, prompts, files)
     return log
 
 
@@ -182,9 +183,17 @@ the comparison too, and is named below.
 def main():
     quern, wanted = sys.argv[1], sys.argv[2:] or CHECKPOINTS
     versions = read_versions(quern)
-    rows = [row for source in wanted for row in record(quern, source, versions)]
+    usual = [f"gguf:{t}" for t in GGUF_TYPES] + [f"mlx:{k}" for k in MLX_KINDS]
+    rows = []
+    for source in wanted:
+        name, prompts = os.path.basename(source), prompts_of(source)
+        rows += record(quern, source, versions, name, usual, prompts)
+        if source == CHECKPOINTS[0]:
+            more = [f"gguf:{t}" for t in MORE_GGUF_TYPES] + [f"mlx:{k}" for k in MORE_MLX_KINDS]
+            rows += record(quern, source, versions, name + MORE, more, prompts[:1])
     if wanted == CHECKPOINTS:
-        for stale in set(glob.glob(os.path.join(RECORDS, "*.json"))) - {os.path.join(RECORDS, os.path.basename(c) + ".json") for c in wanted}:
+        kept = {os.path.join(RECORDS, os.path.basename(c) + ".json") for c in wanted + [CHECKPOINTS[0] + MORE]}
+        for stale in set(glob.glob(os.path.join(RECORDS, "*.json"))) - kept:
             os.remove(stale)
         write_log(rows, versions)
     return 1 if any("differ" in row for row in rows) else 0

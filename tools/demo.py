@@ -67,6 +67,13 @@ def parses(code):
         return False
 
 
+def proof_of(output):
+    """The gate's verdict, and how far the file's predictions are from the checkpoint's (mean Kullback-Leibler divergence)."""
+    quality, verdict = output["quality"], output["gate"]["verdict"]
+    mark = paint("32", verdict) if verdict == "pass" else paint("33", verdict)
+    return f"{mark}, KLD {quality['kld_mean']:.5f}" if quality else mark
+
+
 def quantize(program, folder):
     """Quantizes, prints the table of files, and returns [(label, path, bytes)]."""
     shutil.rmtree(os.path.join(ROOT, folder), ignore_errors=True)
@@ -80,9 +87,9 @@ def quantize(program, folder):
     outputs = []
     for output in manifest["outputs"]:
         label = f"{output['format'].upper()} {output['type']}"
-        print(f"  {label:14}{megabytes(output['bytes']):>10}  {output['bits_per_weight']:5.2f} bits per weight   {folder}/{output['path']}")
+        print(f"  {label:14}{megabytes(output['bytes']):>10}  {output['bits_per_weight']:5.2f} bits per weight   {proof_of(output)}   {folder}/{output['path']}")
         outputs.append((label, os.path.join(folder, output["path"]), output["bytes"]))
-    print(dim(f"  three files and manifest.json with every hash in {seconds:.1f} s"))
+    print(dim(f"  three files, each read back and run beside its source, and manifest.json with every hash and figure, in {seconds:.1f} s"))
     return outputs
 
 

@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "base/fs.h"
 #include "model_ref.h"
+#include "output_error.h"
 #include "progress.h"
 #include "prompt_input.h"
 #include "quern/quantize.h"
@@ -123,20 +124,6 @@ static double worst_rmse(const qn_json *tensors)
     return worst;
 }
 
-static double mean_rmse(const qn_json *tensors)
-{
-    double sum = 0;
-    size_t n = 0;
-    for (size_t i = 0; i < qn_json_length(tensors); i++) {
-        double e = number(qn_json_at(tensors, i), "rel_rmse");
-        if (e > 0) { /* what is stored exactly (norms) would only flatter the mean */
-            sum += e;
-            n++;
-        }
-    }
-    return n > 0 ? sum / (double)n : isnan(worst_rmse(tensors)) ? NAN : 0;
-}
-
 static void error_cell(qn_table *t, double v)
 {
     if (isnan(v)) {
@@ -189,7 +176,7 @@ static void print_outputs(qn_cli *cli, const qn_json *manifest, bool dry_run)
         qn_table_cell(t, "%.2f", bits);
         qn_table_cell(t, "%s", text_of(o, "path"));
         if (!dry_run) {
-            error_cell(t, mean_rmse(tensors));
+            error_cell(t, qn_output_error(tensors));
             error_cell(t, worst_rmse(tensors));
             figure_cell(t, qn_json_get(o, "quality"), "ppl_ratio");
             figure_cell(t, qn_json_get(o, "quality"), "kld_mean");

@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "base/fs.h"
 #include "model_ref.h"
+#include "output_error.h"
 #include "progress.h"
 #include "prompt_input.h"
 #include "quern/verify.h"
@@ -47,21 +48,6 @@ static const char *text_of(const qn_json *object, const char *key)
     return s != NULL ? s : "-";
 }
 
-/* Relative error over all tensors that lost something, the plain mean. */
-static double mean_error(const qn_json *tensors)
-{
-    double sum = 0;
-    size_t n = 0;
-    for (size_t i = 0; i < qn_json_length(tensors); i++) {
-        double e = number(qn_json_at(tensors, i), "rel_rmse");
-        if (e > 0) {
-            sum += e;
-            n++;
-        }
-    }
-    return n > 0 ? sum / (double)n : 0;
-}
-
 static qn_style verdict_style(const char *verdict)
 {
     return strcmp(verdict, "pass") == 0 ? QN_STYLE_GOOD : strcmp(verdict, "fail") == 0 ? QN_STYLE_BAD : QN_STYLE_BOLD;
@@ -82,7 +68,7 @@ static void print_table(qn_cli *cli, const qn_json *outputs)
         qn_table_cell(t, "%s", text_of(o, "type"));
         qn_table_cell(t, "%.2f", number(o, "bits_per_weight"));
         qn_table_cell(t, "%zu", qn_json_length(tensors));
-        qn_table_cell(t, "%.2f %%", 100 * mean_error(tensors));
+        qn_table_cell(t, "%.2f %%", 100 * qn_output_error(tensors));
         qn_table_cell(t, isnan(ratio) ? "-" : "%.4f", ratio);
         qn_table_cell(t, isnan(kld) ? "-" : "%.5f", kld);
         qn_table_cell(t, "%s", verdict);

@@ -10,6 +10,7 @@
 #include "base/alloc.h"
 #include "base/fs.h"
 #include "base/out_file.h"
+#include "output_error.h"
 #include "plot.h"
 
 enum { MANIFEST_BYTES_MAX = 1 << 30, PAGE_BYTES_MAX = 64 << 20, CELL_BYTES = 96, N_COLUMNS = 11 };
@@ -40,25 +41,6 @@ static const char *text(const qn_json *object, const char *key)
     return s != NULL ? s : "";
 }
 
-/* Relative RMS error over all matrices together, each weighed by its elements. */
-static double error_of(const qn_json *tensors)
-{
-    double sum = 0, elements = 0;
-    for (size_t i = 0; i < qn_json_length(tensors); i++) {
-        const qn_json *t = qn_json_at(tensors, i), *shape = qn_json_get(t, "shape");
-        double n = 1, e = number(t, "rel_rmse");
-        for (size_t k = 0; k < qn_json_length(shape); k++) {
-            double dim;
-            n *= qn_json_number(qn_json_at(shape, k), &dim) ? dim : 0;
-        }
-        if (qn_json_length(shape) > 1 && isfinite(e)) {
-            sum += e * e * n;
-            elements += n;
-        }
-    }
-    return elements > 0 ? sqrt(sum / elements) : NAN;
-}
-
 static quern_status read_rows(report *r, const char *path, quern_error *err)
 {
     quern_status status = QUERN_OK;
@@ -78,7 +60,7 @@ static quern_status read_rows(report *r, const char *path, quern_error *err)
                                      .verdict = text(qn_json_get(o, "gate"), "verdict"),
                                      .bytes = number(o, "bytes"),
                                      .bits_per_weight = number(o, "bits_per_weight"),
-                                     .error = error_of(qn_json_get(o, "tensors")),
+                                     .error = qn_output_error(qn_json_get(o, "tensors")),
                                      .ppl_ratio = number(q, "ppl_ratio"),
                                      .ppl_ratio_error = number(q, "ppl_ratio_error"),
                                      .kld_mean = number(q, "kld_mean"),
@@ -244,9 +226,9 @@ static void append_page(qn_buf *out, const report *r, const qn_buf *svg, const c
     }
     append_heading(out, r, html);
     append_table(out, r, html);
-    const char
-        *note = "Figures compare dequantized weights with float32 activations to the source, on the same text, side by side; error is the "
-                "relative RMS error of the matrices.";
+    static const char note[] =
+        "Figures compare dequantized weights with float32 activations to the source, on the same text, side by side; error is "
+        "the root mean square of the matrices' relative errors.";
     (void)qn_buf_printf(out, html ? "<p>%s</p>\n" : "%s\n", note);
     if (svg->len > 0 && html) {
         const char *picture = strstr(qn_buf_text(svg), "<svg"); /* without the XML declaration, which HTML does not have */

@@ -82,8 +82,8 @@ def draw():
             plots.append(f'$s{number} using 1:2:3 with labels left offset char 0.5,{offset} rotate by {angle} font ",9" tc rgb "{colour}" notitle')
     script = PLOT + data + "plot " + ", ".join(plots) + "\n"
     svg = subprocess.run(["gnuplot", "--default-settings"], input=script.encode(), stdout=subprocess.PIPE, check=True).stdout
-    with open(PICTURE, "wb") as f:
-        f.write(svg)
+    with open(PICTURE, "w", encoding="utf-8") as f:
+        f.write("\n".join(line.replace("\t", " ").rstrip() for line in svg.decode().splitlines()) + "\n")
 
 
 def main():

@@ -247,7 +247,8 @@ static const qn_json *find_sensible(const qn_json *manifest)
     const qn_json *best = NULL;
     for (size_t i = 0; i < n_new_outputs(manifest); i++) {
         const qn_json *o = qn_json_at(qn_json_get(manifest, "outputs"), i);
-        if (strcmp(text_of(qn_json_get(o, "gate"), "verdict"), "fail") == 0) {
+        const char *verdict = text_of(qn_json_get(o, "gate"), "verdict");
+        if (strcmp(verdict, "fail") == 0 || strcmp(verdict, "lossy") == 0) {
             continue;
         }
         double bits = number(o, "bits_per_weight"), best_bits = number(best, "bits_per_weight");
@@ -299,6 +300,21 @@ static void print_next(qn_cli *cli, const qn_json *manifest, const char *dir)
     append_quoted(&line, dir, "manifest.json");
     qn_cli_note(cli, "%s", qn_buf_text(&line));
     qn_buf_deinit(&line);
+}
+
+/* A pass of integrity alone is not to be taken for more. */
+static void warn_of_unmeasured(qn_cli *cli, const qn_json *manifest)
+{
+    for (size_t i = 0; i < n_new_outputs(manifest); i++) {
+        const qn_json *o = qn_json_at(qn_json_get(manifest, "outputs"), i), *gate = qn_json_get(o, "gate");
+        const char *verdict = text_of(gate, "verdict");
+        bool judged = strcmp(verdict, "pass") == 0 || strcmp(verdict, "lossy") == 0;
+        if (judged && qn_json_get_kind(qn_json_get(o, "quality")) != QN_JSON_OBJECT) {
+            const char *why = qn_json_string(qn_json_at(qn_json_get(gate, "notes"), 0), NULL);
+            qn_cli_warn(cli, "%s: compared with its source, but not run beside it%s%s", text_of(o, "path"), why != NULL ? ": " : "",
+                        why != NULL ? why : "");
+        }
+    }
 }
 
 /* What the encoders knew. */
@@ -376,6 +392,7 @@ static void print_result(qn_cli *cli, const qn_json *manifest, bool dry_run)
     if (!dry_run) {
         (void)fputs(cli->err.is_terminal && !cli->quiet ? "\n" : "", cli->err.file);
         print_calibration(cli, manifest);
+        warn_of_unmeasured(cli, manifest);
         print_next(cli, manifest, qn_opts_text(&cli->opts, QN_OPT_OUTPUT, NULL));
     }
 }

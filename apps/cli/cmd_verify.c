@@ -66,9 +66,10 @@ static void print_table(qn_cli *cli, const qn_json *outputs)
         double ratio = number(quality, "ppl_ratio"), kld = number(quality, "kld_mean");
         qn_table_cell(t, "%s", qn_path_base(text_of(o, "path")));
         qn_table_cell(t, "%s", text_of(o, "type"));
-        qn_table_cell(t, "%.2f", number(o, "bits_per_weight"));
+        double bits = number(o, "bits_per_weight"), error = 100 * qn_output_error(tensors);
+        qn_table_cell(t, isnan(bits) ? "-" : "%.2f", bits);
         qn_table_cell(t, "%zu", qn_json_length(tensors));
-        qn_table_cell(t, "%.2f %%", 100 * qn_output_error(tensors));
+        qn_table_cell(t, isnan(error) ? "-" : "%.2f %%", error);
         qn_table_cell(t, isnan(ratio) ? "-" : "%.4f", ratio);
         qn_table_cell(t, isnan(kld) ? "-" : "%.5f", kld);
         qn_table_cell(t, "%s", verdict);
@@ -162,7 +163,9 @@ quern_status qn_cmd_verify(qn_cli *cli, quern_error *err)
         QN_TRY(qn_cli_write_json_text(cli, result.json, result.len, err));
     } else {
         QN_TRY(qn_json_parse(&doc, result.json, result.len, 0, "the report", err));
-        print_result(cli, doc);
+        if (result.n_unreadable < o->n_positional) { /* else the error says it all */
+            print_result(cli, doc);
+        }
         QN_TRY(qn_cli_flush(err));
     }
     QN_TRY(judge(cli, &result, options.policy, err));

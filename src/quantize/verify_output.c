@@ -298,6 +298,10 @@ done:
 /* Against plain encoding, a block's squared error. An importance matrix trades the error of unimportant columns for that of important ones, so
  * that a block by itself may be some times worse. */
 static const double limit_with_importance = 4;
+/* Where that trade is seen it is seen in many blocks (2 to 4 in 100 of Q4_0 and IQ4_NL); where fewer than one in 200 exceed the usual limit, they
+ * exceed it by little. */
+static const double limit_of_few = 2;
+enum { FEW = 200 };
 
 static quern_status report(const qn_verify_run *run, const char *what, uint64_t done, uint64_t total, quern_error *err)
 {
@@ -335,11 +339,15 @@ quern_status qn_verified_check(qn_verified *v, const qn_verify_run *run, quern_e
     quern_status status = QUERN_OK;
     const qn_check_options options = {.try_encoders = run->try_encoders,
                                       .error_limit = run->importance ? limit_with_importance : QN_ERROR_LIMIT};
+    const qn_check_options strict = {.try_encoders = run->try_encoders, .error_limit = limit_of_few};
     uint64_t done = 0, total = v->job->source.n_parameters, n_relaxed = 0;
     size_t n_relaxed_tensors = 0;
     for (size_t i = 0; i < v->n_tensors; i++) {
         QN_TRY(report(run, v->tensors[i].name, done, total, err));
         QN_TRY(qn_tensor_check(&v->tensors[i], &options, run->pool, &v->figures[i], err));
+        if (v->figures[i].n_relaxed > 0 && v->figures[i].n_relaxed < v->figures[i].n_blocks / FEW) {
+            QN_TRY(qn_tensor_check(&v->tensors[i], &strict, run->pool, &v->figures[i], err));
+        }
         QN_TRY(qn_verdict_tensor(v->tensors, v->n_tensors, i, &v->figures[i], &v->findings, err));
         release(&v->tensors[i], v->rows[i].piece);
         n_relaxed += v->figures[i].n_relaxed;

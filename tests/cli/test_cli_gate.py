@@ -178,6 +178,26 @@ def check_claims(checks, out, manifest, text):
     checks.that(entry["type"] == "Q4_0" and "file_type says Q4_K_M" in notes, "verify: the type is that of the bytes", entry["gate"])
 
 
+def check_importance(checks, folder):
+    """A file's word that it was made with an importance matrix does not cover a single bad block."""
+    with open(os.path.join(GOLDENS, "gguf", "quant", "llama3_rope.Q4_K_M.gguf"), "rb") as f:
+        data = bytearray(f.read())
+    key = b"quantize.imatrix.file"
+    data[16:24] = struct.pack("<Q", struct.unpack("<Q", data[16:24])[0] + 1)
+    data[24:24] = struct.pack("<Q", len(key)) + key + struct.pack("<IQ", 8, 23) + b"x" * 23  # 64 bytes: the tensors stay aligned
+    source = os.path.join(GOLDENS, "hf", "llama3_rope")
+    said = os.path.join(folder, "said.gguf")
+    with open(said, "wb") as f:
+        f.write(data)
+    gate = gate_of(run("verify", said, "--against", source, "--gate", "off", "--json"))
+    checks.that(gate["verdict"] == "pass" and any("importance matrix" in n for n in gate["notes"]), "verify: the wider limit is said", gate)
+    data[-20000:-19976] = bytes(b ^ 0x11 for b in data[-20000:-19976])
+    with open(said, "wb") as f:
+        f.write(data)
+    reasons = reasons_of(checks, "verify: two blocks of 2 to 4 times", source, said)
+    checks.that("squared error is 2.0" in reasons, "verify: the wider limit is not for a few blocks", reasons)
+
+
 def check_short_text(checks, folder):
     short = os.path.join(folder, "short.txt")
     with open(short, "w", encoding="utf-8") as f:
@@ -219,6 +239,7 @@ def main():
         check_policies(checks, folder, text)
         check_gguf_source(checks, folder, text)
         check_claims(checks, out, manifest, text)
+        check_importance(checks, folder)
         check_short_text(checks, folder)
         check_unreadable(checks, folder, out, manifest)
         check_folders(checks, folder, out, manifest)

@@ -20,7 +20,7 @@ def environment(home, **changes):
     """The environment of a run: no settings of the user, no colours, everything kept in `home`; the gate, which takes long, only where
     a test asks for it."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("QUERN_", "XDG_", "HF_"))}
-    env.update(HOME=home, QUERN_HOME=os.path.join(home, "quern"), LC_ALL="C.UTF-8", TERM="dumb", NO_COLOR="1", QUERN_GATE="off")
+    env.update(HOME=home, QUERN_HOME=os.path.join(home, "quern"), LC_ALL="C.UTF-8", TERM="dumb", NO_COLOR="1", QUERN_GATE="off", QUERN_CALIBRATE="none")
     env.update(changes)
     return env
 

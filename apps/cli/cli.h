@@ -71,6 +71,10 @@ quern_status qn_cli_write_json_text(qn_cli *cli, const char *text, size_t len, q
 /* Flushes stdout; a full disk or a closed pipe is an error here. */
 quern_status qn_cli_flush(quern_error *err);
 
+/* Readers: a member that is a number, else NAN; one that is a text, else `otherwise`. object may be NULL. */
+double qn_number_of(const qn_json *object, const char *key);
+const char *qn_text_of(const qn_json *object, const char *key, const char *otherwise);
+
 /* Builders: set a member, and *ok becomes false for good when memory runs out. */
 void qn_put(qn_json *object, const char *key, qn_json *value, bool *ok);
 void qn_put_text(qn_json *object, const char *key, const char *text, bool *ok); /* NULL gives null */

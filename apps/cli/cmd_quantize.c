@@ -101,24 +101,12 @@ static quern_status resolve_source(qn_cli *cli, const char *text, char **path, q
     return status;
 }
 
-static double number(const qn_json *object, const char *key)
-{
-    double v;
-    return qn_json_number(qn_json_get(object, key), &v) ? v : NAN;
-}
-
-static const char *text_of(const qn_json *object, const char *key)
-{
-    const char *s = qn_json_string(qn_json_get(object, key), NULL);
-    return s != NULL ? s : "-";
-}
-
 /* The largest relative error of a tensor, weighed by nothing: the one to look at first. */
 static double worst_rmse(const qn_json *tensors)
 {
     double worst = NAN;
     for (size_t i = 0; i < qn_json_length(tensors); i++) {
-        double e = number(qn_json_at(tensors, i), "rel_rmse");
+        double e = qn_number_of(qn_json_at(tensors, i), "rel_rmse");
         worst = isnan(worst) || e > worst ? e : worst;
     }
     return worst;
@@ -137,7 +125,7 @@ static void error_cell(qn_table *t, double v)
 
 static void figure_cell(qn_table *t, const qn_json *quality, const char *key)
 {
-    double v = number(quality, key);
+    double v = qn_number_of(quality, key);
     if (isnan(v)) {
         qn_table_cell(t, "-");
     } else {
@@ -169,18 +157,18 @@ static void print_outputs(qn_cli *cli, const qn_json *manifest, bool dry_run)
     for (size_t i = 0; i < n_new_outputs(manifest); i++) {
         const qn_json *o = qn_json_at(outputs, i), *tensors = qn_json_get(o, "tensors");
         qn_number size;
-        double bytes = number(o, "bytes"), bits = number(o, "bits_per_weight");
-        qn_table_cell(t, "%s", text_of(o, "format"));
-        qn_table_cell(t, "%s", text_of(o, "type"));
+        double bytes = qn_number_of(o, "bytes"), bits = qn_number_of(o, "bits_per_weight");
+        qn_table_cell(t, "%s", qn_text_of(o, "format", "-"));
+        qn_table_cell(t, "%s", qn_text_of(o, "type", "-"));
         qn_table_cell(t, "%s", isnan(bytes) ? "-" : qn_format_bytes(size, (uint64_t)bytes));
         qn_table_cell(t, "%.2f", bits);
-        qn_table_cell(t, "%s", text_of(o, "path"));
+        qn_table_cell(t, "%s", qn_text_of(o, "path", "-"));
         if (!dry_run) {
             error_cell(t, qn_output_error(tensors));
             error_cell(t, worst_rmse(tensors));
             figure_cell(t, qn_json_get(o, "quality"), "ppl_ratio");
             figure_cell(t, qn_json_get(o, "quality"), "kld_mean");
-            qn_table_cell(t, "%s", text_of(qn_json_get(o, "gate"), "verdict"));
+            qn_table_cell(t, "%s", qn_text_of(qn_json_get(o, "gate"), "verdict", "-"));
         }
     }
     qn_table_print(t, &cli->out, 0);
@@ -212,7 +200,7 @@ static void print_warning(qn_cli *cli, const qn_json *manifest, size_t first, co
     for (size_t i = first; i < n_new_outputs(manifest); i++) {
         const qn_json *o = qn_json_at(outputs, i);
         if (has_warning(o, text)) {
-            (void)qn_buf_printf(&who, "%s%s %s", i > first ? ", " : "", text_of(o, "format"), text_of(o, "type"));
+            (void)qn_buf_printf(&who, "%s%s %s", i > first ? ", " : "", qn_text_of(o, "format", "-"), qn_text_of(o, "type", "-"));
         }
     }
     qn_cli_warn(cli, "%s: %s", qn_buf_text(&who), text);
@@ -247,11 +235,11 @@ static const qn_json *find_sensible(const qn_json *manifest)
     const qn_json *best = NULL;
     for (size_t i = 0; i < n_new_outputs(manifest); i++) {
         const qn_json *o = qn_json_at(qn_json_get(manifest, "outputs"), i);
-        const char *verdict = text_of(qn_json_get(o, "gate"), "verdict");
+        const char *verdict = qn_text_of(qn_json_get(o, "gate"), "verdict", "-");
         if (strcmp(verdict, "fail") == 0 || strcmp(verdict, "lossy") == 0) {
             continue;
         }
-        double bits = number(o, "bits_per_weight"), best_bits = number(best, "bits_per_weight");
+        double bits = qn_number_of(o, "bits_per_weight"), best_bits = qn_number_of(best, "bits_per_weight");
         bool keeps = bits >= bits_kept, best_keeps = best_bits >= bits_kept;
         if (best == NULL || (keeps != best_keeps ? keeps : keeps ? bits < best_bits : bits > best_bits)) {
             best = o;
@@ -295,7 +283,7 @@ static void print_next(qn_cli *cli, const qn_json *manifest, const char *dir)
     }
     qn_buf_init(&line, 1u << 22);
     (void)qn_buf_append_str(&line, "next: quern run ");
-    append_quoted(&line, dir, text_of(sensible, "path"));
+    append_quoted(&line, dir, qn_text_of(sensible, "path", "-"));
     (void)qn_buf_append_str(&line, " \"...\"   quern inspect ");
     append_quoted(&line, dir, "manifest.json");
     qn_cli_note(cli, "%s", qn_buf_text(&line));
@@ -307,11 +295,11 @@ static void warn_of_unmeasured(qn_cli *cli, const qn_json *manifest)
 {
     for (size_t i = 0; i < n_new_outputs(manifest); i++) {
         const qn_json *o = qn_json_at(qn_json_get(manifest, "outputs"), i), *gate = qn_json_get(o, "gate");
-        const char *verdict = text_of(gate, "verdict");
+        const char *verdict = qn_text_of(gate, "verdict", "-");
         bool judged = strcmp(verdict, "pass") == 0 || strcmp(verdict, "lossy") == 0;
         if (judged && qn_json_get_kind(qn_json_get(o, "quality")) != QN_JSON_OBJECT) {
             const char *why = qn_json_string(qn_json_at(qn_json_get(gate, "notes"), 0), NULL);
-            qn_cli_warn(cli, "%s: compared with its source, but not run beside it%s%s", text_of(o, "path"), why != NULL ? ": " : "",
+            qn_cli_warn(cli, "%s: compared with its source, but not run beside it%s%s", qn_text_of(o, "path", "-"), why != NULL ? ": " : "",
                         why != NULL ? why : "");
         }
     }
@@ -323,10 +311,10 @@ static void print_calibration(qn_cli *cli, const qn_json *manifest)
     const qn_json *c = qn_json_get(manifest, "calibration");
     const char *note = qn_json_string(qn_json_get(manifest, "calibration_note"), NULL);
     size_t n_without = qn_json_length(qn_json_get(c, "experts_without_data"));
-    double tokens = number(c, "tokens");
+    double tokens = qn_number_of(c, "tokens");
     qn_number n;
     if (tokens > 0) {
-        const char *from = text_of(c, "from");
+        const char *from = qn_text_of(c, "from", "-");
         qn_cli_note(cli, "calibrated on %s tokens of %s", qn_format_grouped(n, (uint64_t)tokens),
                     strcmp(from, "builtin") == 0 ? "the built-in text"
                     : strcmp(from, "text") == 0  ? "the text given"
@@ -345,11 +333,11 @@ static void print_header(qn_cli *cli, const qn_json *source, const char *name)
 {
     qn_number n;
     qn_buf visible;
-    double parameters = number(source, "parameters");
+    double parameters = qn_number_of(source, "parameters");
     qn_buf_init(&visible, 1u << 16);
     qn_text_append_visible(&visible, name, strlen(name));
     (void)printf("%s%s%s  %s", qn_term_style(&cli->out, QN_STYLE_BOLD), qn_buf_text(&visible), qn_term_style(&cli->out, QN_STYLE_NONE),
-                 text_of(source, "architecture"));
+                 qn_text_of(source, "architecture", "-"));
     if (!isnan(parameters)) {
         (void)printf(", %s parameters", qn_format_count(n, (uint64_t)parameters));
     }
@@ -364,7 +352,7 @@ static void print_reasons(const qn_json *manifest)
         const qn_json *o = qn_json_at(qn_json_get(manifest, "outputs"), i), *gate = qn_json_get(o, "gate"),
                       *reasons = qn_json_get(gate, "reasons");
         if (qn_json_length(reasons) > 0) {
-            (void)printf("\n%s %s: %s%s\n", text_of(o, "format"), text_of(o, "type"), text_of(gate, "verdict"),
+            (void)printf("\n%s %s: %s%s\n", qn_text_of(o, "format", "-"), qn_text_of(o, "type", "-"), qn_text_of(gate, "verdict", "-"),
                          qn_json_length(qn_json_get(o, "files")) == 0 ? ", removed" : "");
         }
         for (size_t k = 0; k < qn_json_length(reasons); k++) {
@@ -377,14 +365,14 @@ static void print_reasons(const qn_json *manifest)
 static void print_result(qn_cli *cli, const qn_json *manifest, bool dry_run)
 {
     const qn_json *source = dry_run ? manifest : qn_json_get(manifest, "source"); /* a plan has no list of hashed source files */
-    double peak = number(manifest, "peak_memory_bytes"), total = number(manifest, "total_bytes");
-    print_header(cli, source, text_of(source, dry_run ? "source" : "name"));
+    double peak = qn_number_of(manifest, "peak_memory_bytes"), total = qn_number_of(manifest, "total_bytes");
+    print_header(cli, source, qn_text_of(source, dry_run ? "source" : "name", "-"));
     print_outputs(cli, manifest, dry_run);
     print_reasons(manifest);
     print_warnings(cli, manifest);
     if (dry_run && !isnan(peak) && !isnan(total)) {
         qn_number sum, room, n;
-        double disk = number(manifest, "disk_free_bytes");
+        double disk = qn_number_of(manifest, "disk_free_bytes");
         (void)printf("\n%s in all, %s free here%s; about %s of memory\n", qn_format_bytes(sum, (uint64_t)total),
                      isnan(disk) ? "?" : qn_format_bytes(room, (uint64_t)disk),
                      qn_json_bool(qn_json_get(manifest, "fits"), true) ? "" : " (not enough)", qn_format_bytes(n, (uint64_t)peak));
@@ -430,7 +418,7 @@ static quern_status judge(const qn_json *manifest, quern_gate_policy policy, que
 {
     size_t n_failed = 0, n_lossy = 0;
     for (size_t i = 0; i < n_new_outputs(manifest); i++) {
-        const char *verdict = text_of(qn_json_get(qn_json_at(qn_json_get(manifest, "outputs"), i), "gate"), "verdict");
+        const char *verdict = qn_text_of(qn_json_get(qn_json_at(qn_json_get(manifest, "outputs"), i), "gate"), "verdict", "-");
         n_failed += strcmp(verdict, "fail") == 0;
         n_lossy += strcmp(verdict, "lossy") == 0;
     }

@@ -36,18 +36,6 @@ static quern_status check_options(qn_cli *cli, quern_error *err)
 
 /* ---- the table ---- */
 
-static double number(const qn_json *object, const char *key)
-{
-    double v;
-    return qn_json_number(qn_json_get(object, key), &v) ? v : NAN;
-}
-
-static const char *text_of(const qn_json *object, const char *key)
-{
-    const char *s = qn_json_string(qn_json_get(object, key), NULL);
-    return s != NULL ? s : "-";
-}
-
 static qn_style verdict_style(const char *verdict)
 {
     return strcmp(verdict, "pass") == 0 ? QN_STYLE_GOOD : strcmp(verdict, "fail") == 0 ? QN_STYLE_BAD : QN_STYLE_BOLD;
@@ -62,11 +50,11 @@ static void print_table(qn_cli *cli, const qn_json *outputs)
     qn_table *t = qn_table_create(columns, 8);
     for (size_t i = 0; i < qn_json_length(outputs); i++) {
         const qn_json *o = qn_json_at(outputs, i), *tensors = qn_json_get(o, "tensors"), *quality = qn_json_get(o, "quality");
-        const char *verdict = text_of(qn_json_get(o, "gate"), "verdict");
-        double ratio = number(quality, "ppl_ratio"), kld = number(quality, "kld_mean");
-        qn_table_cell(t, "%s", qn_path_base(text_of(o, "path")));
-        qn_table_cell(t, "%s", text_of(o, "type"));
-        double bits = number(o, "bits_per_weight"), error = 100 * qn_output_error(tensors);
+        const char *verdict = qn_text_of(qn_json_get(o, "gate"), "verdict", "-");
+        double ratio = qn_number_of(quality, "ppl_ratio"), kld = qn_number_of(quality, "kld_mean");
+        qn_table_cell(t, "%s", qn_path_base(qn_text_of(o, "path", "-")));
+        qn_table_cell(t, "%s", qn_text_of(o, "type", "-"));
+        double bits = qn_number_of(o, "bits_per_weight"), error = 100 * qn_output_error(tensors);
         qn_table_cell(t, isnan(bits) ? "-" : "%.2f", bits);
         qn_table_cell(t, "%zu", qn_json_length(tensors));
         qn_table_cell(t, isnan(error) ? "-" : "%.2f %%", error);
@@ -101,7 +89,7 @@ static void print_result(qn_cli *cli, const qn_json *doc)
         if (qn_json_length(reasons) == 0 && (!cli->verbose || qn_json_length(notes) == 0)) {
             continue;
         }
-        (void)printf("\n%s: %s\n", text_of(o, "path"), text_of(gate, "verdict"));
+        (void)printf("\n%s: %s\n", qn_text_of(o, "path", "-"), qn_text_of(gate, "verdict", "-"));
         print_list("", reasons);
         if (cli->verbose) {
             print_list("note: ", notes);

@@ -29,24 +29,12 @@ typedef struct report {
     size_t n_rows;
 } report;
 
-static double number(const qn_json *object, const char *key)
-{
-    double v;
-    return qn_json_number(qn_json_get(object, key), &v) ? v : NAN;
-}
-
-static const char *text(const qn_json *object, const char *key)
-{
-    const char *s = qn_json_string(qn_json_get(object, key), NULL);
-    return s != NULL ? s : "";
-}
-
 static quern_status read_rows(report *r, const char *path, quern_error *err)
 {
     quern_status status = QUERN_OK;
     const qn_json *outputs = qn_json_get(r->manifest, "outputs");
     size_t n = qn_json_length(outputs);
-    if (strcmp(text(r->manifest, "schema"), "quern.manifest/1") != 0 || n == 0) {
+    if (strcmp(qn_text_of(r->manifest, "schema", ""), "quern.manifest/1") != 0 || n == 0) {
         QN_FAIL(err, QUERN_ERROR_INVALID, "%s: expected a manifest (schema quern.manifest/1) with outputs", path);
     }
     r->rows = qn_calloc(n, sizeof *r->rows);
@@ -55,19 +43,19 @@ static quern_status read_rows(report *r, const char *path, quern_error *err)
     }
     for (size_t i = 0; i < n; i++) {
         const qn_json *o = qn_json_at(outputs, i), *q = qn_json_get(o, "quality");
-        r->rows[r->n_rows++] = (row){.format = text(o, "format"),
-                                     .type = text(o, "type"),
-                                     .verdict = text(qn_json_get(o, "gate"), "verdict"),
-                                     .bytes = number(o, "bytes"),
-                                     .bits_per_weight = number(o, "bits_per_weight"),
+        r->rows[r->n_rows++] = (row){.format = qn_text_of(o, "format", ""),
+                                     .type = qn_text_of(o, "type", ""),
+                                     .verdict = qn_text_of(qn_json_get(o, "gate"), "verdict", ""),
+                                     .bytes = qn_number_of(o, "bytes"),
+                                     .bits_per_weight = qn_number_of(o, "bits_per_weight"),
                                      .error = qn_output_error(qn_json_get(o, "tensors")),
-                                     .ppl_ratio = number(q, "ppl_ratio"),
-                                     .ppl_ratio_error = number(q, "ppl_ratio_error"),
-                                     .kld_mean = number(q, "kld_mean"),
-                                     .kld_p99 = number(q, "kld_p99"),
-                                     .top1 = number(q, "top1_agreement"),
-                                     .syntax = number(q, "syntax_valid"),
-                                     .syntax_source = number(q, "syntax_valid_source")};
+                                     .ppl_ratio = qn_number_of(q, "ppl_ratio"),
+                                     .ppl_ratio_error = qn_number_of(q, "ppl_ratio_error"),
+                                     .kld_mean = qn_number_of(q, "kld_mean"),
+                                     .kld_p99 = qn_number_of(q, "kld_p99"),
+                                     .top1 = qn_number_of(q, "top1_agreement"),
+                                     .syntax = qn_number_of(q, "syntax_valid"),
+                                     .syntax_source = qn_number_of(q, "syntax_valid_source")};
     }
 done:
     return status;
@@ -175,18 +163,18 @@ static void append_heading(qn_buf *out, const report *r, bool html)
 {
     const qn_json *source = qn_json_get(r->manifest, "source");
     qn_number n;
-    double parameters = number(source, "parameters");
+    double parameters = qn_number_of(source, "parameters");
     (void)qn_buf_append_str(out, html ? "<h1>" : "# ");
-    append_escaped(out, text(source, "name"), html);
+    append_escaped(out, qn_text_of(source, "name", ""), html);
     (void)qn_buf_append_str(out, html ? "</h1>\n<p>" : "\n\n");
-    append_escaped(out, text(source, "architecture"), html);
+    append_escaped(out, qn_text_of(source, "architecture", ""), html);
     if (parameters >= 0 && parameters < 1e18) {
         (void)qn_buf_printf(out, ", %s parameters", qn_format_grouped(n, (uint64_t)parameters));
     }
     (void)qn_buf_append_str(out, "; made ");
-    append_escaped(out, text(r->manifest, "created"), html);
+    append_escaped(out, qn_text_of(r->manifest, "created", ""), html);
     (void)qn_buf_append_str(out, " by quern ");
-    append_escaped(out, text(r->manifest, "quern_version"), html);
+    append_escaped(out, qn_text_of(r->manifest, "quern_version", ""), html);
     (void)qn_buf_append_str(out, html ? "</p>\n" : "\n\n");
 }
 

@@ -1,6 +1,7 @@
 /* output.c - what goes to stdout and stderr: the JSON document, notes, warnings, and numbers for people. */
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <string.h>
 
@@ -82,6 +83,18 @@ done:
     qn_buf_deinit(&b);
     qn_json_free(doc);
     return status;
+}
+
+double qn_number_of(const qn_json *object, const char *key)
+{
+    double v;
+    return qn_json_number(qn_json_get(object, key), &v) ? v : NAN;
+}
+
+const char *qn_text_of(const qn_json *object, const char *key, const char *otherwise)
+{
+    const char *s = qn_json_string(qn_json_get(object, key), NULL);
+    return s != NULL ? s : otherwise;
 }
 
 void qn_put(qn_json *object, const char *key, qn_json *value, bool *ok) { *ok = qn_json_set(object, key, value) && *ok; }

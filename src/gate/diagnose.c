@@ -35,10 +35,8 @@ static double correlation(const float *a, const float *b, size_t n)
 /* Correlation of the output's row in s->y with source row `row` of a part of a tensor of the same shape. */
 static double with_source_row(search *s, const qn_checked_tensor *of, size_t part, uint64_t row)
 {
-    uint64_t unit = of->rows_together > 1 ? of->rows_together : 1, first = row / unit * unit;
-    uint64_t n = of->n_rows - first < unit ? of->n_rows - first : unit;
-    of->read(of->user, part, first, n, s->x);
-    return correlation(s->y, s->x + (row - first) * of->n_cols, (size_t)of->n_cols);
+    of->read(of->user, part, row, 1, s->x);
+    return correlation(s->y, s->x, (size_t)of->n_cols);
 }
 
 /* The row of the source in the same part that the output's row holds; false if none. */
@@ -129,11 +127,9 @@ static bool tell_shift(search *s, uint64_t row, char *out, size_t cap)
 {
     const qn_checked_tensor *t = s->t;
     size_t block = qn_checked_tensor_block(t), n = (size_t)t->n_cols;
-    uint64_t unit = t->rows_together > 1 ? t->rows_together : 1, first = row % t->n_rows / unit * unit;
-    uint64_t rows = t->n_rows - first < unit ? t->n_rows - first : unit;
+    const float *x = s->x;
     qn_checked_tensor_decode(t, row, 1, s->y);
-    t->read(t->user, (size_t)(row / t->n_rows), first, rows, s->x);
-    const float *x = s->x + (row % t->n_rows - first) * n;
+    t->read(t->user, (size_t)(row / t->n_rows), row % t->n_rows, 1, s->x);
     for (size_t k = 1; k <= 8 && block > 1 && k * block + block <= n; k++) {
         size_t moved = k * block;
         double later = correlation(s->y + moved, x, n - moved), earlier = correlation(s->y, x + moved, n - moved);
@@ -152,8 +148,7 @@ quern_status qn_diagnose(const qn_checked_tensor *all, size_t n_all, size_t inde
     quern_status status = QUERN_OK;
     const qn_checked_tensor *t = &all[index];
     const qn_fault_count *c = &f->faults[f->faults[QN_FAULT_NOT_EQUAL].n_blocks > 0 ? QN_FAULT_NOT_EQUAL : QN_FAULT_ERROR];
-    uint64_t unit = t->rows_together > 1 ? t->rows_together : 1;
-    search s = {.t = t, .cap_rows = (size_t)((256 + unit - 1) / unit * unit)};
+    search s = {.t = t, .cap_rows = 256};
     s.cap_rows = s.cap_rows < t->n_rows ? s.cap_rows : (size_t)t->n_rows;
     out[0] = '\0';
     if (c->n_blocks == 0) {

@@ -528,7 +528,7 @@ static double sample_share(const check *c, qn_encoder encoder, float *buffer)
     uint64_t n_slices = c->n_slices < SAMPLE_ROWS ? c->n_slices : SAMPLE_ROWS;
     for (uint64_t i = 0; i < n_slices; i++) {
         slice s = slice_at(c, i * c->n_slices / n_slices);
-        uint64_t rows = SAMPLE_ROWS / n_slices * t->rows_together;
+        uint64_t rows = SAMPLE_ROWS / n_slices;
         s.n_rows = rows < s.n_rows && rows > 0 ? rows : s.n_rows;
         size_t n = (size_t)s.n_rows * n_cols;
         read_source(t, s, x);
@@ -557,9 +557,8 @@ static qn_encoder find_encoder(const check *c, float *buffer)
 
 static void plan(check *c, const qn_checked_tensor *t)
 {
-    uint64_t unit = t->rows_together > 1 ? t->rows_together : 1;
-    uint64_t rows = SLICE_ELEMENTS / t->n_cols / unit * unit;
-    rows = rows < unit ? unit : rows;
+    uint64_t rows = SLICE_ELEMENTS / t->n_cols;
+    rows = rows < 1 ? 1 : rows;
     c->t = t;
     c->block = qn_checked_tensor_block(t);
     c->rows_a_slice = rows < t->n_rows ? rows : t->n_rows;

@@ -30,7 +30,6 @@ typedef struct qn_checked_tensor {
     size_t row_bytes[3];
     size_t n_parts;
     uint64_t n_rows, n_cols; /* of a part */
-    uint64_t rows_together;  /* rows are read in multiples of this */
     qn_dtype source_dtype;
     qn_read_rows_fn read;
     const void *user;

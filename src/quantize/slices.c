@@ -64,9 +64,7 @@ size_t qn_slice_buffer_bytes(const qn_job *job)
 void qn_interleave_rows(const float *x, size_t n_rows, size_t n_cols, size_t dim, float *out)
 {
     for (size_t r = 0; r < n_rows; r++) {
-        size_t within = r % dim;
-        size_t from = r - within + within % 2 * (dim / 2) + within / 2;
-        memcpy(out + r * n_cols, x + from * n_cols, n_cols * sizeof *x);
+        memcpy(out + r * n_cols, x + (size_t)qn_interleaved_from(r, dim) * n_cols, n_cols * sizeof *x);
     }
 }
 

@@ -24,8 +24,15 @@ typedef struct qn_slice {
 qn_slicing qn_slicing_of(const qn_job *job, size_t piece);
 qn_slice qn_slice_at(const qn_piece *p, const qn_slicing *s, uint64_t index);
 
-/* GGUF's order of rope for families that rotate neighbours. Within each head of `dim` rows: halves to neighbours, out 2i + j = in
- * j * dim/2 + i. Whole heads; out does not overlap x. */
+/* GGUF's order of rope for families that rotate neighbours: within each head of `dim` rows halves become neighbours, out 2i + j = in
+ * j * dim/2 + i. The row of the input that row r of the output is. */
+static inline uint64_t qn_interleaved_from(uint64_t r, uint64_t dim)
+{
+    uint64_t within = r % dim;
+    return r - within + within % 2 * (dim / 2) + within / 2;
+}
+
+/* Whole heads in that order; out does not overlap x. */
 void qn_interleave_rows(const float *x, size_t n_rows, size_t n_cols, size_t dim, float *out);
 
 /* Elements of the largest slice; and bytes of buffers that a thread needs for any. */

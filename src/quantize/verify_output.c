@@ -52,8 +52,7 @@ static void read_rows(const void *user, size_t part, uint64_t first, uint64_t n,
         return;
     }
     for (uint64_t r = first; r < first + n; r++) {
-        uint64_t within = r % dim, from = r - within + within % 2 * (dim / 2) + within / 2;
-        qn_piece_decode(p, part, from, 1, x + (r - first) * p->n_cols);
+        qn_piece_decode(p, part, qn_interleaved_from(r, dim), 1, x + (r - first) * p->n_cols);
     }
 }
 
@@ -193,7 +192,6 @@ static quern_status bind_tensor(binding *b, const qn_tensor *t, const qn_piece *
                              .n_parts = p->n_parts,
                              .n_rows = p->n_rows,
                              .n_cols = p->n_cols,
-                             .rows_together = 1,
                              .source_dtype = p->plain,
                              .read = read_rows,
                              .user = rows};

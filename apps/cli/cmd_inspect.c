@@ -11,7 +11,7 @@
 #include "manifest_report.h"
 #include "table.h"
 
-enum { COLUMNS_MAX = 8, TEXT_COLUMNS_MAX = 100, LIST_SHOWN = 8 };
+enum { COLUMNS_MAX = 12, TEXT_COLUMNS_MAX = 100, LIST_SHOWN = 8 };
 
 static bool ends_with(const char *s, const char *end)
 {

@@ -15,6 +15,8 @@
  *   tokenizer   {"model","pre","tokens","merges","added","bos_id","eos_id","unk_id","pad_id"} or null
  *   template    the chat template's source text or null
  *   types       {"Q4_K":{"n","bytes"},...} by stored element type
+ *   certificate what the file claims of its quality (quern verify measures it): {"verdict","ppl_source","ppl","ppl_ratio","ppl_ratio_error","kld_mean",
+ *               "kld_p99","kld_max","top1_agreement","tokens","n_ctx","text_sha256","data_sha256","quern_version"}; absent if it claims nothing
  *   metadata    (option) GGUF: every key; arrays longer than 8 as {"type","n","first":[8 elements]}. Folder: {"config.json":...,
  *               "safetensors":{...}}. Safetensors: its __metadata__.
  *   tensors     (option) [{"name","type","shape" (row-major),"bytes","file","offset"}]
@@ -22,7 +24,8 @@
  *               index is the first value that is no finite float32 in row-major order, n how many there are. The call itself still succeeds;
  *               at most 100 tensors are listed.
  *   A manifest instead has: created, quern_version, source {...}, files_verified, outputs [{"format","type","path","bytes","bits_per_weight",
- *   "gate","ppl_ratio","kld_mean"}]. Every file of every output is read: one that is missing, or whose bytes or SHA-256 differ, is an error.
+ *   "gate","ppl_ratio","kld_mean","top1_agreement","certificate" ("agrees" or "none")}]. Every file of every output is read: one that is missing, whose
+ *   bytes or SHA-256 differ, or whose own certificate says otherwise than the manifest, is an error.
  */
 #ifndef QUERN_INSPECT_H
 #define QUERN_INSPECT_H

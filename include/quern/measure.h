@@ -2,7 +2,7 @@
  *
  * Chunking and definitions are llama.cpp's (examples/perplexity): the text is tokenized once and cut into chunks of n_ctx tokens, each run on its
  * own; the first token of a chunk is replaced by BOS where the vocabulary adds one; positions n_ctx/2 .. n_ctx-2 are scored on the token after them.
- * Both models run side by side, so no file of logits is needed.
+ * Models run side by side, so no file of logits is needed.
  */
 #ifndef QUERN_MEASURE_H
 #define QUERN_MEASURE_H
@@ -46,6 +46,20 @@ typedef struct quern_divergence {
  * both engines need a context of at least n_ctx tokens. base_out and divergence may be NULL without base. */
 QUERN_API quern_status quern_measure(quern_engine *engine, quern_engine *base, const quern_measure_options *opt, quern_perplexity *out,
                                      quern_perplexity *base_out, quern_divergence *divergence, quern_error *err);
+
+/* One of several models that are measured beside one base. */
+typedef struct quern_measured {
+    quern_engine *engine; /* given */
+    quern_status status;  /* QUERN_ERROR_INVALID: its logits are not finite, and `error` says where; what the others have stands */
+    quern_error error;
+    quern_perplexity perplexity;
+    quern_divergence divergence;
+} quern_measured;
+
+/* quern_measure for n models (at least 1) of which the base, which runs only once, may be NULL. Fails as a whole if the base's logits are not
+ * finite. base_out is filled if any model's status is QUERN_OK. Each model's figures are the same as those of quern_measure. */
+QUERN_API quern_status quern_measure_beside(quern_measured *models, size_t n, quern_engine *base, const quern_measure_options *opt,
+                                            quern_perplexity *base_out, quern_error *err);
 
 #ifdef __cplusplus
 }

@@ -6,6 +6,7 @@
 
 #include "base/sha256.h"
 #include "engine/engine_int.h"
+#include "gate/plain_model.h"
 #include "quern/machine.h"
 
 enum { CHUNK_TOKENS = 512, CHUNK_TOKENS_MIN = 16, TOKENS_MIN = 4096, TASKS_OF_LARGE_MODELS = 8 };
@@ -109,91 +110,225 @@ void qn_quality_base_close(qn_quality_base *b)
     *b = (qn_quality_base){0};
 }
 
-quern_status qn_quality_fits(const qn_quality_base *b, const quern_model *own, qn_quality_memory *memory, bool *fits, quern_error *err)
+/* As a user runs it. */
+static quern_engine_options as_run_options(const qn_quality_base *b)
 {
-    quern_status status = QUERN_OK;
-    quern_engine_options options = engine_options(b, context_tokens(b));
-    quern_engine_plan mine, theirs;
-    quern_machine machine;
-    QN_TRY(quern_engine_make_plan(own, &options, &mine, err));
-    QN_TRY(quern_engine_make_plan(b->model, &options, &theirs, err));
-    QN_TRY(quern_machine_detect(&machine, err));
-    /* What an engine of the source holds already is not in what is available; its weights, which are mapped, are. */
-    memory->needs = mine.total + (b->engine != NULL ? theirs.weights_mapped : theirs.total);
-    memory->has = machine.memory_available_bytes / 10 * 9;
-    *fits = memory->needs <= memory->has;
-done:
-    return status;
+    return (quern_engine_options){
+        .n_threads = b->n_threads, .n_ctx = b->n_ctx, .kv_type = QUERN_KV_F16, .arithmetic = QUERN_ARITHMETIC_AS_RUN};
 }
 
-static quern_status measure_text(qn_quality_base *b, quern_engine *own, quern_progress_callback on_progress, void *user, qn_quality *out,
-                                 quern_error *err)
+quern_status qn_quality_memory_of(const qn_quality_base *b, const qn_quality_subject *subjects, size_t n, qn_quality_memory *memory,
+                                  quern_error *err)
 {
     quern_status status = QUERN_OK;
-    quern_perplexity mine, theirs;
-    quern_divergence d;
-    const quern_measure_options options = {
-        .text = b->text, .len = b->text_len, .n_ctx = b->n_ctx, .max_chunks = b->max_chunks, .on_progress = on_progress, .user = user};
-    QN_TRY(quern_measure(own, b->engine, &options, &mine, &theirs, &d, err));
-    out->n_ctx = mine.n_ctx;
-    out->n_chunks = mine.n_chunks;
-    out->n_tokens = mine.n_tokens;
-    out->ppl = mine.ppl;
-    out->ppl_source = theirs.ppl;
-    out->ppl_ratio = d.ppl_ratio;
-    out->ppl_ratio_error = d.ppl_ratio_error;
-    out->kld_mean = d.kld_mean;
-    out->kld_p99 = d.kld_p99;
-    out->kld_max = d.kld_max;
-    out->top1_agreement = d.top1_agreement;
+    const quern_engine_options exact = engine_options(b, context_tokens(b)), as_run = as_run_options(b);
+    quern_engine_plan plan;
+    quern_machine machine;
+    QN_TRY(quern_engine_make_plan(b->model, &exact, &plan, err));
+    QN_TRY(quern_machine_detect(&machine, err));
+    /* What an engine of the source holds already is not in what is available; its weights, which are mapped, are. */
+    memory->needs = b->engine != NULL ? plan.weights_mapped : plan.total;
+    memory->has = machine.memory_available_bytes / 10 * 9;
+    for (size_t i = 0; i < n; i++) {
+        QN_TRY(quern_engine_make_plan(subjects[i].own, &exact, &plan, err));
+        memory->needs += plan.total;
+        QN_TRY(quern_engine_make_plan(subjects[i].own, &as_run, &plan, err));
+        memory->needs += plan.total - plan.weights_mapped;
+    }
 done:
     return status;
 }
 
 static bool does_not_run(quern_status status) { return status == QUERN_ERROR_INVALID || status == QUERN_ERROR_UNSUPPORTED; }
 
-/* After a measurement of both failed: if the source fails by itself, the blame and the message are the source's. */
-static void find_blame(qn_quality_base *b, quern_error *err)
-{
-    quern_perplexity unused;
-    const quern_measure_options options = {.text = b->text, .len = b->text_len, .n_ctx = b->n_ctx, .max_chunks = b->max_chunks};
-    b->broken = does_not_run(quern_measure(b->engine, NULL, &options, &unused, NULL, NULL, err));
-}
+/* ---- measuring ---- */
 
-quern_status qn_quality_measure(qn_quality_base *b, const quern_model *own, quern_progress_callback on_progress, void *user,
-                                qn_quality *out, quern_error *err)
+enum { EXACT, AS_RUN, N_KINDS };
+
+typedef struct run {
+    qn_quality_base *base;
+    qn_quality_subject *subjects;
+    quern_engine *(*engines)[N_KINDS];
+    quern_measured *measured; /* of those that run, two a subject in order */
+    size_t n, n_measured;
+} run;
+
+/* What is wrong with one output's engine is that output's own. */
+static quern_status create_engines(run *r, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    quern_engine *engine = NULL;
-    qn_task_result answers;
-    quern_engine_options options = engine_options(b, context_tokens(b));
-    *out = (qn_quality){0};
+    qn_quality_base *b = r->base;
+    const quern_engine_options options[N_KINDS] = {[EXACT] = engine_options(b, context_tokens(b)), [AS_RUN] = as_run_options(b)};
     if (b->engine == NULL) {
-        status = quern_engine_create(&b->engine, b->model, &options, err);
+        status = quern_engine_create(&b->engine, b->model, &options[EXACT], err);
         b->broken = does_not_run(status);
         QN_TRY(status);
     }
-    QN_TRY(quern_engine_create(&engine, own, &options, err));
-    status = measure_text(b, engine, on_progress, user, out, err);
+    for (size_t i = 0; i < r->n; i++) {
+        qn_quality_subject *s = &r->subjects[i];
+        if (s->own->config.n_vocab != b->model->config.n_vocab) {
+            s->status = qn_error_set(&s->why, QUERN_ERROR_INVALID, "%u tokens in the vocabulary, the source has %u", s->own->config.n_vocab,
+                                     b->model->config.n_vocab);
+        }
+        for (int k = 0; k < N_KINDS && s->status == QUERN_OK; k++) {
+            s->status = quern_engine_create(&r->engines[i][k], s->own, &options[k], &s->why);
+        }
+        for (int k = 0; k < N_KINDS && s->status == QUERN_OK; k++) {
+            r->measured[r->n_measured++].engine = r->engines[i][k];
+        }
+    }
+done:
+    return status;
+}
+
+static void take_figures(qn_quality *q, const quern_measured *exact, const quern_measured *as_run, const quern_perplexity *source)
+{
+    const quern_divergence *d = &exact->divergence, *e = &as_run->divergence;
+    q->n_ctx = exact->perplexity.n_ctx;
+    q->n_chunks = exact->perplexity.n_chunks;
+    q->n_tokens = exact->perplexity.n_tokens;
+    q->ppl = exact->perplexity.ppl;
+    q->ppl_source = source->ppl;
+    q->ppl_ratio = d->ppl_ratio;
+    q->ppl_ratio_error = d->ppl_ratio_error;
+    q->kld_mean = d->kld_mean;
+    q->kld_p99 = d->kld_p99;
+    q->kld_max = d->kld_max;
+    q->top1_agreement = d->top1_agreement;
+    q->ran = as_run->status == QUERN_OK;
+    if (q->ran) {
+        q->as_run.ppl = as_run->perplexity.ppl;
+        q->as_run.ppl_ratio = e->ppl_ratio;
+        q->as_run.kld_mean = e->kld_mean;
+        q->as_run.kld_p99 = e->kld_p99;
+        q->as_run.kld_max = e->kld_max;
+        q->as_run.top1_agreement = e->top1_agreement;
+    }
+}
+
+static quern_measure_options text_of(const qn_quality_base *b)
+{
+    return (quern_measure_options){.text = b->text, .len = b->text_len, .n_ctx = b->n_ctx, .max_chunks = b->max_chunks};
+}
+
+/* After outputs failed: if the source fails by itself, the blame and the message are the source's. */
+static bool source_is_broken(qn_quality_base *b, quern_error *err)
+{
+    quern_perplexity unused;
+    quern_measure_options options = text_of(b);
+    b->broken = does_not_run(quern_measure(b->engine, NULL, &options, &unused, NULL, NULL, err));
+    return b->broken;
+}
+
+static quern_status measure_text(run *r, quern_progress_callback on_progress, void *user, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    quern_perplexity source;
+    quern_measure_options options = text_of(r->base);
+    options.on_progress = on_progress;
+    options.user = user;
+    status = quern_measure_beside(r->measured, r->n_measured, r->base->engine, &options, &source, err);
     if (status == QUERN_ERROR_INVALID) {
-        find_blame(b, err);
+        (void)source_is_broken(r->base, err);
     }
     QN_TRY(status);
+    size_t at = 0;
+    for (size_t i = 0; i < r->n; i++) {
+        qn_quality_subject *s = &r->subjects[i];
+        if (s->status == QUERN_OK) {
+            const quern_measured *exact = &r->measured[at + EXACT], *as_run = &r->measured[at + AS_RUN];
+            s->status = exact->status;
+            s->why = exact->error;
+            at += N_KINDS;
+            if (s->status == QUERN_OK) {
+                take_figures(&s->figures, exact, as_run, &source);
+            }
+        }
+    }
+done:
+    return status;
+}
+
+static quern_status answer_tasks(run *r, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_quality_base *b = r->base;
+    const quern_tokenizer *t = quern_model_get_tokenizer(b->model);
     if (!b->answered) {
-        status = qn_tasks_run(b->engine, quern_model_get_tokenizer(b->model), n_tasks(b), &b->answers, err);
+        status = qn_tasks_run(b->engine, t, n_tasks(b), &b->answers, err);
         b->broken = does_not_run(status);
         QN_TRY(status);
         b->answered = true;
     }
-    QN_TRY(qn_tasks_run(engine, quern_model_get_tokenizer(b->model), n_tasks(b), &answers, err));
-    out->n_tasks = answers.n;
-    out->syntax_valid_source = b->answers.syntax_valid;
-    out->syntax_valid = answers.syntax_valid;
-    out->n_degenerate_source = b->answers.n_degenerate;
-    out->n_degenerate = answers.n_degenerate;
-    out->measured = true;
+    for (size_t i = 0; i < r->n; i++) {
+        qn_quality_subject *s = &r->subjects[i];
+        qn_task_result answers;
+        if (s->status == QUERN_OK) {
+            s->status = qn_tasks_run(r->engines[i][EXACT], t, n_tasks(b), &answers, &s->why);
+        }
+        if (s->status == QUERN_OK) {
+            s->figures.n_tasks = answers.n;
+            s->figures.syntax_valid_source = b->answers.syntax_valid;
+            s->figures.syntax_valid = answers.syntax_valid;
+            s->figures.n_degenerate_source = b->answers.n_degenerate;
+            s->figures.n_degenerate = answers.n_degenerate;
+            s->figures.measured = true;
+        }
+    }
+done:
+    return status;
+}
+
+quern_status qn_quality_measure(qn_quality_base *b, qn_quality_subject *subjects, size_t n, quern_progress_callback on_progress, void *user,
+                                quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    run r = {.base = b, .subjects = subjects, .n = n};
+    r.engines = qn_calloc(n, sizeof *r.engines);
+    r.measured = qn_calloc(N_KINDS * n, sizeof *r.measured);
+    if (r.engines == NULL || r.measured == NULL) {
+        QN_FAIL_MEMORY(err, "the measurement", n * (sizeof *r.engines + N_KINDS * sizeof *r.measured));
+    }
+    QN_TRY(create_engines(&r, err));
+    if (r.n_measured > 0) {
+        QN_TRY(measure_text(&r, on_progress, user, err));
+        QN_TRY(answer_tasks(&r, err));
+    }
+done:
+    for (size_t i = 0; r.engines != NULL && i < n; i++) {
+        for (int k = 0; k < N_KINDS; k++) {
+            quern_engine_destroy(r.engines[i][k]);
+        }
+    }
+    qn_free(r.engines);
+    qn_free(r.measured);
+    return status;
+}
+
+quern_status qn_quality_measure_plain(qn_quality_base *b, const quern_model *own, qn_quality *q, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    quern_machine machine;
+    qn_plain_model plain = {0};
+    quern_engine *engine = NULL;
+    quern_perplexity mine, theirs;
+    quern_divergence d;
+    const quern_engine_options options = engine_options(b, b->n_ctx);
+    const quern_measure_options text = text_of(b);
+    QN_TRY(quern_machine_detect(&machine, err));
+    if (qn_plain_model_bytes(own) > machine.memory_available_bytes / 2) {
+        goto done;
+    }
+    QN_TRY(qn_plain_model_make(&plain, b->model, own, b->engine->info.n_threads, err));
+    QN_TRY(quern_engine_create(&engine, &plain.model, &options, err));
+    QN_TRY(quern_measure(engine, b->engine, &text, &mine, &theirs, &d, err));
+    q->has_plain = true;
+    q->plain.ppl_ratio = d.ppl_ratio;
+    q->plain.kld_mean = d.kld_mean;
+    q->plain.top1_agreement = d.top1_agreement;
 done:
     quern_engine_destroy(engine);
+    qn_plain_model_free(&plain);
     return status;
 }
 
@@ -255,6 +390,25 @@ done:
     return status;
 }
 
+/* Encoders with more effort than plain ones are better; 5 % more is noise of one text. */
+static const double plain_room = 1.05;
+
+quern_status qn_quality_judge_plain(const qn_quality *q, qn_findings *f, quern_error *err)
+{
+    if (!q->has_plain) {
+        return QUERN_OK;
+    }
+    if (q->kld_mean <= plain_room * q->plain.kld_mean) {
+        return qn_findings_note(f, err,
+                                "the loss is that of the type on this model: plain encoding in the same types has a KLD of %.5f and a "
+                                "perplexity ratio of %.4f",
+                                q->plain.kld_mean, q->plain.ppl_ratio);
+    }
+    return qn_findings_lossy(f, err,
+                             "KLD is %.2f times that of plain encoding in the same types (%.5f): the type alone does not explain the loss",
+                             q->kld_mean / q->plain.kld_mean, q->plain.kld_mean);
+}
+
 /* ---- JSON ---- */
 
 typedef struct builder {
@@ -264,33 +418,69 @@ typedef struct builder {
 
 static void set(builder *b, const char *key, qn_json *value) { b->ok = qn_json_set(b->object, key, value) && b->ok; }
 
+typedef struct named_real {
+    const char *key;
+    double value;
+} named_real;
+
+static void set_reals(builder *b, const named_real *reals, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        set(b, reals[i].key, qn_json_new_real(reals[i].value));
+    }
+}
+
+static void set_as_run(builder *b, const qn_quality *q)
+{
+    const named_real reals[] = {{"ppl", q->as_run.ppl},           {"ppl_ratio", q->as_run.ppl_ratio},
+                                {"kld_mean", q->as_run.kld_mean}, {"kld_p99", q->as_run.kld_p99},
+                                {"kld_max", q->as_run.kld_max},   {"top1_agreement", q->as_run.top1_agreement}};
+    builder own = {.object = q->ran ? qn_json_new_object() : qn_json_new_null(), .ok = true};
+    if (q->ran) {
+        set(&own, "arithmetic", qn_json_new_string("as_run"));
+        set(&own, "kv_type", qn_json_new_string("f16"));
+        set_reals(&own, reals, sizeof reals / sizeof reals[0]);
+    }
+    set(b, "as_run", own.object);
+    b->ok = b->ok && own.ok;
+}
+
+static void set_plain(builder *b, const qn_quality *q)
+{
+    const named_real reals[] = {
+        {"ppl_ratio", q->plain.ppl_ratio}, {"kld_mean", q->plain.kld_mean}, {"top1_agreement", q->plain.top1_agreement}};
+    builder own = {.object = q->has_plain ? qn_json_new_object() : qn_json_new_null(), .ok = true};
+    if (q->has_plain) {
+        set_reals(&own, reals, sizeof reals / sizeof reals[0]);
+    }
+    set(b, "plain", own.object);
+    b->ok = b->ok && own.ok;
+}
+
 qn_json *qn_quality_to_json(const qn_quality *q, const qn_quality_base *base)
 {
     if (!q->measured) {
         return qn_json_new_null();
     }
-    const struct {
-        const char *key;
-        double value;
-    } reals[] = {{"ppl_source", q->ppl_source},
-                 {"ppl", q->ppl},
-                 {"ppl_ratio", q->ppl_ratio},
-                 {"ppl_ratio_error", q->ppl_ratio_error},
-                 {"kld_mean", q->kld_mean},
-                 {"kld_p99", q->kld_p99},
-                 {"kld_max", q->kld_max},
-                 {"top1_agreement", q->top1_agreement},
-                 {"syntax_valid_source", q->syntax_valid_source},
-                 {"syntax_valid", q->syntax_valid}};
+    const named_real reals[] = {{"ppl_source", q->ppl_source},
+                                {"ppl", q->ppl},
+                                {"ppl_ratio", q->ppl_ratio},
+                                {"ppl_ratio_error", q->ppl_ratio_error},
+                                {"kld_mean", q->kld_mean},
+                                {"kld_p99", q->kld_p99},
+                                {"kld_max", q->kld_max},
+                                {"top1_agreement", q->top1_agreement},
+                                {"syntax_valid_source", q->syntax_valid_source},
+                                {"syntax_valid", q->syntax_valid}};
     builder b = {.object = qn_json_new_object(), .ok = true};
     set(&b, "arithmetic", qn_json_new_string("f32_activations"));
     set(&b, "text_sha256", qn_json_new_string(base->text_sha256));
     set(&b, "tokens", qn_json_new_int((int64_t)q->n_tokens));
     set(&b, "n_ctx", qn_json_new_int((int64_t)q->n_ctx));
     set(&b, "chunks", qn_json_new_int((int64_t)q->n_chunks));
-    for (size_t i = 0; i < sizeof reals / sizeof reals[0]; i++) {
-        set(&b, reals[i].key, qn_json_new_real(reals[i].value));
-    }
+    set_reals(&b, reals, sizeof reals / sizeof reals[0]);
+    set_as_run(&b, q);
+    set_plain(&b, q);
     set(&b, "n_tasks", qn_json_new_int((int64_t)q->n_tasks));
     set(&b, "degenerate_source", qn_json_new_int((int64_t)q->n_degenerate_source));
     set(&b, "degenerate", qn_json_new_int((int64_t)q->n_degenerate));

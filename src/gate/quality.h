@@ -20,7 +20,23 @@ typedef struct qn_quality {
     size_t n_tasks;
     double syntax_valid_source, syntax_valid; /* shares; NAN without python3 */
     size_t n_degenerate_source, n_degenerate;
+    bool ran; /* as_run was measured */
+    struct {
+        double ppl, ppl_ratio, kld_mean, kld_p99, kld_max, top1_agreement;
+    } as_run; /* by Quern's own arithmetic: int8 activations, float16 keys and values; the source as above */
+    bool has_plain;
+    struct {
+        double ppl_ratio, kld_mean, top1_agreement;
+    } plain; /* the source, plainly encoded in the output's types; only for what is lossy */
 } qn_quality;
+
+/* An output on its way through a measurement. */
+typedef struct qn_quality_subject {
+    const quern_model *own;
+    quern_status status; /* of this output alone: what keeps it from running; `why` has the words */
+    quern_error why;
+    qn_quality figures;
+} qn_quality_subject;
 
 /* The source, ready to be compared with. */
 typedef struct qn_quality_base {
@@ -45,13 +61,19 @@ quern_status qn_quality_check_text(const quern_tokenizer *t, size_t n_ctx_train,
 /* Opens the source. Text: UTF-8, borrowed, and checked as above. */
 quern_status qn_quality_base_open(qn_quality_base *b, const char *source, const char *text, size_t len, size_t n_threads, quern_error *err);
 void qn_quality_base_close(qn_quality_base *b);
-/* Whether both can run here; weights count as bytes of memory, mapped or not. */
-quern_status qn_quality_fits(const qn_quality_base *b, const quern_model *own, qn_quality_memory *memory, bool *fits, quern_error *err);
-/* Runs both. on_progress: chunks and tasks done and total. Fails with b->broken set where the source is what does not run. */
-quern_status qn_quality_measure(qn_quality_base *b, const quern_model *own, quern_progress_callback on_progress, void *user,
-                                qn_quality *out, quern_error *err);
+/* Memory for measuring n outputs at once beside the source; weights count as bytes of memory, mapped or not. */
+quern_status qn_quality_memory_of(const qn_quality_base *b, const qn_quality_subject *subjects, size_t n, qn_quality_memory *memory,
+                                  quern_error *err);
+/* Runs the source once and n outputs beside it. on_progress: chunks and tasks done and total. Fails as a whole only for the source (b->broken is
+ * set then), the machine or the user. */
+quern_status qn_quality_measure(qn_quality_base *b, qn_quality_subject *subjects, size_t n, quern_progress_callback on_progress, void *user,
+                                quern_error *err);
+/* For a lossy output: measures its plain encoding, if there is memory for it. */
+quern_status qn_quality_measure_plain(qn_quality_base *b, const quern_model *own, qn_quality *q, quern_error *err);
 /* Says lossy where a limit of the policy is broken, at `bits` a weight. */
 quern_status qn_quality_judge(const qn_quality *q, quern_gate_policy policy, double bits, qn_findings *f, quern_error *err);
+/* Says whether a loss is the types' own, by the plain encoding's figures, where they were measured: a note, or one more reason. */
+quern_status qn_quality_judge_plain(const qn_quality *q, qn_findings *f, quern_error *err);
 /* The greatest mean divergence that the policy takes at `bits` a weight. */
 double qn_quality_kld_limit(quern_gate_policy policy, double bits);
 /* The manifest's object, or null if nothing was measured; NULL when out of memory. */

@@ -173,6 +173,8 @@ static quern_status inspect_gguf(qn_doc *d, const place *at, const quern_inspect
     QN_TRY(open_model(&v, at, true, err));
     qn_tensor_source source = {.gguf = v.model->gguf};
     QN_TRY(put_model(d, &v, &source, count_gguf_merges(g), opt, err));
+    const qn_claim claim = qn_claim_of_gguf(g);
+    qn_inspect_claim(d, &claim);
     if (opt->metadata) {
         qn_inspect_gguf_metadata(d, g);
     }
@@ -184,18 +186,25 @@ done:
 
 /* ---- folders and single files ---- */
 
-static quern_status put_folder_metadata(qn_doc *d, const char *dir, const qn_safetensors *s, quern_error *err)
+/* What config.json claims, and all of it if it is asked for. */
+static quern_status put_folder_config(qn_doc *d, const char *dir, const qn_safetensors *s, bool metadata, quern_error *err)
 {
     quern_status status = QUERN_OK;
     char *text = NULL;
     size_t len = 0;
     qn_json *config = NULL;
-    qn_json *metadata = qn_doc_put_object(d, d->root, "metadata");
     QN_TRY(qn_file_read_member(&text, &len, dir, "config.json", JSON_BYTES_MAX, err));
     QN_TRY(qn_json_parse(&config, text, text != NULL ? len : 0, 0, "config.json", err));
-    qn_doc_put(d, metadata, "config.json", config);
-    qn_inspect_safetensors_metadata(d, qn_doc_put_object(d, metadata, "safetensors"), s);
+    const qn_claim claim = qn_claim_of_config(config);
+    qn_inspect_claim(d, &claim);
+    if (metadata) {
+        qn_json *o = qn_doc_put_object(d, d->root, "metadata");
+        qn_doc_put(d, o, "config.json", config);
+        config = NULL;
+        qn_inspect_safetensors_metadata(d, qn_doc_put_object(d, o, "safetensors"), s);
+    }
 done:
+    qn_json_free(config);
     qn_free(text);
     return status;
 }
@@ -213,9 +222,7 @@ static quern_status inspect_folder(qn_doc *d, const char *dir, const quern_inspe
     }
     qn_tensor_source source = {.safetensors = v.safetensors != NULL ? v.safetensors : v.model->safetensors};
     QN_TRY(put_model(d, &v, &source, tokenizer != NULL ? qn_inspect_count_merges(tokenizer, len) : -1, opt, err));
-    if (opt->metadata) {
-        QN_TRY(put_folder_metadata(d, dir, source.safetensors, err));
-    }
+    QN_TRY(put_folder_config(d, dir, source.safetensors, opt->metadata, err));
 done:
     qn_free(tokenizer);
     close_view(&v);

@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "formats/gguf_read.h"
 #include "formats/safetensors_read.h"
+#include "model/claim.h"
 #include "model/config.h"
 #include "quern/inspect.h"
 #include "quern/tokenizer.h"
@@ -44,6 +45,9 @@ void qn_inspect_config(qn_doc *d, const qn_model_config *c);
 void qn_inspect_tokenizer(qn_doc *d, const quern_tokenizer *t, int64_t n_merges);
 /* Number of merges in a tokenizer.json's text; -1 if it has none. */
 int64_t qn_inspect_count_merges(const char *json, size_t len);
+
+/* What the file claims of its quality as member "certificate"; nothing if it claims nothing. */
+void qn_inspect_claim(qn_doc *d, const qn_claim *claim);
 
 /* inspect_manifest.c: verifies the files and describes the outputs. */
 quern_status qn_inspect_manifest(qn_doc *d, const char *path, const char *text, size_t len, quern_error *err);

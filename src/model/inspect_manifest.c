@@ -1,7 +1,9 @@
-/* inspect_manifest.c - a Quern manifest (schema quern.manifest/1): every file of every output is read and its size and SHA-256 compared.
+/* inspect_manifest.c - a Quern manifest (schema quern.manifest/1): every file of every output is read, its size and SHA-256 compared, and what the
+ * manifest says of an output's quality held against the certificate that the output carries.
  *
  * The source's files are described, not verified: the source is often elsewhere. Paths are untrusted (base/fs.h qn_path_join_inside). */
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -62,6 +64,74 @@ done:
     return status;
 }
 
+/* ---- certificates ---- */
+
+enum { CONFIG_BYTES_MAX = 64 << 20 };
+
+/* The two are written from one measurement; only the writing of decimals may differ. */
+static quern_status compare_claim(const manifest *m, const char *path, const qn_json *output, const qn_claim *claim)
+{
+    quern_status status = QUERN_OK;
+    const qn_json *quality = qn_json_get(output, "quality");
+    size_t len = 0;
+    const char *verdict = qn_json_string(qn_json_get(qn_json_get(output, "gate"), "verdict"), &len);
+    for (size_t i = 0; i < QN_CLAIM_FIGURES; i++) {
+        double said = NAN, claimed = claim->figures[i];
+        (void)qn_json_number(qn_json_get(quality, qn_claim_figure_names[i]), &said);
+        bool alike = fabs(said - claimed) <= 1e-12 * fabs(claimed) || (isnan(said) && isnan(claimed));
+        if (!alike) {
+            QN_FAIL(m->err, QUERN_ERROR_INVALID, "%s: %s is %.9g in the file's certificate, but %s says %.9g", path,
+                    qn_claim_figure_names[i], claimed, m->path, said);
+        }
+    }
+    if (verdict == NULL || claim->verdict.len != len || memcmp(claim->verdict.data, verdict, len) != 0) {
+        QN_FAIL(m->err, QUERN_ERROR_INVALID, "%s: the file's certificate says '%.*s', but %s says '%s'", path,
+                qn_name_shown(claim->verdict.data, claim->verdict.len), claim->verdict.data != NULL ? claim->verdict.data : "", m->path,
+                verdict != NULL ? verdict : "nothing");
+    }
+done:
+    return status;
+}
+
+/* *agrees: the output carries a certificate, and it says what the manifest says. */
+static quern_status check_certificate(const manifest *m, const qn_json *output, bool *agrees)
+{
+    quern_status status = QUERN_OK;
+    const char *relative = qn_json_string(qn_json_get(output, "path"), NULL), *format = qn_json_string(qn_json_get(output, "format"), NULL);
+    char *path = NULL, *config = NULL;
+    size_t len = 0;
+    qn_gguf *g = NULL;
+    qn_json *root = NULL;
+    qn_claim claim = {0};
+    *agrees = false;
+    if (relative == NULL || format == NULL || qn_json_length(qn_json_get(output, "files")) == 0) {
+        goto done;
+    }
+    QN_TRY(qn_path_join_inside(&path, m->dir, relative, m->err));
+    if (strcmp(format, "gguf") == 0) {
+        QN_TRY(qn_gguf_open(&g, path, false, m->err));
+        claim = qn_claim_of_gguf(g);
+    } else {
+        QN_TRY(qn_file_read_member(&config, &len, path, "config.json", CONFIG_BYTES_MAX, m->err));
+        if (config != NULL) {
+            QN_TRY(qn_json_parse(&root, config, len, QN_JSON_WIDE_INTEGERS, path, m->err));
+        }
+        claim = qn_claim_of_config(root);
+    }
+    if (claim.found) {
+        QN_TRY(compare_claim(m, path, output, &claim));
+    }
+    *agrees = claim.found;
+done:
+    qn_json_free(root);
+    qn_gguf_close(g);
+    qn_free(config);
+    qn_free(path);
+    return status;
+}
+
+/* ---- outputs ---- */
+
 /* Copies a member as it is, null where it is absent. */
 static void copy_member(qn_doc *d, qn_json *to, const char *name, const qn_json *from, const char *key)
 {
@@ -79,6 +149,7 @@ static bool is_removed(const qn_json *output)
 static quern_status read_output(qn_doc *d, const manifest *m, qn_json *outputs, const qn_json *output, size_t number, uint64_t *n_verified)
 {
     quern_status status = QUERN_OK;
+    bool certified;
     const qn_json *files = qn_json_get(output, "files");
     if (qn_json_get_kind(output) != QN_JSON_OBJECT || qn_json_get_kind(files) != QN_JSON_ARRAY ||
         (qn_json_length(files) == 0 && !is_removed(output))) {
@@ -88,6 +159,7 @@ static quern_status read_output(qn_doc *d, const manifest *m, qn_json *outputs, 
         QN_TRY(verify_file(m, qn_json_at(files, i), i));
         ++*n_verified;
     }
+    QN_TRY(check_certificate(m, output, &certified));
     qn_json *row = qn_json_new_object();
     copy_member(d, row, "format", output, "format");
     copy_member(d, row, "type", output, "type");
@@ -97,6 +169,8 @@ static quern_status read_output(qn_doc *d, const manifest *m, qn_json *outputs, 
     copy_member(d, row, "gate", qn_json_get(output, "gate"), "verdict");
     copy_member(d, row, "ppl_ratio", qn_json_get(output, "quality"), "ppl_ratio");
     copy_member(d, row, "kld_mean", qn_json_get(output, "quality"), "kld_mean");
+    copy_member(d, row, "top1_agreement", qn_json_get(output, "quality"), "top1_agreement");
+    qn_doc_put(d, row, "certificate", qn_json_new_string(certified ? "agrees" : "none"));
     qn_doc_append(d, outputs, row);
 done:
     return status;

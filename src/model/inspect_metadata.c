@@ -106,6 +106,27 @@ void qn_inspect_safetensors_metadata(qn_doc *d, qn_json *object, const qn_safete
     }
 }
 
+/* ---- certificate ---- */
+
+static qn_json *text_or_null(qn_span s) { return s.data != NULL ? qn_json_new_string_n(s.data, s.len) : qn_json_new_null(); }
+
+void qn_inspect_claim(qn_doc *d, const qn_claim *claim)
+{
+    if (!claim->found) {
+        return;
+    }
+    qn_json *o = qn_doc_put_object(d, d->root, "certificate");
+    qn_doc_put(d, o, "verdict", text_or_null(claim->verdict));
+    for (size_t i = 0; i < QN_CLAIM_FIGURES; i++) {
+        qn_doc_put(d, o, qn_claim_figure_names[i], qn_json_new_real(claim->figures[i]));
+    }
+    qn_doc_put(d, o, "tokens", claim->tokens >= 0 && claim->tokens < 1e15 ? qn_json_new_int((int64_t)claim->tokens) : qn_json_new_null());
+    qn_doc_put(d, o, "n_ctx", claim->n_ctx >= 0 && claim->n_ctx < 1e15 ? qn_json_new_int((int64_t)claim->n_ctx) : qn_json_new_null());
+    qn_doc_put(d, o, "text_sha256", text_or_null(claim->text_sha256));
+    qn_doc_put(d, o, "data_sha256", text_or_null(claim->data_sha256));
+    qn_doc_put(d, o, "quern_version", text_or_null(claim->version));
+}
+
 /* ---- configuration ---- */
 
 static void put_rope(qn_doc *d, qn_json *config, const qn_rope_config *rope)

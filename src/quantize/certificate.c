@@ -17,20 +17,15 @@ static const char arithmetic[] = "f32_activations";
 static const char zeros[HEX + 1] = "0000000000000000000000000000000000000000000000000000000000000000";
 static const char blanks[VERDICT_ROOM + 1] = "        ";
 
-typedef struct figure {
-    const char *key;
-    double value;
-} figure;
+enum { N_FIGURES = QN_CLAIM_FIGURES };
 
-enum { N_FIGURES = QN_CERTIFICATE_FIGURES };
-
-static void list_figures(const qn_quality *q, figure out[N_FIGURES])
+/* In the order of qn_claim_figure_names. */
+static void list_figures(const qn_quality *q, double out[N_FIGURES])
 {
-    const figure figures[N_FIGURES] = {
-        {"ppl_source", q->ppl_source}, {"ppl", q->ppl},         {"ppl_ratio", q->ppl_ratio}, {"ppl_ratio_error", q->ppl_ratio_error},
-        {"kld_mean", q->kld_mean},     {"kld_p99", q->kld_p99}, {"kld_max", q->kld_max},     {"top1_agreement", q->top1_agreement}};
+    const double figures[N_FIGURES] = {q->ppl_source, q->ppl,     q->ppl_ratio, q->ppl_ratio_error,
+                                       q->kld_mean,   q->kld_p99, q->kld_max,   q->top1_agreement};
     for (size_t i = 0; i < N_FIGURES; i++) {
-        out[i] = (figure){figures[i].key, q->measured ? figures[i].value : NAN};
+        out[i] = q->measured ? figures[i] : NAN;
     }
 }
 
@@ -39,10 +34,9 @@ static void name_key(const char *name, char *out, size_t cap) { (void)snprintf(o
 quern_status qn_certificate_reserve(qn_gguf_writer *w, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    const qn_quality none = {0};
-    figure figures[N_FIGURES];
+    double figures[N_FIGURES];
     char key[64];
-    list_figures(&none, figures);
+    list_figures(&(const qn_quality){0}, figures);
     QN_TRY(qn_gguf_put_string(w, "quern.quality.quern_version", quern_version(), strlen(quern_version()), err));
     QN_TRY(qn_gguf_put_string(w, "quern.quality.arithmetic", arithmetic, sizeof arithmetic - 1, err));
     QN_TRY(qn_gguf_put_string(w, "quern.quality.text_sha256", zeros, HEX, err));
@@ -50,7 +44,7 @@ quern_status qn_certificate_reserve(qn_gguf_writer *w, quern_error *err)
     QN_TRY(qn_gguf_put_u64(w, "quern.quality.tokens", 0, err));
     QN_TRY(qn_gguf_put_u64(w, "quern.quality.n_ctx", 0, err));
     for (size_t i = 0; i < N_FIGURES; i++) {
-        name_key(figures[i].key, key, sizeof key);
+        name_key(qn_claim_figure_names[i], key, sizeof key);
         QN_TRY(qn_gguf_put_f64(w, key, NAN, err));
     }
     QN_TRY(qn_gguf_put_string(w, "quern.quality.verdict", "", 0, err));
@@ -108,7 +102,7 @@ static quern_status write_verdict(const patch *p, const char *verdict)
 quern_status qn_certificate_fill_gguf(const qn_certificate *c, const qn_gguf *g, qn_out_file *file, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    figure figures[N_FIGURES];
+    double figures[N_FIGURES];
     const qn_tensor *t = qn_gguf_tensor_at(g, 0);
     const patch p = {.g = g, .begin = t->data - t->file_offset, .file = file, .err = err};
     list_figures(c->quality, figures);
@@ -121,8 +115,8 @@ quern_status qn_certificate_fill_gguf(const qn_certificate *c, const qn_gguf *g,
     for (size_t i = 0; i < N_FIGURES; i++) {
         char key[64];
         uint64_t bits;
-        memcpy(&bits, &figures[i].value, sizeof bits);
-        name_key(figures[i].key, key, sizeof key);
+        memcpy(&bits, &figures[i], sizeof bits);
+        name_key(qn_claim_figure_names[i], key, sizeof key);
         QN_TRY(write_u64(&p, key, bits));
     }
     QN_TRY(write_verdict(&p, c->verdict));
@@ -134,7 +128,7 @@ done:
 quern_status qn_certificate_fill_config(const qn_certificate *c, const char *config, size_t len, qn_buf *out, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    figure figures[N_FIGURES];
+    double figures[N_FIGURES];
     qn_json *root = NULL, *v = qn_json_new_object();
     list_figures(c->quality, figures);
     bool fits = qn_json_set(v, "quern_version", qn_json_new_string(quern_version())) &&
@@ -144,7 +138,7 @@ quern_status qn_certificate_fill_config(const qn_certificate *c, const char *con
                 qn_json_set(v, "tokens", qn_json_new_int((int64_t)c->quality->n_tokens)) &&
                 qn_json_set(v, "n_ctx", qn_json_new_int((int64_t)c->quality->n_ctx));
     for (size_t i = 0; i < N_FIGURES && fits; i++) {
-        fits = qn_json_set(v, figures[i].key, qn_json_new_real(figures[i].value));
+        fits = qn_json_set(v, qn_claim_figure_names[i], qn_json_new_real(figures[i]));
     }
     fits = fits && qn_json_set(v, "verdict", qn_json_new_string(c->verdict));
     status = qn_json_parse(&root, config, len, QN_JSON_WIDE_INTEGERS, "config.json", err);
@@ -163,76 +157,6 @@ done:
 }
 
 /* ---- claims ---- */
-
-static double number_of(const qn_gguf *g, const char *name)
-{
-    char key[64];
-    int64_t whole;
-    double real;
-    name_key(name, key, sizeof key);
-    const qn_gguf_value *v = qn_gguf_find(g, key);
-    if (v == NULL || v->type == QN_GGUF_ARRAY) {
-        return NAN;
-    }
-    return qn_gguf_element_i64(v, 0, &whole) ? (double)whole : qn_gguf_element_f64(v, 0, &real) ? real : NAN;
-}
-
-static qn_span string_of(const qn_gguf *g, const char *name)
-{
-    char key[64];
-    qn_span s = {0};
-    bool there = false;
-    name_key(name, key, sizeof key);
-    return qn_gguf_get_string(g, key, &s, &there, NULL) == QUERN_OK && there ? s : (qn_span){0};
-}
-
-qn_claim qn_claim_of_gguf(const qn_gguf *g)
-{
-    figure figures[N_FIGURES];
-    qn_claim c = {.data_sha256 = string_of(g, "data_sha256"),
-                  .text_sha256 = string_of(g, "text_sha256"),
-                  .verdict = string_of(g, "verdict"),
-                  .version = string_of(g, "quern_version"),
-                  .tokens = number_of(g, "tokens"),
-                  .n_ctx = number_of(g, "n_ctx")};
-    c.found = c.data_sha256.data != NULL;
-    list_figures(&(qn_quality){0}, figures);
-    for (size_t i = 0; i < N_FIGURES; i++) {
-        c.figures[i] = number_of(g, figures[i].key);
-    }
-    return c;
-}
-
-static double member_of(const qn_json *o, const char *key)
-{
-    double v;
-    return qn_json_number(qn_json_get(o, key), &v) ? v : NAN;
-}
-
-static qn_span text_of(const qn_json *o, const char *key)
-{
-    qn_span s = {0};
-    s.data = qn_json_string(qn_json_get(o, key), &s.len);
-    return s.data != NULL ? s : (qn_span){0};
-}
-
-qn_claim qn_claim_of_config(const qn_json *config)
-{
-    const qn_json *o = qn_json_get(config, "quern_quality");
-    figure figures[N_FIGURES];
-    qn_claim c = {.data_sha256 = text_of(o, "data_sha256"),
-                  .text_sha256 = text_of(o, "text_sha256"),
-                  .verdict = text_of(o, "verdict"),
-                  .version = text_of(o, "quern_version"),
-                  .tokens = member_of(o, "tokens"),
-                  .n_ctx = member_of(o, "n_ctx")};
-    c.found = c.data_sha256.data != NULL;
-    list_figures(&(qn_quality){0}, figures);
-    for (size_t i = 0; i < N_FIGURES; i++) {
-        c.figures[i] = member_of(o, figures[i].key);
-    }
-    return c;
-}
 
 static bool is_text(qn_span s, const char *text) { return s.len == strlen(text) && memcmp(s.data, text, s.len) == 0; }
 
@@ -272,7 +196,7 @@ quern_status qn_claim_check(const qn_claim *claim, const qn_quality *q, const ch
                             quern_error *err)
 {
     quern_status status = QUERN_OK;
-    figure figures[N_FIGURES];
+    double figures[N_FIGURES];
     bool claims = false, same_version = is_text(claim->version, quern_version());
     for (size_t i = 0; i < N_FIGURES; i++) {
         claims = claims || !isnan(claim->figures[i]);
@@ -295,11 +219,12 @@ quern_status qn_claim_check(const qn_claim *claim, const qn_quality *q, const ch
     }
     list_figures(q, figures);
     for (size_t i = 0; i < N_FIGURES; i++) {
-        double claimed = claim->figures[i], measured = figures[i].value;
-        bool alike = fabs(claimed - measured) <= tolerance(figures[i].key, measured, q->ppl_ratio_error, same_version);
+        const char *name = qn_claim_figure_names[i];
+        double claimed = claim->figures[i], measured = figures[i];
+        bool alike = fabs(claimed - measured) <= tolerance(name, measured, q->ppl_ratio_error, same_version);
         if (!alike && !(isnan(claimed) && isnan(measured))) {
-            QN_TRY(qn_findings_fail(f, NULL, err, "the certificate claims %s %.9g, measured on the same text it is %.9g", figures[i].key,
-                                    claimed, measured));
+            QN_TRY(qn_findings_fail(f, NULL, err, "the certificate claims %s %.9g, measured on the same text it is %.9g", name, claimed,
+                                    measured));
         }
     }
     QN_TRY(same_version ? check_verdict(claim, q, bits, f, err) : QUERN_OK);

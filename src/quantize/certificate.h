@@ -9,6 +9,7 @@
 #include "base/out_file.h"
 #include "formats/gguf_write.h"
 #include "gate/quality.h"
+#include "model/claim.h"
 
 typedef struct qn_certificate {
     const qn_quality *quality;
@@ -23,17 +24,6 @@ quern_status qn_certificate_fill_gguf(const qn_certificate *c, const qn_gguf *g,
 /* The text of config.json with the object; appended to out. */
 quern_status qn_certificate_fill_config(const qn_certificate *c, const char *config, size_t len, qn_buf *out, quern_error *err);
 
-enum { QN_CERTIFICATE_FIGURES = 8 };
-
-/* What a file claims; found false if it claims nothing. Strings are borrowed from g or config. */
-typedef struct qn_claim {
-    bool found;
-    qn_span data_sha256, text_sha256, verdict, version; /* empty where absent */
-    double tokens, n_ctx;                               /* NAN where absent, as the figures are */
-    double figures[QN_CERTIFICATE_FIGURES];             /* in the order in which they are written */
-} qn_claim;
-qn_claim qn_claim_of_gguf(const qn_gguf *g);
-qn_claim qn_claim_of_config(const qn_json *config);
 /* Fails a file that claims figures, or to pass, other than was measured on the same text with the same chunks; another version's figures may
  * differ by what kernels change. A note where the claims could not be compared. */
 quern_status qn_claim_check(const qn_claim *claim, const qn_quality *q, const char *text_sha256, double bits, qn_findings *f,

@@ -18,18 +18,9 @@
 #include "quantize/verify_output.h"
 #include "quantize/verify_report.h"
 
+/* Outputs that run beside one run of the source: more would gain little. */
+enum { GROUP_MAX = 8 };
 enum { CONFIG_BYTES_MAX = 64 << 20, TOKENIZER_BYTES_MAX = 256 << 20, STEPS = 1000 };
-
-typedef struct gate {
-    qn_job *job;
-    const quern_quantize_options *opt;
-    qn_pool *pool;
-    qn_report *report;
-    quern_error *err;
-    qn_quality_run quality;
-    size_t at;      /* the output */
-    bool measuring; /* second half of an output's steps */
-} gate;
 
 /* The files of one output, opened. */
 typedef struct opened {
@@ -39,15 +30,37 @@ typedef struct opened {
     size_t config_len, tokenizer_len, tokenizer_config_len;
 } opened;
 
+/* One output on its way through the gate. */
+typedef struct examined {
+    qn_output *output;
+    opened files;
+    qn_verified v;
+    qn_quality figures;
+} examined;
+
+typedef struct gate {
+    qn_job *job;
+    const quern_quantize_options *opt;
+    qn_pool *pool;
+    qn_report *report;
+    quern_error *err;
+    qn_quality_run quality;
+    examined *all; /* one an output */
+    /* for the progress: outputs [at, at + n_at) are looked at; the second half of the steps is measuring */
+    size_t at, n_at;
+    bool measuring;
+    char label[64];
+} gate;
+
 /* ---- progress ---- */
 
 static bool tell(gate *g, const char *what, uint64_t done, uint64_t total)
 {
-    uint64_t within = total > 0 ? done * (STEPS / 2) / total : 0;
+    uint64_t n = g->job->n_outputs, within = total > 0 ? done * (STEPS / 2) * g->n_at / total : 0;
     quern_quantize_progress p = {.stage = QUERN_QUANTIZE_GATE,
                                  .tensor = what,
-                                 .bytes_done = (uint64_t)g->at * STEPS + within + (g->measuring ? STEPS / 2 : 0),
-                                 .bytes_total = (uint64_t)g->job->n_outputs * STEPS};
+                                 .bytes_done = (g->measuring ? n * (STEPS / 2) : 0) + (uint64_t)g->at * (STEPS / 2) + within,
+                                 .bytes_total = n * STEPS};
     return qn_report_progress(g->report, &p, false, NULL) == QUERN_OK;
 }
 
@@ -56,7 +69,7 @@ static bool on_tensor(void *user, const char *what, uint64_t done, uint64_t tota
 static bool on_chunk(void *user, size_t done, size_t total)
 {
     gate *g = user;
-    return tell(g, g->job->outputs[g->at].type, done, total);
+    return tell(g, g->label, done, total);
 }
 
 /* ---- opening ---- */
@@ -162,20 +175,68 @@ done:
     return status;
 }
 
-/* Errors of the output itself are reasons to fail: a model that cannot be opened, or whose logits are not finite. */
-static quern_status measure(gate *g, const qn_output *o, const opened *files, qn_verified *v, qn_quality *q)
+/* Opens the models of outputs `first` and those after it that run together with it; *end: behind the last of them. Outputs that need no
+ * measuring are passed over. */
+static quern_status open_group(gate *g, size_t first, qn_quality_item *items, examined **of, size_t *n, size_t *end)
 {
     quern_status status = QUERN_OK;
-    quern_error why = {0};
-    quern_model *own = NULL;
-    bool ready;
-    QN_TRY(qn_quality_run_begin(&g->quality, v, &ready, g->err));
-    if (ready) {
-        quern_status opening = open_model(o, files, &own, &why);
-        QN_TRY(qn_quality_run_measure(&g->quality, v, own, opening, &why, on_chunk, g, q, g->err));
+    *n = 0;
+    for (*end = first; *end < g->job->n_outputs && *n < GROUP_MAX; ++*end) {
+        examined *e = &g->all[*end];
+        bool ready = false, fits = true;
+        if (e->v.findings.failed) {
+            QN_TRY(qn_findings_note(&e->v.findings, g->err, "quality was not measured: the output is broken"));
+            continue;
+        }
+        QN_TRY(qn_quality_run_begin(&g->quality, &e->v, &ready, g->err));
+        if (!ready) {
+            continue;
+        }
+        qn_quality_item *item = &items[*n];
+        *item = (qn_quality_item){.v = &e->v};
+        item->opened = open_model(e->output, &e->files, &item->own, &item->why);
+        if (*n > 0) {
+            QN_TRY(qn_quality_run_fits(&g->quality, items, *n + 1, &fits, g->err));
+        }
+        if (!fits) {
+            quern_model_close(item->own);
+            item->own = NULL;
+            break;
+        }
+        of[(*n)++] = e;
     }
 done:
-    quern_model_close(own);
+    return status;
+}
+
+static void name_group(gate *g, const char *first, size_t n_more)
+{
+    int len = snprintf(g->label, sizeof g->label, "%s", first);
+    if (n_more > 0 && len > 0 && (size_t)len < sizeof g->label) {
+        (void)snprintf(g->label + len, sizeof g->label - (size_t)len, " and %zu more", n_more);
+    }
+}
+
+static quern_status measure_group(gate *g, size_t first, size_t *end)
+{
+    quern_status status = QUERN_OK;
+    qn_quality_item items[GROUP_MAX] = {0};
+    examined *of[GROUP_MAX];
+    size_t n = 0;
+    QN_TRY(open_group(g, first, items, of, &n, end));
+    g->at = first;
+    g->n_at = *end - first;
+    if (n > 0) {
+        name_group(g, of[0]->output->type, n - 1);
+        QN_TRY(qn_quality_run_measure(&g->quality, items, n, on_chunk, g, g->err));
+    }
+    for (size_t i = 0; i < n; i++) {
+        of[i]->figures = items[i].figures;
+    }
+done:
+    for (size_t i = 0; i < GROUP_MAX; i++) {
+        quern_model_close(items[i].own);
+    }
     return status;
 }
 
@@ -268,35 +329,29 @@ static quern_status certify(gate *g, qn_output *o, const opened *files, qn_verif
     return status == QUERN_OK ? QUERN_OK : qn_error_set(g->err, status, "%s", why.message);
 }
 
-static quern_status examine(gate *g, qn_output *o)
+/* Integrity, of one output. */
+static quern_status examine(gate *g, examined *e)
 {
     quern_status status = QUERN_OK;
     quern_error why = {0};
-    qn_verified v;
-    opened files = {0};
-    qn_quality quality = {0};
-    g->measuring = false;
-    qn_verified_init(&v, g->job, o, o->relative);
-    status = open_output(o, &files, &why);
-    status = status == QUERN_OK ? check_integrity(g, o, &files, &v, &why) : status;
+    status = open_output(e->output, &e->files, &why);
+    status = status == QUERN_OK ? check_integrity(g, e->output, &e->files, &e->v, &why) : status;
     if (qn_status_is_of_content(status)) {
-        status = qn_findings_fail(&v.findings, NULL, g->err, "it cannot be read: %s", why.message);
+        status = qn_findings_fail(&e->v.findings, NULL, g->err, "it cannot be read: %s", why.message);
     } else if (status != QUERN_OK) {
         QN_FAIL(g->err, status, "%s", why.message);
     }
-    QN_TRY(status);
-    g->measuring = true;
-    if (!v.findings.failed) {
-        QN_TRY(measure(g, o, &files, &v, &quality));
-    } else {
-        QN_TRY(qn_findings_note(&v.findings, g->err, "quality was not measured: the output is broken"));
-    }
-    QN_TRY(certify(g, o, &files, &v, &quality));
-    close_output(&files);
-    QN_TRY(take_findings(g, o, &v, &quality));
 done:
-    close_output(&files);
-    qn_verified_deinit(&v);
+    return status;
+}
+
+static quern_status conclude(gate *g, examined *e)
+{
+    quern_status status = QUERN_OK;
+    QN_TRY(certify(g, e->output, &e->files, &e->v, &e->figures));
+    close_output(&e->files);
+    QN_TRY(take_findings(g, e->output, &e->v, &e->figures));
+done:
     return status;
 }
 
@@ -332,13 +387,34 @@ quern_status qn_gate_run(qn_job *job, const quern_quantize_options *opt, qn_pool
         return QUERN_OK;
     }
     qn_quality_run_init(&g.quality);
+    g.all = qn_calloc(job->n_outputs, sizeof *g.all);
+    if (g.all == NULL) {
+        QN_FAIL_MEMORY(err, "the outputs", job->n_outputs * sizeof *g.all);
+    }
+    for (size_t i = 0; i < job->n_outputs; i++) {
+        g.all[i].output = &job->outputs[i];
+        qn_verified_init(&g.all[i].v, job, &job->outputs[i], job->outputs[i].relative);
+    }
+    g.n_at = 1;
     for (g.at = 0; g.at < job->n_outputs; g.at++) {
-        QN_TRY(examine(&g, &job->outputs[g.at]));
+        QN_TRY(examine(&g, &g.all[g.at]));
+    }
+    g.measuring = true;
+    for (size_t first = 0, end; first < job->n_outputs; first = end) {
+        QN_TRY(measure_group(&g, first, &end));
+    }
+    for (size_t i = 0; i < job->n_outputs; i++) {
+        QN_TRY(conclude(&g, &g.all[i]));
     }
     for (size_t i = 0; i < job->n_outputs; i++) {
         QN_TRY(settle(&g, &job->outputs[i]));
     }
 done:
+    for (size_t i = 0; g.all != NULL && i < job->n_outputs; i++) {
+        close_output(&g.all[i].files);
+        qn_verified_deinit(&g.all[i].v);
+    }
+    qn_free(g.all);
     qn_quality_run_deinit(&g.quality);
     return status;
 }

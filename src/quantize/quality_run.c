@@ -47,49 +47,143 @@ done:
     return status;
 }
 
-/* The whole, or some layers where it does not fit or the user wants that. */
-static quern_status run_both(qn_quality_run *r, qn_verified *v, const quern_model *own, quern_progress_callback on_progress, void *user,
-                             qn_quality *q, quern_error *err)
+static quern_status find_memory(const qn_quality_run *r, const qn_quality_item *items, size_t n, qn_quality_memory *memory,
+                                quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    size_t n_subjects = 0;
+    qn_quality_subject *subjects = qn_calloc(n, sizeof *subjects);
+    if (subjects == NULL) {
+        QN_FAIL_MEMORY(err, "the outputs", n * sizeof *subjects);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (items[i].own != NULL) {
+            subjects[n_subjects++].own = items[i].own;
+        }
+    }
+    QN_TRY(qn_quality_memory_of(&r->base, subjects, n_subjects, memory, err));
+done:
+    qn_free(subjects);
+    return status;
+}
+
+quern_status qn_quality_run_fits(const qn_quality_run *r, const qn_quality_item *items, size_t n, bool *fits, quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_quality_memory memory;
-    bool fits;
-    QN_TRY(qn_quality_fits(&r->base, own, &memory, &fits, err));
-    if (!fits) {
-        QN_TRY(qn_findings_note(&v->findings, err, "source and output need %.1f GB of memory together, the machine has %.1f GB for them",
-                                (double)memory.needs / 1e9, (double)memory.has / 1e9));
+    QN_TRY(find_memory(r, items, n, &memory, err));
+    *fits = memory.needs <= memory.has;
+done:
+    return status;
+}
+
+/* Some layers instead of the whole, where it does not fit or the user wants that. */
+static quern_status sample_if_needed(qn_quality_run *r, qn_quality_item *item, bool *sampled, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_quality_memory memory;
+    *sampled = r->sample_layers > 0;
+    if (!*sampled) {
+        QN_TRY(find_memory(r, item, 1, &memory, err));
+        *sampled = memory.needs > memory.has;
+        QN_TRY(*sampled ? qn_findings_note(&item->v->findings, err,
+                                           "source and output need %.1f GB of memory together, the machine has %.1f GB for them",
+                                           (double)memory.needs / 1e9, (double)memory.has / 1e9)
+                        : QUERN_OK);
     }
-    if (!fits || r->sample_layers > 0) {
-        QN_TRY(qn_verified_sample(v, &r->base, own, r->sample_layers > 0 ? r->sample_layers : QN_SAMPLE_LAYERS, r->policy, err));
-    } else {
-        QN_TRY(qn_quality_measure(&r->base, own, on_progress, user, q, err));
+    if (*sampled) {
+        QN_TRY(
+            qn_verified_sample(item->v, &r->base, item->own, r->sample_layers > 0 ? r->sample_layers : QN_SAMPLE_LAYERS, r->policy, err));
     }
 done:
     return status;
 }
 
-quern_status qn_quality_run_measure(qn_quality_run *r, qn_verified *v, const quern_model *own, quern_status opened, quern_error *why,
-                                    quern_progress_callback on_progress, void *user, qn_quality *q, quern_error *err)
+/* What is lossy is held against its plain encoding too, and its suspects are looked for. */
+static quern_status judge(qn_quality_run *r, qn_quality_item *item, quern_error *err)
 {
-    quern_status status = opened;
-    double bits = 8.0 * (double)v->tensor_bytes / (double)v->job->source.n_parameters;
-    if (status == QUERN_OK) {
-        status = run_both(r, v, own, on_progress, user, q, why);
-    }
-    if (ends_run(status)) {
-        QN_FAIL(err, status, "%s", why->message);
-    }
-    if (status == QUERN_OK && q->measured) {
-        QN_TRY(qn_quality_judge(q, r->policy, bits, &v->findings, err));
-        QN_TRY(v->findings.lossy ? qn_verified_find_suspects(v, &r->base, own, err) : QUERN_OK);
-    } else if (status != QUERN_OK && r->base.broken) {
-        (void)snprintf(r->why_not, sizeof r->why_not, "the source does not run: %s", why->message);
-        status = qn_findings_note(&v->findings, err, "quality was not measured: %s", r->why_not);
-    } else if (qn_status_is_of_content(status)) {
-        status = qn_findings_fail(&v->findings, NULL, err, "it does not run: %s", why->message);
-    } else if (status != QUERN_OK) {
-        status = qn_findings_note(&v->findings, err, "quality was not measured: %s", why->message);
+    quern_status status = QUERN_OK;
+    qn_findings *f = &item->v->findings;
+    double bits = 8.0 * (double)item->v->tensor_bytes / (double)item->v->job->source.n_parameters;
+    QN_TRY(qn_quality_judge(&item->figures, r->policy, bits, f, err));
+    if (f->lossy) {
+        QN_TRY(qn_quality_measure_plain(&r->base, item->own, &item->figures, err));
+        QN_TRY(qn_quality_judge_plain(&item->figures, f, err));
+        QN_TRY(qn_verified_find_suspects(item->v, &r->base, item->own, err));
     }
 done:
+    return status;
+}
+
+/* What the run of one output came to, said of it; or of the source, which then does not run for the others either. */
+static quern_status say(qn_quality_run *r, qn_quality_item *item, quern_status status, const quern_error *why, quern_error *err)
+{
+    qn_findings *f = &item->v->findings;
+    if (ends_run(status)) {
+        return qn_error_set(err, status, "%s", why->message);
+    }
+    if (status != QUERN_OK && r->base.broken) {
+        (void)snprintf(r->why_not, sizeof r->why_not, "the source does not run: %s", why->message);
+        return qn_findings_note(f, err, "quality was not measured: %s", r->why_not);
+    }
+    if (qn_status_is_of_content(status)) {
+        return qn_findings_fail(f, NULL, err, "it does not run: %s", why->message);
+    }
+    return status == QUERN_OK ? QUERN_OK : qn_findings_note(f, err, "quality was not measured: %s", why->message);
+}
+
+typedef struct group {
+    qn_quality_subject *subjects;
+    qn_quality_item **items; /* of each subject */
+    size_t n;
+} group;
+
+static quern_status measure_group(qn_quality_run *r, group *g, quern_progress_callback on_progress, void *user, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    quern_error why = {0};
+    quern_status whole = qn_quality_measure(&r->base, g->subjects, g->n, on_progress, user, &why);
+    for (size_t i = 0; i < g->n; i++) {
+        qn_quality_subject *s = &g->subjects[i];
+        qn_quality_item *item = g->items[i];
+        QN_TRY(say(r, item, whole != QUERN_OK ? whole : s->status, whole != QUERN_OK ? &why : &s->why, err));
+        item->figures = s->figures;
+        if (item->figures.measured) {
+            status = judge(r, item, &why);
+            QN_TRY(say(r, item, status, &why, err));
+        }
+    }
+done:
+    return status;
+}
+
+quern_status qn_quality_run_measure(qn_quality_run *r, qn_quality_item *items, size_t n, quern_progress_callback on_progress, void *user,
+                                    quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    group g = {.subjects = qn_calloc(n, sizeof *g.subjects), .items = qn_calloc(n, sizeof(qn_quality_item *))};
+    if (g.subjects == NULL || g.items == NULL) {
+        QN_FAIL_MEMORY(err, "the outputs", n * sizeof *g.subjects);
+    }
+    for (size_t i = 0; i < n; i++) {
+        qn_quality_item *item = &items[i];
+        quern_error why = item->why;
+        bool sampled = false;
+        status = item->opened;
+        if (status == QUERN_OK && (n == 1 || r->sample_layers > 0)) {
+            status = sample_if_needed(r, item, &sampled, &why);
+        }
+        if (status == QUERN_OK && !sampled) {
+            g.items[g.n] = item;
+            g.subjects[g.n++].own = item->own;
+        }
+        QN_TRY(say(r, item, status, &why, err));
+    }
+    if (g.n > 0) {
+        QN_TRY(measure_group(r, &g, on_progress, user, err));
+    }
+done:
+    qn_free(g.subjects);
+    qn_free(g.items);
     return status;
 }

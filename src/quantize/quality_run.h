@@ -26,8 +26,20 @@ void qn_quality_run_init(qn_quality_run *r);
 void qn_quality_run_deinit(qn_quality_run *r);
 /* Opens the source with the first output. ready false: it does not run, and v has a note. */
 quern_status qn_quality_run_begin(qn_quality_run *r, qn_verified *v, bool *ready, quern_error *err);
-/* Measures and judges one output. opened: how opening `own` (an engine's view of the output, NULL then) ended, `why` its error. */
-quern_status qn_quality_run_measure(qn_quality_run *r, qn_verified *v, const quern_model *own, quern_status opened, quern_error *why,
-                                    quern_progress_callback on_progress, void *user, qn_quality *q, quern_error *err);
+
+/* One output to be measured. */
+typedef struct qn_quality_item {
+    qn_verified *v;
+    quern_model *own;    /* an engine's view of the output; NULL if opening it failed */
+    quern_status opened; /* how opening it ended, and why */
+    quern_error why;
+    qn_quality figures; /* out */
+} qn_quality_item;
+
+/* Whether these run beside the source in the memory that there is. Items that could not be opened do not count. */
+quern_status qn_quality_run_fits(const qn_quality_run *r, const qn_quality_item *items, size_t n, bool *fits, quern_error *err);
+/* Measures and judges outputs beside one run of the source: one, or several that fit together. */
+quern_status qn_quality_run_measure(qn_quality_run *r, qn_quality_item *items, size_t n, quern_progress_callback on_progress, void *user,
+                                    quern_error *err);
 
 #endif

@@ -131,19 +131,19 @@ static bool on_chunk(void *user, size_t done, size_t total)
 static quern_status check_quality(families *all, qn_verified *v, const char *path, const qn_claim *claim, qn_quality *q, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    quern_error why = {0};
-    quern_model *own = NULL;
+    qn_quality_item item = {.v = v};
     chunk_report report = {.opt = all->opt, .path = path};
     bool ready;
     QN_TRY(qn_quality_run_begin(&all->quality, v, &ready, err));
     if (ready) {
-        quern_status opening = quern_model_open(&own, path, NULL, &why);
-        QN_TRY(qn_quality_run_measure(&all->quality, v, own, opening, &why, on_chunk, &report, q, err));
+        item.opened = quern_model_open(&item.own, path, NULL, &item.why);
+        QN_TRY(qn_quality_run_measure(&all->quality, &item, 1, on_chunk, &report, err));
+        *q = item.figures;
     }
     double bits = 8.0 * (double)v->tensor_bytes / (double)v->job->source.n_parameters;
     QN_TRY(qn_claim_check(claim, q, all->quality.base.text_sha256, bits, &v->findings, err));
 done:
-    quern_model_close(own);
+    quern_model_close(item.own);
     return status;
 }
 

@@ -36,8 +36,39 @@ def check_quantize(checks, folder, text):
         checks.that(o["gate"]["verdict"] in ("pass", "lossy") and o["gate"]["policy"] == "default", "a verdict", o["gate"])
         checks.that(all(isinstance(o["quality"][k], float) for k in FIGURES), "figures", o["quality"])
         checks.that(o["quality"]["n_ctx"] == 512 and o["quality"]["arithmetic"] == "f32_activations", "conditions", o["quality"])
-    checks.exit_code(run("inspect", os.path.join(out, "manifest.json")), 0, "inspect: the hashes are those of the files with their certificates")
+        as_run = o["quality"]["as_run"]
+        checks.that(0 < as_run["kld_mean"] < 2 * o["quality"]["kld_mean"] and as_run["kld_mean"] != o["quality"]["kld_mean"], "figures as run", as_run)
+    check_proof(checks, out, manifest)
     return out, manifest
+
+
+def check_proof(checks, out, manifest):
+    """inspect holds the manifest against the hashes and against the certificates that the files carry."""
+    path = os.path.join(out, "manifest.json")
+    done = run("inspect", path, "--json")
+    checks.exit_code(done, 0, "inspect: the hashes are those of the files with their certificates")
+    checks.that([o["certificate"] for o in json.loads(done.stdout)["outputs"]] == ["agrees", "agrees"], "inspect: the certificates agree", done.stdout)
+    for o in manifest["outputs"]:
+        claimed = json.loads(run("inspect", os.path.join(out, o["path"]), "--json").stdout)["certificate"]
+        checks.that(all(claimed[k] == o["quality"][k] for k in FIGURES), "inspect: a file's own certificate", claimed)
+    for change, said in ((lambda o: o["quality"].update(kld_mean=0.001), b"kld_mean"), (lambda o: o["gate"].update(verdict="fine"), b"'fine'")):
+        other = json.loads(json.dumps(manifest))
+        change(other["outputs"][1])
+        with open(os.path.join(out, "told.json"), "w", encoding="utf-8") as f:
+            json.dump(other, f)
+        done = run("inspect", os.path.join(out, "told.json"))
+        checks.that(done.returncode == 3 and said in done.stderr and b"certificate" in done.stderr, "inspect: a manifest that says otherwise", done.stderr)
+    os.remove(os.path.join(out, "told.json"))
+
+
+def check_plain(checks, folder, text):
+    """A lossy output is held against plain encoding in the same types."""
+    done = run("quantize", MODEL, "-o", os.path.join(folder, "few"), "--formats", "mlx:2bit", "--calibrate", "none", "--gate-text", text, "--gate",
+               "default", "--json")
+    o = json.loads(done.stdout)["outputs"][0]
+    plain = o["quality"]["plain"]
+    checks.that(o["gate"]["verdict"] == "lossy" and plain["kld_mean"] > o["quality"]["kld_mean"], "lossy beside plain encoding", o["quality"])
+    checks.that(any("the loss is that of the type" in n for n in o["gate"]["notes"]), "lossy and not broken", o["gate"])
 
 
 def check_same_figures(checks, out, manifest, text):
@@ -235,6 +266,7 @@ def main():
             f.write(part)
         out, manifest = check_quantize(checks, folder, text)
         check_same_figures(checks, out, manifest, text)
+        check_plain(checks, folder, text)
         check_faults(checks, out, manifest, text)
         check_policies(checks, folder, text)
         check_gguf_source(checks, folder, text)

@@ -266,7 +266,7 @@ static void claims_are_compared(void **state)
     assert_int_equal(judge_claim(&other, &q, text), 'n');
     assert_int_equal(judge_claim(&honest, &q, "another text's hash"), 'n');
     assert_int_equal(judge_claim(&honest, &(qn_quality){0}, text), 'n');
-    for (size_t i = 0; i < QN_CERTIFICATE_FIGURES; i++) { /* every figure counts; another version's by gross differences */
+    for (size_t i = 0; i < QN_CLAIM_FIGURES; i++) { /* every figure counts; another version's by gross differences */
         qn_claim lie = honest, older = honest;
         lie.figures[i] *= 1.001;
         older.figures[i] *= 1.001;

@@ -336,10 +336,10 @@ static void write_manifest(const char *dir, const char *path, int64_t bytes, con
         "{\"schema\":\"quern.manifest/1\",\"created\":\"2026-11-21T12:00:00Z\",\"quern_version\":\"0.1.0\","
         "\"source\":{\"name\":\"m\",\"format\":\"safetensors\",\"architecture\":\"qwen3\",\"parameters\":5,\"files\":[]},\"calibration\":"
         "null,"
-        "\"outputs\":[{\"format\":\"gguf\",\"type\":\"Q8_0\",\"path\":\"gguf\",\"files\":[{\"path\":\"%s\",\"bytes\":%lld,\"sha256\":\"%"
+        "\"outputs\":[{\"format\":\"gguf\",\"type\":\"Q8_0\",\"path\":\"%s\",\"files\":[{\"path\":\"%s\",\"bytes\":%lld,\"sha256\":\"%"
         "s\"}],"
         "\"bytes\":5,\"bits_per_weight\":8.5,\"tensors\":[],\"quality\":null,\"gate\":{\"policy\":\"off\",\"verdict\":\"skipped\"}}]}",
-        path, (long long)bytes, hex);
+        path, path, (long long)bytes, hex);
     assert_true(n > 0 && (size_t)n < sizeof json);
     write_file(scratch_path(dir, "manifest.json"), json, (size_t)n);
 }
@@ -351,13 +351,16 @@ static void manifests_are_verified(void **state)
     char *out;
     char hex[65];
     char manifest[1024];
-    char *dir = scratch_create();
+    char *data, *dir = scratch_create();
+    size_t n;
+    assert_ok(qn_file_read(&data, &n, qn_test_golden("corrupt/gguf/ok_base.gguf"), 1 << 20, &err));
+    int64_t size = (int64_t)n;
     assert_ok(qn_dir_create(scratch_path(dir, "gguf"), &err));
     const char *file = scratch_path(dir, "gguf/a.gguf");
-    write_file(file, "bytes", 5);
-    assert_ok(qn_sha256_bytes("bytes", 5, hex, &err));
+    write_file(file, data, n);
+    assert_ok(qn_sha256_bytes(data, n, hex, &err));
     (void)snprintf(manifest, sizeof manifest, "%s/manifest.json", dir);
-    write_manifest(dir, "gguf/a.gguf", 5, hex);
+    write_manifest(dir, "gguf/a.gguf", size, hex);
     qn_json *doc = inspect(manifest);
     assert_string_equal(text(doc, "kind"), "manifest");
     assert_int_equal(integer(doc, "files_verified"), 1);
@@ -365,32 +368,35 @@ static void manifests_are_verified(void **state)
     assert_string_equal(text(row, "type"), "Q8_0");
     assert_string_equal(text(row, "gate"), "skipped");
     assert_int_equal(qn_json_get_kind(qn_json_get(row, "ppl_ratio")), QN_JSON_NULL);
+    assert_string_equal(text(row, "certificate"), "none");
     qn_json_free(doc);
 
-    write_file(file, "bytez", 5);
+    data[n - 1] ^= 1;
+    write_file(file, data, n);
     assert_int_equal(quern_inspect(manifest, NULL, &out, NULL, &err), QUERN_ERROR_INVALID);
     assert_message(&err, "gguf/a.gguf", hex);
-    write_file(file, "byte", 4);
+    data[n - 1] ^= 1;
+    write_file(file, data, 4);
     assert_int_equal(quern_inspect(manifest, NULL, &out, NULL, &err), QUERN_ERROR_INVALID);
     assert_message(&err, "gguf/a.gguf", "has 4 bytes");
-    write_file(file, "bytes", 5);
+    write_file(file, data, n);
 
-    static const struct {
+    const struct {
         const char *path;
         int64_t bytes;
         const char *hex; /* NULL: the right one */
         quern_status status;
-    } cases[] = {{"gguf/none.gguf", 5, NULL, QUERN_ERROR_NOT_FOUND},
-                 {"../a.gguf", 5, NULL, QUERN_ERROR_INVALID},
-                 {"/etc/passwd", 5, NULL, QUERN_ERROR_INVALID},
-                 {"gguf/../gguf/a.gguf", 5, NULL, QUERN_ERROR_INVALID},
-                 {"gguf//a.gguf", 5, NULL, QUERN_ERROR_INVALID},
-                 {"", 5, NULL, QUERN_ERROR_INVALID},
+    } cases[] = {{"gguf/none.gguf", size, NULL, QUERN_ERROR_NOT_FOUND},
+                 {"../a.gguf", size, NULL, QUERN_ERROR_INVALID},
+                 {"/etc/passwd", size, NULL, QUERN_ERROR_INVALID},
+                 {"gguf/../gguf/a.gguf", size, NULL, QUERN_ERROR_INVALID},
+                 {"gguf//a.gguf", size, NULL, QUERN_ERROR_INVALID},
+                 {"", size, NULL, QUERN_ERROR_INVALID},
                  {"gguf/a.gguf", -1, NULL, QUERN_ERROR_INVALID},
-                 {"gguf/a.gguf", 5, "zz", QUERN_ERROR_INVALID},
-                 {"gguf", 5, NULL, QUERN_ERROR_INVALID},
-                 {"link", 5, NULL, QUERN_ERROR_INVALID},
-                 {"inner", 5, NULL, QUERN_OK}};
+                 {"gguf/a.gguf", size, "zz", QUERN_ERROR_INVALID},
+                 {"gguf", size, NULL, QUERN_ERROR_INVALID},
+                 {"link", size, NULL, QUERN_ERROR_INVALID},
+                 {"inner", size, NULL, QUERN_OK}};
     assert_int_equal(symlink("/etc/hostname", scratch_path(dir, "link")), 0);
     assert_int_equal(symlink("gguf/a.gguf", scratch_path(dir, "inner")), 0);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -402,6 +408,7 @@ static void manifests_are_verified(void **state)
         assert_int_equal(status, cases[i].status);
         quern_free(out);
     }
+    qn_free(data);
     scratch_remove(dir);
 }
 

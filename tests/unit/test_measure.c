@@ -1,6 +1,7 @@
 /* test_measure.c - perplexity and divergence against a plain computation in long double from the same logits; a model against itself; refusals. */
 #include "golden_run.h"
 
+#include "model/model_int.h"
 #include "quern/measure.h"
 
 enum { N_CTX = 40, N_CHUNKS = 3, N_IDS = N_CTX * N_CHUNKS + 17 };
@@ -116,6 +117,42 @@ static void a_model_does_not_differ_from_itself(void **state)
     quern_engine_destroy(again);
 }
 
+/* Several models beside one base: each has the figures that it has alone, to the last bit, and one that is broken spoils no other. */
+static void several_models_share_a_base(void **state)
+{
+    (void)state;
+    quern_error err;
+    const quern_engine_options opt = {.n_threads = 2, .n_ctx = 64, .n_batch = 9, .kv_type = QUERN_KV_F32};
+    static float norm[4096];
+    quern_model broken = *quantized;
+    for (size_t i = 0; i < sizeof norm / sizeof norm[0]; i++) {
+        norm[i] = i == 5 ? NAN : 1.0f;
+    }
+    broken.weights.output_norm = norm;
+    quern_engine *broken_engine = golden_engine(&broken, &opt), *again = golden_engine(source, &opt);
+    const quern_measure_options text = {.ids = ids, .n_ids = N_IDS, .n_ctx = N_CTX};
+    quern_perplexity alone, alone_base, base;
+    quern_divergence d;
+    assert_ok(quern_measure(engine, source_engine, &text, &alone, &alone_base, &d, &err));
+    quern_measured models[] = {{.engine = broken_engine}, {.engine = engine}, {.engine = again}};
+    assert_ok(quern_measure_beside(models, 3, source_engine, &text, &base, &err));
+    assert_int_equal(models[0].status, QUERN_ERROR_INVALID);
+    assert_non_null(strstr(models[0].error.message, "not finite in chunk 0"));
+    assert_int_equal(models[1].status, QUERN_OK);
+    assert_memory_equal(&models[1].perplexity.ppl, &alone.ppl, sizeof alone.ppl);
+    assert_memory_equal(&models[1].divergence, &d, sizeof d);
+    assert_memory_equal(&base.ppl, &alone_base.ppl, sizeof base.ppl);
+    assert_true(models[2].status == QUERN_OK && models[2].divergence.kld_max == 0.0);
+    /* a broken base is everybody's error; broken models alone are not */
+    assert_int_equal(quern_measure_beside(models + 1, 2, broken_engine, &text, &base, &err), QUERN_ERROR_INVALID);
+    assert_ok(quern_measure_beside(models, 1, source_engine, &text, &base, &err));
+    assert_int_equal(models[0].status, QUERN_ERROR_INVALID);
+    assert_int_equal(quern_measure(broken_engine, NULL, &text, &alone, NULL, NULL, &err), QUERN_ERROR_INVALID);
+    assert_int_equal(quern_measure_beside(models, 0, NULL, &text, &base, &err), QUERN_ERROR_USAGE);
+    quern_engine_destroy(broken_engine);
+    quern_engine_destroy(again);
+}
+
 static bool stop_at_once(void *user, size_t done, size_t total)
 {
     (void)user;
@@ -148,6 +185,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(figures_equal_a_plain_computation),
         cmocka_unit_test(a_model_does_not_differ_from_itself),
+        cmocka_unit_test(several_models_share_a_base),
         cmocka_unit_test(refusals),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -10,11 +10,10 @@
 
 #include "gate/verdict.h"
 
-static const double same = 0.9, different = 0.5; /* correlation of what is and is not the same row, coarse codes allowed for */
-
 typedef struct search {
     const qn_checked_tensor *t;
-    float *y, *x; /* a row of the output; rows of the source */
+    double same, different; /* correlations of what is and is not the same row */
+    float *y, *x;           /* a row of the output; rows of the source */
     size_t cap_rows;
 } search;
 
@@ -44,7 +43,7 @@ static bool find_row(search *s, uint64_t row, uint64_t *found)
 {
     const qn_checked_tensor *t = s->t;
     size_t part = (size_t)(row / t->n_rows);
-    double best = same;
+    double best = s->same;
     bool any = false;
     qn_checked_tensor_decode(t, row, 1, s->y);
     for (uint64_t first = 0; first < t->n_rows; first += s->cap_rows) {
@@ -62,13 +61,9 @@ static bool find_row(search *s, uint64_t row, uint64_t *found)
     return any;
 }
 
-static bool tell_zeros(search *s, const qn_tensor_figures *f, uint64_t row, char *out, size_t cap)
+static bool tell_zeros(search *s, uint64_t row, char *out, size_t cap)
 {
     bool zero = true;
-    if (f->all_zero) {
-        (void)snprintf(out, cap, "all values are zero");
-        return true;
-    }
     qn_checked_tensor_decode(s->t, row, 1, s->y);
     for (size_t i = 0; i < s->t->n_cols; i++) {
         zero = zero && s->y[i] == 0;
@@ -99,7 +94,7 @@ static bool tell_experts(search *s, uint64_t row, char *out, size_t cap)
     size_t part = (size_t)(row / t->n_rows);
     qn_checked_tensor_decode(t, row, 1, s->y);
     for (size_t e = 0; e < t->n_parts && t->n_parts > 1; e++) {
-        if (e != part && with_source_row(s, t, e, row % t->n_rows) > same) {
+        if (e != part && with_source_row(s, t, e, row % t->n_rows) > s->same) {
             (void)snprintf(out, cap, "expert %zu holds the source's expert %zu", part, e);
             return true;
         }
@@ -114,7 +109,7 @@ static bool tell_tensors(search *s, const qn_checked_tensor *all, size_t n_all, 
     for (size_t i = 0; i < n_all; i++) {
         const qn_checked_tensor *o = &all[i];
         bool shaped = o != t && o->n_rows == t->n_rows && o->n_cols == t->n_cols && o->n_parts == t->n_parts;
-        if (shaped && with_source_row(s, o, (size_t)(row / t->n_rows), row % t->n_rows) > same) {
+        if (shaped && with_source_row(s, o, (size_t)(row / t->n_rows), row % t->n_rows) > s->same) {
             (void)snprintf(out, cap, "holds the values of %s", o->name);
             return true;
         }
@@ -133,13 +128,39 @@ static bool tell_shift(search *s, uint64_t row, char *out, size_t cap)
     for (size_t k = 1; k <= 8 && block > 1 && k * block + block <= n; k++) {
         size_t moved = k * block;
         double later = correlation(s->y + moved, x, n - moved), earlier = correlation(s->y, x + moved, n - moved);
-        if (later > same || earlier > same) {
+        if (later > s->same || earlier > s->same) {
             (void)snprintf(out, cap, "row %" PRIu64 " is shifted by %zu block%s %s", row % t->n_rows, k, k == 1 ? "" : "s",
-                           later > same ? "towards its end" : "towards its beginning");
+                           later > s->same ? "towards its end" : "towards its beginning");
             return true;
         }
     }
     return false;
+}
+
+/* What a type leaves of a row decides how like its source the right row is: 0.99 at four bits, 0.6 to 0.9 for ternary codes. False: the row is
+ * too little like itself to be told from others. */
+static bool set_limits(search *s, uint64_t row)
+{
+    const qn_checked_tensor *t = s->t;
+    size_t n = (size_t)t->n_cols;
+    t->read(t->user, (size_t)(row / t->n_rows), row % t->n_rows, 1, s->x);
+    qn_checked_tensor_plain(t, s->x, s->y, n);
+    double usual = correlation(s->x, s->y, n);
+    s->same = usual > 0.95 ? 0.9 : 0.8 * usual;
+    s->different = 0.5 * usual;
+    return usual > 0.3;
+}
+
+/* Where the fault begins: what tells most of it. */
+static const qn_fault_count *find_count(const qn_tensor_figures *f)
+{
+    static const qn_fault_kind kinds[] = {QN_FAULT_NOT_EQUAL, QN_FAULT_ERROR, QN_FAULT_NOT_ENCODER};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        if (f->faults[kinds[i]].n_blocks > 0) {
+            return &f->faults[kinds[i]];
+        }
+    }
+    return NULL;
 }
 
 quern_status qn_diagnose(const qn_checked_tensor *all, size_t n_all, size_t index, const qn_tensor_figures *f, char *out, size_t cap,
@@ -147,11 +168,11 @@ quern_status qn_diagnose(const qn_checked_tensor *all, size_t n_all, size_t inde
 {
     quern_status status = QUERN_OK;
     const qn_checked_tensor *t = &all[index];
-    const qn_fault_count *c = &f->faults[f->faults[QN_FAULT_NOT_EQUAL].n_blocks > 0 ? QN_FAULT_NOT_EQUAL : QN_FAULT_ERROR];
+    const qn_fault_count *c = find_count(f);
     search s = {.t = t, .cap_rows = 256};
     s.cap_rows = s.cap_rows < t->n_rows ? s.cap_rows : (size_t)t->n_rows;
     out[0] = '\0';
-    if (c->n_blocks == 0) {
+    if (c == NULL) {
         return QUERN_OK;
     }
     size_t n_cols = (size_t)t->n_cols;
@@ -161,11 +182,11 @@ quern_status qn_diagnose(const qn_checked_tensor *all, size_t n_all, size_t inde
         QN_FAIL_MEMORY(err, "the diagnosis of a tensor", s.cap_rows * n_cols * sizeof *s.x);
     }
     uint64_t a = c->first.row, b = c->n_rows > 1 ? c->second.row : a;
-    if (tell_zeros(&s, f, a, out, cap)) {
+    if (tell_zeros(&s, a, out, cap) || !set_limits(&s, a)) {
         goto done;
     }
     qn_checked_tensor_decode(t, a, 1, s.y);
-    if (with_source_row(&s, t, (size_t)(a / t->n_rows), a % t->n_rows) > different) {
+    if (with_source_row(&s, t, (size_t)(a / t->n_rows), a % t->n_rows) > s.different) {
         goto done; /* the right row, damaged */
     }
     if (!tell_experts(&s, a, out, cap) && !tell_tensors(&s, all, n_all, a, out, cap) && !tell_rows(&s, a, b, out, cap)) {

@@ -150,6 +150,19 @@ static void add_faults(qn_fault_count *a, const qn_fault_count *b)
     a->n_rows += b->n_rows;
 }
 
+static void begin_figures(qn_tensor_figures *f)
+{
+    *f = (qn_tensor_figures){.low = INFINITY, .high = -INFINITY, .plain_low = INFINITY, .plain_high = -INFINITY};
+}
+
+static void widen(float *low, float *high, const float *v, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        *low = v[i] < *low ? v[i] : *low;
+        *high = v[i] > *high ? v[i] : *high;
+    }
+}
+
 static void add_figures(qn_tensor_figures *a, const qn_tensor_figures *b)
 {
     a->n_blocks += b->n_blocks;
@@ -165,7 +178,10 @@ static void add_figures(qn_tensor_figures *a, const qn_tensor_figures *b)
     a->level_by_level += b->level_by_level;
     a->error_steps += b->error_steps;
     a->n_steps += b->n_steps;
-    a->all_zero = a->all_zero && b->all_zero;
+    a->low = b->low < a->low ? b->low : a->low;
+    a->high = b->high > a->high ? b->high : a->high;
+    a->plain_low = b->plain_low < a->plain_low ? b->plain_low : a->plain_low;
+    a->plain_high = b->plain_high > a->plain_high ? b->plain_high : a->plain_high;
 }
 
 /* ---- the tests of a block ---- */
@@ -200,6 +216,21 @@ static void plain_values(const qn_checked_tensor *t, const float *x, float *z, s
         qn_plain_mlx_mxfp4(x, z, n, false);
     } else {
         qn_plain_blocks(t->dtype, x, z, n);
+    }
+}
+
+void qn_checked_tensor_plain(const qn_checked_tensor *t, const float *x, float *z, size_t n)
+{
+    enum { BATCH = 64 };
+    if (!is_plain(t)) {
+        plain_values(t, x, z, n);
+        return;
+    }
+    for (size_t i = 0; i < n; i += BATCH) {
+        uint8_t bytes[4 * BATCH];
+        size_t k = n - i < BATCH ? n - i : BATCH;
+        qn_encode_row(t->dtype, x + i, bytes, k, NULL);
+        qn_decode_row(t->dtype, bytes, z + i, k);
     }
 }
 
@@ -242,6 +273,7 @@ static void test_error(const check *c, block_place at, const float *x, const flo
     double rms = sqrt(sum / (double)c->block);
     errors_of(x, y, c->block, rms, own);
     plain_values(t, x, z, c->block);
+    widen(&f->plain_low, &f->plain_high, z, c->block);
     errors_of(x, z, c->block, rms, reference);
     if (t->storage == QN_STORED_MXFP4) { /* mlx has two rules: the worse one */
         qn_plain_mlx_mxfp4(x, z, c->block, true);
@@ -415,23 +447,19 @@ static void read_source(const qn_checked_tensor *t, slice s, float *x)
     narrow_source(t, x, (size_t)(s.n_rows * t->n_cols));
 }
 
-static void check_plain_row(const qn_checked_tensor *t, uint64_t row, const float *x, const float *y, qn_tensor_figures *f)
+/* z: scratch for a row. */
+static void check_plain_row(const qn_checked_tensor *t, uint64_t row, const float *x, const float *y, float *z, qn_tensor_figures *f)
 {
-    enum { BATCH = 64 };
+    size_t n = (size_t)t->n_cols;
     bool counted = false;
-    for (size_t i = 0; i < t->n_cols; i += BATCH) {
-        uint8_t bytes[4 * BATCH];
-        float z[BATCH];
-        size_t n = (size_t)t->n_cols - i < BATCH ? (size_t)t->n_cols - i : BATCH;
-        qn_encode_row(t->dtype, x + i, bytes, n, NULL);
-        qn_decode_row(t->dtype, bytes, z, n);
-        for (size_t k = 0; k < n; k++) {
-            if (!isfinite(y[i + k])) {
-                count_fault(f, QN_FAULT_NOT_FINITE, row, i + k, 0, (double)y[i + k], true);
-            } else if (y[i + k] != z[k]) {
-                count_fault(f, QN_FAULT_NOT_EQUAL, row, i + k, 0, fabs((double)y[i + k] - (double)z[k]), !counted);
-                counted = true;
-            }
+    qn_checked_tensor_plain(t, x, z, n);
+    widen(&f->plain_low, &f->plain_high, z, n);
+    for (size_t i = 0; i < n; i++) {
+        if (!isfinite(y[i])) {
+            count_fault(f, QN_FAULT_NOT_FINITE, row, i, 0, (double)y[i], true);
+        } else if (y[i] != z[i]) {
+            count_fault(f, QN_FAULT_NOT_EQUAL, row, i, 0, fabs((double)y[i] - (double)z[i]), !counted);
+            counted = true;
         }
     }
 }
@@ -443,8 +471,8 @@ static void sum_errors(const float *x, const float *y, size_t n, qn_tensor_figur
         f->squared_error += d * d;
         f->squared_source += (double)x[i] * (double)x[i];
         f->max_abs_error = fabs(d) > f->max_abs_error ? fabs(d) : f->max_abs_error;
-        f->all_zero = f->all_zero && y[i] == 0;
     }
+    widen(&f->low, &f->high, y, n);
 }
 
 /* x source, y decoded, z scratch, e what the known encoder gives (if one is known). */
@@ -454,7 +482,7 @@ static void check_row(const check *c, uint64_t row, const float *x, const float 
     sum_errors(x, y, (size_t)t->n_cols, f);
     if (is_plain(t)) {
         f->n_blocks += t->n_cols;
-        check_plain_row(t, row, x, y, f);
+        check_plain_row(t, row, x, y, z, f);
         return;
     }
     for (size_t b = 0; b < t->n_cols / c->block; b++) {
@@ -470,6 +498,7 @@ static void check_row(const check *c, uint64_t row, const float *x, const float 
         }
         const float *be = e + b * c->block;
         if (c->encoder != QN_ENCODER_UNKNOWN && same_values(by, be, c->block)) {
+            widen(&f->plain_low, &f->plain_high, by, c->block);
             continue; /* sound: a known encoder's work */
         }
         test_nearest(c, at, &s, bx, by, f);
@@ -497,7 +526,7 @@ static void check_slice(const check *c, uint64_t index, float *buffer)
     float *x = buffer, *y = x + c->elements, *e = y + c->elements, *z = e + c->elements;
     uint8_t *bytes = (uint8_t *)(z + c->elements);
     qn_tensor_figures *f = &c->results[index];
-    f->all_zero = true;
+    begin_figures(f);
     read_source(t, s, x);
     qn_checked_tensor_decode(t, s.first_row, s.n_rows, y);
     if (c->encoder != QN_ENCODER_UNKNOWN) {
@@ -576,6 +605,22 @@ size_t qn_tensor_check_bytes(const qn_checked_tensor *t, size_t n_threads)
     return n_threads * buffer_bytes(&c) + (size_t)c.n_slices * sizeof *c.results;
 }
 
+static void count_zero_parts(const check *c, qn_tensor_figures *out)
+{
+    for (size_t part = 0; part < c->t->n_parts; part++) {
+        qn_tensor_figures sum;
+        begin_figures(&sum);
+        for (uint64_t i = part * c->slices_a_part; i < (part + 1) * c->slices_a_part; i++) {
+            add_figures(&sum, &c->results[i]);
+        }
+        bool zero = sum.low == 0 && sum.high == 0, plain_is_zero = sum.plain_low >= 0 && sum.plain_high <= 0;
+        if (zero && !plain_is_zero) {
+            out->zero_part = out->n_zero_parts == 0 ? part : out->zero_part;
+            out->n_zero_parts++;
+        }
+    }
+}
+
 quern_status qn_tensor_check(const qn_checked_tensor *t, const qn_check_options *opt, qn_pool *pool, qn_tensor_figures *out,
                              quern_error *err)
 {
@@ -599,11 +644,12 @@ quern_status qn_tensor_check(const qn_checked_tensor *t, const qn_check_options 
     c.error_limit = opt->error_limit;
     c.encoder = opt->try_encoders ? find_encoder(&c, c.buffers[0]) : QN_ENCODER_UNKNOWN;
     qn_pool_run(pool, run_slices, &c);
-    out->all_zero = true;
+    begin_figures(out);
     out->encoder = c.encoder;
     for (uint64_t i = 0; i < c.n_slices; i++) {
         add_figures(out, &c.results[i]);
     }
+    count_zero_parts(&c, out);
 done:
     for (size_t i = 0; c.buffers != NULL && i < n_threads; i++) {
         qn_free_aligned(c.buffers[i]);

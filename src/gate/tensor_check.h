@@ -71,9 +71,12 @@ typedef struct qn_tensor_figures {
     qn_encoder encoder;
     /* least squares over the whole tensor of the source against scale * level (offsets held): gain 1 is sound */
     double source_by_level, level_by_level;
-    double error_steps; /* sum over elements of (source - decoded) / step */
-    uint64_t n_steps;   /* elements with a step */
-    bool all_zero;      /* every decoded value is 0 */
+    double error_steps;          /* sum over elements of (source - decoded) / step */
+    uint64_t n_steps;            /* elements with a step */
+    float low, high;             /* least and greatest decoded value */
+    float plain_low, plain_high; /* the same of what plain encoding gives */
+    size_t n_zero_parts;         /* parts that are all zero where plain encoding leaves something */
+    size_t zero_part;            /* the first of them */
 } qn_tensor_figures;
 
 #define QN_ERROR_LIMIT 1.25
@@ -90,6 +93,8 @@ quern_status qn_tensor_check(const qn_checked_tensor *t, const qn_check_options 
                              quern_error *err);
 /* Decodes rows [first, first + n) of the output, counted over all parts. */
 void qn_checked_tensor_decode(const qn_checked_tensor *t, uint64_t first, uint64_t n, float *y);
+/* Whole blocks x of the source (n elements) as plain encoding in the output's type gives them back. */
+void qn_checked_tensor_plain(const qn_checked_tensor *t, const float *x, float *z, size_t n);
 /* Elements of a block: the unit of places. 1 for plain types. */
 size_t qn_checked_tensor_block(const qn_checked_tensor *t);
 

@@ -86,6 +86,29 @@ done:
     return status;
 }
 
+/* A tensor without anything in it. Coarse types can hold zeros at little more than their usual error, so this is no question of errors. */
+static quern_status judge_emptiness(judge *j)
+{
+    quern_status status = QUERN_OK;
+    const qn_tensor_figures *f = j->f;
+    bool constant = f->low == f->high && f->plain_low < f->plain_high && f->squared_error > 0.1 * f->squared_source;
+    if (f->n_zero_parts == j->t->n_parts) {
+        j->said = true;
+        QN_TRY(qn_findings_fail(j->findings, j->t->name, j->err, "%s: all values are zero, the source's are not", j->t->name));
+    } else if (f->n_zero_parts > 0) {
+        j->said = true;
+        QN_TRY(qn_findings_fail(j->findings, j->t->name, j->err,
+                                "%s: all values of expert %zu are zero, the source's are not; %zu of %zu experts", j->t->name, f->zero_part,
+                                f->n_zero_parts, j->t->n_parts));
+    } else if (constant) {
+        j->said = true;
+        QN_TRY(qn_findings_fail(j->findings, j->t->name, j->err, "%s: all values are %.6g, the source's differ from one another",
+                                j->t->name, (double)f->low));
+    }
+done:
+    return status;
+}
+
 static quern_status judge_values(judge *j)
 {
     quern_status status = QUERN_OK;
@@ -174,7 +197,8 @@ quern_status qn_verdict_tensor(const qn_checked_tensor *all, size_t n_all, size_
 {
     quern_status status = QUERN_OK;
     judge j = {.all = all, .n_all = n_all, .index = index, .t = &all[index], .f = f, .findings = findings, .err = err};
-    QN_TRY(judge_values(&j));
+    QN_TRY(judge_emptiness(&j));
+    QN_TRY(j.said ? QUERN_OK : judge_values(&j));
     if (!is_plain(j.t)) {
         bool knows;
         QN_TRY(judge_encoder(&j, &knows));

@@ -1,6 +1,7 @@
 /* load.c - opening a model: finds out what the path is, reads configuration, tokenizer and template, binds the weights.
  *
  * Owns the life of a quern_model. Knows no format's bytes (src/formats) and no tensor's name (bind.c). */
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -104,46 +105,51 @@ static void fill_sizes(quern_model *m)
     info->weights = describe_weights(m, bytes_by_type);
 }
 
-/* Ends of an answer: what the configuration names, the tokenizer's own, and control tokens that end a turn in the published
- * chat formats (a base model's file often names only its end of text). */
-static quern_status fill_stop_ids(quern_model *m, quern_error *err)
+/* Control tokens that end a turn in the published chat formats: a base model's file often names only its end of text. */
+static const char *const turn_ends[] = {"<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|endoftext|>",
+                                        "<|end|>",    "<|return|>", "<|call|>",   "<end_of_turn>",   "<|EOT|>"};
+enum { N_TURN_ENDS = sizeof turn_ends / sizeof turn_ends[0] };
+static_assert(N_TURN_ENDS + 2 <= QN_STOP_IDS_BESIDES, "room for every end token");
+
+static size_t add_id(int32_t *ids, size_t n, int64_t id)
 {
-    static const char *const turn_ends[] = {"<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|endoftext|>",
-                                            "<|end|>",    "<|return|>", "<|call|>",   "<end_of_turn>",   "<|EOT|>"};
-    enum { N_TURN_ENDS = sizeof turn_ends / sizeof turn_ends[0] };
-    quern_status status = QUERN_OK;
-    const qn_model_config *c = &m->config;
-    size_t n = 0, cap = c->n_stop_ids + N_TURN_ENDS + 2;
-    int32_t *ids = qn_arena_alloc_array(&m->arena, cap, sizeof *ids);
-    int32_t candidates[N_TURN_ENDS + 2];
-    size_t n_candidates = 0;
-    if (ids == NULL) {
-        QN_FAIL_MEMORY(err, "stop ids", cap * sizeof *ids);
+    bool known = id < 0;
+    for (size_t k = 0; k < n && !known; k++) {
+        known = ids[k] == id;
     }
+    if (!known) {
+        ids[n++] = (int32_t)id;
+    }
+    return n;
+}
+
+size_t qn_model_list_stop_ids(const qn_model_config *c, const quern_tokenizer *t, int32_t *ids)
+{
+    size_t n = 0;
     for (size_t i = 0; i < c->n_stop_ids; i++) {
         ids[n++] = c->stop_ids[i];
     }
-    if (c->eos_id >= 0) {
-        candidates[n_candidates++] = (int32_t)c->eos_id;
-    }
-    if (m->tokenizer != NULL) {
-        candidates[n_candidates++] = quern_tokenizer_get_info(m->tokenizer)->eos_id;
+    n = add_id(ids, n, c->eos_id);
+    if (t != NULL) {
+        n = add_id(ids, n, quern_tokenizer_get_info(t)->eos_id);
         for (size_t i = 0; i < N_TURN_ENDS; i++) {
-            int32_t id = quern_tokenizer_find(m->tokenizer, turn_ends[i], strlen(turn_ends[i]));
-            candidates[n_candidates++] = id >= 0 && quern_tokenizer_get_kind(m->tokenizer, id) == QUERN_TOKEN_CONTROL ? id : -1;
+            int32_t id = quern_tokenizer_find(t, turn_ends[i], strlen(turn_ends[i]));
+            n = add_id(ids, n, id >= 0 && quern_tokenizer_get_kind(t, id) == QUERN_TOKEN_CONTROL ? id : -1);
         }
     }
-    for (size_t i = 0; i < n_candidates; i++) {
-        bool known = candidates[i] < 0;
-        for (size_t k = 0; k < n && !known; k++) {
-            known = ids[k] == candidates[i];
-        }
-        if (!known) {
-            ids[n++] = candidates[i];
-        }
+    return n;
+}
+
+static quern_status fill_stop_ids(quern_model *m, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    size_t cap = m->config.n_stop_ids + QN_STOP_IDS_BESIDES;
+    int32_t *ids = qn_arena_alloc_array(&m->arena, cap, sizeof *ids);
+    if (ids == NULL) {
+        QN_FAIL_MEMORY(err, "stop ids", cap * sizeof *ids);
     }
     m->info.stop_ids = ids;
-    m->info.n_stop_ids = n;
+    m->info.n_stop_ids = qn_model_list_stop_ids(&m->config, m->tokenizer, ids);
 done:
     return status;
 }

@@ -45,6 +45,11 @@ typedef struct qn_model_parts {
 } qn_model_parts;
 quern_status qn_model_open_parts(quern_model **out, const qn_model_parts *parts, quern_error *err);
 
+/* Ends of an answer: what the configuration names, the tokenizer's own (it may be NULL), and control tokens that end a turn in the published chat
+ * formats. ids: room for c->n_stop_ids + QN_STOP_IDS_BESIDES; returns how many. */
+enum { QN_STOP_IDS_BESIDES = 16 };
+size_t qn_model_list_stop_ids(const qn_model_config *c, const quern_tokenizer *t, int32_t *ids);
+
 /* Reads one tensor by GGUF's and Hugging Face's name for it, whichever the model has. */
 const qn_tensor *qn_model_find_tensor(const quern_model *m, const char *gguf_name, const char *hf_name);
 

@@ -163,7 +163,7 @@ static quern_status check_integrity(gate *g, const qn_output *o, const opened *f
     v->gguf = files->gguf;
     v->safetensors = files->safetensors;
     if (files->gguf != NULL) {
-        QN_TRY(qn_verify_gguf_keys(g->job, o, files->gguf, &v->findings, err));
+        QN_TRY(qn_verify_gguf_keys(g->job, o, files->gguf, NULL, 0, &v->findings, err));
         QN_TRY(qn_verified_bind(v, NULL, err));
     } else {
         QN_TRY(qn_verify_mlx_config(g->job, o->relative, files->config, files->config_len, NULL, 0, &v->findings, err));
@@ -305,7 +305,7 @@ static quern_status take_findings(gate *g, qn_output *o, const qn_verified *v, c
 {
     quern_status status = QUERN_OK;
     o->quality = qn_quality_to_json(q, &g->quality.base);
-    o->gate = qn_gate_to_json(g->opt->gate, &v->findings);
+    o->gate = qn_gate_to_json(g->opt->gate, g->opt->sample_layers, &v->findings);
     if (o->quality == NULL || o->gate == NULL) {
         QN_FAIL_MEMORY(g->err, "the findings", 1024);
     }

@@ -10,6 +10,7 @@
 #include "base/fs.h"
 #include "quantize/certificate.h"
 #include "quantize/quality_run.h"
+#include "quantize/verify_folder.h"
 #include "quantize/verify_metadata.h"
 #include "quantize/verify_output.h"
 #include "quantize/verify_report.h"
@@ -40,49 +41,13 @@ done:
     return status;
 }
 
-static quern_status compare_templates(qn_verified *v, const quern_model *own, quern_error *err)
-{
-    const char *a = quern_model_get_template_source(own), *b = v->job->source.templates.plain;
-    size_t a_len = a != NULL ? strlen(a) : 0, b_len = b != NULL ? v->job->source.templates.plain_len : 0;
-    if (a_len == b_len && (a_len == 0 || memcmp(a, b, a_len) == 0)) {
-        return QUERN_OK;
-    }
-    if (a_len == 0 && v->safetensors != NULL) {
-        return qn_findings_note(&v->findings, err, "the folder has no chat template, the source has one of %zu bytes", b_len);
-    }
-    return qn_findings_fail(&v->findings, NULL, err, "the chat template (%zu bytes) is not the source's (%zu bytes)", a_len, b_len);
-}
-
-/* Tokenizer and template as a reader of the file gets them. */
-static quern_status check_texts(qn_verified *v, const families *all, quern_error *err)
-{
-    quern_status status = QUERN_OK;
-    static const quern_model_options texts_only = {.vocabulary_only = true};
-    quern_error why = {0};
-    quern_model *own = NULL;
-    status = quern_model_open(&own, v->path, &texts_only, &why);
-    if (status == QUERN_ERROR_MEMORY) {
-        QN_FAIL(err, status, "%s", why.message);
-    }
-    if (status != QUERN_OK || quern_model_get_tokenizer(own) == NULL) {
-        status = qn_findings_fail(&v->findings, NULL, err, "tokenizer: %s", status != QUERN_OK ? why.message : "there is none");
-        goto done;
-    }
-    QN_TRY(qn_verify_tokenizer(v->job->source.tokenizer, quern_model_get_tokenizer(own), all->quality.text, all->quality.text_len,
-                               &v->findings, err));
-    QN_TRY(compare_templates(v, own, err));
-done:
-    quern_model_close(own);
-    return status;
-}
-
-static quern_status check_gguf(qn_verified *v, const qn_verify_run *run, qn_claim *claim, quern_error *err)
+static quern_status check_gguf(const families *all, qn_verified *v, const qn_verify_run *run, qn_claim *claim, quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_verify_run own = *run;
     own.importance = qn_gguf_find(v->gguf, "quantize.imatrix.entries_count") != NULL ||
                      qn_gguf_find(v->gguf, "quantize.imatrix.file") != NULL;
-    QN_TRY(qn_verify_gguf_keys(v->job, v->output, v->gguf, &v->findings, err));
+    QN_TRY(qn_verify_gguf_keys(v->job, v->output, v->gguf, all->quality.text, all->quality.text_len, &v->findings, err));
     QN_TRY(qn_verified_bind(v, NULL, err));
     QN_TRY(qn_verified_check(v, &own, err));
     *claim = qn_claim_of_gguf(v->gguf);
@@ -92,7 +57,8 @@ done:
 }
 
 /* config: parsed, for the claim's strings to live in; the caller frees it. */
-static quern_status check_mlx(qn_verified *v, const qn_verify_run *run, qn_json **root, qn_claim *claim, quern_error *err)
+static quern_status check_mlx(const families *all, qn_verified *v, const qn_verify_run *run, qn_json **root, qn_claim *claim,
+                              quern_error *err)
 {
     quern_status status = QUERN_OK;
     char *config = NULL, *generation = NULL;
@@ -105,6 +71,7 @@ static quern_status check_mlx(qn_verified *v, const qn_verify_run *run, qn_json 
     }
     QN_TRY(qn_config_read_hf(&parsed, &v->findings.arena, config, config_len, v->path, generation, generation_len, err));
     QN_TRY(qn_verify_mlx_config(v->job, v->path, config, config_len, generation, generation_len, &v->findings, err));
+    QN_TRY(qn_verify_folder_texts(v->job, v->path, &parsed, all->quality.text, all->quality.text_len, &v->findings, err));
     QN_TRY(qn_verified_bind(v, &parsed, err));
     QN_TRY(qn_verified_check(v, run, err));
     QN_TRY(qn_json_parse(root, config, config_len, QN_JSON_WIDE_INTEGERS, "config.json", err));
@@ -158,8 +125,7 @@ static quern_status examine(families *all, qn_verified *v, const qn_verify_run *
         QN_FAIL(err, QUERN_ERROR_NOT_FOUND, "%s: no such file or folder", v->path);
     }
     QN_TRY(folder ? qn_safetensors_open_dir(&v->safetensors, v->path, false, err) : qn_gguf_open(&v->gguf, v->path, false, err));
-    QN_TRY(folder ? check_mlx(v, run, &config, &claim, err) : check_gguf(v, run, &claim, err));
-    QN_TRY(check_texts(v, all, err));
+    QN_TRY(folder ? check_mlx(all, v, run, &config, &claim, err) : check_gguf(all, v, run, &claim, err));
     if (all->opt->policy != QUERN_GATE_OFF && !v->findings.failed) {
         QN_TRY(check_quality(all, v, v->path, &claim, q, err));
     }
@@ -172,7 +138,7 @@ done:
 static quern_status unreadable_entry(const families *all, const qn_verified *v, qn_json **out, quern_error *err)
 {
     *out = qn_json_new_object();
-    qn_json *gate = qn_gate_to_json(all->opt->policy, &v->findings);
+    qn_json *gate = qn_gate_to_json(all->opt->policy, all->opt->sample_layers, &v->findings);
     bool fits = qn_json_set(*out, "path", qn_json_new_string(v->path));
     fits = qn_json_set(gate, "verdict", qn_json_new_string("unreadable")) && fits;
     fits = qn_json_set(*out, "gate", gate) && fits;
@@ -200,7 +166,8 @@ static quern_status verify_file(families *all, const char *path, const qn_verify
     } else if (status != QUERN_OK) {
         QN_FAIL(err, status, "%s", why.message);
     } else {
-        QN_TRY(qn_verified_to_json(&v, all->opt->policy, qn_quality_to_json(&quality, &all->quality.base), &entry, err));
+        QN_TRY(qn_verified_to_json(&v, all->opt->policy, all->opt->sample_layers, qn_quality_to_json(&quality, &all->quality.base), &entry,
+                                   err));
         result->n_failed += v.findings.failed;
         result->n_lossy += !v.findings.failed && v.findings.lossy;
     }

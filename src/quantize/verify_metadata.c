@@ -7,6 +7,9 @@
 #include <string.h>
 
 #include "quantize/hf_to_gguf.h"
+#include "model/gguf_tokenizer.h"
+#include "quantize/json_difference.h"
+#include "quantize/verify_texts.h"
 
 /* ---- configurations ---- */
 
@@ -67,35 +70,6 @@ static quern_status compare_layers(const comparison *c, const qn_model_config *o
     return QUERN_OK;
 }
 
-static bool has_stop_id(const qn_model_config *c, int32_t id)
-{
-    for (size_t i = 0; i < c->n_stop_ids; i++) {
-        if (c->stop_ids[i] == id) {
-            return true;
-        }
-    }
-    return c->eos_id == id;
-}
-
-static quern_status compare_stop_ids(const comparison *c, const qn_model_config *own, const qn_model_config *source)
-{
-    quern_status status = QUERN_OK;
-    for (size_t i = 0; i < source->n_stop_ids; i++) {
-        if (!has_stop_id(own, source->stop_ids[i])) {
-            QN_TRY(qn_findings_note(c->findings, c->err, "%s: token %" PRId32 " ends an answer in the source and is not named here",
-                                    c->where, source->stop_ids[i]));
-        }
-    }
-    for (size_t i = 0; i < own->n_stop_ids; i++) {
-        if (!has_stop_id(source, own->stop_ids[i])) {
-            QN_TRY(qn_findings_note(c->findings, c->err, "%s: token %" PRId32 " ends an answer here and not in the source", c->where,
-                                    own->stop_ids[i]));
-        }
-    }
-done:
-    return status;
-}
-
 static quern_status compare_configs(const comparison *c, const qn_model_config *own, const qn_model_config *source)
 {
     quern_status status = QUERN_OK;
@@ -128,10 +102,6 @@ static quern_status compare_configs(const comparison *c, const qn_model_config *
     }
     QN_TRY(compare_rope(c, &own->rope, &source->rope));
     QN_TRY(compare_layers(c, own, source));
-    if (own->eos_id >= 0 && source->eos_id >= 0 && !has_stop_id(source, (int32_t)own->eos_id)) {
-        QN_TRY(compare_numbers(c, "the end token", (double)own->eos_id, (double)source->eos_id));
-    }
-    QN_TRY(compare_stop_ids(c, own, source));
 done:
     return status;
 }
@@ -153,6 +123,8 @@ static void show_element(const qn_gguf_value *v, uint64_t i, qn_span text, char 
     if (v->type == QN_GGUF_STRING || (v->type == QN_GGUF_ARRAY && v->element == QN_GGUF_STRING)) {
         int shown = qn_name_shown(text.data, text.len);
         (void)snprintf(out, cap, "'%.*s'%s", shown > 60 ? 60 : shown, text.data, text.len > 60 ? "..." : "");
+    } else if (v->type == QN_GGUF_BOOL || (v->type == QN_GGUF_ARRAY && v->element == QN_GGUF_BOOL)) {
+        (void)snprintf(out, cap, "%s", v->data[i] != 0 ? "true" : "false");
     } else if (qn_gguf_element_i64(v, i, &whole)) {
         (void)snprintf(out, cap, "%" PRId64, whole);
     } else if (qn_gguf_element_f64(v, i, &real)) {
@@ -180,18 +152,30 @@ static bool same_number(const qn_gguf_value *a, const qn_gguf_value *b, uint64_t
     return a->n_bytes == b->n_bytes && memcmp(a->data, b->data, a->n_bytes) == 0; /* booleans */
 }
 
+/* What decides over ids and prompts is compared by what it does (verify_texts.h): of those keys a difference by itself is a note. */
+static quern_status tell_key(const comparison *c, qn_span key, const char *format, ...) QN_PRINTF(3, 4);
+static quern_status tell_key(const comparison *c, qn_span key, const char *format, ...)
+{
+    char text[480];
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    int len = qn_name_shown(key.data, key.len);
+    return starts_with(key, "tokenizer.") ? qn_findings_note(c->findings, c->err, "metadata: key %.*s%s", len, key.data, text)
+                                          : qn_findings_fail(c->findings, NULL, c->err, "metadata: key %.*s%s", len, key.data, text);
+}
+
 static quern_status compare_key(const comparison *c, const qn_gguf_value *own, const qn_gguf_value *source)
 {
-    int key_len = qn_name_shown(source->key.data, source->key.len);
     const uint8_t *own_at = own->data, *source_at = source->data;
     bool array = source->type == QN_GGUF_ARRAY;
     if ((own->type == QN_GGUF_ARRAY) != array || is_text(own) != is_text(source)) {
-        return qn_findings_fail(c->findings, NULL, c->err, "metadata: key %.*s is of type %s, the source gives %s", key_len,
-                                source->key.data, qn_gguf_type_name((uint32_t)own->type), qn_gguf_type_name((uint32_t)source->type));
+        return tell_key(c, source->key, " is of type %s, the source gives %s", qn_gguf_type_name((uint32_t)own->type),
+                        qn_gguf_type_name((uint32_t)source->type));
     }
     if (own->n != source->n) {
-        return qn_findings_fail(c->findings, NULL, c->err, "metadata: key %.*s has %" PRIu64 " elements, the source gives %" PRIu64,
-                                key_len, source->key.data, own->n, source->n);
+        return tell_key(c, source->key, " has %" PRIu64 " elements, the source gives %" PRIu64, own->n, source->n);
     }
     for (uint64_t i = 0; i < source->n; i++) {
         qn_span a = {0}, b = {0};
@@ -210,8 +194,7 @@ static quern_status compare_key(const comparison *c, const qn_gguf_value *own, c
             if (array) {
                 (void)snprintf(place, sizeof place, "[%" PRIu64 "]", i);
             }
-            return qn_findings_fail(c->findings, NULL, c->err, "metadata: key %.*s%s is %s, the source gives %s", key_len, source->key.data,
-                                    place, x, y);
+            return tell_key(c, source->key, "%s is %s, the source gives %s", place, x, y);
         }
     }
     return QUERN_OK;
@@ -229,17 +212,14 @@ static quern_status compare_keys(const comparison *c, const qn_gguf *own, const 
     for (size_t i = 0; i < qn_gguf_n_keys(source); i++) {
         const qn_gguf_value *expected = qn_gguf_key_at(source, i);
         char key[256];
-        if (only_describes(expected->key) || starts_with(expected->key, "quern.")) {
+        if (only_describes(expected->key) || starts_with(expected->key, "quern.") ||
+            starts_with(expected->key, "tokenizer.chat_template")) {
             continue;
         }
         (void)snprintf(key, sizeof key, "%.*s", qn_name_shown(expected->key.data, expected->key.len), expected->key.data);
         const qn_gguf_value *found = qn_gguf_find(own, key);
-        bool vital = strcmp(key, "tokenizer.ggml.tokens") == 0 || strcmp(key, "tokenizer.ggml.merges") == 0 ||
-                     strcmp(key, "tokenizer.chat_template") == 0;
         if (found != NULL) {
             QN_TRY(compare_key(c, found, expected));
-        } else if (vital) {
-            QN_TRY(qn_findings_fail(c->findings, NULL, c->err, "metadata: key %s is missing, the source gives it", key));
         } else {
             QN_TRY(qn_findings_note(c->findings, c->err, "metadata: key %s is not there; readers use their default", key));
         }
@@ -248,7 +228,58 @@ done:
     return status;
 }
 
-quern_status qn_verify_gguf_keys(const qn_job *job, const qn_output *o, const qn_gguf *file, qn_findings *f, quern_error *err)
+/* Keys about texts that the source does not give: other engines may act on them. */
+static quern_status note_extra_keys(const comparison *c, const qn_gguf *own, const qn_gguf *source)
+{
+    char text[320] = "";
+    size_t n = 0;
+    for (size_t i = 0; i < qn_gguf_n_keys(own); i++) {
+        const qn_gguf_value *v = qn_gguf_key_at(own, i);
+        char key[256];
+        size_t len = strlen(text);
+        (void)snprintf(key, sizeof key, "%.*s", qn_name_shown(v->key.data, v->key.len), v->key.data);
+        bool compared = strcmp(key, "tokenizer.chat_template") == 0 || strcmp(key, "tokenizer.chat_template.tool_use") == 0;
+        if (starts_with(v->key, "tokenizer.") && !compared && qn_gguf_find(source, key) == NULL) {
+            n++;
+            if (len + strlen(key) + 32 < sizeof text) {
+                (void)snprintf(text + len, sizeof text - len, "%s%s", len > 0 ? ", " : "", key);
+            }
+        }
+    }
+    return n == 0 ? QUERN_OK : qn_findings_note(c->findings, c->err, "metadata: %zu keys that the source does not give: %s", n, text);
+}
+
+/* Tokenizer, templates and end tokens as a reader of the file gets them, against those of the keys that quantize would write. */
+static quern_status compare_texts(const qn_gguf *file, const qn_model_config *own, const qn_gguf *expected, const qn_model_config *source,
+                                  const char *text, size_t len, qn_findings *f, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    quern_error why = {0};
+    quern_tokenizer *mine = NULL, *theirs = NULL;
+    qn_model_texts a = {.config = own}, b = {.config = source};
+    const qn_texts_options options = {.text = text, .len = len};
+    QN_TRY(qn_gguf_read_tokenizer(&theirs, expected, err));
+    QN_TRY(qn_model_texts_read_templates(&b, expected, err));
+    status = qn_gguf_read_tokenizer(&mine, file, &why);
+    status = status == QUERN_OK ? qn_model_texts_read_templates(&a, file, &why) : status;
+    if (status == QUERN_ERROR_MEMORY) {
+        QN_FAIL(err, status, "%s", why.message);
+    }
+    if (status != QUERN_OK) {
+        status = qn_findings_fail(f, NULL, err, "tokenizer: %s", why.message);
+        goto done;
+    }
+    a.tokenizer = mine;
+    b.tokenizer = theirs;
+    QN_TRY(qn_verify_texts(&a, &b, &options, f, err));
+done:
+    quern_tokenizer_destroy(mine);
+    quern_tokenizer_destroy(theirs);
+    return status;
+}
+
+quern_status qn_verify_gguf_keys(const qn_job *job, const qn_output *o, const qn_gguf *file, const char *gate_text, size_t len,
+                                 qn_findings *f, quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_gguf_writer *w = NULL;
@@ -263,6 +294,7 @@ quern_status qn_verify_gguf_keys(const qn_job *job, const qn_output *o, const qn
     QN_TRY(qn_gguf_writer_keys(w, &text, err));
     QN_TRY(qn_gguf_parse(&expected, (const uint8_t *)qn_buf_text(&text), text.len, "the keys of the source", err));
     QN_TRY(compare_keys(&c, file, expected));
+    QN_TRY(note_extra_keys(&c, file, expected));
     QN_TRY(qn_config_read_gguf(&source, &f->arena, expected, err));
     status = qn_config_read_gguf(&own, &f->arena, file, &why);
     if (status == QUERN_ERROR_MEMORY) {
@@ -271,6 +303,7 @@ quern_status qn_verify_gguf_keys(const qn_job *job, const qn_output *o, const qn
         QN_TRY(qn_findings_fail(f, NULL, err, "metadata: %s", why.message));
     } else {
         QN_TRY(compare_configs(&c, &own, &source));
+        QN_TRY(compare_texts(file, &own, expected, &source, gate_text, len, f, err));
     }
 done:
     qn_gguf_close(expected);
@@ -280,6 +313,21 @@ done:
 }
 
 /* ---- MLX ---- */
+
+/* mlx-lm looks at "quantization", transformers at "quantization_config": writers put the same into both. */
+static quern_status compare_quantizations(const comparison *c, const char *config, size_t len)
+{
+    quern_status status = QUERN_OK;
+    qn_json *root = NULL;
+    QN_TRY(qn_json_parse(&root, config, len, QN_JSON_WIDE_INTEGERS, "config.json", c->err));
+    const qn_json *a = qn_json_get(root, "quantization"), *b = qn_json_get(root, "quantization_config");
+    if (a != NULL && b != NULL && !qn_json_same(a, b)) {
+        QN_TRY(qn_findings_fail(c->findings, NULL, c->err, "config.json: quantization_config says other than quantization"));
+    }
+done:
+    qn_json_free(root);
+    return status;
+}
 
 quern_status qn_verify_mlx_config(const qn_job *job, const char *path, const char *config, size_t config_len, const char *generation,
                                   size_t generation_len, qn_findings *f, quern_error *err)
@@ -297,75 +345,10 @@ quern_status qn_verify_mlx_config(const qn_job *job, const char *path, const cha
         goto done;
     }
     QN_TRY(compare_configs(&c, &own, &job->source.config));
+    QN_TRY(compare_quantizations(&c, config, config_len));
     if (own.tied_embeddings && !job->source.config.tied_embeddings) { /* the other way round, the head is a copy of the embedding */
         QN_TRY(qn_findings_fail(
             f, NULL, err, "config.json: tie_word_embeddings is true, the source has a head of its own, which readers would leave out"));
-    }
-done:
-    return status;
-}
-
-/* ---- tokenizers ---- */
-
-static quern_status compare_vocabulary(const comparison *c, const quern_tokenizer *source, const quern_tokenizer *own)
-{
-    size_t n_source = quern_tokenizer_get_info(source)->n_tokens, n_own = quern_tokenizer_get_info(own)->n_tokens;
-    for (size_t i = 0; i < n_source; i++) {
-        size_t a_len = 0, b_len = 0;
-        const char *a = quern_tokenizer_get_text(own, (int32_t)i, &a_len), *b = quern_tokenizer_get_text(source, (int32_t)i, &b_len);
-        if (b == NULL) {
-            continue; /* a hole in the source's numbers: files fill it as they like */
-        }
-        if (a == NULL || a_len != b_len || memcmp(a, b, a_len) != 0) {
-            return qn_findings_fail(c->findings, NULL, c->err, "tokenizer: token %zu is '%.*s', the source has '%.*s'", i,
-                                    a != NULL ? qn_name_shown(a, a_len) : 0, a != NULL ? a : "", qn_name_shown(b, b_len), b);
-        }
-        bool control = quern_tokenizer_get_kind(own, (int32_t)i) == QUERN_TOKEN_CONTROL;
-        bool should_be = quern_tokenizer_get_kind(source, (int32_t)i) == QUERN_TOKEN_CONTROL;
-        if (control != should_be) {
-            return qn_findings_fail(c->findings, NULL, c->err, "tokenizer: token %zu '%.*s' %s a control token, in the source it %s", i,
-                                    qn_name_shown(b, b_len), b, control ? "is" : "is not", control ? "is not" : "is");
-        }
-    }
-    return n_own >= n_source ? QUERN_OK
-                             : qn_findings_fail(c->findings, NULL, c->err, "tokenizer: %zu tokens, the source has %zu", n_own, n_source);
-}
-
-static quern_status compare_ids(const comparison *c, const quern_tokenizer *source, const quern_tokenizer *own, const char *text,
-                                size_t len)
-{
-    quern_status status = QUERN_OK;
-    quern_ids a = {0}, b = {0};
-    QN_TRY(quern_tokenizer_encode(own, text, len, QUERN_ENCODE_PARSE_SPECIAL, &a, c->err));
-    QN_TRY(quern_tokenizer_encode(source, text, len, QUERN_ENCODE_PARSE_SPECIAL, &b, c->err));
-    for (size_t i = 0; i < a.len || i < b.len; i++) {
-        int32_t x = i < a.len ? a.data[i] : -1, y = i < b.len ? b.data[i] : -1;
-        if (x != y) {
-            QN_TRY(qn_findings_fail(
-                c->findings, NULL, c->err,
-                "tokenizer: the gate text becomes other ids: number %zu is %" PRId32 ", with the source's tokenizer %" PRId32, i, x, y));
-            break;
-        }
-    }
-done:
-    quern_ids_deinit(&a);
-    quern_ids_deinit(&b);
-    return status;
-}
-
-quern_status qn_verify_tokenizer(const quern_tokenizer *source, const quern_tokenizer *own, const char *text, size_t len, qn_findings *f,
-                                 quern_error *err)
-{
-    quern_status status = QUERN_OK;
-    comparison c = {.findings = f, .err = err, .where = "tokenizer"};
-    const quern_tokenizer_info *a = quern_tokenizer_get_info(own), *b = quern_tokenizer_get_info(source);
-    QN_TRY(compare_vocabulary(&c, source, own));
-    if (b->bos_id >= 0 && (a->add_bos || b->add_bos)) {
-        QN_TRY(compare_numbers(&c, "the token at the beginning", a->bos_id, b->bos_id));
-    }
-    QN_TRY(compare_numbers(&c, "whether texts begin with a token of their own", a->add_bos, b->add_bos));
-    if (len > 0) {
-        QN_TRY(compare_ids(&c, source, own, text, len));
     }
 done:
     return status;

@@ -163,6 +163,12 @@ static quern_status bind_module(binding *b, const qn_piece *p, const qn_tensor *
         QN_TRY(qn_findings_fail(&v->findings, weight->name, b->err, "%s: scales of type %s %s biases are no form of MLX", weight->name,
                                 qn_dtype_get(scales->dtype)->name, biases != NULL ? "with" : "without"));
     }
+    bool said_mxfp4 = qn_config_is_mxfp4(b->config, module);
+    if (*fits && said_mxfp4 != mxfp4) {
+        *fits = false;
+        QN_TRY(qn_findings_fail(&v->findings, weight->name, b->err, "%s is stored in mode %s, config.json says mode %s", weight->name,
+                                mxfp4 ? "mxfp4" : "affine", said_mxfp4 ? "mxfp4" : "affine"));
+    }
     if (*fits) {
         c->storage = mxfp4 ? QN_STORED_MXFP4 : QN_STORED_AFFINE;
         c->dtype = scales->dtype;
@@ -176,6 +182,25 @@ static quern_status bind_module(binding *b, const qn_piece *p, const qn_tensor *
     }
 done:
     return status;
+}
+
+/* Readers make a quantized module of every one that config.json names with bits of its own. */
+static quern_status check_unquantized(binding *b, const qn_tensor *t)
+{
+    char module[160];
+    size_t len = strlen(t->name), end = strlen(".weight");
+    if (b->config == NULL || len <= end || strcmp(t->name + len - end, ".weight") != 0) {
+        return QUERN_OK;
+    }
+    (void)snprintf(module, sizeof module, "%.*s", (int)(len - end), t->name);
+    for (size_t i = 0; i < b->config->n_overrides; i++) {
+        const qn_affine_override *o = &b->config->overrides[i];
+        if (o->affine.bits != 0 && strcmp(o->module, module) == 0) {
+            return qn_findings_fail(&b->v->findings, t->name, b->err, "%s is stored as %s, config.json says %u bits in groups of %u",
+                                    t->name, qn_dtype_get(t->dtype)->name, o->affine.bits, o->affine.group);
+        }
+    }
+    return QUERN_OK;
 }
 
 static quern_status bind_tensor(binding *b, const qn_tensor *t, const qn_piece *p, uint32_t permute_dim)
@@ -205,6 +230,7 @@ static quern_status bind_tensor(binding *b, const qn_tensor *t, const qn_piece *
                     qn_dtype_get(t->dtype)->name);
         }
         if (fits) {
+            QN_TRY(check_unquantized(b, t));
             add_stream(c, 0, t);
         }
     }

@@ -19,12 +19,14 @@ static void set_count(builder *b, qn_json *object, const char *key, uint64_t n) 
 
 const char *qn_verdict_name(const qn_findings *f) { return f->failed ? "fail" : f->lossy ? "lossy" : "pass"; }
 
-qn_json *qn_gate_to_json(quern_gate_policy policy, const qn_findings *f)
+qn_json *qn_gate_to_json(quern_gate_policy policy, size_t sample_layers, const qn_findings *f)
 {
     builder b = {.ok = true};
     qn_json *v = qn_json_new_object();
-    set_text(&b, v, "policy", quern_gate_policy_name(policy));
-    set_text(&b, v, "verdict", qn_verdict_name(f));
+    char sample[32];
+    (void)snprintf(sample, sizeof sample, "sample:%zu", sample_layers);
+    set_text(&b, v, "policy", sample_layers > 0 ? sample : quern_gate_policy_name(policy));
+    set_text(&b, v, "verdict", policy == QUERN_GATE_OFF && !f->failed ? "skipped" : qn_verdict_name(f));
     set(&b, v, "reasons", qn_text_list_to_json(&f->reasons));
     set(&b, v, "suspect_tensors", qn_text_list_to_json(&f->suspects));
     set(&b, v, "notes", qn_text_list_to_json(&f->notes));
@@ -140,7 +142,8 @@ static quern_status output_type(qn_verified *v, char *out, size_t cap, quern_err
     return QUERN_OK;
 }
 
-quern_status qn_verified_to_json(qn_verified *v, quern_gate_policy policy, qn_json *quality, qn_json **out, quern_error *err)
+quern_status qn_verified_to_json(qn_verified *v, quern_gate_policy policy, size_t sample_layers, qn_json *quality, qn_json **out,
+                                 quern_error *err)
 {
     quern_status status = QUERN_OK;
     builder b = {.ok = true};
@@ -171,7 +174,7 @@ quern_status qn_verified_to_json(qn_verified *v, quern_gate_policy policy, qn_js
     set_text(&b, o, "data_sha256", v->data_sha256);
     set(&b, o, "quality", quality);
     quality = NULL;
-    set(&b, o, "gate", qn_gate_to_json(policy, &v->findings));
+    set(&b, o, "gate", qn_gate_to_json(policy, sample_layers, &v->findings));
     if (!b.ok) {
         QN_FAIL_MEMORY(err, "the report", v->n_tensors * 200);
     }

@@ -3,6 +3,7 @@
  * Short pieces search all pairs for the lowest rank; longer ones keep the pairs in a heap of (rank, position), which is O(n log n) for
  * any text. Both give the same symbols.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "text/tokenizer_int.h"
@@ -44,6 +45,31 @@ quern_status qn_merge_table_init(qn_merge_table *m, size_t n_expected, uint64_t 
     m->cap = n_slots / 3 * 2;
 done:
     return status;
+}
+
+/* Of one rank (scores may give several rules the same) the lower pair first. */
+static int compare_ranks(const void *a, const void *b)
+{
+    const qn_merge *x = a, *y = b;
+    if (x->rank != y->rank) {
+        return x->rank < y->rank ? -1 : 1;
+    }
+    return x->pair < y->pair ? -1 : x->pair > y->pair;
+}
+
+qn_merge *qn_merge_table_sorted(const qn_merge_table *m)
+{
+    qn_merge *list = qn_malloc_array(m->n + 1, sizeof *list);
+    size_t n = 0;
+    for (size_t i = 0; list != NULL && m->slots != NULL && i <= m->mask; i++) {
+        if (m->slots[i].pair != QN_MERGE_FREE) {
+            list[n++] = m->slots[i];
+        }
+    }
+    if (n > 0) {
+        qsort(list, n, sizeof *list, compare_ranks);
+    }
+    return list;
 }
 
 void qn_merge_table_deinit(qn_merge_table *m)

@@ -28,6 +28,8 @@ enum {
 struct qn_regex {
     pcre2_general_context *memory;
     pcre2_code *code;
+    char *pattern; /* as it was given */
+    size_t pattern_len;
 };
 
 struct qn_regex_search {
@@ -285,6 +287,11 @@ quern_status qn_regex_create(qn_regex **out, const char *pattern, size_t len, qu
     if (r->memory == NULL) {
         QN_FAIL_MEMORY(err, "a regular expression", len);
     }
+    r->pattern = qn_strndup(pattern, len);
+    r->pattern_len = len;
+    if (r->pattern == NULL) {
+        QN_FAIL_MEMORY(err, "a regular expression", len + 1);
+    }
     QN_TRY(compile(r, qn_buf_text(&t.out), t.out.len, err));
     *out = r;
     r = NULL;
@@ -299,8 +306,15 @@ void qn_regex_destroy(qn_regex *r)
     if (r != NULL) {
         pcre2_code_free(r->code);
         pcre2_general_context_free(r->memory);
+        qn_free(r->pattern);
         qn_free(r);
     }
+}
+
+const char *qn_regex_pattern(const qn_regex *r, size_t *len)
+{
+    *len = r->pattern_len;
+    return r->pattern;
 }
 
 /* ---- searching ---- */

@@ -16,6 +16,8 @@ typedef struct qn_regex qn_regex;
 /* QUERN_ERROR_INVALID for an expression that is none, QUERN_ERROR_UNSUPPORTED for one that cannot be translated. */
 quern_status qn_regex_create(qn_regex **out, const char *pattern, size_t len, quern_error *err);
 void qn_regex_destroy(qn_regex *r); /* NULL is fine */
+/* As it was given. */
+const char *qn_regex_pattern(const qn_regex *r, size_t *len);
 
 /* A search through one text. Bytes that are no UTF-8 match nothing and end the text on either side of them. */
 typedef struct qn_regex_search qn_regex_search;

@@ -177,6 +177,9 @@ void qn_merge_table_deinit(qn_merge_table *m);
 /* Adds a pair; a second rule for the same pair is ignored, or replaces the first. False when out of memory. */
 bool qn_merge_table_add(qn_merge_table *m, uint32_t left, uint32_t right, uint32_t rank, uint32_t result, bool replace);
 
+/* The rules in the order of their ranks (m->n; qn_free), NULL when out of memory. */
+qn_merge *qn_merge_table_sorted(const qn_merge_table *m);
+
 /* Memory for merging long pieces, reused within one call. */
 typedef struct qn_merge_work {
     uint32_t *symbols, *prev, *next;

@@ -89,32 +89,10 @@ done:
     return status;
 }
 
-static int compare_ranks(const void *a, const void *b)
-{
-    const qn_merge *x = a, *y = b;
-    return x->rank < y->rank ? -1 : x->rank > y->rank;
-}
-
-/* The rules in the order of their ranks. */
-static qn_merge *sorted_merges(const quern_tokenizer *t)
-{
-    qn_merge *list = qn_malloc_array(t->merges.n, sizeof *list);
-    size_t n = 0;
-    for (size_t i = 0; list != NULL && i <= t->merges.mask; i++) {
-        if (t->merges.slots[i].pair != QN_MERGE_FREE) {
-            list[n++] = t->merges.slots[i];
-        }
-    }
-    if (list != NULL) {
-        qsort(list, n, sizeof *list, compare_ranks);
-    }
-    return list;
-}
-
 static quern_status write_merges(const quern_tokenizer *t, owned *o, size_t *n_merges, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    qn_merge *list = sorted_merges(t);
+    qn_merge *list = qn_merge_table_sorted(&t->merges);
     o->merges = qn_malloc_array(t->merges.n, sizeof *o->merges);
     if (list == NULL || o->merges == NULL) {
         QN_FAIL_MEMORY(err, "merges", t->merges.n * sizeof *list);
@@ -156,7 +134,7 @@ static size_t count_cuts(const quern_tokenizer *t, uint32_t id, bool *stray)
 static quern_status scores_from_merges(const quern_tokenizer *t, size_t n_vocab, owned *o, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    qn_merge *list = sorted_merges(t);
+    qn_merge *list = qn_merge_table_sorted(&t->merges);
     uint32_t *n_rules = qn_calloc(t->info.n_tokens, sizeof *n_rules);
     if (list == NULL || n_rules == NULL) {
         QN_FAIL_MEMORY(err, "scores", t->merges.n * sizeof *list);

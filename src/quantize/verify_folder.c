@@ -1,0 +1,386 @@
+/* verify_folder.c - see verify_folder.h.
+ *
+ * Programs that write such folders read the tokenizer's files and write them again: in another order, with defaults spelled out, without keys that
+ * only the other file needs. So what counts is what the files mean once read; as JSON only what other readers than Quern take from them is
+ * compared, and the rest is told in one note a file.
+ */
+#include "quantize/verify_folder.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/fs.h"
+#include "base/json_tokens.h"
+#include "quantize/json_difference.h"
+#include "text/template_list.h"
+#include "text/tokenizer_pipeline.h"
+
+enum { TOKENIZER_BYTES_MAX = 256 << 20 };
+
+typedef struct text_file {
+    char *text;
+    size_t len;
+} text_file;
+
+typedef enum text_kind { TOKENIZER, TOKENIZER_CONFIG, GENERATION, N_TEXTS } text_kind;
+static const char *const names[N_TEXTS] = {
+    [TOKENIZER] = "tokenizer.json", [TOKENIZER_CONFIG] = "tokenizer_config.json", [GENERATION] = "generation_config.json"};
+
+/* One side: its files, and what they hold. */
+typedef struct side {
+    text_file files[N_TEXTS];
+    qn_json *json[N_TEXTS]; /* of tokenizer.json without vocabulary and merges */
+} side;
+
+static void free_side(side *s)
+{
+    for (size_t i = 0; i < N_TEXTS; i++) {
+        qn_free(s->files[i].text);
+        qn_json_free(s->json[i]);
+    }
+}
+
+static quern_status read_files(side *s, const char *dir, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    for (size_t i = 0; i < N_TEXTS; i++) {
+        QN_TRY(qn_file_read_member(&s->files[i].text, &s->files[i].len, dir, names[i], TOKENIZER_BYTES_MAX, err));
+    }
+done:
+    return status;
+}
+
+/* ---- tokenizer.json without its two large parts ---- */
+
+typedef struct copying {
+    qn_json_tokens tokens;
+    qn_buf *out;
+    bool ok;
+} copying;
+
+static bool is_word(const qn_json_tokens *s, const char *word)
+{
+    return s->token == QN_JSON_TOKEN_STRING && s->end - s->begin == strlen(word) && memcmp(s->data + s->begin, word, strlen(word)) == 0;
+}
+
+/* Copies the object whose bracket is the last token; of the member "model" what is neither "vocab" nor "merges". */
+static void copy_object(copying *c, bool within_model)
+{
+    qn_json_tokens *s = &c->tokens;
+    bool first = true;
+    c->ok = c->ok && s->token == QN_JSON_TOKEN_OBJECT && qn_buf_append_char(c->out, '{');
+    while (c->ok && qn_json_tokens_next(s) != QN_JSON_TOKEN_OBJECT_END) {
+        if (s->token == QN_JSON_TOKEN_COMMA) {
+            continue;
+        }
+        size_t key = s->begin - 1, key_end = s->end + 1;
+        bool model = !within_model && is_word(s, "model"), large = within_model && (is_word(s, "vocab") || is_word(s, "merges"));
+        c->ok = s->token == QN_JSON_TOKEN_STRING && qn_json_tokens_next(s) == QN_JSON_TOKEN_COLON;
+        (void)qn_json_tokens_next(s);
+        if (c->ok && !large) {
+            c->ok = (first || qn_buf_append_char(c->out, ',')) && qn_buf_append(c->out, s->data + key, key_end - key) &&
+                    qn_buf_append_char(c->out, ':');
+            first = false;
+        }
+        if (c->ok && model) {
+            copy_object(c, true);
+        } else if (c->ok) {
+            size_t begin = s->token == QN_JSON_TOKEN_STRING ? s->begin - 1 : s->begin;
+            c->ok = qn_json_tokens_skip(s) && (large || qn_buf_append(c->out, s->data + begin, s->next - begin));
+        }
+    }
+    c->ok = c->ok && qn_buf_append_char(c->out, '}');
+}
+
+static quern_status parse_rest(qn_json **out, const text_file *f, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_buf text;
+    qn_buf_init(&text, TOKENIZER_BYTES_MAX);
+    copying c = {.out = &text, .ok = true};
+    qn_json_tokens_init(&c.tokens, f->text, f->len);
+    (void)qn_json_tokens_next(&c.tokens);
+    copy_object(&c, false);
+    if (!c.ok) { /* it was read before: what is left is memory */
+        QN_FAIL_MEMORY(err, names[TOKENIZER], text.len);
+    }
+    QN_TRY(qn_json_parse(out, qn_buf_text(&text), text.len, QN_JSON_ALLOW_NUL | QN_JSON_WIDE_INTEGERS, names[TOKENIZER], err));
+done:
+    qn_buf_deinit(&text);
+    return status;
+}
+
+static quern_status parse_side(side *s, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    for (size_t i = 0; i < N_TEXTS; i++) {
+        const text_file *f = &s->files[i];
+        if (f->text == NULL) {
+            continue;
+        }
+        QN_TRY(i == TOKENIZER ? parse_rest(&s->json[i], f, err)
+                              : qn_json_parse(&s->json[i], f->text, f->len, QN_JSON_ALLOW_NUL | QN_JSON_WIDE_INTEGERS, names[i], err));
+    }
+done:
+    return status;
+}
+
+/* ---- what other readers take from them ---- */
+
+typedef struct comparison {
+    const side *own, *source;
+    qn_findings *findings;
+    quern_error *err;
+} comparison;
+
+static const qn_json *own_key(const comparison *c, text_kind k, const char *key) { return qn_json_get(c->own->json[k], key); }
+static const qn_json *source_key(const comparison *c, text_kind k, const char *key) { return qn_json_get(c->source->json[k], key); }
+
+static bool same_span(const char *a, size_t n, const char *b, size_t m)
+{
+    return (a != NULL) == (b != NULL) && n == m && (a == NULL || memcmp(a, b, n) == 0);
+}
+
+/* Readers that do not know the flags add_bos_token and add_eos_token do what the post_processor says. Where the flags differ too, what they make of
+ * it together was compared. */
+static quern_status compare_postprocessors(const comparison *c)
+{
+    quern_status status = QUERN_OK;
+    qn_surroundings a = {0}, b = {0};
+    static const char *const flags[] = {"add_bos_token", "add_eos_token"};
+    for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
+        if (!qn_json_same(own_key(c, TOKENIZER_CONFIG, flags[i]), source_key(c, TOKENIZER_CONFIG, flags[i]))) {
+            return QUERN_OK;
+        }
+    }
+    QN_TRY(qn_pipeline_read_postprocessor(&a, own_key(c, TOKENIZER, "post_processor"), c->err));
+    QN_TRY(qn_pipeline_read_postprocessor(&b, source_key(c, TOKENIZER, "post_processor"), c->err));
+    if (!same_span(a.before, a.before_len, b.before, b.before_len) || !same_span(a.after, a.after_len, b.after, b.after_len)) {
+        QN_TRY(qn_findings_fail(c->findings, NULL, c->err,
+                                "tokenizer.json: the post_processor puts '%.*s' before and '%.*s' behind a text, the source's '%.*s' and '%.*s'",
+                                qn_name_shown(a.before, a.before_len), a.before != NULL ? a.before : "",
+                                qn_name_shown(a.after, a.after_len), a.after != NULL ? a.after : "",
+                                qn_name_shown(b.before, b.before_len), b.before != NULL ? b.before : "",
+                                qn_name_shown(b.after, b.after_len), b.after != NULL ? b.after : ""));
+    }
+done:
+    return status;
+}
+
+/* One added token, whichever of the two files describes it; false where it is not of that form. */
+typedef struct added {
+    const char *content;
+    size_t len;
+    bool flags[5];
+} added;
+static const char *const flag_names[5] = {"special", "single_word", "lstrip", "rstrip", "normalized"};
+
+static added read_added(const qn_json *v)
+{
+    added a = {.content = qn_json_string(qn_json_get(v, "content"), NULL)};
+    a.len = a.content != NULL ? strlen(a.content) : 0;
+    for (size_t i = 0; i < 5; i++) {
+        a.flags[i] = qn_json_bool(qn_json_get(v, flag_names[i]), i == 4 && !a.flags[0]);
+    }
+    return a;
+}
+
+/* The source's token of this id: of the same table, else of tokenizer.json. */
+static const qn_json *source_added(const comparison *c, const char *id)
+{
+    const qn_json *v = qn_json_get(source_key(c, TOKENIZER_CONFIG, "added_tokens_decoder"), id);
+    const qn_json *list = source_key(c, TOKENIZER, "added_tokens");
+    for (size_t i = 0; v == NULL && i < qn_json_length(list); i++) {
+        int64_t number;
+        char text[32];
+        (void)snprintf(text, sizeof text, "%lld", qn_json_int(qn_json_get(qn_json_at(list, i), "id"), &number) ? (long long)number : -1LL);
+        v = strcmp(text, id) == 0 ? qn_json_at(list, i) : NULL;
+    }
+    return v;
+}
+
+/* transformers lets this table decide over tokenizer.json. */
+static quern_status compare_added_tokens(const comparison *c)
+{
+    const qn_json *table = own_key(c, TOKENIZER_CONFIG, "added_tokens_decoder");
+    for (qn_json_iterator *it = qn_json_iter(table); it != NULL; it = qn_json_next(table, it)) {
+        const char *id = qn_json_iter_key(it, NULL);
+        const qn_json *there = source_added(c, id);
+        added a = read_added(qn_json_iter_value(it)), b = read_added(there);
+        const char *what = there == NULL || !same_span(a.content, a.len, b.content, b.len) ? "content" : NULL;
+        for (size_t i = 0; i < 5 && what == NULL; i++) {
+            what = a.flags[i] != b.flags[i] ? flag_names[i] : NULL;
+        }
+        if (what != NULL) {
+            return qn_findings_fail(c->findings, NULL, c->err, "tokenizer_config.json: added_tokens_decoder: token %.20s: %s is not the source's",
+                                    id, what);
+        }
+    }
+    return QUERN_OK;
+}
+
+static quern_status compare_splitting(const comparison *c)
+{
+    bool own = qn_json_bool(own_key(c, TOKENIZER_CONFIG, "split_special_tokens"), false);
+    bool source = qn_json_bool(source_key(c, TOKENIZER_CONFIG, "split_special_tokens"), false);
+    return own == source ? QUERN_OK
+                         : qn_findings_fail(c->findings, NULL, c->err, "tokenizer_config.json: split_special_tokens is %s, the source has %s",
+                                            own ? "true" : "false", source ? "true" : "false");
+}
+
+/* ---- what is only written otherwise ---- */
+
+/* Compared by what they mean. */
+static bool is_compared(const char *key)
+{
+    static const char *const keys[] = {"added_tokens", "chat_template", "added_tokens_decoder", "eos_token_id"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        if (strcmp(keys[i], key) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void collect(const qn_json *of, const qn_json *other, bool only_new, qn_json_places *places)
+{
+    for (qn_json_iterator *it = qn_json_iter(of); it != NULL; it = qn_json_next(of, it)) {
+        const char *key = qn_json_iter_key(it, NULL);
+        const qn_json *there = qn_json_get(other, key);
+        if (!is_compared(key) && (!only_new || there == NULL)) {
+            qn_json_find_places(qn_json_iter_value(it), there, key, places);
+        }
+    }
+}
+
+static quern_status note_places(const comparison *c, text_kind k)
+{
+    qn_json_places places = {0};
+    if (c->source->json[k] == NULL || c->own->json[k] == NULL) {
+        bool differ = (c->source->json[k] == NULL) != (c->own->json[k] == NULL);
+        return differ ? qn_findings_note(c->findings, c->err, "%s is %s", names[k],
+                                         c->own->json[k] == NULL ? "not there, the source has one" : "there, the source has none")
+                      : QUERN_OK;
+    }
+    collect(c->own->json[k], c->source->json[k], false, &places);
+    collect(c->source->json[k], c->own->json[k], true, &places);
+    if (places.n == 0) {
+        return QUERN_OK;
+    }
+    qn_json_end_places(&places);
+    return qn_findings_note(c->findings, c->err, "%s differs from the source's in %s; that changes neither ids, end tokens nor prompts",
+                            names[k], places.text);
+}
+
+static quern_status compare_files(const qn_job *job, const side *own, qn_findings *f, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    side source = {0};
+    const comparison c = {.own = own, .source = &source, .findings = f, .err = err};
+    if (job->source.gguf != NULL) { /* nothing of the kind to compare with */
+        return QUERN_OK;
+    }
+    QN_TRY(read_files(&source, job->source.path, err));
+    QN_TRY(parse_side(&source, err));
+    QN_TRY(compare_postprocessors(&c));
+    QN_TRY(compare_added_tokens(&c));
+    QN_TRY(compare_splitting(&c));
+    for (size_t k = 0; k < N_TEXTS; k++) {
+        QN_TRY(note_places(&c, (text_kind)k));
+    }
+done:
+    free_side(&source);
+    return status;
+}
+
+/* ---- the whole ---- */
+
+/* The end tokens that mlx-lm takes from the source: generation_config.json's, else config.json's. Returns how many; ids has room for `cap`. */
+static size_t list_needed(const qn_source *s, int32_t *ids, size_t cap)
+{
+    quern_error unused = {0};
+    qn_json *root = NULL;
+    size_t n = 0;
+    if (s->generation_json != NULL &&
+        qn_json_parse(&root, s->generation_json, s->generation_len, QN_JSON_WIDE_INTEGERS, names[GENERATION], &unused) != QUERN_OK) {
+        root = NULL; /* it was read before: memory, and then the configuration serves */
+    }
+    const qn_json *eos = qn_json_get(root, "eos_token_id");
+    bool list = qn_json_get_kind(eos) == QN_JSON_ARRAY;
+    for (size_t i = 0; i < (list ? qn_json_length(eos) : 1) && n < cap; i++) {
+        int64_t id;
+        if (qn_json_int(list ? qn_json_at(eos, i) : eos, &id) && id >= 0 && id <= INT32_MAX) {
+            ids[n++] = (int32_t)id;
+        }
+    }
+    for (size_t i = 0; eos == NULL && i < s->config.n_stop_ids && n < cap; i++) {
+        ids[n++] = s->config.stop_ids[i];
+    }
+    qn_json_free(root);
+    return n;
+}
+
+/* mlx-lm writes generation_config.json and the template as files of their own: where both are missing, they were left behind. */
+static bool is_copied_in_part(const qn_source *s, const side *own, const qn_model_texts *texts)
+{
+    return own->files[GENERATION].text == NULL && s->generation_json != NULL && texts->template.data == NULL;
+}
+
+static quern_status compare_read(const qn_job *job, const side *files, const qn_model_texts *own, const char *text, size_t len,
+                                 qn_findings *f, quern_error *err)
+{
+    enum { NEEDED_MAX = 64 };
+    const qn_source *s = &job->source;
+    int32_t needed[NEEDED_MAX];
+    const qn_model_texts source = {.tokenizer = s->tokenizer,
+                                   .config = &s->config,
+                                   .template = {s->templates.plain, s->templates.plain_len},
+                                   .tool_template = {s->templates.tool_use, s->templates.tool_use_len}};
+    const qn_texts_options options = {.needed = needed,
+                                      .n_needed = list_needed(s, needed, NEEDED_MAX),
+                                      .is_part = is_copied_in_part(s, files, own),
+                                      .text = text,
+                                      .len = len};
+    return qn_verify_texts(own, &source, &options, f, err);
+}
+
+quern_status qn_verify_folder_texts(const qn_job *job, const char *path, const qn_model_config *config, const char *text, size_t len,
+                                    qn_findings *f, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    quern_error why = {0};
+    side own = {0};
+    quern_tokenizer *tokenizer = NULL;
+    qn_template_list templates = {0};
+    QN_TRY(read_files(&own, path, err));
+    const text_file *t = &own.files[TOKENIZER], *about = &own.files[TOKENIZER_CONFIG];
+    if (t->text == NULL) {
+        QN_TRY(qn_findings_fail(f, NULL, err, "tokenizer: there is no tokenizer.json"));
+        goto done;
+    }
+    status = quern_tokenizer_create_from_json(&tokenizer, t->text, t->len, about->text, about->len, &why);
+    if (status == QUERN_OK) {
+        status = qn_template_list_read(&templates, path, about->text, about->len, &why);
+    }
+    if (status == QUERN_OK) {
+        status = parse_side(&own, &why);
+    }
+    if (status == QUERN_ERROR_MEMORY || status == QUERN_ERROR_IO) {
+        QN_FAIL(err, status, "%s", why.message);
+    }
+    if (status != QUERN_OK) {
+        status = qn_findings_fail(f, NULL, err, "tokenizer: %s", why.message);
+        goto done;
+    }
+    const qn_model_texts texts = {.tokenizer = tokenizer,
+                                  .config = config,
+                                  .template = {templates.plain, templates.plain_len},
+                                  .tool_template = {templates.tool_use, templates.tool_use_len}};
+    QN_TRY(compare_read(job, &own, &texts, text, len, f, err));
+    QN_TRY(compare_files(job, &own, f, err));
+done:
+    qn_template_list_deinit(&templates);
+    quern_tokenizer_destroy(tokenizer);
+    free_side(&own);
+    return status;
+}

@@ -1,0 +1,288 @@
+#!/usr/bin/env python3
+"""quern verify against what a file says of texts and of itself: tokenizers, templates, end tokens, modes, empty tensors; and the form of its report."""
+import json
+import os
+import shutil
+import struct
+import tempfile
+
+from cli_helper import GOLDENS, MODEL, Checks, run
+
+SOURCE = os.path.join(GOLDENS, "hf", "qwen3")
+STRING, ARRAY, BOOL = 8, 9, 7
+SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+
+
+def text_value(text):
+    data = text.encode()
+    return struct.pack("<Q", len(data)) + data
+
+
+class Gguf:
+    """A GGUF file in parts: keys with their raw values (type, bytes), in order, and everything behind them."""
+
+    def __init__(self, path):
+        with open(path, "rb") as f:
+            self.data = f.read()
+        self.n_tensors, n_keys = struct.unpack_from("<QQ", self.data, 8)
+        self.at, self.keys = 24, {}
+        for _ in range(n_keys):
+            key = self.string().decode()
+            kind = self.number("<I")
+            begin = self.at
+            self.skip(kind)
+            self.keys[key] = (kind, self.data[begin:self.at])
+        infos, self.tensors = self.at, {}
+        for _ in range(self.n_tensors):
+            name = self.string().decode()
+            shape = [self.number("<Q") for _ in range(self.number("<I"))]
+            self.tensors[name] = (self.number("<I"), shape, self.number("<Q"))
+        self.infos, self.body = self.data[infos:self.at], bytearray(self.data[-(-self.at // 32) * 32:])
+
+    def number(self, form):
+        value = struct.unpack_from(form, self.data, self.at)[0]
+        self.at += struct.calcsize(form)
+        return value
+
+    def string(self):
+        n = self.number("<Q")
+        self.at += n
+        return self.data[self.at - n:self.at]
+
+    def skip(self, kind):
+        if kind == STRING:
+            self.string()
+        elif kind == ARRAY:
+            element, n = self.number("<I"), self.number("<Q")
+            for _ in range(n):
+                self.skip(element)
+        else:
+            self.at += SIZES[kind]
+
+    def span(self, name):
+        """Where the tensor's bytes lie in the body: up to the next one's."""
+        begin = self.tensors[name][2]
+        return begin, min([o for _, _, o in self.tensors.values() if o > begin] + [len(self.body)])
+
+    def write(self, path):
+        out = bytearray(self.data[:8] + struct.pack("<QQ", self.n_tensors, len(self.keys)))
+        for key, (kind, value) in self.keys.items():
+            out += text_value(key) + struct.pack("<I", kind) + value
+        out += self.infos
+        out += bytes(-len(out) % 32)
+        with open(path, "wb") as f:
+            f.write(out + self.body)
+        return path
+
+
+def verdict_of(path, source, *options):
+    entry = json.loads(run("verify", path, "--against", source, "--gate", "off", "--json", *options).stdout)["outputs"][0]
+    gate = entry["gate"]
+    return gate["verdict"], " / ".join(gate["reasons"]), " / ".join(gate["notes"]), entry
+
+
+def quantized(folder, source, *formats, name="x"):
+    out = os.path.join(folder, name)
+    done = run("quantize", source, "-o", out, "--formats", ",".join(formats), "--calibrate", "none", "--gate", "off", "--json")
+    return [os.path.join(out, o["path"]) for o in json.loads(done.stdout)["outputs"]]
+
+
+def check_gguf_texts(checks, folder):
+    """What the keys say is judged by what a reader does with it."""
+    source = os.path.join(folder, "source")
+    shutil.copytree(SOURCE, source)
+    # A pad token ends answers, which no reader would guess from its text; the template speaks of bos_token.
+    change_json(source, "generation_config.json", lambda c: c.update(eos_token_id=[511, 300]))
+    change_json(source, "tokenizer_config.json", lambda c: c.update(chat_template=c["chat_template"] + "{{ bos_token }}", bos_token="<|endoftext|>"))
+    path = quantized(folder, source, "gguf:Q8_0")[0]
+    bad, good = os.path.join(folder, "bad.gguf"), os.path.join(folder, "good.gguf")
+    checks.that(verdict_of(path, source)[0] == "skipped", "the file as it was written")
+
+    def judged(what, change, expected, word):
+        g = Gguf(path)
+        change(g.keys)
+        verdict, reasons, notes, _ = verdict_of(g.write(bad if expected == "fail" else good), source)
+        checks.that(verdict == expected and word in (reasons if expected == "fail" else notes), f"GGUF: {what}", (verdict, reasons, notes))
+
+    def set_key(name, kind, value):
+        return lambda k: k.update({name: (kind, value)})
+
+    def reverse_merges(k):
+        kind, raw = k["tokenizer.ggml.merges"]
+        n, at, items = struct.unpack_from("<Q", raw, 4)[0], 12, []
+        for _ in range(n):
+            length = struct.unpack_from("<Q", raw, at)[0]
+            items.append(raw[at:at + 8 + length])
+            at += 8 + length
+        items[5], items[6] = items[6], items[5]
+        k["tokenizer.ggml.merges"] = (kind, raw[:12] + b"".join(items))
+
+    def retype(index, value):
+        def change(k):
+            kind, raw = k["tokenizer.ggml.token_type"]
+            at = 12 + 4 * index
+            k["tokenizer.ggml.token_type"] = (kind, raw[:at] + struct.pack("<i", value) + raw[at + 4:])
+        return change
+
+    judged("an end token that is not said", lambda k: k.pop("tokenizer.ggml.eot_token_id"), "fail", "300")
+    judged("an end token known by its text", lambda k: k.pop("tokenizer.ggml.eos_token_id"), "skipped", "readers know it by its text")
+    judged("one end token more", set_key("tokenizer.ggml.eom_token_id", 4, struct.pack("<I", 301)), "fail", "ends an answer here and not in the source")
+    judged("no template", lambda k: k.pop("tokenizer.chat_template"), "fail", "there is no chat template")
+    judged("a template for tools", set_key("tokenizer.chat_template.tool_use", STRING, text_value("{{ tools }}")), "fail", "chat template for tools")
+    judged("a template of another name", set_key("tokenizer.chat_template.rag", STRING, text_value("{{ x }}")), "skipped", "chat_template.rag")
+    judged("no bos for the template", lambda k: k.pop("tokenizer.ggml.bos_token_id"), "fail", "bos_token")
+    judged("a token in front of each text", set_key("tokenizer.ggml.add_bos_token", BOOL, b"\1"), "fail", "begins each text: true, in the source false")
+    judged("two merges swapped", reverse_merges, "fail", "merge 5")
+    judged("no merges", lambda k: k.pop("tokenizer.ggml.merges"), "fail", "merge")
+    judged("no token types", lambda k: k.pop("tokenizer.ggml.token_type"), "fail", "control token")
+    judged("a token that is never made", retype(300, 5), "fail", "token 300")
+    judged("a flag that differs is shown", set_key("tokenizer.ggml.add_space_prefix", BOOL, b"\1"), "skipped", "add_space_prefix is true, the source gives false")
+    judged("another padding token", set_key("tokenizer.ggml.padding_token_id", 4, struct.pack("<I", 7)), "skipped", "pad_token is token 7")
+
+
+def change_json(folder, name, change):
+    path = os.path.join(folder, name)
+    with open(path, encoding="utf-8") as f:
+        value = json.load(f)
+    result = change(value)
+    with open(path, "w", encoding="utf-8") as f:
+        json.dump(value if result is None else result, f, sort_keys=True)  # another order of keys, too
+    return folder
+
+
+def check_folder_texts(checks, folder):
+    """The tokenizer's files of an MLX folder, part by part."""
+    mlx = quantized(folder, MODEL, "mlx:4bit", name="m")[0]
+    number = 0
+
+    def judged(what, change, expected, word, file="tokenizer.json"):
+        nonlocal number
+        number += 1
+        copy = os.path.join(folder, f"copy{number}")
+        shutil.copytree(mlx, copy)
+        if file is None:
+            change(copy)
+        else:
+            change_json(copy, file, change)
+        verdict, reasons, notes, _ = verdict_of(copy, MODEL)
+        checks.that(verdict == expected and word in (reasons if expected == "fail" else notes), f"MLX: {what}", (verdict, reasons, notes))
+
+    def swap_merges(t):
+        m = t["model"]["merges"]
+        m[700], m[701] = m[701], m[700]
+
+    def set_normalizer(t):
+        t["normalizer"] = None
+
+    def set_pattern(t):
+        p = t["pre_tokenizer"]["pretokenizers"][0]["pattern"]
+        p["Regex"] = p["Regex"].replace(r"\p{N}|", r"\p{N}{1,3}|")
+
+    def set_surroundings(t):
+        t["post_processor"] = {"type": "TemplateProcessing", "pair": [], "special_tokens": {"<|endoftext|>": {"id": "<|endoftext|>", "ids": [8177], "tokens": ["<|endoftext|>"]}},
+                               "single": [{"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]}
+
+    def as_mlx_lm(t):  # what the library spells out when it writes the file again
+        t["pre_tokenizer"]["pretokenizers"][1]["trim_offsets"] = True
+        t["model"].update(continuing_subword_prefix="", end_of_word_suffix="")
+        t["model"]["merges"] = [m.split(" ") if isinstance(m, str) else m for m in t["model"]["merges"]]
+
+    judged("spelled otherwise", as_mlx_lm, "skipped", "trim_offsets")
+    judged("two merges swapped", swap_merges, "fail", "merge 700")
+    judged("a merge left out", lambda t: t["model"]["merges"].pop() and None, "fail", "merges")
+    judged("no normalizer", set_normalizer, "fail", "normalizer")
+    judged("another pattern", set_pattern, "fail", "pre_tokenizer")
+    judged("another post_processor", set_surroundings, "fail", "post_processor puts '<|endoftext|>' before")
+    judged("another decoder", lambda t: t.update(decoder={"type": "Metaspace"}), "fail", "decoder")
+    judged("an added token strips blanks", lambda t: t["added_tokens"][1].update(lstrip=True), "fail", "has lstrip true, in the source false")
+    judged("an added token that hides a word", lambda t: t["added_tokens"].append({**t["added_tokens"][3], "id": 8192, "content": "return"}), "fail", "return")
+    judged("an added token is no control token", lambda t: t["added_tokens"][2].update(special=False), "fail", "control token")
+    judged("merges that do not count", lambda t: t["model"].update(ignore_merges=True), "fail", "ignore_merges")
+    judged("a key that nobody knows", lambda t: t.update(favourite="blue"), "skipped", "favourite")
+    config = "tokenizer_config.json"
+    judged("another eos_token", lambda c: c.update(eos_token="<|im_start|>"), "fail", "ends an answer here and not in the source", config)
+    judged("a token in front", lambda c: c.update(add_bos_token=True, bos_token="<|endoftext|>"), "fail", "begins each text", config)
+    judged("another pad_token", lambda c: c.update(pad_token="<|im_end|>"), "skipped", "pad_token", config)
+    judged("the table of added tokens", lambda c: c["added_tokens_decoder"]["8178"].update(rstrip=True), "fail", "8178: rstrip", config)
+    judged("special tokens are split", lambda c: c.update(split_special_tokens=True), "fail", "split_special_tokens", config)
+    judged("another class", lambda c: c.update(tokenizer_class="Other"), "skipped", "tokenizer_class", config)
+    judged("another template", lambda c: c.update(chat_template=c["chat_template"].replace("assistant", "Assistant")), "fail", "they part in line", config)
+    judged("no template", lambda c: c.pop("chat_template") and None, "fail", "there is no chat template", config)
+    judged("no line end at the end", lambda c: c.update(chat_template=c["chat_template"].rstrip("\n")), "skipped", "but for a line end", config)
+    judged("fewer end tokens", lambda d: (change_json(d, "generation_config.json", lambda c: c.update(eos_token_id=8177)),
+                                          change_json(d, "config.json", lambda c: c.update(eos_token_id=8177)),
+                                          change_json(d, config, lambda c: c.update(eos_token="<|endoftext|>"))), "fail", "8179", None)
+    judged("one end token more", lambda c: c.update(eos_token_id=c["eos_token_id"] + [42]), "fail", "42", "generation_config.json")
+    judged("other sampling", lambda c: c.update(temperature=0.9), "skipped", "temperature", "generation_config.json")
+    judged("a mode that is none of these tensors", lambda c: c["quantization"].update(mode="mxfp4", group_size=32), "fail", "config.json says", "config.json")
+    judged("a width of its own for a plain module", lambda c: [c[k].update({"model.norm": {"bits": 8, "group_size": 64}}) for k in ("quantization", "quantization_config")] and None,
+           "fail", "model.norm.weight is stored as BF16, config.json says 8 bits", "config.json")
+    judged("a width of its own that is another", lambda c: [c[k].update({"model.layers.1.mlp.up_proj": {"bits": 8, "group_size": 64}}) for k in ("quantization", "quantization_config")] and None,
+           "fail", "model.layers.1.mlp.up_proj.weight is stored with 4 bits in groups of 64, config.json says 8", "config.json")
+    judged("two words for one thing", lambda c: c["quantization_config"].update(bits=8), "fail", "quantization_config says other", "config.json")
+
+
+def check_mode(checks, folder):
+    """mxfp4 tensors under a configuration that calls them affine: same bits, same groups."""
+    mlx = quantized(folder, SOURCE, "mlx:mxfp4", name="mode")[0]
+    checks.that(verdict_of(mlx, SOURCE)[0] == "skipped", "MLX: mxfp4 as it was written")
+    change_json(mlx, "config.json", lambda c: [c[k].update(mode="affine") for k in ("quantization", "quantization_config")] and None)
+    verdict, reasons, _, _ = verdict_of(mlx, SOURCE)
+    checks.that(verdict == "fail" and "is stored in mode mxfp4, config.json says mode affine" in reasons, "MLX: the mode", reasons)
+
+
+def check_empty(checks, folder):
+    """A tensor without anything in it is called that, whatever its type and however much error the type has anyway."""
+    types = ("F32", "BF16", "F16", "Q8_0", "Q4_0", "Q5_1", "Q4_K_M", "Q2_K", "IQ4_NL", "TQ1_0", "TQ2_0", "MXFP4_MOE")
+    for path in quantized(folder, MODEL, *(f"gguf:{t}" for t in types), name="empty"):
+        g = Gguf(path)
+        begin, end = g.span("blk.2.ffn_up.weight")
+        g.body[begin:end] = bytes(end - begin)
+        g.keys["quantize.imatrix.file"] = (STRING, text_value("x"))  # which widens the limits of errors
+        verdict, reasons, _, _ = verdict_of(g.write(os.path.join(folder, "zero.gguf")), MODEL)
+        checks.that(verdict == "fail" and reasons.startswith("blk.2.ffn_up.weight: all values are zero, the source's are not"), f"a zero tensor: {path}", reasons)
+    g = Gguf(quantized(folder, MODEL, "gguf:F16", name="constant")[0])
+    begin, end = g.span("blk.2.ffn_up.weight")
+    g.body[begin:end] = b"\x00\x3c" * ((end - begin) // 2)
+    reasons = verdict_of(g.write(os.path.join(folder, "one.gguf")), MODEL)[1]
+    checks.that("blk.2.ffn_up.weight: all values are 1, the source's differ" in reasons, "a constant tensor", reasons)
+    mlx = quantized(folder, MODEL, "mlx:4bit", name="zero")[0]
+    path = os.path.join(mlx, "model.safetensors")
+    with open(path, "rb") as f:
+        data = bytearray(f.read())
+    n = struct.unpack("<Q", data[:8])[0]
+    for name, entry in json.loads(data[8:8 + n]).items():
+        if name.startswith("model.layers.1.mlp.up_proj."):
+            begin, end = entry["data_offsets"]
+            data[8 + n + begin:8 + n + end] = bytes(end - begin)
+    with open(path, "wb") as f:
+        f.write(data)
+    reasons = verdict_of(mlx, MODEL)[1]
+    checks.that(reasons.startswith("model.layers.1.mlp.up_proj.weight: all values are zero"), "a zero module of MLX", reasons)
+
+
+def check_swapped_ternary(checks, folder):
+    """Ternary rows are little like their source, but more than like any other row."""
+    for kind in ("TQ1_0", "TQ2_0"):
+        g = Gguf(quantized(folder, MODEL, f"gguf:{kind}", name=f"swap{kind}")[0])
+        begin, end = g.span("blk.1.ffn_gate.weight")
+        rows = g.tensors["blk.1.ffn_gate.weight"][1][1]
+        size = (end - begin) // rows
+        a, b = begin + 11 * size, begin + 200 * size
+        g.body[a:a + size], g.body[b:b + size] = g.body[b:b + size], g.body[a:a + size]
+        reasons = verdict_of(g.write(os.path.join(folder, "swapped.gguf")), MODEL)[1]
+        checks.that("rows 11 and 200 are swapped" in reasons, f"swapped rows of {kind}", reasons)
+
+
+def main():
+    checks = Checks()
+    with tempfile.TemporaryDirectory() as folder:
+        check_gguf_texts(checks, folder)
+        check_folder_texts(checks, folder)
+        check_mode(checks, folder)
+        check_empty(checks, folder)
+        check_swapped_ternary(checks, folder)
+    checks.close()
+
+
+main()

@@ -290,16 +290,36 @@ static void print_next(qn_cli *cli, const qn_json *manifest, const char *dir)
     qn_buf_deinit(&line);
 }
 
+/* The greatest error of a sampled layer, and how many there were. */
+static double worst_layer(const qn_json *gate, size_t *n)
+{
+    const qn_json *layers = qn_json_get(qn_json_get(gate, "sample"), "layers");
+    double worst = 0;
+    *n = qn_json_length(layers);
+    for (size_t i = 0; i < *n; i++) {
+        double e = qn_number_of(qn_json_at(layers, i), "block_error");
+        worst = e > worst ? e : worst;
+    }
+    return worst;
+}
+
 /* A pass of integrity alone is not to be taken for more. */
 static void warn_of_unmeasured(qn_cli *cli, const qn_json *manifest)
 {
     for (size_t i = 0; i < n_new_outputs(manifest); i++) {
         const qn_json *o = qn_json_at(qn_json_get(manifest, "outputs"), i), *gate = qn_json_get(o, "gate");
-        const char *verdict = qn_text_of(gate, "verdict", "-");
+        const char *verdict = qn_text_of(gate, "verdict", "-"), *path = qn_text_of(o, "path", "-");
+        const qn_json *notes = qn_json_get(gate, "notes");
         bool judged = strcmp(verdict, "pass") == 0 || strcmp(verdict, "lossy") == 0;
-        if (judged && qn_json_get_kind(qn_json_get(o, "quality")) != QN_JSON_OBJECT) {
-            const char *why = qn_json_string(qn_json_at(qn_json_get(gate, "notes"), 0), NULL);
-            qn_cli_warn(cli, "%s: compared with its source, but not run beside it%s%s", qn_text_of(o, "path", "-"), why != NULL ? ": " : "",
+        size_t n_layers;
+        double worst = worst_layer(gate, &n_layers);
+        if (judged && n_layers > 0) {
+            qn_cli_note(cli, "%s: %zu layers run beside the source's, one by one: errors up to %.1f %% of what a layer adds", path,
+                        n_layers, 100 * worst);
+        } else if (judged && qn_json_get_kind(qn_json_get(o, "quality")) != QN_JSON_OBJECT) {
+            size_t n = qn_json_length(notes);
+            const char *why = n > 0 ? qn_json_string(qn_json_at(notes, n - 1), NULL) : NULL;
+            qn_cli_warn(cli, "%s: compared with its source, but not run beside it%s%s", path, why != NULL ? ": " : "",
                         why != NULL ? why : "");
         }
     }

@@ -21,7 +21,7 @@ typedef struct qn_findings {
     qn_arena arena;
     qn_text_list reasons, notes, suspects;
     bool failed, lossy;
-    qn_json *sampled;       /* layers by themselves, where the whole was not run; owned */
+    qn_json *sampled;       /* layers one by one, where the whole was not run; owned */
     size_t n_joint_tensors; /* whose codes were chosen together, so that the test for single codes does not apply */
 } qn_findings;
 

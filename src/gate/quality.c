@@ -336,18 +336,21 @@ done:
 
 typedef struct limits {
     double ppl_ratio, kld_mean, top1;
+    double block_error; /* where layers are sampled */
 } limits;
 
 /* [policy strict][fewer than 4 bits a weight] */
 static const limits table[2][2] = {
-    {{.ppl_ratio = 1.05, .kld_mean = 0.05, .top1 = 0.80}, {.ppl_ratio = 1.20, .kld_mean = 0.20, .top1 = 0.65}},
-    {{.ppl_ratio = 1.02, .kld_mean = 0.01, .top1 = 0.90}, {.ppl_ratio = 1.05, .kld_mean = 0.05, .top1 = 0.80}},
+    {{.ppl_ratio = 1.05, .kld_mean = 0.05, .top1 = 0.80, .block_error = 0.12},
+     {.ppl_ratio = 1.20, .kld_mean = 0.20, .top1 = 0.65, .block_error = 0.25}},
+    {{.ppl_ratio = 1.02, .kld_mean = 0.01, .top1 = 0.90, .block_error = 0.06},
+     {.ppl_ratio = 1.05, .kld_mean = 0.05, .top1 = 0.80, .block_error = 0.12}},
 };
 static const double bits_of_few = 4.0;
 
-double qn_quality_kld_limit(quern_gate_policy policy, double bits)
+double qn_quality_block_limit(quern_gate_policy policy, double bits)
 {
-    return table[policy == QUERN_GATE_STRICT ? 1 : 0][bits < bits_of_few ? 1 : 0].kld_mean;
+    return table[policy == QUERN_GATE_STRICT ? 1 : 0][bits < bits_of_few ? 1 : 0].block_error;
 }
 
 static quern_status judge_tasks(const qn_quality *q, qn_findings *f, quern_error *err)

@@ -74,8 +74,8 @@ quern_status qn_quality_measure_plain(qn_quality_base *b, const quern_model *own
 quern_status qn_quality_judge(const qn_quality *q, quern_gate_policy policy, double bits, qn_findings *f, quern_error *err);
 /* Says whether a loss is the types' own, by the plain encoding's figures, where they were measured: a note, or one more reason. */
 quern_status qn_quality_judge_plain(const qn_quality *q, qn_findings *f, quern_error *err);
-/* The greatest mean divergence that the policy takes at `bits` a weight. */
-double qn_quality_kld_limit(quern_gate_policy policy, double bits);
+/* The greatest error of what one layer adds to the hidden states (sample.h) that the policy takes at `bits` a weight. */
+double qn_quality_block_limit(quern_gate_policy policy, double bits);
 /* The manifest's object, or null if nothing was measured; NULL when out of memory. */
 qn_json *qn_quality_to_json(const qn_quality *q, const qn_quality_base *b);
 

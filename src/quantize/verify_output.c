@@ -453,7 +453,7 @@ quern_status qn_verified_sample(qn_verified *v, qn_quality_base *base, const que
     if (v->findings.sampled == NULL) {
         QN_FAIL_MEMORY(err, "the sampled layers", sizeof sample);
     }
-    QN_TRY(qn_findings_note(&v->findings, err, "%zu layers were run by themselves, not the whole model: quality is null", sample.n));
+    QN_TRY(qn_findings_note(&v->findings, err, "%zu layers were compared one by one, not the whole model: quality is null", sample.n));
 done:
     return status;
 }

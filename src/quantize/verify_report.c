@@ -31,7 +31,7 @@ qn_json *qn_gate_to_json(quern_gate_policy policy, size_t sample_layers, const q
     set(&b, v, "suspect_tensors", qn_text_list_to_json(&f->suspects));
     set(&b, v, "notes", qn_text_list_to_json(&f->notes));
     if (f->sampled != NULL) {
-        set(&b, v, "sampled_layers", qn_json_clone(f->sampled));
+        set(&b, v, "sample", qn_json_clone(f->sampled));
     }
     if (!b.ok) {
         qn_json_free(v);

@@ -61,6 +61,19 @@ def check_proof(checks, out, manifest):
     os.remove(os.path.join(out, "told.json"))
 
 
+def check_sample(checks, folder):
+    """Layers one by one: the errors of one type above those of a better one, and a verdict by them."""
+    out = os.path.join(folder, "sample")
+    done = run("quantize", MODEL, "-o", out, "--formats", "gguf:Q8_0,gguf:Q4_0,mlx:2bit", "--calibrate", "none", "--gate", "sample:3", "--json")
+    outputs = json.loads(done.stdout)["outputs"]
+    layers = [o["gate"]["sample"]["layers"] for o in outputs]
+    checks.that(all([x["layer"] for x in l] == [0, 2, 5] for l in layers), "sample: first, middle and last layer", layers)
+    errors = [[x["block_error"] for x in l] for l in layers]
+    checks.that(all(0 < 5 * a < b and 2 * b < c for a, b, c in zip(*errors)), "sample: errors in order of the types", errors)
+    checks.that(all(x["hidden_error"] < 2 * x["block_error"] for l in layers for x in l), "sample: hidden states", layers)
+    checks.that([o["gate"]["verdict"] for o in outputs] == ["pass", "pass", "lossy"] and all(o["quality"] is None for o in outputs), "sample: verdicts", outputs)
+
+
 def check_plain(checks, folder, text):
     """A lossy output is held against plain encoding in the same types."""
     done = run("quantize", MODEL, "-o", os.path.join(folder, "few"), "--formats", "mlx:2bit", "--calibrate", "none", "--gate-text", text, "--gate",
@@ -267,6 +280,7 @@ def main():
         out, manifest = check_quantize(checks, folder, text)
         check_same_figures(checks, out, manifest, text)
         check_plain(checks, folder, text)
+        check_sample(checks, folder)
         check_faults(checks, out, manifest, text)
         check_policies(checks, folder, text)
         check_gguf_source(checks, folder, text)

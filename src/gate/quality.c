@@ -128,12 +128,15 @@ quern_status qn_quality_memory_of(const qn_quality_base *b, const qn_quality_sub
     QN_TRY(quern_machine_detect(&machine, err));
     /* What an engine of the source holds already is not in what is available; its weights, which are mapped, are. */
     memory->needs = b->engine != NULL ? plan.weights_mapped : plan.total;
+    memory->working = plan.total - plan.weights_mapped;
     memory->has = machine.memory_available_bytes / 10 * 9;
     for (size_t i = 0; i < n; i++) {
         QN_TRY(quern_engine_make_plan(subjects[i].own, &exact, &plan, err));
         memory->needs += plan.total;
+        memory->working += plan.total - plan.weights_mapped;
         QN_TRY(quern_engine_make_plan(subjects[i].own, &as_run, &plan, err));
         memory->needs += plan.total - plan.weights_mapped;
+        memory->working += plan.total - plan.weights_mapped;
     }
 done:
     return status;
@@ -316,7 +319,8 @@ quern_status qn_quality_measure_plain(qn_quality_base *b, const quern_model *own
     const quern_engine_options options = engine_options(b, b->n_ctx);
     const quern_measure_options text = text_of(b);
     QN_TRY(quern_machine_detect(&machine, err));
-    if (qn_plain_model_bytes(own) > machine.memory_available_bytes / 2) {
+    uint64_t bytes = qn_plain_model_bytes(own);
+    if (bytes > machine.memory_available_bytes / 2 || (b->memory_bytes != 0 && bytes > b->memory_bytes)) {
         goto done;
     }
     QN_TRY(qn_plain_model_make(&plain, b->model, own, b->engine->info.n_threads, err));

@@ -46,14 +46,16 @@ typedef struct qn_quality_base {
     size_t text_len;
     char text_sha256[65];
     size_t n_threads, n_ctx, max_chunks;
+    uint64_t memory_bytes; /* bound of what is not mapped weights; 0 = none. Set after opening. */
     bool answered;
     qn_task_result answers;
     bool broken; /* the source itself does not run: what a measurement says is no fault of the output */
 } qn_quality_base;
 
-/* How much memory source and output take together when they run; `has` is what the machine has free for them. */
+/* How much memory source and outputs take together when they run, and what the machine has free for them; `working` is the part of it that is
+ * not mapped weights. */
 typedef struct qn_quality_memory {
-    uint64_t needs, has;
+    uint64_t needs, has, working;
 } qn_quality_memory;
 
 /* Whether a text has the two chunks that a measurement needs: QUERN_ERROR_USAGE if not. */

@@ -382,7 +382,8 @@ quern_status qn_gate_run(qn_job *job, const quern_quantize_options *opt, qn_pool
                           .text_len = opt->gate_text_len,
                           .policy = opt->gate,
                           .sample_layers = opt->sample_layers,
-                          .n_threads = job->n_threads}};
+                          .n_threads = job->n_threads,
+                          .memory_bytes = job->memory_bytes}};
     if (opt->gate == QUERN_GATE_OFF) {
         return QUERN_OK;
     }

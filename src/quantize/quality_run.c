@@ -37,6 +37,7 @@ quern_status qn_quality_run_begin(qn_quality_run *r, qn_verified *v, bool *ready
             QN_FAIL(err, status, "%s", why.message);
         }
         (void)snprintf(r->why_not, sizeof r->why_not, "%s", status != QUERN_OK ? why.message : "");
+        r->base.memory_bytes = r->memory_bytes;
         status = QUERN_OK;
     }
     *ready = r->why_not[0] == '\0';
@@ -72,7 +73,7 @@ quern_status qn_quality_run_fits(const qn_quality_run *r, const qn_quality_item 
     quern_status status = QUERN_OK;
     qn_quality_memory memory;
     QN_TRY(find_memory(r, items, n, &memory, err));
-    *fits = memory.needs <= memory.has;
+    *fits = memory.needs <= memory.has && (r->memory_bytes == 0 || memory.working <= r->memory_bytes);
 done:
     return status;
 }
@@ -85,11 +86,13 @@ static quern_status sample_if_needed(qn_quality_run *r, qn_quality_item *item, b
     *sampled = r->sample_layers > 0;
     if (!*sampled) {
         QN_TRY(find_memory(r, item, 1, &memory, err));
-        *sampled = memory.needs > memory.has;
-        QN_TRY(*sampled ? qn_findings_note(&item->v->findings, err,
-                                           "source and output need %.1f GB of memory together, the machine has %.1f GB for them",
-                                           (double)memory.needs / 1e9, (double)memory.has / 1e9)
-                        : QUERN_OK);
+        bool bounded = r->memory_bytes != 0 && memory.working > r->memory_bytes;
+        *sampled = bounded || memory.needs > memory.has;
+        QN_TRY(!*sampled ? QUERN_OK
+                         : qn_findings_note(
+                               &item->v->findings, err, "source and output need %.2f GB of memory together%s, %s %.2f GB for them",
+                               (double)(bounded ? memory.working : memory.needs) / 1e9, bounded ? " beside their weights" : "",
+                               bounded ? "--memory allows" : "the machine has", (double)(bounded ? r->memory_bytes : memory.has) / 1e9));
     }
     if (*sampled) {
         QN_TRY(

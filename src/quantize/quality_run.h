@@ -14,6 +14,7 @@ typedef struct qn_quality_run {
     size_t text_len;
     quern_gate_policy policy;
     size_t sample_layers, n_threads;
+    uint64_t memory_bytes; /* bound of what is not mapped weights; 0 = none */
     qn_quality_base base;
     bool opened;
     char why_not[QUERN_ERROR_MESSAGE_CAP + 32]; /* "" while the source runs */

@@ -156,12 +156,12 @@ static quern_status compare_postprocessors(const comparison *c)
     QN_TRY(qn_pipeline_read_postprocessor(&a, own_key(c, TOKENIZER, "post_processor"), c->err));
     QN_TRY(qn_pipeline_read_postprocessor(&b, source_key(c, TOKENIZER, "post_processor"), c->err));
     if (!same_span(a.before, a.before_len, b.before, b.before_len) || !same_span(a.after, a.after_len, b.after, b.after_len)) {
-        QN_TRY(qn_findings_fail(c->findings, NULL, c->err,
-                                "tokenizer.json: the post_processor puts '%.*s' before and '%.*s' behind a text, the source's '%.*s' and '%.*s'",
-                                qn_name_shown(a.before, a.before_len), a.before != NULL ? a.before : "",
-                                qn_name_shown(a.after, a.after_len), a.after != NULL ? a.after : "",
-                                qn_name_shown(b.before, b.before_len), b.before != NULL ? b.before : "",
-                                qn_name_shown(b.after, b.after_len), b.after != NULL ? b.after : ""));
+        QN_TRY(qn_findings_fail(
+            c->findings, NULL, c->err,
+            "tokenizer.json: the post_processor puts '%.*s' before and '%.*s' behind a text, the source's '%.*s' and '%.*s'",
+            qn_name_shown(a.before, a.before_len), a.before != NULL ? a.before : "", qn_name_shown(a.after, a.after_len),
+            a.after != NULL ? a.after : "", qn_name_shown(b.before, b.before_len), b.before != NULL ? b.before : "",
+            qn_name_shown(b.after, b.after_len), b.after != NULL ? b.after : ""));
     }
 done:
     return status;
@@ -212,8 +212,8 @@ static quern_status compare_added_tokens(const comparison *c)
             what = a.flags[i] != b.flags[i] ? flag_names[i] : NULL;
         }
         if (what != NULL) {
-            return qn_findings_fail(c->findings, NULL, c->err, "tokenizer_config.json: added_tokens_decoder: token %.20s: %s is not the source's",
-                                    id, what);
+            return qn_findings_fail(c->findings, NULL, c->err,
+                                    "tokenizer_config.json: added_tokens_decoder: token %.20s: %s is not the source's", id, what);
         }
     }
     return QUERN_OK;
@@ -223,9 +223,10 @@ static quern_status compare_splitting(const comparison *c)
 {
     bool own = qn_json_bool(own_key(c, TOKENIZER_CONFIG, "split_special_tokens"), false);
     bool source = qn_json_bool(source_key(c, TOKENIZER_CONFIG, "split_special_tokens"), false);
-    return own == source ? QUERN_OK
-                         : qn_findings_fail(c->findings, NULL, c->err, "tokenizer_config.json: split_special_tokens is %s, the source has %s",
-                                            own ? "true" : "false", source ? "true" : "false");
+    return own == source
+               ? QUERN_OK
+               : qn_findings_fail(c->findings, NULL, c->err, "tokenizer_config.json: split_special_tokens is %s, the source has %s",
+                                  own ? "true" : "false", source ? "true" : "false");
 }
 
 /* ---- what is only written otherwise ---- */

@@ -193,7 +193,8 @@ static quern_status compare_template(const comparison *c, const char *what, qn_s
 {
     size_t a = own.data != NULL ? own.len : 0, b = source.data != NULL ? source.len : 0;
     if (a == 0 && b > 0 && c->opt->is_part) {
-        return qn_findings_note(c->findings, c->err, "there is no %s, the source has one of %zu bytes: the folder was copied in part", what, b);
+        return qn_findings_note(c->findings, c->err, "there is no %s, the source has one of %zu bytes: the folder was copied in part", what,
+                                b);
     }
     if (a == 0 && b > 0) {
         return qn_findings_fail(c->findings, NULL, c->err, "there is no %s, the source has one of %zu bytes", what, b);

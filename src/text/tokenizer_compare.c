@@ -61,8 +61,8 @@ static quern_status compare_tokens(const comparison *c, bool *same)
         if (a == NULL || a->len != b->len || memcmp(qn_token_text(own, (uint32_t)i), text, a->len) != 0) {
             *same = false;
             QN_TRY(tell(c, true, "token %zu is '%.*s', the source has '%.*s'", i,
-                        a != NULL ? qn_shown(qn_token_text(own, (uint32_t)i), a->len) : 0,
-                        a != NULL ? qn_token_text(own, (uint32_t)i) : "", qn_shown(text, b->len), text));
+                        a != NULL ? qn_shown(qn_token_text(own, (uint32_t)i), a->len) : 0, a != NULL ? qn_token_text(own, (uint32_t)i) : "",
+                        qn_shown(text, b->len), text));
         } else if ((a->kind == QUERN_TOKEN_CONTROL) != (b->kind == QUERN_TOKEN_CONTROL)) {
             *same = false;
             bool control = a->kind == QUERN_TOKEN_CONTROL;

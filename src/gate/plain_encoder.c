@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "base/half.h"
-#include "gate/sub_blocks.h"
 #include "quant/blocks.h"
 #include "quant/codec.h"
+#include "quant/sub_blocks.h"
 
 enum { FLAT = 32 };
 

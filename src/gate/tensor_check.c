@@ -18,8 +18,8 @@
 #include "base/alloc.h"
 #include "base/half.h"
 #include "gate/plain_encoder.h"
-#include "gate/sub_blocks.h"
 #include "quant/codec.h"
+#include "quant/sub_blocks.h"
 
 enum { SLICE_ELEMENTS = 1 << 16, SAMPLE_ROWS = 12 };
 
@@ -297,6 +297,12 @@ static void test_error(const check *c, block_place at, const float *x, const flo
     }
 }
 
+/* Between neighbouring levels, in units of the scale. */
+static double mean_gap(const qn_levels_of *levels)
+{
+    return levels->table == NULL ? 1 : (double)(levels->high - levels->low) / (double)(levels->n_table - 1);
+}
+
 /* How much farther from x the decoded value is than the nearest level's, in steps. */
 static void test_nearest(const check *c, block_place at, const qn_sub_blocks *s, const float *x, const float *y, qn_tensor_figures *f)
 {
@@ -306,7 +312,7 @@ static void test_nearest(const check *c, block_place at, const qn_sub_blocks *s,
     bool counted[2] = {false, false};
     for (size_t k = 0; k < s->n; k++) {
         double scale = (double)s->scale[k], offset = (double)s->offset[k], step = fabs(scale), worst = 0, worst_rounded = 0;
-        double by_level = 0, level_square = 0, error = 0;
+        double by_level = 0, level_square = 0, error = 0, gap = mean_gap(&s->levels);
         if (!(step > 0)) {
             continue;
         }
@@ -326,7 +332,7 @@ static void test_nearest(const check *c, block_place at, const qn_sub_blocks *s,
         }
         f->source_by_level += by_level * scale * scale;
         f->level_by_level += level_square * scale * scale;
-        f->error_steps += error;
+        f->error_steps += error / gap;
         f->n_steps += s->len;
         if (worst > 0) {
             count_fault(f, QN_FAULT_NOT_NEAREST, at.row, at.block, k, worst, !counted[0]);

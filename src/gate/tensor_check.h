@@ -71,7 +71,7 @@ typedef struct qn_tensor_figures {
     qn_encoder encoder;
     /* least squares over the whole tensor of the source against scale * level (offsets held): gain 1 is sound */
     double source_by_level, level_by_level;
-    double error_steps;          /* sum over elements of (source - decoded) / step */
+    double error_steps;          /* sum over elements of (source - decoded) / step, a step being the mean distance of levels */
     uint64_t n_steps;            /* elements with a step */
     float low, high;             /* least and greatest decoded value */
     float plain_low, plain_high; /* the same of what plain encoding gives */

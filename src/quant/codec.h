@@ -39,6 +39,7 @@ void qn_encode_mxfp4_row(const float *src, uint8_t *packed, uint8_t *scales, siz
 void qn_decode_mxfp4_row(const uint8_t *packed, const uint8_t *scales, float *dst, size_t n);
 /* The same codes and scales as GGUF's blocks: n / 32 of QN_DTYPE_MXFP4 at dst. */
 void qn_mxfp4_row_to_blocks(const uint8_t *packed, const uint8_t *scales, void *dst, size_t n);
+void qn_mxfp4_blocks_to_row(const void *src, uint8_t *packed, uint8_t *scales, size_t n);
 
 /* Index of the first NaN or infinity, or n if there is none. */
 size_t qn_find_non_finite(const float *v, size_t n);

@@ -1,4 +1,4 @@
-/* feedback.h - MLX affine rows whose codes take up the errors of the codes before them, so that a matrix's output changes least.
+/* feedback.h - rows whose codes take up the errors of the codes before them, so that a matrix's output changes least.
  *
  * For inputs with second moments H = sum x x^T the squared change of a row's output is e H e^T, e = w - decoded. With H = R R^T, R upper
  * triangular, that is the sum over columns j of (R_jj (e_j + sum_{i<j} e_i R_ij / R_jj))^2, so column j, once the columns before it are fixed,
@@ -20,12 +20,23 @@
  * diagonal, in units of its mean. False if that does not make h positive definite, or h holds what is not finite. */
 bool qn_feedback_factor(float *h, size_t n, float damping);
 
-/* Floats of scratch that qn_encode_affine_feedback needs. */
+/* Floats of scratch that the encoders below need for rows of n. */
 size_t qn_feedback_scratch(size_t n);
 /* Rows of src (n_rows, n) as qn_encode_affine_row_fitted writes them, row after row in each stream. factor: qn_feedback_factor's, (n, n); NULL: nothing is fed
  * back, the codes are the nearest, and the bound is kept.
  * importance (n) may be NULL. A row's bytes depend on that row alone. scratch: 64-byte aligned. */
 void qn_encode_affine_feedback(qn_affine a, const float *factor, const float *importance, const float *src, size_t n_rows, size_t n,
                                uint32_t *packed, void *scales, void *biases, qn_dtype sb, float *scratch);
+
+/* The same for GGUF's types, whole blocks: what qn_encode_row writes, except for scales and codes. */
+bool qn_feedback_supports(qn_dtype t);
+void qn_encode_blocks_feedback(qn_dtype t, const float *factor, const float *importance, const float *src, size_t n_rows, size_t n,
+                               uint8_t *out, float *scratch);
+
+/* What the error of a weight x is weighted by in type t. At two and three bits importance alone makes text unlike the calibration text worse than
+ * it was: its square root, with large values weighing more as without calibration, serves both (docs/formats.md has the figures).
+ * per_magnitude: of the row. */
+float qn_importance_per_magnitude(qn_dtype t, const float *x, size_t n);
+float qn_importance_weight(qn_dtype t, float importance, float x, float per_magnitude);
 
 #endif

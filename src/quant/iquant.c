@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/half.h"
+#include "quant/block_codes.h"
 #include "quant/blocks.h"
 #include "quant/codec_int.h"
 #include "quant/columns.h"
@@ -70,12 +71,14 @@ void qn_encode_iq4_nl(const qn_search *s, const float *src, uint8_t *dst, size_t
         qn_fit_half_scale(s, &cols, &set, qn_iq4_targets, QN_N_IQ4_TARGETS, scale);
         s->scale_levels(cols.x, 32, &set, scale, levels);
         for (size_t c = 0; c < n_blocks; c++) {
-            qn_block_iq4_nl b = {.d = qn_half_bits(scale[c], cols.unit[c])};
+            const uint16_t d = qn_half_bits(scale[c], cols.unit[c]);
+            int block[32];
             for (size_t j = 0; j < 32; j++) {
-                b.qs[j % 16] |= (uint8_t)(qn_iq4_index((int)levels[QN_COLUMNS * j + c]) << (4 * (j / 16)));
+                block[j] = (int)levels[QN_COLUMNS * j + c];
             }
-            memcpy(dst, &b, sizeof b);
-            dst += sizeof b;
+            memcpy(dst, &d, sizeof d);
+            qn_codes_iq4_nl(block, dst);
+            dst += sizeof(qn_block_iq4_nl);
         }
     }
 }

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/half.h"
+#include "quant/block_codes.h"
 #include "quant/blocks.h"
 #include "quant/codec_int.h"
 #include "quant/columns.h"
@@ -357,7 +358,7 @@ typedef struct super_block {
     uint16_t d, dmin;
     int scales[16];
     int mins[16];
-    int codes[QN_K]; /* affine codes, or levels */
+    int levels[QN_K];
 } super_block;
 
 static void take_super_block(const qn_columns *cols, const choice *c, const float *codes, size_t first, super_block *out)
@@ -369,7 +370,7 @@ static void take_super_block(const qn_columns *cols, const choice *c, const floa
         out->scales[k] = (int)c->scale[first + k];
         out->mins[k] = (int)c->min[first + k];
         for (size_t i = 0; i < cols->len; i++) {
-            out->codes[k * cols->len + i] = (int)codes[i * QN_COLUMNS + first + k];
+            out->levels[k * cols->len + i] = (int)codes[i * QN_COLUMNS + first + k];
         }
     }
 }
@@ -433,43 +434,32 @@ static void pack_q2_k(const super_block *s, uint8_t *dst)
     for (size_t k = 0; k < 16; k++) {
         b.scales[k] = (uint8_t)(s->scales[k] | s->mins[k] << 4);
     }
-    for (size_t e = 0; e < QN_K; e++) {
-        b.qs[32 * (e / 128) + e % 32] |= (uint8_t)(s->codes[e] << (2 * ((e / 32) % 4)));
-    }
     memcpy(dst, &b, sizeof b);
+    qn_codes_q2_k(s->levels, dst);
 }
 
 static void pack_q3_k(const super_block *s, uint8_t *dst)
 {
     qn_block_q3_k b = {.d = s->d};
     qn_q3_k_pack_scales(s->scales, b.scales);
-    for (size_t e = 0; e < QN_K; e++) {
-        int code = s->codes[e] + 4;
-        b.qs[32 * (e / 128) + e % 32] |= (uint8_t)((code & 3) << (2 * ((e / 32) % 4)));
-        b.hmask[e % 32] |= (uint8_t)((code >> 2) << (e / 32));
-    }
     memcpy(dst, &b, sizeof b);
+    qn_codes_q3_k(s->levels, dst);
 }
 
 static void pack_q4_k(const super_block *s, uint8_t *dst)
 {
     qn_block_q4_k b = {.d = s->d, .dmin = s->dmin};
     qn_k4_pack_scales(s->scales, s->mins, b.scales);
-    for (size_t e = 0; e < QN_K; e++) {
-        b.qs[32 * (e / 64) + e % 32] |= (uint8_t)(s->codes[e] << (4 * ((e / 32) % 2)));
-    }
     memcpy(dst, &b, sizeof b);
+    qn_codes_q4_k(s->levels, dst);
 }
 
 static void pack_q5_k(const super_block *s, uint8_t *dst)
 {
     qn_block_q5_k b = {.d = s->d, .dmin = s->dmin};
     qn_k4_pack_scales(s->scales, s->mins, b.scales);
-    for (size_t e = 0; e < QN_K; e++) {
-        b.qs[32 * (e / 64) + e % 32] |= (uint8_t)((s->codes[e] & 15) << (4 * ((e / 32) % 2)));
-        b.qh[e % 32] |= (uint8_t)((s->codes[e] >> 4) << (e / 32));
-    }
     memcpy(dst, &b, sizeof b);
+    qn_codes_q5_k(s->levels, dst);
 }
 
 static void pack_q6_k(const super_block *s, uint8_t *dst)
@@ -478,14 +468,8 @@ static void pack_q6_k(const super_block *s, uint8_t *dst)
     for (size_t k = 0; k < 16; k++) {
         b.scales[k] = (int8_t)s->scales[k];
     }
-    for (size_t e = 0; e < QN_K; e++) {
-        int code = s->codes[e] + 32;
-        size_t half = e / 128;
-        size_t within = e % 128;
-        b.ql[64 * half + within % 64] |= (uint8_t)((code & 15) << (4 * (within / 64)));
-        b.qh[32 * half + within % 32] |= (uint8_t)((code >> 4) << (2 * (within / 32)));
-    }
     memcpy(dst, &b, sizeof b);
+    qn_codes_q6_k(s->levels, dst);
 }
 
 static void pack_iq4_xs(const super_block *s, uint8_t *dst)
@@ -496,10 +480,8 @@ static void pack_iq4_xs(const super_block *s, uint8_t *dst)
         b.scales_l[k / 2] |= (uint8_t)((stored & 15) << (4 * (k % 2)));
         b.scales_h |= (uint16_t)((stored >> 4) << (2 * k));
     }
-    for (size_t e = 0; e < QN_K; e++) {
-        b.qs[16 * (e / 32) + e % 16] |= (uint8_t)(qn_iq4_index(s->codes[e]) << (4 * ((e / 16) % 2)));
-    }
     memcpy(dst, &b, sizeof b);
+    qn_codes_iq4_xs(s->levels, dst);
 }
 
 static const float clips_coarse[] = {-0.2f, 0.05f, 0.3f, 0.55f};

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/half.h"
+#include "quant/block_codes.h"
 #include "quant/blocks.h"
 #include "quant/codec_int.h"
 #include "quant/columns.h"
@@ -94,73 +95,12 @@ void qn_decode_q5_1(const uint8_t *src, float *dst, size_t n)
     }
 }
 
-/* One block's results: codes are the stored ones (never negative), except those of Q8_0. */
-typedef struct flat_block {
-    uint16_t d, m;
-    int codes[BLOCK];
-} flat_block;
-
-static void store_high_bits(const int codes[BLOCK], uint8_t qh[4])
-{
-    for (size_t j = 0; j < BLOCK; j++) {
-        qh[j / 8] |= (uint8_t)((codes[j] >> 4) << (j % 8));
-    }
-}
-
-static void store_low_nibbles(const int codes[BLOCK], uint8_t qs[HALF])
-{
-    for (size_t j = 0; j < HALF; j++) {
-        qs[j] = (uint8_t)((codes[j] & 15) | (codes[j + HALF] & 15) << 4);
-    }
-}
-
-static void pack_q8_0(const flat_block *f, uint8_t *dst)
-{
-    qn_block_q8_0 b = {.d = f->d};
-    for (size_t j = 0; j < BLOCK; j++) {
-        b.qs[j] = (int8_t)f->codes[j];
-    }
-    memcpy(dst, &b, sizeof b);
-}
-
-static void pack_q4_0(const flat_block *f, uint8_t *dst)
-{
-    qn_block_q4_0 b = {.d = f->d};
-    store_low_nibbles(f->codes, b.qs);
-    memcpy(dst, &b, sizeof b);
-}
-
-static void pack_q5_0(const flat_block *f, uint8_t *dst)
-{
-    qn_block_q5_0 b = {.d = f->d};
-    store_low_nibbles(f->codes, b.qs);
-    store_high_bits(f->codes, b.qh);
-    memcpy(dst, &b, sizeof b);
-}
-
-static void pack_q4_1(const flat_block *f, uint8_t *dst)
-{
-    qn_block_q4_1 b = {.d = f->d, .m = f->m};
-    store_low_nibbles(f->codes, b.qs);
-    memcpy(dst, &b, sizeof b);
-}
-
-static void pack_q5_1(const flat_block *f, uint8_t *dst)
-{
-    qn_block_q5_1 b = {.d = f->d, .m = f->m};
-    store_low_nibbles(f->codes, b.qs);
-    store_high_bits(f->codes, b.qh);
-    memcpy(dst, &b, sizeof b);
-}
-
-typedef void (*pack_fn)(const flat_block *f, uint8_t *dst);
-
-/* Types with a scale only. offset: stored code minus level. */
-static void encode_scaled(const qn_search *s, const qn_level_set *set, const float *targets, size_t n_targets, int offset, const float *src,
-                          uint8_t *dst, size_t block_bytes, size_t n, const float *importance, pack_fn pack)
+/* Types with a scale only. */
+static void encode_scaled(const qn_search *s, const qn_level_set *set, const float *targets, size_t n_targets, const float *src,
+                          uint8_t *dst, size_t block_bytes, size_t n, const float *importance, qn_codes_fn write)
 {
     qn_columns cols;
-    flat_block block;
+    int block[BLOCK];
     alignas(64) float scale[QN_COLUMNS];
     alignas(64) float levels[BLOCK * QN_COLUMNS];
     for (size_t i = 0; i < n; i += BLOCK * QN_COLUMNS) {
@@ -169,12 +109,12 @@ static void encode_scaled(const qn_search *s, const qn_level_set *set, const flo
         qn_fit_half_scale(s, &cols, set, targets, n_targets, scale);
         s->scale_levels(cols.x, BLOCK, set, scale, levels);
         for (size_t c = 0; c < n_blocks; c++) {
-            block.d = qn_half_bits(scale[c], cols.unit[c]);
-            block.m = 0;
+            const uint16_t d = qn_half_bits(scale[c], cols.unit[c]);
             for (size_t j = 0; j < BLOCK; j++) {
-                block.codes[j] = (int)levels[QN_COLUMNS * j + c] + offset;
+                block[j] = (int)levels[QN_COLUMNS * j + c];
             }
-            pack(&block, dst);
+            memcpy(dst, &d, sizeof d);
+            write(block, dst);
             dst += block_bytes;
         }
     }
@@ -210,10 +150,10 @@ static void fit_half_pair(const qn_search *s, const qn_columns *cols, float q_ma
 
 /* Types with scale and offset; the file holds m = -min. */
 static void encode_offset(const qn_search *s, float q_max, const qn_clip_grid *grid, const float *src, uint8_t *dst, size_t block_bytes,
-                          size_t n, const float *importance, pack_fn pack)
+                          size_t n, const float *importance, qn_codes_fn write)
 {
     qn_columns cols;
-    flat_block block;
+    int block[BLOCK];
     alignas(64) float scale[QN_COLUMNS];
     alignas(64) float min[QN_COLUMNS];
     alignas(64) float codes[BLOCK * QN_COLUMNS];
@@ -223,12 +163,12 @@ static void encode_offset(const qn_search *s, float q_max, const qn_clip_grid *g
         fit_half_pair(s, &cols, q_max, grid, scale, min);
         s->affine_codes(cols.x, BLOCK, q_max, scale, min, codes);
         for (size_t c = 0; c < n_blocks; c++) {
-            block.d = qn_half_bits(scale[c], cols.unit[c]);
-            block.m = qn_half_bits(-min[c], cols.unit[c]);
+            const uint16_t stored[2] = {qn_half_bits(scale[c], cols.unit[c]), qn_half_bits(-min[c], cols.unit[c])};
             for (size_t j = 0; j < BLOCK; j++) {
-                block.codes[j] = (int)codes[QN_COLUMNS * j + c];
+                block[j] = (int)codes[QN_COLUMNS * j + c];
             }
-            pack(&block, dst);
+            memcpy(dst, stored, sizeof stored);
+            write(block, dst);
             dst += block_bytes;
         }
     }
@@ -242,7 +182,7 @@ void qn_encode_q8_0(const qn_search *s, const float *src, uint8_t *dst, size_t n
     static const qn_level_set set = {QN_LEVELS_INTEGER, -127.0f, 127.0f};
     static const float targets[] = {127.0f, 127.4f, 126.6f, 126.2f, 125.7f, 125.2f, 124.6f, 124.0f,
                                     123.3f, 122.6f, 121.8f, 121.0f, 120.1f, 119.2f, 118.2f, 117.2f};
-    encode_scaled(s, &set, targets, sizeof targets / sizeof targets[0], 0, src, dst, sizeof(qn_block_q8_0), n, importance, pack_q8_0);
+    encode_scaled(s, &set, targets, sizeof targets / sizeof targets[0], src, dst, sizeof(qn_block_q8_0), n, importance, qn_codes_q8_0);
 }
 
 void qn_encode_q4_0(const qn_search *s, const float *src, uint8_t *dst, size_t n, const float *importance)
@@ -250,7 +190,7 @@ void qn_encode_q4_0(const qn_search *s, const float *src, uint8_t *dst, size_t n
     static const qn_level_set set = {QN_LEVELS_INTEGER, -8.0f, 7.0f};
     static const float targets[] = {-8.0f, -9.0f, -8.7f, -8.4f, -8.2f, -7.8f, -7.6f, -7.3f, -7.0f,
                                     -6.7f, 6.2f,  6.5f,  6.7f,  6.9f,  7.1f,  7.3f,  7.6f};
-    encode_scaled(s, &set, targets, sizeof targets / sizeof targets[0], 8, src, dst, sizeof(qn_block_q4_0), n, importance, pack_q4_0);
+    encode_scaled(s, &set, targets, sizeof targets / sizeof targets[0], src, dst, sizeof(qn_block_q4_0), n, importance, qn_codes_q4_0);
 }
 
 void qn_encode_q5_0(const qn_search *s, const float *src, uint8_t *dst, size_t n, const float *importance)
@@ -258,15 +198,15 @@ void qn_encode_q5_0(const qn_search *s, const float *src, uint8_t *dst, size_t n
     static const qn_level_set set = {QN_LEVELS_INTEGER, -16.0f, 15.0f};
     static const float targets[] = {-16.0f, -17.0f, -16.7f, -16.4f, -16.2f, -15.8f, -15.6f, -15.4f, -15.1f,
                                     -14.8f, -14.4f, 14.0f,  14.4f,  14.7f,  15.0f,  15.3f,  15.7f};
-    encode_scaled(s, &set, targets, sizeof targets / sizeof targets[0], 16, src, dst, sizeof(qn_block_q5_0), n, importance, pack_q5_0);
+    encode_scaled(s, &set, targets, sizeof targets / sizeof targets[0], src, dst, sizeof(qn_block_q5_0), n, importance, qn_codes_q5_0);
 }
 
 void qn_encode_q4_1(const qn_search *s, const float *src, uint8_t *dst, size_t n, const float *importance)
 {
-    encode_offset(s, 15.0f, &grid, src, dst, sizeof(qn_block_q4_1), n, importance, pack_q4_1);
+    encode_offset(s, 15.0f, &grid, src, dst, sizeof(qn_block_q4_1), n, importance, qn_codes_q4_1);
 }
 
 void qn_encode_q5_1(const qn_search *s, const float *src, uint8_t *dst, size_t n, const float *importance)
 {
-    encode_offset(s, 31.0f, &grid, src, dst, sizeof(qn_block_q5_1), n, importance, pack_q5_1);
+    encode_offset(s, 31.0f, &grid, src, dst, sizeof(qn_block_q5_1), n, importance, qn_codes_q5_1);
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/half.h"
+#include "quant/block_codes.h"
 #include "quant/blocks.h"
 #include "quant/codec.h"
 #include "quant/codec_int.h"
@@ -30,17 +31,6 @@ void qn_decode_mxfp4(const uint8_t *src, float *dst, size_t n)
             dst[i + 16 + j] = (float)qn_fp4_doubled[b.qs[j] >> 4] * d;
         }
     }
-}
-
-/* The code (0..15) of a doubled fp4 value. */
-static uint8_t fp4_code(int doubled)
-{
-    int magnitude = doubled < 0 ? -doubled : doubled;
-    uint8_t code = 0;
-    for (uint8_t k = 1; k < 8; k++) {
-        code = magnitude >= qn_fp4_doubled[k] ? k : code;
-    }
-    return (uint8_t)(doubled < 0 ? code | 8u : code);
 }
 
 /* One e8m0 exponent per 32 elements, one fp4 code (0..15) an element: what both packings share. */
@@ -80,7 +70,7 @@ static void encode_codes(const qn_search *s, const float *src, size_t n, const f
             int e = exponent_code(best[c] * 2.0f, cols.unit[c]);
             exponents[i / 32 + c] = (uint8_t)(e < 0 ? 0 : e);
             for (size_t j = 0; j < 32; j++) {
-                codes[i + 32 * c + j] = fp4_code((int)levels[QN_COLUMNS * j + c]);
+                codes[i + 32 * c + j] = qn_fp4_code((int)levels[QN_COLUMNS * j + c]);
             }
         }
     }
@@ -130,6 +120,21 @@ void qn_mxfp4_row_to_blocks(const uint8_t *packed, const uint8_t *scales, void *
         }
         memcpy(out, &b, sizeof b);
         out += sizeof b;
+    }
+}
+
+void qn_mxfp4_blocks_to_row(const void *src, uint8_t *packed, uint8_t *scales, size_t n)
+{
+    const uint8_t *in = src;
+    for (size_t i = 0; i < n; i += 32) {
+        qn_block_mxfp4 b;
+        memcpy(&b, in, sizeof b);
+        in += sizeof b;
+        scales[i / 32] = b.e;
+        for (size_t j = 0; j < 16; j += 2) {
+            packed[(i + j) / 2] = (uint8_t)((b.qs[j] & 15) | (b.qs[j + 1] & 15) << 4);
+            packed[(i + 16 + j) / 2] = (uint8_t)(b.qs[j] >> 4 | (b.qs[j + 1] & 0xf0));
+        }
     }
 }
 

@@ -35,6 +35,19 @@ typedef struct qn_level_set {
     float low, high; /* least and greatest level */
 } qn_level_set;
 
+/* Columns of sixteen rows whose codes are chosen one column after another (feedback_panel.h): row r of column k at [16 * k + r]. */
+typedef struct qn_feedback_columns {
+    const float *x; /* the weights */
+    const float
+        *factor; /* [stride * k + i], i < k: the share of column i's error that column k takes up; [stride * k + k]: what column k counts */
+    size_t stride, n;
+    const float *sums;                                /* what columns before these ask for */
+    const float *strength, *scale, *inverse, *offset; /* (16); a value is scale * level + offset */
+    qn_level_set set;
+    float *error, *levels; /* out: weight minus decoded, and the levels */
+    float *squared, *loss; /* (16), added to: error^2, and (factor[stride * k + k] * (error + sum))^2 */
+} qn_feedback_columns;
+
 typedef struct qn_search {
     /* x ~ scale * q - min for codes q in 0..q_max: least squares from every candidate of the grid, then `n_refine` rounds of
      * rounding again with the best. scale >= 0; min >= 0 unless free_min. */
@@ -50,6 +63,11 @@ typedef struct qn_search {
     void (*scale_error)(const float *x, const float *w, size_t len, const qn_level_set *set, const float *scale, float *error);
     /* The levels themselves (not their indices). */
     void (*scale_levels)(const float *x, size_t len, const qn_level_set *set, const float *scale, float *levels);
+
+    /* sums[16 * k + r] += factor[stride * k + i] * error[16 * i + r] for k < n and, in order, i in [begin, end). */
+    void (*feedback_sums)(const float *factor, size_t stride, size_t n, const float *error, size_t begin, size_t end, float *sums);
+    /* Each code the nearest to weight + strength * (sums + what the columns of this call before it ask for). */
+    void (*feedback_codes)(const qn_feedback_columns *c);
 } qn_search;
 
 /* The strongest compiled and available form at or below `isa`. */

@@ -272,4 +272,82 @@ static void scale_levels(const float *x, size_t len, const qn_level_set *set, co
     }
 }
 
-const qn_search QN_SEARCH_TABLE = {fit_affine, affine_error, affine_codes, fit_scale, scale_error, scale_levels};
+/* Of up to eight columns at a time, so that their chains of additions overlap. */
+static inline __attribute__((always_inline)) void sums_of(const float *factor, size_t stride, size_t n, const float *error, size_t begin,
+                                                          size_t end, float *sums)
+{
+    for (size_t c = 0; c < QN_COLUMNS; c += QN_LANES) {
+        vf s[8];
+        for (size_t k = 0; k < n; k++) {
+            s[k] = vf_load(sums + QN_COLUMNS * k + c);
+        }
+        for (size_t i = begin; i < end; i++) {
+            vf e = vf_load(error + QN_COLUMNS * i + c);
+            for (size_t k = 0; k < n; k++) {
+                s[k] += vf_set(factor[stride * k + i]) * e;
+            }
+        }
+        for (size_t k = 0; k < n; k++) {
+            vf_store(sums + QN_COLUMNS * k + c, s[k]);
+        }
+    }
+}
+
+static void feedback_sums(const float *factor, size_t stride, size_t n, const float *error, size_t begin, size_t end, float *sums)
+{
+    size_t k = 0;
+    for (; k + 8 <= n; k += 8) {
+        sums_of(factor + stride * k, stride, 8, error, begin, end, sums + QN_COLUMNS * k);
+    }
+    for (; k < n; k++) {
+        sums_of(factor + stride * k, stride, 1, error, begin, end, sums + QN_COLUMNS * k);
+    }
+}
+
+static inline __attribute__((always_inline)) void feedback_codes_for(const qn_feedback_columns *f, const qn_level_set *set)
+{
+    for (size_t c = 0; c < QN_COLUMNS; c += QN_LANES) {
+        vf strength = vf_load(f->strength + c), scale = vf_load(f->scale + c);
+        vf inverse = vf_load(f->inverse + c), offset = vf_load(f->offset + c);
+        vf squared = vf_load(f->squared + c), loss = vf_load(f->loss + c);
+        for (size_t k = 0; k < f->n; k++) {
+            vf sum = vf_load(f->sums + QN_COLUMNS * k + c);
+            vf x = vf_load(f->x + QN_COLUMNS * k + c);
+            vf counts = vf_set(1.0f);
+            if (f->factor != NULL) {
+                for (size_t i = 0; i < k; i++) {
+                    sum += vf_set(f->factor[f->stride * k + i]) * vf_load(f->error + QN_COLUMNS * i + c);
+                }
+                counts = vf_set(f->factor[f->stride * k + k]);
+            }
+            vf level = nearest_level(set, (x + strength * sum - offset) * inverse);
+            vf product = scale * level;
+            vf error = x - (product + offset);
+            vf missed = counts * (error + sum);
+            squared += error * error;
+            loss += missed * missed;
+            vf_store(f->error + QN_COLUMNS * k + c, error);
+            vf_store(f->levels + QN_COLUMNS * k + c, level);
+        }
+        vf_store(f->squared + c, squared);
+        vf_store(f->loss + c, loss);
+    }
+}
+
+static void feedback_codes(const qn_feedback_columns *f)
+{
+    qn_level_set fixed = f->set; /* the kind as a constant keeps its branch out of the loops */
+    if (fixed.kind == QN_LEVELS_INTEGER) {
+        fixed.kind = QN_LEVELS_INTEGER;
+        feedback_codes_for(f, &fixed);
+    } else if (fixed.kind == QN_LEVELS_IQ4) {
+        fixed.kind = QN_LEVELS_IQ4;
+        feedback_codes_for(f, &fixed);
+    } else {
+        fixed.kind = QN_LEVELS_FP4;
+        feedback_codes_for(f, &fixed);
+    }
+}
+
+const qn_search QN_SEARCH_TABLE = {fit_affine,  affine_error, affine_codes,  fit_scale,
+                                   scale_error, scale_levels, feedback_sums, feedback_codes};

@@ -22,17 +22,18 @@ enum { BUILTIN_CHUNKS = 64, TOKENS_A_CHUNK = 512 };
 /* Added to the diagonal of second moments, in units of its mean. A tied embedding is also looked up, where every column counts alike. */
 static const float damping = 0.03f, damping_of_lookup = 1.0f;
 
-/* Whether an output's encoder asks what matters, and whether it can feed errors back. MLX's mxfp4 asks nothing (slices.c). */
+static bool is_fed_back(const qn_sink *sink) { return sink->coding != QN_CODING_BLOCKS || qn_feedback_supports(sink->dtype); }
+
+/* Whether an output's encoder asks what matters, and whether it can feed errors back. */
 static void find_wishes(const qn_job *job, bool *importance, bool *feedback)
 {
     *importance = *feedback = false;
     for (size_t o = 0; o < job->n_outputs; o++) {
         for (size_t i = 0; i < job->source.n_pieces; i++) {
             const qn_sink *sink = &job->outputs[o].sinks[i];
-            *feedback = *feedback || sink->coding == QN_CODING_AFFINE;
-            *importance = *importance || sink->coding == QN_CODING_AFFINE ||
-                          (sink->coding == QN_CODING_BLOCKS && sink->dtype != QN_DTYPE_F32 && sink->dtype != QN_DTYPE_F16 &&
-                           sink->dtype != QN_DTYPE_BF16);
+            *feedback = *feedback || is_fed_back(sink);
+            *importance = *importance || sink->coding != QN_CODING_BLOCKS ||
+                          (sink->dtype != QN_DTYPE_F32 && sink->dtype != QN_DTYPE_F16 && sink->dtype != QN_DTYPE_BF16);
         }
     }
 }
@@ -155,7 +156,7 @@ static bool some_error_is_fed_back(const qn_job *job)
 {
     for (size_t o = 0; o < job->n_outputs; o++) {
         for (size_t i = 0; i < job->source.n_pieces; i++) {
-            if (job->outputs[o].sinks[i].coding == QN_CODING_AFFINE && job->calibration.pieces[i].factor != NULL) {
+            if (is_fed_back(&job->outputs[o].sinks[i]) && job->calibration.pieces[i].factor != NULL) {
                 return true;
             }
         }

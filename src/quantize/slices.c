@@ -55,8 +55,8 @@ size_t qn_slice_buffer_bytes(const qn_job *job)
     enum { BUFFERS = 4 }; /* the rows, reordered, decoded, and room for the encoder */
     uint64_t widest = 0;
     for (size_t i = 0; i < job->source.n_pieces && job->calibration.pieces != NULL; i++) {
-        const float *importance = job->calibration.pieces[i].importance;
-        widest = importance != NULL && job->source.pieces[i].n_cols > widest ? job->source.pieces[i].n_cols : widest;
+        const qn_piece *p = &job->source.pieces[i]; /* matrices may get an importance yet: the plan is made before they are weighed */
+        widest = p->what.n_dims > 1 && p->n_cols > widest ? p->n_cols : widest;
     }
     return (BUFFERS * qn_slice_elements_max(job) + (widest > 0 ? qn_feedback_scratch((size_t)widest) : 0)) * sizeof(float);
 }
@@ -130,22 +130,11 @@ static float squared_error(const float *x, const float *y, size_t n)
     return sum;
 }
 
-/* What a row's errors are weighted by. At two and three bits importance alone makes text unlike the calibration text worse than it was: its square
- * root, with large values weighing more as without calibration, serves both (docs/formats.md has the figures). */
 static void fill_weights(qn_dtype t, const rows *r, const float *x, float *weights)
 {
-    const float magnitude_weight = 0.5f;
-    double squares = 0;
-    if (t != QN_DTYPE_Q2_K && t != QN_DTYPE_Q3_K) {
-        memcpy(weights, r->importance, r->n_cols * sizeof *weights);
-        return;
-    }
+    float per_magnitude = qn_importance_per_magnitude(t, x, r->n_cols);
     for (size_t i = 0; i < r->n_cols; i++) {
-        squares += (double)x[i] * (double)x[i];
-    }
-    float per_magnitude = squares > 0 ? magnitude_weight / (float)sqrt(squares / (double)r->n_cols) : 0;
-    for (size_t i = 0; i < r->n_cols; i++) {
-        weights[i] = sqrtf(r->importance[i]) * (1.0f + per_magnitude * fabsf(x[i]));
+        weights[i] = qn_importance_weight(t, r->importance[i], x[i], per_magnitude);
     }
 }
 
@@ -200,9 +189,25 @@ static void encode_blocks(const qn_sink *sink, const rows *r, uint8_t *out)
         qn_encode_row(sink->dtype, r->x, out, r->n_rows * r->n_cols, NULL);
         return;
     }
+    if (r->factor != NULL && qn_feedback_supports(sink->dtype)) {
+        qn_encode_blocks_feedback(sink->dtype, r->factor, r->importance, r->x, r->n_rows, r->n_cols, out, r->scratch);
+        return;
+    }
     for (size_t i = 0; i < r->n_rows; i++) {
         encode_weighted_row(sink->dtype, r, r->x + i * r->n_cols, out + i * sink->row_bytes[0]);
     }
+}
+
+static void encode_mxfp4(const rows *r, uint8_t *const streams[QN_STREAMS_MAX])
+{
+    size_t n = r->n_rows * r->n_cols;
+    if (r->factor == NULL) { /* its scales are powers of two: there is little to weigh */
+        qn_encode_mxfp4_row(r->x, streams[0], streams[1], n, NULL);
+        return;
+    }
+    uint8_t *blocks = (uint8_t *)r->decoded; /* 17 bytes for 32 values */
+    qn_encode_blocks_feedback(QN_DTYPE_MXFP4, r->factor, r->importance, r->x, r->n_rows, r->n_cols, blocks, r->scratch);
+    qn_mxfp4_blocks_to_row(blocks, streams[0], streams[1], n);
 }
 
 static void encode(const qn_sink *sink, const rows *r, uint8_t *const streams[QN_STREAMS_MAX])
@@ -217,8 +222,8 @@ static void encode(const qn_sink *sink, const rows *r, uint8_t *const streams[QN
         encode_affine(sink, r, streams);
         qn_decode_affine_row(sink->affine, (const uint32_t *)(const void *)streams[0], streams[1], streams[2], sink->dtype, r->decoded, n);
         break;
-    case QN_CODING_MXFP4: /* its scales are powers of two: there is little to weigh */
-        qn_encode_mxfp4_row(r->x, streams[0], streams[1], n, NULL);
+    case QN_CODING_MXFP4:
+        encode_mxfp4(r, streams);
         qn_decode_mxfp4_row(streams[0], streams[1], r->decoded, n);
         break;
     }

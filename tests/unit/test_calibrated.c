@@ -1,10 +1,10 @@
-/* test_calibrated.c - whole runs with calibration: the same bytes for any number of threads and by way of an imatrix file, what the manifest says,
- * what stands in the way. */
+/* test_calibrated.c - whole runs with calibration: the same bytes for any number of threads and, where nothing is fed back, by way of an imatrix
+ * file; what the manifest says, what stands in the way. */
 #include "quantize_run.h"
 
 #include "calibrate/imatrix.h"
 
-static const char formats[] = "gguf:Q4_0,gguf:Q8_0,mlx:4bit,mlx:3bit-g32";
+static const char formats[] = "gguf:Q4_0,gguf:Q8_0,mlx:4bit,mlx:3bit-g32,gguf:Q4_K_M,mlx:mxfp4";
 
 static run calibrated(const char *source, const char *dir, const char *what, quern_calibrate how, size_t n_threads)
 {
@@ -26,30 +26,21 @@ static const char *hash_of(const run *r, size_t output)
     return NULL;
 }
 
-static void threads_and_imatrix_files_give_the_same_bytes(void **state)
+static void threads_give_the_same_bytes(void **state)
 {
     (void)state;
-    char *dirs[4] = {new_dir(), new_dir(), new_dir(), new_dir()};
-    char *imatrix = qn_path_join(dirs[3], "found.gguf");
+    char *dirs[3] = {new_dir(), new_dir(), new_dir()};
     const char *source = model_dir("qwen3");
-    run one = {.opt = {.source = source,
-                       .output_dir = dirs[0],
-                       .name = "tiny",
-                       .formats = formats,
-                       .n_threads = 1,
-                       .calibrate = QUERN_CALIBRATE_BUILTIN,
-                       .imatrix_out = imatrix}};
-    run_quantize(&one, 0);
+    run one = calibrated(source, dirs[0], formats, QUERN_CALIBRATE_BUILTIN, 1);
     run three = calibrated(source, dirs[1], formats, QUERN_CALIBRATE_AUTO, 3),
         none = calibrated(source, dirs[2], formats, QUERN_CALIBRATE_NONE, 2);
     assert_int_equal(one.status, QUERN_OK);
     assert_int_equal(three.status, QUERN_OK);
     assert_int_equal(none.status, QUERN_OK);
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < 6; i++) {
         assert_string_equal(hash_of(&one, i), hash_of(&three, i));
+        assert_string_not_equal(hash_of(&one, i), hash_of(&none, i));
     }
-    assert_string_not_equal(hash_of(&one, 0), hash_of(&none, 0));
-    assert_string_not_equal(hash_of(&one, 2), hash_of(&none, 2));
     const qn_json *c = qn_json_get(one.manifest, "calibration");
     double tokens;
     assert_string_equal(qn_json_string(qn_json_get(c, "text_sha256"), NULL),
@@ -57,23 +48,10 @@ static void threads_and_imatrix_files_give_the_same_bytes(void **state)
     assert_true(qn_json_number(qn_json_get(c, "tokens"), &tokens) && tokens == 64 * 512);
     assert_int_equal(qn_json_length(qn_json_get(c, "experts_without_data")), 0);
     assert_int_equal(qn_json_get_kind(qn_json_get(none.manifest, "calibration")), QN_JSON_NULL);
-    run by_file = {.opt = {.source = source,
-                           .output_dir = dirs[3],
-                           .name = "tiny",
-                           .formats = "gguf:Q4_0,gguf:Q8_0",
-                           .n_threads = 2,
-                           .calibrate = QUERN_CALIBRATE_IMATRIX,
-                           .imatrix_path = imatrix}};
-    run_quantize(&by_file, 0);
-    assert_int_equal(by_file.status, QUERN_OK);
-    assert_string_equal(hash_of(&by_file, 0), hash_of(&one, 0));
-    assert_string_equal(hash_of(&by_file, 1), hash_of(&one, 1));
     qn_json_free(one.manifest);
     qn_json_free(three.manifest);
     qn_json_free(none.manifest);
-    qn_json_free(by_file.manifest);
-    qn_free(imatrix);
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < 3; i++) {
         drop_dir(dirs[i]);
     }
 }
@@ -138,28 +116,31 @@ static bool stop_while_calibrating(void *user, const quern_quantize_progress *p)
     return p->stage != QUERN_QUANTIZE_CALIBRATE;
 }
 
-/* error_feedback is what happened: not without room for second moments, not where no output is coded in affine groups. */
+/* error_feedback is what happened: not without room for second moments, which leaves what an imatrix file holds. */
 static void feedback_is_claimed_where_it_is(void **state)
 {
     (void)state;
     enum { WORDS = 600 };
     static char text[8 * WORDS + 1];
-    char *dir = new_dir();
+    static const char *const fed_back[] = {"mlx:mxfp4", "gguf:Q8_0", "gguf:Q4_0,mlx:4bit"};
+    char *dir = new_dir(), *other_dir = new_dir(), *imatrix = qn_path_join(dir, "found.gguf");
     for (size_t i = 0; i < WORDS; i++) {
         (void)snprintf(text + 8 * i, 9, "x%05zu, ", i * 7919 % 100000);
     }
     run r = {.opt = {.source = model_dir("qwen3"),
                      .output_dir = dir,
                      .name = "tiny",
-                     .formats = "mlx:4bit",
                      .n_threads = 1,
                      .calibrate = QUERN_CALIBRATE_TEXT,
                      .calibration_text = text,
                      .calibration_len = 8 * WORDS}};
-    run_quantize(&r, 0);
-    assert_int_equal(r.status, QUERN_OK);
-    assert_true(qn_json_bool(qn_json_get(qn_json_get(r.manifest, "calibration"), "error_feedback"), false));
-    qn_json_free(r.manifest);
+    for (size_t i = 0; i < sizeof fed_back / sizeof fed_back[0]; i++) {
+        r.opt.formats = fed_back[i];
+        run_quantize(&r, 0);
+        assert_int_equal(r.status, QUERN_OK);
+        assert_true(qn_json_bool(qn_json_get(qn_json_get(r.manifest, "calibration"), "error_feedback"), false));
+        qn_json_free(r.manifest);
+    }
     uint64_t too_little = 1 << 20, enough = 1 << 28; /* the least that is enough has no room for any second moments */
     while (enough - too_little > 1 << 13) {
         r.opt.memory_bytes = (too_little + enough) / 2;
@@ -169,17 +150,28 @@ static void feedback_is_claimed_where_it_is(void **state)
         qn_json_free(r.manifest);
     }
     r.opt.memory_bytes = enough;
+    r.opt.imatrix_out = imatrix;
     run_quantize(&r, 0);
     assert_int_equal(r.status, QUERN_OK);
     assert_false(qn_json_bool(qn_json_get(qn_json_get(r.manifest, "calibration"), "error_feedback"), true));
+    run by_file = {.opt = {.source = r.opt.source,
+                           .output_dir = other_dir,
+                           .name = "tiny",
+                           .formats = r.opt.formats,
+                           .n_threads = 2,
+                           .calibrate = QUERN_CALIBRATE_IMATRIX,
+                           .imatrix_path = imatrix}};
+    run_quantize(&by_file, 0);
+    assert_int_equal(by_file.status, QUERN_OK);
+    assert_false(qn_json_bool(qn_json_get(qn_json_get(by_file.manifest, "calibration"), "error_feedback"), true));
+    for (size_t i = 0; i < 2; i++) {
+        assert_string_equal(hash_of(&by_file, i), hash_of(&r, i));
+    }
     qn_json_free(r.manifest);
-    r.opt.memory_bytes = 0;
-    r.opt.formats = "mlx:mxfp4"; /* weighs nothing */
-    run_quantize(&r, 0);
-    assert_int_equal(r.status, QUERN_OK);
-    assert_int_equal(qn_json_get_kind(qn_json_get(r.manifest, "calibration")), QN_JSON_NULL);
-    qn_json_free(r.manifest);
+    qn_json_free(by_file.manifest);
+    qn_free(imatrix);
     drop_dir(dir);
+    drop_dir(other_dir);
 }
 
 static void what_stands_in_the_way(void **state)
@@ -260,7 +252,7 @@ static void what_stands_in_the_way(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(threads_and_imatrix_files_give_the_same_bytes),
+        cmocka_unit_test(threads_give_the_same_bytes),
         cmocka_unit_test(experts_without_data_are_named),
         cmocka_unit_test(feedback_is_claimed_where_it_is),
         cmocka_unit_test(what_stands_in_the_way),

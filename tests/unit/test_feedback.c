@@ -4,10 +4,12 @@
 #include <math.h>
 
 #include "base/alloc.h"
+#include "base/cpu.h"
 #include "quant/codec.h"
 #include "quant/feedback.h"
+#include "quant/search.h"
 
-enum { COLS = 128, ROWS = 21, SAMPLES = 400 };
+enum { COLS = 256, ROWS = 21, SAMPLES = 400 };
 
 static uint32_t seed;
 
@@ -255,9 +257,255 @@ static void a_row_depends_on_itself_alone(void **state)
     for (size_t r = 0; r < ROWS; r++) {
         with_feedback(a, h, importance, w + r * COLS, 1, &one);
         assert_memory_equal(one.words, all.words + r * COLS / 8, COLS / 2);
-        assert_memory_equal(one.scales, all.scales + r * 2, 4);
-        assert_memory_equal(one.biases, all.biases + r * 2, 4);
+        assert_memory_equal(one.scales, all.scales + r * COLS / 64, COLS / 32);
+        assert_memory_equal(one.biases, all.biases + r * COLS / 64, COLS / 32);
     }
+}
+
+/* ---- blocks of GGUF ---- */
+
+static const qn_dtype types[] = {QN_DTYPE_Q8_0,   QN_DTYPE_Q4_0,   QN_DTYPE_Q4_1, QN_DTYPE_Q5_0, QN_DTYPE_Q5_1,
+                                 QN_DTYPE_Q2_K,   QN_DTYPE_Q3_K,   QN_DTYPE_Q4_K, QN_DTYPE_Q5_K, QN_DTYPE_Q6_K,
+                                 QN_DTYPE_IQ4_NL, QN_DTYPE_IQ4_XS, QN_DTYPE_MXFP4};
+enum { N_TYPES = sizeof types / sizeof types[0], ROW_BYTES_MAX = COLS * 34 / 32 };
+
+typedef struct rows_of {
+    uint8_t bytes[ROWS * ROW_BYTES_MAX];
+    float y[ROWS * COLS];
+} rows_of;
+
+static size_t row_bytes(qn_dtype t) { return COLS / qn_dtype_get(t)->block_size * qn_dtype_get(t)->block_bytes; }
+
+static void blocks_with_feedback(qn_dtype t, const float *factor, const float *importance, const float *w, size_t n_rows, rows_of *out)
+{
+    float *scratch = qn_malloc_aligned(qn_feedback_scratch(COLS) * sizeof *scratch);
+    assert_non_null(scratch);
+    memset(out, 0, sizeof *out);
+    qn_encode_blocks_feedback(t, factor, importance, w, n_rows, COLS, out->bytes, scratch);
+    qn_decode_row(t, out->bytes, out->y, n_rows * COLS);
+    qn_free_aligned(scratch);
+}
+
+/* Codes nearest to the weights; importance: of a column, or NULL. */
+static void blocks_nearest(qn_dtype t, const float *importance, const float *w, rows_of *out)
+{
+    memset(out, 0, sizeof *out);
+    for (size_t r = 0; r < ROWS; r++) {
+        float weights[COLS], per_magnitude = qn_importance_per_magnitude(t, w + r * COLS, COLS);
+        for (size_t c = 0; c < COLS && importance != NULL; c++) {
+            weights[c] = qn_importance_weight(t, importance[c], w[r * COLS + c], per_magnitude);
+        }
+        qn_encode_row(t, w + r * COLS, out->bytes + r * row_bytes(t), COLS, importance != NULL ? weights : NULL);
+    }
+    qn_decode_row(t, out->bytes, out->y, (size_t)ROWS * COLS);
+}
+
+static double squared_error(const float *a, const float *b, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += (double)(a[i] - b[i]) * (double)(a[i] - b[i]);
+    }
+    return sum;
+}
+
+static void assert_bounded(qn_dtype t, const float *w, const rows_of *fed)
+{
+    static rows_of plain;
+    size_t block = qn_dtype_get(t)->block_size;
+    blocks_nearest(t, NULL, w, &plain);
+    for (size_t b = 0; b < (size_t)ROWS * COLS; b += block) {
+        double theirs = squared_error(plain.y + b, w + b, block);
+        assert_true(squared_error(fed->y + b, w + b, block) <= (double)QN_FEEDBACK_BOUND * theirs * (1 + 1e-4) + 1e-9);
+    }
+}
+
+/* Equal blocks, but for those that would break the bound: some, not many. */
+static void assert_encoders(qn_dtype t, const float *w, const rows_of *fed, const rows_of *nearest)
+{
+    static rows_of plain;
+    size_t block = qn_dtype_get(t)->block_size, bytes = qn_dtype_get(t)->block_bytes, n = (size_t)ROWS * COLS / block, n_equal = 0;
+    blocks_nearest(t, NULL, w, &plain);
+    for (size_t b = 0; b < n; b++) {
+        const float *x = w + b * block;
+        if (squared_error(nearest->y + b * block, x, block) < 1.1999 * squared_error(plain.y + b * block, x, block)) {
+            assert_memory_equal(fed->bytes + b * bytes, nearest->bytes + b * bytes, bytes);
+            n_equal++;
+        }
+    }
+    assert_true(n_equal * 10 > n * 9);
+}
+
+static void blocks_lower_the_error_of_the_output_within_their_bound(void **state)
+{
+    (void)state;
+    static float h[COLS * COLS], w[ROWS * COLS], importance[COLS];
+    static double full[COLS * COLS];
+    static rows_of fed, nearest;
+    for (size_t k = 0; k < N_TYPES; k++) {
+        seed = 70 + (uint32_t)k;
+        make_moments(h, full);
+        make_weights(w, ROWS * COLS);
+        for (size_t c = 0; c < COLS; c++) {
+            importance[c] = h[c * COLS + c];
+        }
+        assert_true(qn_feedback_factor(h, COLS, 0.01f));
+        assert_true(qn_feedback_supports(types[k]));
+        blocks_with_feedback(types[k], h, importance, w, ROWS, &fed);
+        blocks_with_feedback(types[k], NULL, importance, w, ROWS, &nearest); /* under the same bound */
+        double error = 0, error_nearest = 0;
+        for (size_t r = 0; r < ROWS; r++) {
+            error += weighted_error(w + r * COLS, fed.y + r * COLS, full);
+            error_nearest += weighted_error(w + r * COLS, nearest.y + r * COLS, full);
+        }
+        if (getenv("QUERN_SAY") != NULL) {
+            print_message("%s: %.3f of the nearest codes' error\n", qn_dtype_get(types[k])->name, error / error_nearest);
+        }
+        assert_true(error < error_nearest);
+        assert_bounded(types[k], w, &fed);
+    }
+}
+
+static void bound_of_blocks_holds_for_anything(void **state)
+{
+    (void)state;
+    static float h[COLS * COLS], w[ROWS * COLS], importance[COLS];
+    static rows_of fed;
+    for (size_t k = 0; k < N_TYPES; k++) {
+        seed = 199 + (uint32_t)k;
+        make_weights(w, ROWS * COLS);
+        for (size_t c = 0; c < COLS; c++) {
+            importance[c] = c % 16 == 0 ? 1e6f : 0;
+            w[5 * COLS + c] = 0;     /* zeros */
+            w[6 * COLS + c] = 0.25f; /* constant */
+            w[7 * COLS + c] *= c == 40 ? 1e4f : 1.0f;
+            w[8 * COLS + c] *= 1e-30f;
+            for (size_t i = 0; i <= c; i++) {
+                h[c * COLS + i] = i == c ? 1.0f : 0.999f;
+            }
+        }
+        assert_true(qn_feedback_factor(h, COLS, 1e-4f));
+        blocks_with_feedback(types[k], h, importance, w, ROWS, &fed);
+        assert_bounded(types[k], w, &fed);
+        blocks_with_feedback(types[k], h, NULL, w, ROWS, &fed);
+        assert_bounded(types[k], w, &fed);
+    }
+}
+
+/* Columns that do not go together leave nothing to feed back, nor does no factor: the encoder's own bytes where they keep the bound. */
+static void without_feedback_blocks_are_the_encoders(void **state)
+{
+    (void)state;
+    static float h[COLS * COLS], w[ROWS * COLS], importance[COLS];
+    static rows_of fed, nearest;
+    for (size_t k = 0; k < N_TYPES; k++) {
+        seed = 30 + (uint32_t)k;
+        make_weights(w, ROWS * COLS);
+        memset(h, 0, sizeof h);
+        for (size_t c = 0; c < COLS; c++) {
+            importance[c] = 1.0f + 0.2f * fabsf(draw());
+            h[c * COLS + c] = importance[c];
+        }
+        assert_true(qn_feedback_factor(h, COLS, 0.01f));
+        blocks_nearest(types[k], importance, w, &nearest);
+        blocks_with_feedback(types[k], h, importance, w, ROWS, &fed);
+        assert_encoders(types[k], w, &fed, &nearest);
+        blocks_with_feedback(types[k], NULL, importance, w, ROWS, &fed);
+        assert_encoders(types[k], w, &fed, &nearest);
+    }
+}
+
+static void rows_of_blocks_depend_on_themselves_alone(void **state)
+{
+    (void)state;
+    static float h[COLS * COLS], w[ROWS * COLS], importance[COLS];
+    static double full[COLS * COLS];
+    static rows_of all, some;
+    for (size_t k = 0; k < N_TYPES; k++) {
+        seed = 110 + (uint32_t)k;
+        make_moments(h, full);
+        make_weights(w, ROWS * COLS);
+        for (size_t c = 0; c < COLS; c++) {
+            importance[c] = h[c * COLS + c];
+        }
+        assert_true(qn_feedback_factor(h, COLS, 0.01f));
+        blocks_with_feedback(types[k], h, importance, w, ROWS, &all);
+        for (size_t r = 0; r < ROWS; r += 3) {
+            blocks_with_feedback(types[k], h, importance, w + r * COLS, 3, &some);
+            assert_memory_equal(some.bytes, all.bytes + r * row_bytes(types[k]), 3 * row_bytes(types[k]));
+        }
+    }
+}
+
+/* Sums and codes are the same bits on every instruction set. */
+static void instruction_sets_agree(void **state)
+{
+    (void)state;
+    enum { N = 21 };
+    static const qn_level_set sets[] = {{QN_LEVELS_INTEGER, -8, 7}, {QN_LEVELS_IQ4, -127, 113}, {QN_LEVELS_FP4, -12, 12}};
+    static float h[N * N], x[16 * N], lanes[4][16], sums[2][16 * N], error[2][16 * N], levels[2][16 * N], squared[2][16], loss[2][16];
+    seed = 5;
+    for (size_t i = 0; i < 16 * N; i++) {
+        x[i] = draw();
+    }
+    for (size_t i = 0; i < N * N; i++) {
+        h[i] = 0.3f * draw();
+    }
+    for (size_t r = 0; r < 16; r++) {
+        lanes[0][r] = 0.25f * (float)(r % 5);
+        lanes[1][r] = r == 3 ? 0 : 0.1f + 0.01f * draw();
+        lanes[2][r] = r == 3 ? 0 : 1 / lanes[1][r];
+        lanes[3][r] = 0.1f * draw();
+    }
+    for (size_t k = 0; k < sizeof sets / sizeof sets[0]; k++) {
+        for (qn_isa isa = QN_ISA_SCALAR; isa <= QN_ISA_AVX512; isa++) {
+            size_t to = isa != QN_ISA_SCALAR;
+            const qn_search *s = qn_search_get(isa);
+            memcpy(sums[to], x, sizeof x);
+            memset(squared[to], 0, sizeof squared[to]);
+            memset(loss[to], 0, sizeof loss[to]);
+            s->feedback_sums(h, N, N, x, 2, N, sums[to]);
+            const qn_feedback_columns c = {.x = x,
+                                           .factor = h,
+                                           .stride = N,
+                                           .n = N,
+                                           .sums = sums[to],
+                                           .strength = lanes[0],
+                                           .scale = lanes[1],
+                                           .inverse = lanes[2],
+                                           .offset = lanes[3],
+                                           .set = sets[k],
+                                           .error = error[to],
+                                           .levels = levels[to],
+                                           .squared = squared[to],
+                                           .loss = loss[to]};
+            s->feedback_codes(&c);
+            if (to == 1) {
+                assert_memory_equal(sums[0], sums[1], sizeof sums[0]);
+                assert_memory_equal(error[0], error[1], sizeof error[0]);
+                assert_memory_equal(levels[0], levels[1], sizeof levels[0]);
+                assert_memory_equal(squared[0], squared[1], sizeof squared[0]);
+                assert_memory_equal(loss[0], loss[1], sizeof loss[0]);
+            }
+        }
+    }
+}
+
+static void mxfp4_blocks_and_rows_hold_the_same(void **state)
+{
+    (void)state;
+    static float w[COLS], y[2][COLS];
+    uint8_t packed[COLS / 2], scales[COLS / 32], blocks[COLS / 32 * 17], again[COLS / 2], scales_again[COLS / 32];
+    seed = 4;
+    make_weights(w, COLS);
+    qn_encode_mxfp4_row(w, packed, scales, COLS, NULL);
+    qn_mxfp4_row_to_blocks(packed, scales, blocks, COLS);
+    qn_mxfp4_blocks_to_row(blocks, again, scales_again, COLS);
+    assert_memory_equal(again, packed, sizeof packed);
+    assert_memory_equal(scales_again, scales, sizeof scales);
+    qn_decode_row(QN_DTYPE_MXFP4, blocks, y[0], COLS);
+    qn_decode_mxfp4_row(again, scales_again, y[1], COLS);
+    assert_memory_equal(y[0], y[1], sizeof y[0]);
 }
 
 int main(void)
@@ -269,6 +517,12 @@ int main(void)
         cmocka_unit_test(bound_holds_for_anything),
         cmocka_unit_test(diagonal_moments_give_the_nearest_codes),
         cmocka_unit_test(a_row_depends_on_itself_alone),
+        cmocka_unit_test(blocks_lower_the_error_of_the_output_within_their_bound),
+        cmocka_unit_test(bound_of_blocks_holds_for_anything),
+        cmocka_unit_test(without_feedback_blocks_are_the_encoders),
+        cmocka_unit_test(rows_of_blocks_depend_on_themselves_alone),
+        cmocka_unit_test(instruction_sets_agree),
+        cmocka_unit_test(mxfp4_blocks_and_rows_hold_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* sub_blocks.c - see sub_blocks.h. The layouts are those of quant/blocks.h. */
-#include "gate/sub_blocks.h"
+#include "quant/sub_blocks.h"
 
 #include <math.h>
 #include <string.h>

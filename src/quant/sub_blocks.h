@@ -1,10 +1,10 @@
 /* sub_blocks.h - the stored scales of a quantized block in one form for all types: value = scale * level + offset.
  *
- * Owns the reading of scales and mins, not of codes (quant/codec.h decodes). Invariant: with these numbers every value that the decoder can
+ * Owns the reading of scales and mins, not of codes (codec.h decodes, block_codes.h writes). Invariant: with these numbers every value that the decoder can
  * give is scale * level + offset up to the rounding of float32.
  */
-#ifndef QN_GATE_SUB_BLOCKS_H
-#define QN_GATE_SUB_BLOCKS_H
+#ifndef QN_QUANT_SUB_BLOCKS_H
+#define QN_QUANT_SUB_BLOCKS_H
 
 #include "quant/dtype.h"
 

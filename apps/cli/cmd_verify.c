@@ -133,6 +133,7 @@ quern_status qn_cmd_verify(qn_cli *cli, quern_error *err)
         .files = (const char *const *)o->positional,
         .n_files = o->n_positional,
         .source = source,
+        .architecture = qn_opts_text(o, QN_OPT_AS, NULL),
         .policy = policy,
         .sample_layers = sample_layers,
         .text = text,

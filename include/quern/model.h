@@ -21,6 +21,7 @@ typedef struct quern_model_options {
     bool without_weights;   /* configuration and tokenizer only; such a model cannot make an engine */
     bool vocabulary_only;   /* tokenizer and chat template only, whatever the architecture; no weights, and no shape in the info */
     bool without_tokenizer; /* skip the tokenizer (a folder without tokenizer files opens then) */
+    const char *architecture; /* NULL, or the architecture to read the model as, whatever it names ("qwen3"); every tensor must fit */
 } quern_model_options;
 
 typedef struct quern_model_info {

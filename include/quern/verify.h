@@ -33,6 +33,7 @@ typedef struct quern_verify_options {
     const char *const *files;  /* GGUF files and MLX folders */
     size_t n_files;
     const char *source;        /* the checkpoint that they were made from */
+    const char *architecture;  /* NULL, or the architecture to read the source as, and files whose own is not known */
     quern_gate_policy policy;
     size_t sample_layers;      /* 0 = the whole model, or 8 layers where source and output together do not fit into memory */
     const char *text;          /* quality: UTF-8 text to predict; NULL = the built-in one */

@@ -84,12 +84,13 @@ done:
     return status;
 }
 
-quern_status qn_quality_base_open(qn_quality_base *b, const char *source, const char *text, size_t len, size_t n_threads, quern_error *err)
+quern_status qn_quality_base_open(qn_quality_base *b, const char *source, const char *as, const char *text, size_t len, size_t n_threads,
+                                  quern_error *err)
 {
     quern_status status = QUERN_OK;
     *b = (qn_quality_base){.text = text, .text_len = len, .n_threads = n_threads};
     QN_TRY(qn_sha256_bytes(text, len, b->text_sha256, err));
-    QN_TRY(quern_model_open(&b->model, source, NULL, err));
+    QN_TRY(quern_model_open(&b->model, source, &(quern_model_options){.architecture = as}, err));
     const quern_model_info *info = quern_model_get_info(b->model);
     b->n_ctx = chunk_tokens(info->n_ctx_train);
     double tokens = operations_max / (2.0 * (double)info->n_parameters);

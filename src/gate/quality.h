@@ -60,8 +60,9 @@ typedef struct qn_quality_memory {
 
 /* Whether a text has the two chunks that a measurement needs: QUERN_ERROR_USAGE if not. */
 quern_status qn_quality_check_text(const quern_tokenizer *t, size_t n_ctx_train, const char *text, size_t len, quern_error *err);
-/* Opens the source. Text: UTF-8, borrowed, and checked as above. */
-quern_status qn_quality_base_open(qn_quality_base *b, const char *source, const char *text, size_t len, size_t n_threads, quern_error *err);
+/* Opens the source, as the architecture `as` (NULL = as it says). Text: UTF-8, borrowed, and checked as above. */
+quern_status qn_quality_base_open(qn_quality_base *b, const char *source, const char *as, const char *text, size_t len, size_t n_threads,
+                                  quern_error *err);
 void qn_quality_base_close(qn_quality_base *b);
 /* Memory for measuring n outputs at once beside the source; weights count as bytes of memory, mapped or not. */
 quern_status qn_quality_memory_of(const qn_quality_base *b, const qn_quality_subject *subjects, size_t n, qn_quality_memory *memory,

@@ -210,7 +210,7 @@ static quern_status finish_gguf(quern_model *m, const char *path, const quern_mo
     if (opt->vocabulary_only) {
         m->config = no_config();
     } else {
-        QN_TRY(qn_config_read_gguf(&m->config, &m->arena, m->gguf, err));
+        QN_TRY(qn_config_read_gguf_as(&m->config, &m->arena, m->gguf, opt->architecture, err));
     }
     if (!opt->without_tokenizer) {
         QN_TRY(qn_model_read_gguf_tokenizer(m, err));
@@ -231,7 +231,7 @@ static quern_status open_gguf(quern_model *m, const char *path, const quern_mode
 
 /* ---- folders ---- */
 
-static quern_status read_dir_config(quern_model *m, const char *dir, quern_error *err)
+static quern_status read_dir_config(quern_model *m, const char *dir, const char *as, quern_error *err)
 {
     quern_status status = QUERN_OK;
     char *config = NULL, *generation = NULL;
@@ -250,7 +250,7 @@ static quern_status read_dir_config(quern_model *m, const char *dir, quern_error
     if (there) {
         QN_TRY(qn_file_read(&generation, &generation_len, generation_path, CONFIG_BYTES_MAX, err));
     }
-    QN_TRY(qn_config_read_hf(&m->config, &m->arena, config, config_len, config_path, generation, generation_len, err));
+    QN_TRY(qn_config_read_hf_as(&m->config, &m->arena, config, config_len, config_path, generation, generation_len, as, err));
 done:
     qn_free(config);
     qn_free(generation);
@@ -265,7 +265,7 @@ static quern_status open_dir(quern_model *m, const char *dir, const quern_model_
     if (opt->vocabulary_only) {
         m->config = no_config();
     } else {
-        QN_TRY(read_dir_config(m, dir, err));
+        QN_TRY(read_dir_config(m, dir, opt->architecture, err));
     }
     QN_TRY(qn_model_read_dir_text(m, dir, !opt->without_tokenizer, err));
     if (!opt->without_weights && !opt->vocabulary_only) {

@@ -204,7 +204,7 @@ static quern_status from_text(qn_job *job, const char *text, size_t len, size_t 
     QN_TRY(qn_memory_plan_make(job, &plan, err));
     options.moments_bytes = feedback ? (job->memory_bytes - plan.least_bytes) / 2 : 0; /* the rest is for the pass */
     QN_TRY(qn_sha256_bytes(text, len, c->text_sha256, err));
-    QN_TRY(quern_model_open(&model, job->source.path, NULL, err));
+    QN_TRY(quern_model_open(&model, job->source.path, &(quern_model_options){.architecture = job->source.as}, err));
     QN_TRY(qn_statistics_collect(&c->statistics, model, text, len, &options, err));
     c->has_statistics = true;
     c->tokens = c->statistics.n_tokens;

@@ -378,6 +378,7 @@ quern_status qn_gate_run(qn_job *job, const quern_quantize_options *opt, qn_pool
               .report = report,
               .err = err,
               .quality = {.source = opt->source,
+                          .architecture = opt->architecture,
                           .text = opt->gate_text,
                           .text_len = opt->gate_text_len,
                           .policy = opt->gate,

@@ -302,8 +302,7 @@ static bool read_head(const reader *r, char identity[65])
     return true;
 }
 
-/* Reads lines up to the first that is torn or not what follows. */
-static qn_journal_found read_lines(qn_journal *j, const char *text, size_t len)
+qn_journal_found qn_journal_parse(qn_journal *j, const char *text, size_t len)
 {
     qn_job *job = j->job;
     size_t at = 0, line = 0;
@@ -342,7 +341,7 @@ quern_status qn_journal_read(qn_journal *j, qn_journal_found *found, quern_error
     if (status == QUERN_ERROR_MEMORY) {
         QN_FAIL(err, status, "%s", why.message);
     }
-    *found = status == QUERN_OK ? read_lines(j, text, len) : QN_JOURNAL_DAMAGED;
+    *found = status == QUERN_OK ? qn_journal_parse(j, text, len) : QN_JOURNAL_DAMAGED;
     status = QUERN_OK;
 done:
     qn_free(text);

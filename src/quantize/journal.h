@@ -43,6 +43,8 @@ quern_status qn_journal_init(qn_journal *j, qn_job *job, const quern_quantize_op
                              uint64_t interval_ns, quern_error *err);
 /* What an earlier run noted goes into the job: n_continued, errors, sums, greatest magnitudes. */
 quern_status qn_journal_read(qn_journal *j, qn_journal_found *found, quern_error *err);
+/* The same from its text: lines up to the first that is torn or not what follows. j: its job and identity are looked at. */
+qn_journal_found qn_journal_parse(qn_journal *j, const char *text, size_t len);
 /* Forgets it and removes the file; the job starts at its first piece. */
 void qn_journal_discard(qn_journal *j);
 /* Notes that the first n pieces are complete: syncs the files, waits for that, then writes. From then on the files stay where a run ends

@@ -32,7 +32,7 @@ quern_status qn_quality_run_begin(qn_quality_run *r, qn_verified *v, bool *ready
     *ready = false;
     if (!r->opened) {
         r->opened = true;
-        status = qn_quality_base_open(&r->base, r->source, r->text, r->text_len, r->n_threads, &why);
+        status = qn_quality_base_open(&r->base, r->source, r->architecture, r->text, r->text_len, r->n_threads, &why);
         if (ends_run(status)) {
             QN_FAIL(err, status, "%s", why.message);
         }

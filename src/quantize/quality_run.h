@@ -10,7 +10,8 @@
 
 typedef struct qn_quality_run {
     const char *source;
-    const char *text; /* to predict; NULL = the built-in one */
+    const char *architecture; /* to read the source as, or NULL */
+    const char *text;         /* to predict; NULL = the built-in one */
     size_t text_len;
     quern_gate_policy policy;
     size_t sample_layers, n_threads;

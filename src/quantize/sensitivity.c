@@ -274,7 +274,7 @@ static quern_status open_prober(prober *p, quern_error *err)
     if (p->replacements == NULL) {
         QN_FAIL_MEMORY(err, "tensors that are probed", job->source.n_pieces * sizeof *p->replacements);
     }
-    QN_TRY(quern_model_open(&p->model, job->source.path, NULL, err));
+    QN_TRY(quern_model_open(&p->model, job->source.path, &(quern_model_options){.architecture = job->source.as}, err));
     QN_TRY(read_ids(p, n_chunks * CHUNK_TOKENS, err));
     QN_TRY(plan_engines(p, &options, err));
     QN_TRY(quern_engine_create(&p->base, p->model, &options, err));

@@ -163,9 +163,10 @@ quern_status qn_source_open(qn_source *out, const char *path, const char *as, qu
     qn_arena_init(&out->arena, 0);
     bool folder = qn_path_is_directory(path);
     out->as_other = as != NULL;
+    out->as = as != NULL ? qn_arena_strndup(&out->arena, as, strlen(as)) : NULL;
     out->path = qn_arena_strndup(&out->arena, path, strlen(path));
     out->name = folder ? folder_name(&out->arena, path) : file_name(&out->arena, path);
-    if (out->path == NULL || out->name == NULL) {
+    if (out->path == NULL || out->name == NULL || (as != NULL && out->as == NULL)) {
         QN_FAIL_MEMORY(err, path, strlen(path) + 1);
     }
     QN_TRY(check_path(path, err));

@@ -70,6 +70,7 @@ typedef struct qn_source {
     const float *rope_divisors; /* GGUF's rope_freqs.weight (n_rot / 2), or NULL */
     const char *warning;        /* NULL, or what every output of this source should say */
     bool as_other;              /* read as an architecture that it does not name */
+    const char *as;             /* the architecture that was asked for, or NULL */
 } qn_source;
 
 /* `as` (NULL = what the source says): the architecture to read it as. */

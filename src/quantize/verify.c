@@ -31,7 +31,8 @@ static quern_status get_job(families *f, bool gguf, qn_job **out, quern_error *e
     quern_status status = QUERN_OK;
     qn_job *job = gguf ? &f->gguf : &f->mlx;
     bool *has = gguf ? &f->has_gguf : &f->has_mlx;
-    const quern_quantize_options opt = {.source = f->opt->source, .output_dir = ".", .formats = gguf ? "gguf:F16" : "mlx:bf16"};
+    const quern_quantize_options opt = {
+        .source = f->opt->source, .architecture = f->opt->architecture, .output_dir = ".", .formats = gguf ? "gguf:F16" : "mlx:bf16"};
     if (!*has) {
         *has = true;
         QN_TRY(qn_job_open(job, &opt, UINT64_MAX, err));
@@ -69,7 +70,7 @@ static quern_status check_mlx(const families *all, qn_verified *v, const qn_veri
     if (config == NULL) {
         QN_FAIL(err, QUERN_ERROR_NOT_FOUND, "%s: no config.json in this folder", v->path);
     }
-    QN_TRY(qn_config_read_hf(&parsed, &v->findings.arena, config, config_len, v->path, generation, generation_len, err));
+    QN_TRY(qn_read_own_config(v->job, v->path, config, config_len, generation, generation_len, &v->findings.arena, &parsed, err));
     QN_TRY(qn_verify_mlx_config(v->job, v->path, config, config_len, generation, generation_len, &v->findings, err));
     QN_TRY(qn_verify_folder_texts(v->job, v->path, &parsed, all->quality.text, all->quality.text_len, &v->findings, err));
     QN_TRY(qn_verified_bind(v, &parsed, err));
@@ -104,6 +105,10 @@ static quern_status check_quality(families *all, qn_verified *v, const char *pat
     QN_TRY(qn_quality_run_begin(&all->quality, v, &ready, err));
     if (ready) {
         item.opened = quern_model_open(&item.own, path, NULL, &item.why);
+        if (item.opened == QUERN_ERROR_UNSUPPORTED && all->opt->architecture != NULL) {
+            const quern_model_options as = {.architecture = all->opt->architecture};
+            item.opened = quern_model_open(&item.own, path, &as, &item.why);
+        }
         QN_TRY(qn_quality_run_measure(&all->quality, &item, 1, on_chunk, &report, err));
         *q = item.figures;
     }
@@ -230,6 +235,7 @@ quern_status quern_verify(const quern_verify_options *opt, quern_verify_result *
     quern_status status = QUERN_OK;
     families all = {.opt = opt,
                     .quality = {.source = opt->source,
+                                .architecture = opt->architecture,
                                 .text = opt->text,
                                 .text_len = opt->text_len,
                                 .policy = opt->policy,

@@ -171,11 +171,11 @@ static quern_status compare_key(const comparison *c, const qn_gguf_value *own, c
     const uint8_t *own_at = own->data, *source_at = source->data;
     bool array = source->type == QN_GGUF_ARRAY;
     if ((own->type == QN_GGUF_ARRAY) != array || is_text(own) != is_text(source)) {
-        return tell_key(c, source->key, " is of type %s, the source gives %s", qn_gguf_type_name((uint32_t)own->type),
+        return tell_key(c, own->key, " is of type %s, the source gives %s", qn_gguf_type_name((uint32_t)own->type),
                         qn_gguf_type_name((uint32_t)source->type));
     }
     if (own->n != source->n) {
-        return tell_key(c, source->key, " has %" PRIu64 " elements, the source gives %" PRIu64, own->n, source->n);
+        return tell_key(c, own->key, " has %" PRIu64 " elements, the source gives %" PRIu64, own->n, source->n);
     }
     for (uint64_t i = 0; i < source->n; i++) {
         qn_span a = {0}, b = {0};
@@ -194,7 +194,7 @@ static quern_status compare_key(const comparison *c, const qn_gguf_value *own, c
             if (array) {
                 (void)snprintf(place, sizeof place, "[%" PRIu64 "]", i);
             }
-            return tell_key(c, source->key, "%s is %s, the source gives %s", place, x, y);
+            return tell_key(c, own->key, "%s is %s, the source gives %s", place, x, y);
         }
     }
     return QUERN_OK;
@@ -206,7 +206,18 @@ static bool only_describes(qn_span key)
     return starts_with(key, "general.") && !starts_with(key, "general.architecture") && !starts_with(key, "general.alignment");
 }
 
-static quern_status compare_keys(const comparison *c, const qn_gguf *own, const qn_gguf *source)
+/* The key as the file spells it: a file whose architecture has a name of its own has it in front of its keys. renamed: that name, or NULL. */
+static void own_key(qn_span key, const char *named, const char *renamed, char *out, size_t cap)
+{
+    size_t skip = strlen(named) + 1;
+    if (renamed != NULL && key.len > skip && starts_with(key, named) && key.data[skip - 1] == '.') {
+        (void)snprintf(out, cap, "%s.%.*s", renamed, qn_name_shown(key.data + skip, key.len - skip), key.data + skip);
+    } else {
+        (void)snprintf(out, cap, "%.*s", qn_name_shown(key.data, key.len), key.data);
+    }
+}
+
+static quern_status compare_keys(const comparison *c, const qn_gguf *own, const qn_gguf *source, const char *named, const char *renamed)
 {
     quern_status status = QUERN_OK;
     for (size_t i = 0; i < qn_gguf_n_keys(source); i++) {
@@ -216,7 +227,10 @@ static quern_status compare_keys(const comparison *c, const qn_gguf *own, const 
             starts_with(expected->key, "tokenizer.chat_template")) {
             continue;
         }
-        (void)snprintf(key, sizeof key, "%.*s", qn_name_shown(expected->key.data, expected->key.len), expected->key.data);
+        if (renamed != NULL && expected->key.len == strlen("general.architecture") && starts_with(expected->key, "general.architecture")) {
+            continue;
+        }
+        own_key(expected->key, named, renamed, key, sizeof key);
         const qn_gguf_value *found = qn_gguf_find(own, key);
         if (found != NULL) {
             QN_TRY(compare_key(c, found, expected));
@@ -278,6 +292,21 @@ done:
     return status;
 }
 
+/* general.architecture of a file that names one which is not known. */
+static quern_status find_other_name(const qn_gguf *file, qn_arena *arena, const char **name, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_span s;
+    bool found;
+    QN_TRY(qn_gguf_get_string(file, "general.architecture", &s, &found, err));
+    *name = found ? qn_arena_strndup(arena, s.data, s.len < 64 ? s.len : 64) : NULL;
+    if (found && *name == NULL) {
+        QN_FAIL_MEMORY(err, "the architecture's name", s.len + 1);
+    }
+done:
+    return status;
+}
+
 quern_status qn_verify_gguf_keys(const qn_job *job, const qn_output *o, const qn_gguf *file, const char *gate_text, size_t len,
                                  qn_findings *f, quern_error *err)
 {
@@ -288,18 +317,23 @@ quern_status qn_verify_gguf_keys(const qn_job *job, const qn_output *o, const qn
     qn_model_config own, source;
     quern_error why = {0};
     comparison c = {.findings = f, .err = err, .where = "metadata"};
+    const char *renamed = NULL;
     qn_buf_init(&text, SIZE_MAX / 2);
     QN_TRY(qn_gguf_writer_create(&w, NULL, err));
     QN_TRY(qn_gguf_put_metadata(job, o, w, err));
     QN_TRY(qn_gguf_writer_keys(w, &text, err));
     QN_TRY(qn_gguf_parse(&expected, (const uint8_t *)qn_buf_text(&text), text.len, "the keys of the source", err));
-    QN_TRY(compare_keys(&c, file, expected));
-    QN_TRY(note_extra_keys(&c, file, expected));
     QN_TRY(qn_config_read_gguf(&source, &f->arena, expected, err));
-    status = qn_config_read_gguf(&own, &f->arena, file, &why);
-    if (status == QUERN_ERROR_MEMORY) {
-        QN_FAIL(err, status, "%s", why.message);
-    } else if (status != QUERN_OK) {
+    quern_status reading = qn_config_read_gguf(&own, &f->arena, file, &why);
+    if (reading == QUERN_ERROR_UNSUPPORTED && job->source.as != NULL) {
+        QN_TRY(find_other_name(file, &f->arena, &renamed, err));
+        reading = renamed != NULL ? qn_config_read_gguf_as(&own, &f->arena, file, job->source.as, &why) : reading;
+    }
+    QN_TRY(compare_keys(&c, file, expected, qn_family_name(source.family), renamed));
+    QN_TRY(note_extra_keys(&c, file, expected));
+    if (reading == QUERN_ERROR_MEMORY) {
+        QN_FAIL(err, reading, "%s", why.message);
+    } else if (reading != QUERN_OK) {
         QN_TRY(qn_findings_fail(f, NULL, err, "metadata: %s", why.message));
     } else {
         QN_TRY(compare_configs(&c, &own, &source));
@@ -329,6 +363,17 @@ done:
     return status;
 }
 
+quern_status qn_read_own_config(const qn_job *job, const char *path, const char *config, size_t config_len, const char *generation,
+                                size_t generation_len, qn_arena *arena, qn_model_config *out, quern_error *err)
+{
+    quern_error why = {0};
+    quern_status status = qn_config_read_hf(out, arena, config, config_len, path, generation, generation_len, &why);
+    if (status == QUERN_ERROR_UNSUPPORTED && job->source.as != NULL) {
+        return qn_config_read_hf_as(out, arena, config, config_len, path, generation, generation_len, job->source.as, err);
+    }
+    return status == QUERN_OK ? QUERN_OK : qn_error_set(err, status, "%s", why.message);
+}
+
 quern_status qn_verify_mlx_config(const qn_job *job, const char *path, const char *config, size_t config_len, const char *generation,
                                   size_t generation_len, qn_findings *f, quern_error *err)
 {
@@ -336,7 +381,7 @@ quern_status qn_verify_mlx_config(const qn_job *job, const char *path, const cha
     quern_error why = {0};
     qn_model_config own;
     comparison c = {.findings = f, .err = err, .where = "config.json"};
-    status = qn_config_read_hf(&own, &f->arena, config, config_len, path, generation, generation_len, &why);
+    status = qn_read_own_config(job, path, config, config_len, generation, generation_len, &f->arena, &own, &why);
     if (status == QUERN_ERROR_MEMORY) {
         QN_FAIL(err, status, "%s", why.message);
     }

@@ -13,6 +13,9 @@
 /* o: planned for GGUF. gate_text (NULL = none) must become the source's ids. */
 quern_status qn_verify_gguf_keys(const qn_job *job, const qn_output *o, const qn_gguf *file, const char *gate_text, size_t len,
                                  qn_findings *f, quern_error *err);
+/* A folder's configuration; where its architecture is not known, as the source was read. */
+quern_status qn_read_own_config(const qn_job *job, const char *path, const char *config, size_t config_len, const char *generation,
+                                size_t generation_len, qn_arena *arena, qn_model_config *out, quern_error *err);
 /* config and generation: texts of the folder's config.json and generation_config.json (NULL if absent). */
 quern_status qn_verify_mlx_config(const qn_job *job, const char *path, const char *config, size_t config_len, const char *generation,
                                   size_t generation_len, qn_findings *f, quern_error *err);

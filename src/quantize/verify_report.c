@@ -4,9 +4,11 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/fs.h"
 #include "base/sha256.h"
+#include "quantize/folder_files.h"
 
 typedef struct builder {
     bool ok;
@@ -70,6 +72,19 @@ static qn_json *tensor_entry(builder *b, const qn_checked_tensor *t, const qn_te
     return v;
 }
 
+/* rope_freqs.weight, which has been compared exactly and belongs to no piece. */
+static qn_json *divisors_entry(builder *b, const qn_verified *v)
+{
+    qn_json *o = qn_json_new_object(), *dims = qn_json_new_array();
+    append(b, dims, qn_json_new_int(v->job->source.config.rope.n_rot / 2));
+    set_text(b, o, "name", "rope_freqs.weight");
+    set_text(b, o, "type", "F32");
+    set(b, o, "shape", dims);
+    set(b, o, "rel_rmse", qn_json_new_real(0));
+    set(b, o, "max_abs_error", qn_json_new_real(0));
+    return o;
+}
+
 static quern_status file_entry(builder *b, qn_json *files, const char *path, uint64_t bytes, quern_error *err)
 {
     quern_status status = QUERN_OK;
@@ -81,6 +96,53 @@ static quern_status file_entry(builder *b, qn_json *files, const char *path, uin
     set_text(b, v, "sha256", hex);
     append(b, files, v);
 done:
+    return status;
+}
+
+static bool is_weight_file(const qn_verified *v, const char *name)
+{
+    for (size_t i = 0; i < qn_safetensors_n_files(v->safetensors); i++) {
+        if (strcmp(qn_path_base(qn_safetensors_file_path(v->safetensors, i)), name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Weights first, as a manifest has them; of a folder everything else behind them. */
+static quern_status list_files(qn_verified *v, builder *b, qn_json *files, uint64_t *bytes, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    size_t n = v->gguf != NULL ? qn_gguf_n_files(v->gguf) : qn_safetensors_n_files(v->safetensors), n_names = 0;
+    const char **names = NULL;
+    char *path = NULL;
+    for (size_t i = 0; i < n; i++) {
+        const char *weights = v->gguf != NULL ? qn_gguf_file_path(v->gguf, i) : qn_safetensors_file_path(v->safetensors, i);
+        uint64_t size = v->gguf != NULL ? qn_gguf_file_bytes(v->gguf, i) : qn_safetensors_file_bytes(v->safetensors, i);
+        *bytes += size;
+        QN_TRY(file_entry(b, files, weights, size, err));
+    }
+    if (v->gguf == NULL) {
+        QN_TRY(qn_folder_list_files(v->path, &v->findings.arena, &names, &n_names, err));
+    }
+    for (size_t i = 0; i < n_names; i++) {
+        int fd = -1;
+        uint64_t size;
+        if (is_weight_file(v, names[i])) {
+            continue;
+        }
+        qn_free(path);
+        path = qn_path_join(v->path, names[i]);
+        if (path == NULL) {
+            QN_FAIL_MEMORY(err, names[i], strlen(v->path));
+        }
+        QN_TRY(qn_file_open(&fd, &size, path, err));
+        (void)close(fd);
+        *bytes += size;
+        QN_TRY(file_entry(b, files, path, size, err));
+    }
+done:
+    qn_free(path);
     return status;
 }
 
@@ -150,25 +212,28 @@ quern_status qn_verified_to_json(qn_verified *v, quern_gate_policy policy, size_
     uint64_t bytes = 0;
     char type[64];
     qn_json *o = qn_json_new_object(), *files = qn_json_new_array(), *tensors = qn_json_new_array();
-    size_t n_files = v->gguf != NULL ? qn_gguf_n_files(v->gguf) : qn_safetensors_n_files(v->safetensors);
+    qn_json *warnings = qn_json_new_array();
     *out = NULL;
     QN_TRY(output_type(v, type, sizeof type, err));
     set_text(&b, o, "format", v->gguf != NULL ? "gguf" : "mlx");
     set_text(&b, o, "type", type);
     set_text(&b, o, "path", v->path);
-    for (size_t i = 0; i < n_files; i++) {
-        const char *path = v->gguf != NULL ? qn_gguf_file_path(v->gguf, i) : qn_safetensors_file_path(v->safetensors, i);
-        uint64_t size = v->gguf != NULL ? qn_gguf_file_bytes(v->gguf, i) : qn_safetensors_file_bytes(v->safetensors, i);
-        bytes += size;
-        QN_TRY(file_entry(&b, files, path, size, err));
-    }
+    QN_TRY(list_files(v, &b, files, &bytes, err));
     for (size_t i = 0; i < v->n_tensors; i++) {
         append(&b, tensors, tensor_entry(&b, &v->tensors[i], &v->figures[i], v->rows[i].piece));
+    }
+    if (v->gguf != NULL && qn_gguf_find_tensor(v->gguf, "rope_freqs.weight") != NULL && v->output->rope_divisors != NULL) {
+        append(&b, tensors, divisors_entry(&b, v));
+    }
+    for (size_t i = 0; i < v->output->n_warnings; i++) { /* of the source in this format */
+        append(&b, warnings, qn_json_new_string(v->output->warnings[i]));
     }
     set(&b, o, "files", files);
     files = NULL;
     set_count(&b, o, "bytes", bytes);
     set(&b, o, "bits_per_weight", qn_json_new_measured(8.0 * (double)v->tensor_bytes / (double)v->job->source.n_parameters));
+    set(&b, o, "warnings", warnings);
+    warnings = NULL;
     set(&b, o, "tensors", tensors);
     tensors = NULL;
     set_text(&b, o, "data_sha256", v->data_sha256);
@@ -184,6 +249,7 @@ done:
     qn_json_free(o);
     qn_json_free(files);
     qn_json_free(tensors);
+    qn_json_free(warnings);
     qn_json_free(quality);
     return status;
 }

@@ -274,6 +274,64 @@ def check_swapped_ternary(checks, folder):
         checks.that("rows 11 and 200 are swapped" in reasons, f"swapped rows of {kind}", reasons)
 
 
+def check_report(checks, folder):
+    """An entry of the report has the form of a manifest's, with every file of a folder."""
+    out = os.path.join(folder, "report")
+    manifest = json.loads(run("quantize", SOURCE, "-o", out, "--formats", "gguf:Q4_K_M,mlx:4bit", "--gate", "off", "--json").stdout)
+    for o in manifest["outputs"]:
+        path = os.path.join(out, o["path"])
+        verdict, _, _, entry = verdict_of(path, SOURCE)
+        checks.that(verdict == "skipped" and entry["gate"]["policy"] == "off", "without a look at quality nothing passes", entry["gate"])
+        checks.that(set(o) <= set(entry) and set(o["gate"]) <= set(entry["gate"]), "report: the members of a manifest's entry", sorted(entry))
+        named = {os.path.relpath(f["path"], out): (f["bytes"], f["sha256"]) for f in entry["files"]}
+        checks.that(named == {f["path"]: (f["bytes"], f["sha256"]) for f in o["files"]}, f"report: files of {o['type']}", named)
+        checks.that(all(entry[k] == o[k] for k in ("format", "type", "bytes", "bits_per_weight", "warnings")), f"report: what is said of {o['type']}")
+        theirs = [(t["name"], t["type"], t["shape"]) for t in o["tensors"]]
+        checks.that([(t["name"], t["type"], t["shape"]) for t in entry["tensors"]] == theirs, f"report: tensors of {o['type']}")
+    text = os.path.join(folder, "gate.txt")
+    with open(os.path.join(os.path.dirname(MODEL), "texts", "gate.txt"), encoding="utf-8") as f, open(text, "w", encoding="utf-8") as g:
+        g.write(f.read(9000))
+    path = os.path.join(out, manifest["outputs"][0]["path"])
+    done = run("verify", path, "--against", SOURCE, "--gate", "sample:2", "--gate-text", text, "--json")
+    gate = json.loads(done.stdout)["outputs"][0]["gate"]
+    checks.that(gate["policy"] == "sample:2" and len(gate["sampled_layers"]) == 2, "report: the policy that was asked for", gate)
+
+
+def check_other_architecture(checks, folder):
+    """A checkpoint with another name for its architecture is read, calibrated on, run and verified as the one that --as names."""
+    source, text = os.path.join(folder, "other"), os.path.join(folder, "gate.txt")
+    shutil.copytree(SOURCE, source)
+    change_json(source, "config.json", lambda c: c.update(model_type="nonesuch", architectures=["NonesuchForCausalLM"]))
+    out = os.path.join(folder, "as")
+    options = ("--formats", "gguf:Q8_0,mlx:8bit", "--calibrate", text, "--gate", "default", "--gate-text", text, "--json")
+    done = run("quantize", source, "-o", out, "--as", "qwen3", *options)
+    checks.exit_code(done, 0, "quantize --as with calibration and gate")
+    manifest = json.loads(done.stdout)
+    checks.that((manifest["calibration"] or {}).get("tokens", 0) > 0, "--as: calibrated", manifest.get("calibration_note"))
+    for o in manifest["outputs"]:
+        checks.that(o["quality"] is not None and o["gate"]["verdict"] in ("pass", "lossy"), "--as: run beside its source", o["gate"])
+        path = os.path.join(out, o["path"])
+        checks.exit_code(run("verify", path, "--against", source, "--gate-text", text, "--gate", "default"), 3, "verify without --as")
+        done = run("verify", path, "--against", source, "--gate-text", text, "--gate", "default", "--as", "qwen3", "--json")
+        entry = json.loads(done.stdout)["outputs"][0]
+        checks.that(entry["quality"] == o["quality"] and entry["gate"]["verdict"] == o["gate"]["verdict"], "verify --as: the same figures", entry["gate"])
+    # files that have the source's own name for it
+    gguf, mlx = (os.path.join(out, o["path"]) for o in manifest["outputs"])
+    change_json(mlx, "config.json", lambda c: c.update(model_type="nonesuch", architectures=["NonesuchForCausalLM"]))
+    g = Gguf(gguf)
+    g.keys = {k.replace("qwen3.", "nonesuch."): v for k, v in g.keys.items()}
+    g.keys["general.architecture"] = (STRING, text_value("nonesuch"))
+    renamed = g.write(os.path.join(folder, "renamed.gguf"))
+    g.keys["nonesuch.rope.freq_base"] = (6, struct.pack("<f", 12345))
+    wrong = g.write(os.path.join(folder, "wrong.gguf"))
+    for path in (renamed, mlx):
+        done = run("verify", path, "--against", source, "--gate-text", text, "--gate", "default", "--as", "qwen3", "--json")
+        entry = json.loads(done.stdout)["outputs"][0]
+        checks.that(entry["quality"] is not None and entry["gate"]["verdict"] in ("pass", "lossy"), "verify --as: a file by another name", entry["gate"])
+    verdict, reasons, _, _ = verdict_of(wrong, source, "--as", "qwen3")
+    checks.that(verdict == "fail" and "nonesuch.rope.freq_base is 12345" in reasons, "verify --as: its keys are compared", reasons)
+
+
 def main():
     checks = Checks()
     with tempfile.TemporaryDirectory() as folder:
@@ -282,6 +340,8 @@ def main():
         check_mode(checks, folder)
         check_empty(checks, folder)
         check_swapped_ternary(checks, folder)
+        check_report(checks, folder)
+        check_other_architecture(checks, folder)
     checks.close()
 
 

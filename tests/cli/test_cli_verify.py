@@ -294,7 +294,7 @@ def check_report(checks, folder):
     path = os.path.join(out, manifest["outputs"][0]["path"])
     done = run("verify", path, "--against", SOURCE, "--gate", "sample:2", "--gate-text", text, "--json")
     gate = json.loads(done.stdout)["outputs"][0]["gate"]
-    checks.that(gate["policy"] == "sample:2" and len(gate["sampled_layers"]) == 2, "report: the policy that was asked for", gate)
+    checks.that(gate["policy"] == "sample:2" and len(gate["sample"]["layers"]) == 2, "report: the policy that was asked for", gate)
 
 
 def check_other_architecture(checks, folder):

@@ -37,6 +37,7 @@ quern_status qn_answer(qn_cli *cli, const qn_answer_request *request, quern_gene
 {
     quern_status status = QUERN_OK;
     const qn_opts *o = &cli->opts;
+    const char *speculate = qn_opts_text(o, QN_OPT_SPECULATE, "auto");
     watch w = {.cli = cli, .stream = request->stream};
     quern_generate_options options = {
         .max_tokens = (size_t)qn_opts_count(o, QN_OPT_MAX_TOKENS, 0),
@@ -44,6 +45,9 @@ quern_status qn_answer(qn_cli *cli, const qn_answer_request *request, quern_gene
         .stop = o->values[QN_OPT_STOP].list,
         .n_stop = o->values[QN_OPT_STOP].n_list,
         .ignore_eos = qn_opts_flag(o, QN_OPT_IGNORE_EOS),
+        .speculation = strcmp(speculate, "off") == 0      ? QUERN_SPECULATE_OFF
+                       : strcmp(speculate, "always") == 0 ? QUERN_SPECULATE_ALWAYS
+                                                          : QUERN_SPECULATE_AUTO,
         .on_token = on_token,
         .on_progress = on_progress,
         .user = &w,
@@ -87,6 +91,9 @@ void qn_answer_describe(const quern_generation *g, qn_buf *out)
     (void)qn_buf_printf(out, "; prompt %s tokens", qn_format_grouped(a, g->n_prompt_tokens));
     if (!isnan(prefill)) {
         (void)qn_buf_printf(out, ", %s tok/s", qn_format_rate(a, prefill));
+    }
+    if (g->n_right > 0) {
+        (void)qn_buf_printf(out, "; %zu of %zu guesses right, %zu steps", g->n_right, g->n_guessed, g->n_steps);
     }
     if (g->ids.len > 0) {
         (void)qn_buf_printf(out, ", first token after %s", qn_format_seconds(b, g->ttft_seconds));

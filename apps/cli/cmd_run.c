@@ -231,7 +231,7 @@ static quern_status write_json(qn_cli *cli, const run_job *j, quern_error *err)
 {
     bool ok = true;
     const quern_generation *g = &j->answer;
-    qn_json *doc = qn_json_new_object(), *ids = qn_json_new_array();
+    qn_json *doc = qn_json_new_object(), *ids = qn_json_new_array(), *guesses = qn_json_new_object();
     for (size_t i = 0; i < g->ids.len; i++) {
         qn_push(ids, qn_json_new_int(g->ids.data[i]), &ok);
     }
@@ -244,6 +244,10 @@ static quern_status write_json(qn_cli *cli, const run_job *j, quern_error *err)
     qn_put_text(doc, "finish_reason", quern_finish_name(g->finish), &ok);
     qn_put_count(doc, "seed", j->sampling.sampling.seed, &ok);
     qn_put(doc, "timings", qn_answer_timings(g, j->load_s, &ok), &ok);
+    qn_put_count(guesses, "steps", g->n_steps, &ok);
+    qn_put_count(guesses, "guessed", g->n_guessed, &ok);
+    qn_put_count(guesses, "right", g->n_right, &ok);
+    qn_put(doc, "speculation", guesses, &ok);
     qn_put(doc, "memory", qn_answer_memory(j->engine, &j->memory, &ok), &ok);
     qn_put_count(doc, "peak_rss_bytes", qn_peak_rss_bytes(), &ok);
     return qn_cli_write_json(cli, doc, ok, err);

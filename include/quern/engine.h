@@ -92,12 +92,17 @@ typedef bool (*quern_token_callback)(void *user, int32_t id, const char *text, s
 /* Called after each prefill chunk with tokens done and total; return false to cancel. May be NULL. */
 typedef bool (*quern_progress_callback)(void *user, size_t done, size_t total);
 
+/* Guessing from the text so far what comes next, so that several tokens come out of one step (n-gram lookup). The answer is the same to the bit;
+ * only the time differs. AUTO guesses where the steps measured so far say that it pays. */
+typedef enum quern_speculation { QUERN_SPECULATE_AUTO, QUERN_SPECULATE_OFF, QUERN_SPECULATE_ALWAYS } quern_speculation;
+
 typedef struct quern_generate_options {
     size_t max_tokens;               /* 0 = until the context is full */
     quern_sampling sampling;
     const char *const *stop;         /* stop strings */
     size_t n_stop;
     bool ignore_eos;
+    quern_speculation speculation;
     quern_token_callback on_token;   /* may be NULL */
     quern_progress_callback on_progress;
     void *user;
@@ -110,6 +115,8 @@ typedef struct quern_generation {
     quern_finish finish;
     size_t n_prompt_tokens;
     double prefill_seconds, decode_seconds, ttft_seconds;
+    size_t n_steps;             /* of decoding */
+    size_t n_guessed, n_right;  /* tokens run as guesses, and those of them that were right */
 } quern_generation;
 /* Frees text and ids and zeroes the struct. */
 QUERN_API void quern_generation_deinit(quern_generation *g);

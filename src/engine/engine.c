@@ -346,7 +346,9 @@ quern_status quern_engine_step(quern_engine *e, const quern_step_item *items, si
     step_job job = {.graph = &e->graph, .step = &step};
     e->backend->run(e->backend, run_step, &job);
     for (size_t i = 0; i < n_items; i++) {
-        items[i].sequence->n_tokens += items[i].n_ids;
+        quern_sequence *s = items[i].sequence;
+        memcpy(s->ids + s->n_tokens, items[i].ids, items[i].n_ids * sizeof *s->ids);
+        s->n_tokens += items[i].n_ids;
     }
 done:
     return status;

@@ -3,6 +3,7 @@
 #define QN_ENGINE_ENGINE_INT_H
 
 #include "engine/kv_pool.h"
+#include "engine/speculate.h"
 #include "model/graph.h"
 #include "model/model_int.h"
 #include "model/shard.h"
@@ -27,11 +28,13 @@ struct quern_engine {
     size_t *logit_rows;
     float **logit_pointers;
     float *logits; /* (n_vocab): for quern_generate */
+    qn_speculation_record speculation;
 };
 
 struct quern_sequence {
     quern_engine *engine;
     size_t n_tokens;
+    int32_t *ids; /* (n_ctx), n_tokens of them: what stands in it */
     size_t n_pages;
     uint32_t *pages;      /* (pool.n_pages) */
     const void **k_pages; /* [layer][pool.n_pages] */

@@ -1,5 +1,9 @@
 /* generate.c - the loop from a prompt to an answer: prefill in chunks, sample, stop.
  *
+ * A step runs the last token and perhaps guesses of what follows it (speculate.h). Tokens are sampled one after another all the same, each from
+ * the logits behind the tokens before it, so guesses change nothing but the number of steps. Invariant: where a token is sampled, the first
+ * n_sure tokens of the sequence are what was said; guesses that were wrong may stand behind them until the next step or the end.
+ *
  * Text is given out only when it can no longer become part of a stop string. */
 #include <string.h>
 
@@ -30,6 +34,15 @@ typedef struct run {
     quern_generation *out;
     quern_sampler *sampler;
     quern_decoder *decoder; /* NULL for a model without tokenizer */
+    qn_speculation speculation;
+    bool speculates;
+    qn_draft draft;   /* of the last step: its first n_drafted guesses were run */
+    float *logits;    /* (1 + n_drafted, n_vocab) of the last step */
+    float *rows;      /* room for 1 + QN_DRAFT_MAX, once a guess is run */
+    size_t n_drafted; /* rows of the last step but the first */
+    bool noted;       /* how many of them were right is known */
+    size_t at;        /* the row that the next token is sampled from: guesses before it were right */
+    size_t n_sure;    /* tokens of the sequence that are not guesses, or right ones */
     qn_buf text;
     size_t sent;  /* bytes of text given out */
     bool stopped; /* a stop string was found; text ends before it */
@@ -177,14 +190,96 @@ done:
     return status;
 }
 
+static quern_status begin_speculation(run *r, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    r->logits = r->engine->logits;
+    r->n_sure = r->sequence->n_tokens;
+    r->speculates = r->opt->speculation != QUERN_SPECULATE_OFF && r->engine->info.n_batch > 1;
+    if (r->speculates) {
+        QN_TRY(qn_speculation_init(&r->speculation, &r->engine->speculation, r->engine->info.n_ctx, err));
+        qn_speculation_push(&r->speculation, r->sequence->ids, r->sequence->n_tokens);
+    }
+done:
+    return status;
+}
+
+/* Guesses for what follows `id`, as many as pay and fit; n_drafted = 0 where there is no room for their logits. */
+static void draft_after(run *r, int32_t id)
+{
+    const quern_engine_info *info = &r->engine->info;
+    size_t room = info->n_ctx - r->n_sure - 1, wanted = r->opt->max_tokens != 0 ? r->opt->max_tokens - r->out->ids.len - 1 : room;
+    r->draft.n = r->n_drafted = 0;
+    if (!r->speculates) {
+        return;
+    }
+    room = room < wanted ? room : wanted;
+    room = room < info->n_batch - 1 ? room : info->n_batch - 1;
+    qn_speculation_push(&r->speculation, &id, 1);
+    qn_speculation_find(&r->speculation, room, &r->draft);
+    r->n_drafted = r->opt->speculation == QUERN_SPECULATE_ALWAYS ? r->draft.n : qn_speculation_choose(&r->engine->speculation, &r->draft);
+    if (r->n_drafted > 0 && r->rows == NULL) {
+        r->rows = qn_malloc_aligned((QN_DRAFT_MAX + 1) * r->engine->model->config.n_vocab * sizeof *r->rows);
+        r->speculates = r->rows != NULL;
+        r->n_drafted = r->speculates ? r->n_drafted : 0;
+    }
+}
+
+/* Runs `id` and the guesses behind it. */
+static quern_status step(run *r, int32_t id, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    int32_t ids[1 + QN_DRAFT_MAX] = {id};
+    uint64_t begin = qn_clock_ns();
+    QN_TRY(quern_sequence_truncate(r->sequence, r->n_sure, err));
+    draft_after(r, id);
+    r->logits = r->n_drafted > 0 ? r->rows : r->engine->logits;
+    memcpy(ids + 1, r->draft.ids, r->n_drafted * sizeof *ids);
+    quern_step_item item = {
+        .sequence = r->sequence, .ids = ids, .n_ids = 1 + r->n_drafted, .n_logits = 1 + r->n_drafted, .logits = r->logits};
+    status = quern_engine_step(r->engine, &item, 1, err);
+    if (status == QUERN_ERROR_CONTEXT_FULL && r->n_drafted > 0) { /* other sequences hold pages: without guesses, then */
+        r->n_drafted = 0;
+        item.n_ids = item.n_logits = 1;
+        status = quern_engine_step(r->engine, &item, 1, err);
+    }
+    QN_TRY(status);
+    r->at = 0;
+    r->noted = false;
+    r->n_sure++;
+    r->out->n_steps++;
+    r->out->n_guessed += r->n_drafted;
+    qn_speculation_note_cost(&r->engine->speculation, 1 + r->n_drafted, qn_clock_seconds(begin, qn_clock_ns()));
+done:
+    return status;
+}
+
+/* Whether the sampled token is the guess that has been run behind the last one: its logits are there already. */
+static bool was_guessed(run *r, int32_t id)
+{
+    bool right = r->at < r->n_drafted && r->draft.ids[r->at] == id;
+    if (right) {
+        r->at++;
+        r->n_sure++;
+        r->out->n_right++;
+        qn_speculation_push(&r->speculation, &id, 1);
+    }
+    if (r->n_drafted > 0 && !r->noted && (!right || r->at == r->n_drafted)) {
+        qn_speculation_note_result(&r->engine->speculation, &r->draft, r->n_drafted, r->at);
+        r->noted = true;
+    }
+    return right;
+}
+
 /* Samples, gives out, steps, until something ends it. */
 static quern_status decode(run *r, uint64_t start_ns, quern_error *err)
 {
     quern_status status = QUERN_OK;
     quern_generation *out = r->out;
+    size_t n_vocab = r->engine->model->config.n_vocab;
     for (;;) {
         int32_t id;
-        QN_TRY(quern_sampler_sample(r->sampler, r->engine->logits, &id, NULL, err));
+        QN_TRY(quern_sampler_sample(r->sampler, r->logits + r->at * n_vocab, &id, NULL, err));
         if (out->ids.len == 0) {
             out->ttft_seconds = qn_clock_seconds(start_ns, qn_clock_ns());
         }
@@ -202,12 +297,14 @@ static quern_status decode(run *r, uint64_t start_ns, quern_error *err)
             out->finish = QUERN_FINISH_STOP;
             break;
         }
-        if (out->ids.len == r->opt->max_tokens || r->sequence->n_tokens == r->engine->info.n_ctx) {
+        if (out->ids.len == r->opt->max_tokens || r->n_sure == r->engine->info.n_ctx) {
             out->finish = QUERN_FINISH_LENGTH;
             break;
         }
-        const quern_step_item item = {.sequence = r->sequence, .ids = &id, .n_ids = 1, .n_logits = 1, .logits = r->engine->logits};
-        status = quern_engine_step(r->engine, &item, 1, err);
+        if (was_guessed(r, id)) {
+            continue;
+        }
+        status = step(r, id, err);
         if (status == QUERN_ERROR_CONTEXT_FULL && r->opt->max_tokens == 0) {
             status = QUERN_OK; /* other sequences hold the rest of the pages */
             out->finish = QUERN_FINISH_LENGTH;
@@ -216,6 +313,7 @@ static quern_status decode(run *r, uint64_t start_ns, quern_error *err)
         QN_TRY(status);
     }
 done:
+    (void)quern_sequence_truncate(r->sequence, r->n_sure, NULL); /* guesses go; it is never shorter */
     return status;
 }
 
@@ -262,6 +360,7 @@ quern_status quern_generate(quern_engine *e, quern_sequence *s, const int32_t *p
         QN_TRY(quern_decoder_create(&r.decoder, e->model->tokenizer, false, err));
     }
     QN_TRY(prefill(&r, prompt, n_prompt, &cancelled, err));
+    QN_TRY(begin_speculation(&r, err));
     uint64_t prefilled = qn_clock_ns();
     out->prefill_seconds = qn_clock_seconds(start, prefilled);
     if (cancelled) {
@@ -273,6 +372,8 @@ quern_status quern_generate(quern_engine *e, quern_sequence *s, const int32_t *p
     QN_TRY(flush_text(&r, err));
 done:
     qn_buf_deinit(&r.text);
+    qn_speculation_deinit(&r.speculation);
+    qn_free_aligned(r.rows);
     quern_decoder_destroy(r.decoder);
     quern_sampler_destroy(r.sampler);
     if (status != QUERN_OK) {

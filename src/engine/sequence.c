@@ -1,4 +1,6 @@
 /* sequence.c - one timeline: which pages hold its positions. Shares pages on fork, copies on write. */
+#include <string.h>
+
 #include "engine/engine_int.h"
 
 static size_t pages_for(size_t n_tokens) { return (n_tokens + QN_KV_PAGE - 1) / QN_KV_PAGE; }
@@ -78,11 +80,12 @@ quern_status quern_sequence_create(quern_sequence **out, quern_engine *e, quern_
     }
     s->engine = e;
     e->n_sequences++;
+    s->ids = qn_malloc_array(e->info.n_ctx, sizeof *s->ids);
     s->pages = qn_malloc_array(n, sizeof *s->pages);
     s->k_pages = qn_malloc_array(n * layers, sizeof *s->k_pages);
     s->v_pages = qn_malloc_array(n * layers, sizeof *s->v_pages);
     s->views = qn_calloc(layers, sizeof *s->views);
-    if (s->pages == NULL || s->k_pages == NULL || s->v_pages == NULL || s->views == NULL) {
+    if (s->ids == NULL || s->pages == NULL || s->k_pages == NULL || s->v_pages == NULL || s->views == NULL) {
         QN_FAIL_MEMORY(err, "a sequence", n * layers * 2 * sizeof *s->k_pages);
     }
     for (size_t layer = 0; layer < layers; layer++) {
@@ -106,6 +109,7 @@ quern_status quern_sequence_fork(quern_sequence **out, const quern_sequence *fro
     *out = NULL;
     QN_TRY(quern_sequence_create(&s, from->engine, err));
     s->n_tokens = from->n_tokens;
+    memcpy(s->ids, from->ids, from->n_tokens * sizeof *s->ids);
     s->n_pages = from->n_pages;
     for (size_t i = 0; i < from->n_pages; i++) {
         qn_kv_pool_share(&s->engine->pool, from->pages[i]);
@@ -125,6 +129,7 @@ void quern_sequence_destroy(quern_sequence *s)
         qn_kv_pool_release(&s->engine->pool, s->pages[i]);
     }
     quern_engine *e = s->engine;
+    qn_free(s->ids);
     qn_free(s->pages);
     qn_free(s->k_pages);
     qn_free(s->v_pages);

@@ -5,7 +5,8 @@
  * should decode to w_j + sum_{i<j} e_i R_ij / R_jj: the order-by-column rounding of GPTQ (arXiv 2210.17323), in the form that QuIP
  * (arXiv 2307.13304, "LDLQ") shows to be the same.
  *
- * Invariant: the plain squared error of a group is at most QN_FEEDBACK_BOUND times that of mlx's own choice (qn_encode_affine_row).
+ * Invariant: the plain squared error of a block is at most QN_FEEDBACK_BOUND times that of mlx's own choice (qn_encode_affine_row), for
+ * GGUF's types of what qn_encode_row makes of it without importance.
  */
 #ifndef QN_QUANT_FEEDBACK_H
 #define QN_QUANT_FEEDBACK_H
@@ -16,15 +17,16 @@
 
 #define QN_FEEDBACK_BOUND 1.2f
 
-/* In place: h (n, n) holds second moments, element [j][i] with i <= j; afterwards element [j][i], i < j, is R_ij / R_jj. damping is added to the
- * diagonal, in units of its mean. False if that does not make h positive definite, or h holds what is not finite. */
+/* In place: h (n, n) holds second moments, element [j][i] with i <= j; afterwards element [j][i], i < j, is R_ij / R_jj, and [j][j] is R_jj. damping
+ * is added to the diagonal, in units of its mean. False if that does not make h positive definite, or h holds what is not finite. */
 bool qn_feedback_factor(float *h, size_t n, float damping);
 
 /* Floats of scratch that the encoders below need for rows of n. */
 size_t qn_feedback_scratch(size_t n);
-/* Rows of src (n_rows, n) as qn_encode_affine_row_fitted writes them, row after row in each stream. factor: qn_feedback_factor's, (n, n); NULL: nothing is fed
- * back, the codes are the nearest, and the bound is kept.
- * importance (n) may be NULL. A row's bytes depend on that row alone. scratch: 64-byte aligned. */
+/* Rows of src (n_rows, n) as qn_encode_affine_row_fitted writes them, row after row in each stream. factor: qn_feedback_factor's, (n, n); scales
+ * and biases are fitted with the weights R_jj^2, which is what an error of column j costs once the columns behind it took up what they can. NULL:
+ * nothing is fed back, the codes are the nearest, importance (n, or NULL) weighs, and the bound is kept. A row's bytes depend on that row alone.
+ * scratch: 64-byte aligned. */
 void qn_encode_affine_feedback(qn_affine a, const float *factor, const float *importance, const float *src, size_t n_rows, size_t n,
                                uint32_t *packed, void *scales, void *biases, qn_dtype sb, float *scratch);
 

@@ -10,7 +10,6 @@ typedef struct affine_panel {
     qn_panel panel;
     qn_affine a;
     qn_dtype sb;
-    const float *importance;
 } affine_panel;
 
 /* Scale and bias of each row's group whose values (shifted by the sums, times strength) should be met. */
@@ -20,10 +19,11 @@ static void fit(const affine_panel *p, size_t first, const float strength[QN_COL
     float blocks[QN_COLUMNS * QN_COLUMN_BLOCK_MAX], weights[QN_COLUMNS * QN_COLUMN_BLOCK_MAX];
     float unused_scale[QN_COLUMNS], unused_min[QN_COLUMNS];
     size_t group = p->a.group;
-    for (size_t r = 0; r < QN_COLUMNS; r++) {
-        for (size_t k = 0; k < group; k++) {
-            blocks[r * group + k] = p->panel.x[QN_COLUMNS * (first + k) + r] + strength[r] * p->panel.sums[QN_COLUMNS * k + r];
-            weights[r * group + k] = p->importance != NULL ? p->importance[first + k] : 1.0f;
+    for (size_t k = 0; k < group; k++) {
+        float weight = qn_panel_weight(&p->panel, first + k);
+        for (size_t r = 0; r < QN_COLUMNS; r++) {
+            blocks[r * group + k] = qn_panel_wish(&p->panel, first, k, r, strength[r]);
+            weights[r * group + k] = weight;
         }
     }
     qn_columns_load(&cols, blocks, plain ? NULL : weights, group, QN_COLUMNS, 1, 0);
@@ -39,7 +39,7 @@ static void choose_codes(affine_panel *p, size_t first, const float strength[QN_
         g.scale[0][r] = stored[r][0];
         g.offset[0][r] = stored[r][1];
     }
-    qn_panel_choose(&p->panel, first, p->a.group, strength, &g, out, NULL);
+    qn_panel_choose(&p->panel, first, p->a.group, strength, &g, out);
 }
 
 /* One group of sixteen rows. Where a row's error is beyond its bound, it is tried again with less of the feedback, at last with none. */
@@ -98,8 +98,8 @@ static void encode_panel(affine_panel *p, size_t n_rows, uint32_t *packed, void 
 void qn_encode_affine_feedback(qn_affine a, const float *factor, const float *importance, const float *src, size_t n_rows, size_t n,
                                uint32_t *packed, void *scales, void *biases, qn_dtype sb, float *scratch)
 {
-    affine_panel p = {.a = a, .sb = sb, .importance = importance};
-    qn_panel_init(&p.panel, factor, n, scratch);
+    affine_panel p = {.a = a, .sb = sb};
+    qn_panel_init(&p.panel, factor, importance, n, scratch);
     for (size_t row0 = 0; row0 < n_rows; row0 += QN_COLUMNS) {
         size_t here = n_rows - row0 < QN_COLUMNS ? n_rows - row0 : QN_COLUMNS;
         qn_panel_load(&p.panel, src + row0 * n, here);

@@ -15,14 +15,14 @@
 #include "quant/sub_blocks.h"
 
 /* How a block is tried, in order, until it keeps its bound. */
-typedef enum weighing { BY_IMPORTANCE, BY_ROOT, PLAINLY } weighing;
+typedef enum weighing { BY_WEIGHT, BY_ROOT, PLAINLY } weighing;
 typedef struct attempt {
     float strength;
     weighing weighing;
 } attempt;
 
-static const attempt attempts[] = {{1.0f, BY_IMPORTANCE}, {0.75f, BY_IMPORTANCE}, {0.5f, BY_IMPORTANCE}, {0.25f, BY_IMPORTANCE},
-                                   {0.0f, BY_IMPORTANCE}, {0.0f, BY_ROOT},        {0.0f, PLAINLY}};
+static const attempt attempts[] = {{1.0f, BY_WEIGHT}, {0.75f, BY_WEIGHT}, {0.5f, BY_WEIGHT}, {0.25f, BY_WEIGHT},
+                                   {0.0f, BY_WEIGHT}, {0.0f, BY_ROOT},    {0.0f, PLAINLY}};
 enum { N_ATTEMPTS = sizeof attempts / sizeof attempts[0], BLOCK_BYTES_MAX = 256 };
 
 /* Sixteen rows. */
@@ -30,7 +30,6 @@ typedef struct block_panel {
     qn_panel panel;
     qn_dtype t;
     size_t len, bytes; /* of a block */
-    const float *importance;
     float per_magnitude[QN_COLUMNS];
     float *targets, *weights; /* (16, len): whole blocks behind one another */
     uint8_t *encoded, *plain; /* (16, bytes) */
@@ -62,15 +61,9 @@ static void place_block(const block_panel *p, size_t first, size_t r, const atte
 {
     float *target = p->targets + c * p->len, *weight = p->weights + c * p->len;
     for (size_t k = 0; k < p->len; k++) {
-        float x = p->panel.x[QN_COLUMNS * (first + k) + r];
-        target[k] = x + how->strength * p->panel.sums[QN_COLUMNS * k + r];
-        if (p->importance == NULL) {
-            weight[k] = 1.0f;
-        } else if (how->weighing == BY_ROOT) {
-            weight[k] = sqrtf(p->importance[first + k]);
-        } else {
-            weight[k] = qn_importance_weight(p->t, p->importance[first + k], x, p->per_magnitude[r]);
-        }
+        float x = p->panel.x[QN_COLUMNS * (first + k) + r], counts = qn_panel_weight(&p->panel, first + k);
+        target[k] = qn_panel_wish(&p->panel, first, k, r, how->strength);
+        weight[k] = how->weighing == BY_ROOT ? sqrtf(counts) : qn_importance_weight(p->t, counts, x, p->per_magnitude[r]);
     }
 }
 
@@ -115,7 +108,7 @@ static void fit_scales(block_panel *p, size_t first, const size_t *step, const s
         place_block(p, first, rows[c], &attempts[step[rows[c]]], c);
     }
     uint8_t fitted[QN_COLUMNS * BLOCK_BYTES_MAX];
-    qn_encode_row_with(p->panel.search, p->t, p->targets, fitted, n_rows * p->len, p->importance != NULL ? p->weights : NULL);
+    qn_encode_row_with(p->panel.search, p->t, p->targets, fitted, n_rows * p->len, p->weights);
     for (size_t c = 0; c < n_rows; c++) {
         size_t r = rows[c];
         const uint8_t *block = attempts[step[r]].weighing == PLAINLY ? p->plain + r * p->bytes : fitted + c * p->bytes;
@@ -139,7 +132,7 @@ static void encode_block(block_panel *p, size_t first)
         for (size_t r = 0; r < QN_COLUMNS; r++) {
             strength[r] = attempts[step[r]].strength;
         }
-        qn_panel_choose(&p->panel, first, p->len, strength, &p->grids, error, NULL);
+        qn_panel_choose(&p->panel, first, p->len, strength, &p->grids, error);
         n_rows = 0;
         for (size_t r = 0; r < QN_COLUMNS; r++) {
             if (!(error[r] <= bound[r]) && step[r] + 1 < N_ATTEMPTS) { /* not a number is beyond it too */
@@ -165,9 +158,9 @@ size_t qn_feedback_scratch(size_t n)
 void qn_encode_blocks_feedback(qn_dtype t, const float *factor, const float *importance, const float *src, size_t n_rows, size_t n,
                                uint8_t *out, float *scratch)
 {
-    block_panel p = {.t = t, .len = qn_dtype_get(t)->block_size, .bytes = qn_dtype_get(t)->block_bytes, .importance = importance};
+    block_panel p = {.t = t, .len = qn_dtype_get(t)->block_size, .bytes = qn_dtype_get(t)->block_bytes};
     size_t row_bytes = n / p.len * p.bytes;
-    qn_panel_init(&p.panel, factor, n, scratch);
+    qn_panel_init(&p.panel, factor, importance, n, scratch);
     p.targets = scratch + qn_panel_floats(n);
     p.weights = p.targets + QN_PANEL_BLOCK_FLOATS;
     p.encoded = (uint8_t *)(p.weights + QN_PANEL_BLOCK_FLOATS);

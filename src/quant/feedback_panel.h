@@ -12,7 +12,8 @@ enum { QN_PANEL_BLOCK_MAX = 256, QN_PANEL_GRIDS_MAX = 16, QN_PANEL_BLOCK_FLOATS 
 
 typedef struct qn_panel {
     const qn_search *search;
-    const float *factor; /* NULL: nothing is fed back */
+    const float *factor;     /* NULL: nothing is fed back */
+    const float *importance; /* (n): what columns count without a factor; may be NULL */
     size_t n;
     float *x;      /* (n, 16): the weights */
     float *error;  /* (n, 16): weight minus decoded, of the columns that are done */
@@ -29,14 +30,17 @@ typedef struct qn_panel_grids {
 
 /* Floats that qn_panel_init takes of its scratch; a multiple of 16. */
 size_t qn_panel_floats(size_t n);
-void qn_panel_init(qn_panel *p, const float *factor, size_t n, float *scratch);
+void qn_panel_init(qn_panel *p, const float *factor, const float *importance, size_t n, float *scratch);
 /* Loads up to 16 rows of src; lanes without one repeat the last. */
 void qn_panel_load(qn_panel *p, const float *src, size_t n_rows);
+/* What an error against the wish in a column costs: R_jj^2, which is what no column behind it can take up; without a factor its importance. */
+float qn_panel_weight(const qn_panel *p, size_t column);
 /* Fills p->sums for columns [first, first + len). */
 void qn_panel_sum(qn_panel *p, size_t first, size_t len);
-/* Chooses levels and errors of these columns, with `strength` of what is asked. squared: each row's sum of errors^2; loss: what the choice costs
- * the output, up to what is the same for every choice; NULL where it is not wanted. */
+/* What row r's value in column first + k should be met by, as far as the columns before the block ask for it; always finite. */
+float qn_panel_wish(const qn_panel *p, size_t first, size_t k, size_t r, float strength);
+/* Chooses levels and errors of these columns, with `strength` of what is asked. squared: each row's sum of errors^2. */
 void qn_panel_choose(qn_panel *p, size_t first, size_t len, const float strength[QN_COLUMNS], const qn_panel_grids *g,
-                     float squared[QN_COLUMNS], float loss[QN_COLUMNS]);
+                     float squared[QN_COLUMNS]);
 
 #endif

@@ -45,7 +45,7 @@ typedef struct qn_feedback_columns {
     const float *strength, *scale, *inverse, *offset; /* (16); a value is scale * level + offset */
     qn_level_set set;
     float *error, *levels; /* out: weight minus decoded, and the levels */
-    float *squared, *loss; /* (16), added to: error^2, and (factor[stride * k + k] * (error + sum))^2 */
+    float *squared;        /* (16), added to: error^2 */
 } qn_feedback_columns;
 
 typedef struct qn_search {
@@ -66,7 +66,7 @@ typedef struct qn_search {
 
     /* sums[16 * k + r] += factor[stride * k + i] * error[16 * i + r] for k < n and, in order, i in [begin, end). */
     void (*feedback_sums)(const float *factor, size_t stride, size_t n, const float *error, size_t begin, size_t end, float *sums);
-    /* Each code the nearest to weight + strength * (sums + what the columns of this call before it ask for). */
+    /* Each code the nearest to weight + strength * (sums + what the columns of this call before it ask for); to the weight where that is not finite. */
     void (*feedback_codes)(const qn_feedback_columns *c);
 } qn_search;
 

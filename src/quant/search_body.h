@@ -7,6 +7,8 @@
  * Least squares on residuals: with codes q of t = (x - low) / step, the residual r = t - q is fitted by alpha + beta * q. Sums of r are
  * small numbers, so float32 keeps their digits where sums of x would cancel.
  */
+#include <float.h>
+
 #include "quant/blocks.h"
 #include "quant/lanes.h"
 #include "quant/search.h"
@@ -309,28 +311,23 @@ static inline __attribute__((always_inline)) void feedback_codes_for(const qn_fe
     for (size_t c = 0; c < QN_COLUMNS; c += QN_LANES) {
         vf strength = vf_load(f->strength + c), scale = vf_load(f->scale + c);
         vf inverse = vf_load(f->inverse + c), offset = vf_load(f->offset + c);
-        vf squared = vf_load(f->squared + c), loss = vf_load(f->loss + c);
+        vf squared = vf_load(f->squared + c);
         for (size_t k = 0; k < f->n; k++) {
             vf sum = vf_load(f->sums + QN_COLUMNS * k + c);
             vf x = vf_load(f->x + QN_COLUMNS * k + c);
-            vf counts = vf_set(1.0f);
-            if (f->factor != NULL) {
-                for (size_t i = 0; i < k; i++) {
-                    sum += vf_set(f->factor[f->stride * k + i]) * vf_load(f->error + QN_COLUMNS * i + c);
-                }
-                counts = vf_set(f->factor[f->stride * k + k]);
+            for (size_t i = 0; i < k && f->factor != NULL; i++) {
+                sum += vf_set(f->factor[f->stride * k + i]) * vf_load(f->error + QN_COLUMNS * i + c);
             }
-            vf level = nearest_level(set, (x + strength * sum - offset) * inverse);
+            vf wish = x + strength * sum;
+            wish = vf_select(vf_abs(wish) <= vf_set(FLT_MAX), wish, x); /* sums of enormous weights overflow */
+            vf level = nearest_level(set, (wish - offset) * inverse);
             vf product = scale * level;
             vf error = x - (product + offset);
-            vf missed = counts * (error + sum);
             squared += error * error;
-            loss += missed * missed;
             vf_store(f->error + QN_COLUMNS * k + c, error);
             vf_store(f->levels + QN_COLUMNS * k + c, level);
         }
         vf_store(f->squared + c, squared);
-        vf_store(f->loss + c, loss);
     }
 }
 

@@ -19,8 +19,9 @@ static const uint64_t auto_parameters_max = 1000000000u;
 /* Chunks of the built-in text that are run: enough for the widest sites of such models (docs/formats.md). */
 enum { BUILTIN_CHUNKS = 64, TOKENS_A_CHUNK = 512 };
 
-/* Added to the diagonal of second moments, in units of its mean. A tied embedding is also looked up, where every column counts alike. */
-static const float damping = 0.03f, damping_of_lookup = 1.0f;
+/* Added to the diagonal of second moments, in units of its mean: what is fed back into a block costs plain error, which is bounded, and more damping
+ * spends it better than feeding back a part (docs/formats.md). A tied embedding is also looked up, where every column counts alike. */
+static const float damping = 0.3f, damping_of_lookup = 1.0f;
 
 static bool is_fed_back(const qn_sink *sink) { return sink->coding != QN_CODING_BLOCKS || qn_feedback_supports(sink->dtype); }
 

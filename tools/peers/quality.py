@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Quality of every type on the built-in model, Quern's files beside llama.cpp's and mlx-lm's. usage: quality.py [--record] BUILD/quern [TYPE...]
+"""Quality of every type on the built-in model, Quern's files beside llama.cpp's and mlx-lm's. usage: quality.py [--record] [--keep-peers] BUILD/quern [TYPE...]
 
 Each file is measured with `quern eval --suite kld` against the bf16 checkpoint: float32 activations, float32 keys and values, chunks of 256. Two texts:
 code unlike what the model knows (the first 60,000 bytes of the gate text), and code like it (the held-out prompts and solutions of ../shared, each
 followed by <|endoftext|>; left out where that folder is absent). --record writes bench/quality/demo.json, of which tools/make_quality_md.py makes
-docs/quality_table.md and its picture.
+docs/quality_table.md and its picture. --keep-peers takes the peers' figures from there instead of making and measuring their files again.
 """
 import ctypes
 import datetime
@@ -98,7 +98,20 @@ def error_of(output):
     return (sum(e * e * n for e, n in weights) / sum(n for _, n in weights)) ** 0.5
 
 
-def rows_of(quern, wanted):
+def peer_measures(quern, family, kind, found, kept):
+    """The figures of the peer's file, one a text: kept ones, or of a file made now."""
+    if kept is not None:
+        return {text: kept["peer_" + text] for text in found}
+    peer = os.path.join(SCRATCH, ("llama-" if family == "gguf" else "mlx-") + kind + (".gguf" if family == "gguf" else ""))
+    if not os.path.exists(peer):
+        if family == "gguf":
+            silently(make_llama, os.path.join(SCRATCH, "ours", "gguf", "demo-F32.gguf"), kind, peer)
+        else:
+            silently(make_mlx, kind, peer)
+    return {text: measure(quern, peer, path) for text, path in found.items()}
+
+
+def rows_of(quern, wanted, kept):
     os.makedirs(SCRATCH, exist_ok=True)
     found = texts()
     ours = os.path.join(SCRATCH, "ours")
@@ -107,12 +120,7 @@ def rows_of(quern, wanted):
     for (family, kind), output in outputs.items():
         if kind not in wanted:
             continue
-        peer = os.path.join(SCRATCH, ("llama-" if family == "gguf" else "mlx-") + kind + (".gguf" if family == "gguf" else ""))
-        if not os.path.exists(peer):
-            if family == "gguf":
-                silently(make_llama, os.path.join(ours, "gguf", "demo-F32.gguf"), kind, peer)
-            else:
-                silently(make_mlx, kind, peer)
+        peers = peer_measures(quern, family, kind, found, kept.get((family, kind)))
         row = {"format": family, "type": kind, "bits_per_weight": output["bits_per_weight"], "rel_rmse": error_of(output),
                "peer": "llama.cpp" if family == "gguf" else "mlx-lm"}
         mixed = None
@@ -121,7 +129,7 @@ def rows_of(quern, wanted):
             mixed = quantize(quern, f"{family}:{kind.replace('-g64', '')}", "--target-bpw", str(MIXES[kind]))[family, name]
         for text, path in found.items():
             row[text] = measure(quern, os.path.join(ours, output["path"]), path)
-            row["peer_" + text] = measure(quern, peer, path)
+            row["peer_" + text] = peers[text]
             row["mix_" + text] = measure(quern, os.path.join(ours, mixed["path"]), path) if mixed else None
             a, b, c = row[text], row["peer_" + text], row["mix_" + text]
             print(f"{family:5} {kind:14} {text:7} KLD {a['kld_mean']:.6f} peer {b['kld_mean']:.6f} ratio {a['kld_mean'] / b['kld_mean']:.3f}   "
@@ -129,19 +137,28 @@ def rows_of(quern, wanted):
         yield row
 
 
+def versions_of_peers():
+    import llama_cpp
+    import importlib.metadata as metadata
+    return {"llama.cpp": "llama-cpp-python " + llama_cpp.__version__, "mlx-lm": metadata.version("mlx-lm")}
+
+
 def main():
-    arguments = [a for a in sys.argv[1:] if a != "--record"]
+    arguments = [a for a in sys.argv[1:] if a not in ("--record", "--keep-peers")]
     if not arguments:
         sys.exit(__doc__)
     quern = os.path.abspath(arguments[0])
-    rows = list(rows_of(quern, arguments[1:] or list(GGUF) + list(MLX)))
+    earlier = None
+    if "--keep-peers" in sys.argv[1:]:
+        with open(RECORD, encoding="utf-8") as f:
+            earlier = json.load(f)
+    kept = {(r["format"], r["type"]): r for r in earlier["rows"]} if earlier else {}
+    rows = list(rows_of(quern, arguments[1:] or list(GGUF) + list(MLX), kept))
     if "--record" in sys.argv[1:]:
-        import llama_cpp
-        import importlib.metadata as metadata
         version = subprocess.run([quern, "--version"], check=True, capture_output=True, text=True).stdout.strip()
         result = {"schema": "quern.quality-table/1", "date": datetime.date.today().isoformat(), "quern": version,
-                  "peers": {"llama.cpp": "llama-cpp-python " + llama_cpp.__version__, "mlx-lm": metadata.version("mlx-lm")},
-                  "command": "tools/peers/quality.py --record build/quern", "rows": rows}
+                  "peers": earlier["peers"] if earlier else versions_of_peers(),
+                  "command": "tools/peers/quality.py --record " + ("--keep-peers " if earlier else "") + "build/quern", "rows": rows}
         os.makedirs(os.path.dirname(RECORD), exist_ok=True)
         with open(RECORD, "w", encoding="utf-8") as f:
             json.dump(result, f, indent=1)

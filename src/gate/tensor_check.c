@@ -40,12 +40,15 @@ typedef struct check {
     float **buffers;            /* one a thread */
     size_t elements;            /* of a buffer's part */
     atomic_size_t next;
+    atomic_bool out_of_memory;
 } check;
 
 size_t qn_checked_tensor_block(const qn_checked_tensor *t)
 {
     return t->storage == QN_STORED_AFFINE ? t->affine.group : t->storage == QN_STORED_MXFP4 ? 32 : qn_dtype_get(t->dtype)->block_size;
 }
+
+static uint64_t rows_together(const qn_checked_tensor *t) { return t->rows_together > 0 ? t->rows_together : 1; }
 
 static bool is_plain(const qn_checked_tensor *t) { return t->storage == QN_STORED_BLOCKS && qn_dtype_get(t->dtype)->block_size == 1; }
 
@@ -236,6 +239,9 @@ void qn_checked_tensor_plain(const qn_checked_tensor *t, const float *x, float *
 
 static bool may_be(const qn_checked_tensor *t, qn_encoder encoder)
 {
+    if (encoder == QN_ENCODER_RECODE) {
+        return t->recode != NULL;
+    }
     if (encoder == QN_ENCODER_PLAIN) {
         return t->storage != QN_STORED_BLOCKS || qn_plain_is_llama(t->dtype);
     }
@@ -524,11 +530,22 @@ static slice slice_at(const check *c, uint64_t index)
     return (slice){.first_row = part * c->t->n_rows + first, .n_rows = left < c->rows_a_slice ? left : c->rows_a_slice};
 }
 
-static void check_slice(const check *c, uint64_t index, float *buffer)
+/* Decoded values e of what an encoder makes of the slice, whose source is x. */
+static void encode_slice(check *c, qn_encoder encoder, slice s, const float *x, uint8_t *bytes, float *e)
+{
+    const qn_checked_tensor *t = c->t;
+    if (encoder != QN_ENCODER_RECODE) {
+        encode_as(t, encoder, x, (size_t)(s.n_rows * t->n_cols), bytes, e);
+    } else if (!t->recode(t->recode_user, (size_t)(s.first_row / t->n_rows), s.first_row % t->n_rows, s.n_rows, e)) {
+        atomic_store(&c->out_of_memory, true);
+    }
+}
+
+static void check_slice(check *c, uint64_t index, float *buffer)
 {
     const qn_checked_tensor *t = c->t;
     slice s = slice_at(c, index);
-    size_t n_cols = (size_t)t->n_cols, n = (size_t)s.n_rows * n_cols;
+    size_t n_cols = (size_t)t->n_cols;
     float *x = buffer, *y = x + c->elements, *e = y + c->elements, *z = e + c->elements;
     uint8_t *bytes = (uint8_t *)(z + c->elements);
     qn_tensor_figures *f = &c->results[index];
@@ -536,7 +553,7 @@ static void check_slice(const check *c, uint64_t index, float *buffer)
     read_source(t, s, x);
     qn_checked_tensor_decode(t, s.first_row, s.n_rows, y);
     if (c->encoder != QN_ENCODER_UNKNOWN) {
-        encode_as(t, c->encoder, x, n, bytes, e);
+        encode_slice(c, c->encoder, s, x, bytes, e);
     }
     for (uint64_t r = 0; r < s.n_rows; r++) {
         check_row(c, s.first_row + r, x + r * n_cols, y + r * n_cols, z, e + r * n_cols, f);
@@ -554,7 +571,7 @@ static void run_slices(void *arg, qn_member m)
 /* ---- which encoder ---- */
 
 /* The share of blocks of some rows that the encoder gives exactly. */
-static double sample_share(const check *c, qn_encoder encoder, float *buffer)
+static double sample_share(check *c, qn_encoder encoder, float *buffer)
 {
     const qn_checked_tensor *t = c->t;
     size_t n_cols = (size_t)t->n_cols, n_same = 0, n_all = 0;
@@ -563,12 +580,12 @@ static double sample_share(const check *c, qn_encoder encoder, float *buffer)
     uint64_t n_slices = c->n_slices < SAMPLE_ROWS ? c->n_slices : SAMPLE_ROWS;
     for (uint64_t i = 0; i < n_slices; i++) {
         slice s = slice_at(c, i * c->n_slices / n_slices);
-        uint64_t rows = SAMPLE_ROWS / n_slices;
+        uint64_t unit = encoder == QN_ENCODER_RECODE ? rows_together(t) : 1, rows = (SAMPLE_ROWS / n_slices + unit - 1) / unit * unit;
         s.n_rows = rows < s.n_rows && rows > 0 ? rows : s.n_rows;
         size_t n = (size_t)s.n_rows * n_cols;
         read_source(t, s, x);
         qn_checked_tensor_decode(t, s.first_row, s.n_rows, y);
-        encode_as(t, encoder, x, n, bytes, e);
+        encode_slice(c, encoder, s, x, bytes, e);
         for (size_t b = 0; b < n; b += c->block) {
             n_same += same_values(y + b, e + b, c->block);
             n_all++;
@@ -577,9 +594,9 @@ static double sample_share(const check *c, qn_encoder encoder, float *buffer)
     return n_all > 0 ? (double)n_same / (double)n_all : 0;
 }
 
-static qn_encoder find_encoder(const check *c, float *buffer)
+static qn_encoder find_encoder(check *c, float *buffer)
 {
-    static const qn_encoder known[] = {QN_ENCODER_PLAIN, QN_ENCODER_QUERN};
+    static const qn_encoder known[] = {QN_ENCODER_PLAIN, QN_ENCODER_QUERN, QN_ENCODER_RECODE};
     for (size_t i = 0; i < sizeof known / sizeof known[0] && !is_plain(c->t); i++) {
         if (may_be(c->t, known[i]) && sample_share(c, known[i], buffer) >= 0.9) {
             return known[i];
@@ -592,8 +609,8 @@ static qn_encoder find_encoder(const check *c, float *buffer)
 
 static void plan(check *c, const qn_checked_tensor *t)
 {
-    uint64_t rows = SLICE_ELEMENTS / t->n_cols;
-    rows = rows < 1 ? 1 : rows;
+    uint64_t unit = rows_together(t), rows = SLICE_ELEMENTS / t->n_cols / unit * unit;
+    rows = rows < unit ? unit : rows;
     c->t = t;
     c->block = qn_checked_tensor_block(t);
     c->rows_a_slice = rows < t->n_rows ? rows : t->n_rows;
@@ -635,6 +652,7 @@ quern_status qn_tensor_check(const qn_checked_tensor *t, const qn_check_options 
     check c = {0};
     plan(&c, t);
     atomic_init(&c.next, 0);
+    atomic_init(&c.out_of_memory, false);
     memset(out, 0, sizeof *out);
     c.results = qn_calloc((size_t)c.n_slices, sizeof *c.results);
     c.buffers = qn_calloc(n_threads, sizeof *c.buffers);
@@ -650,6 +668,9 @@ quern_status qn_tensor_check(const qn_checked_tensor *t, const qn_check_options 
     c.error_limit = opt->error_limit;
     c.encoder = opt->try_encoders ? find_encoder(&c, c.buffers[0]) : QN_ENCODER_UNKNOWN;
     qn_pool_run(pool, run_slices, &c);
+    if (atomic_load(&c.out_of_memory)) {
+        QN_FAIL_MEMORY(err, "the check of a tensor", qn_tensor_check_bytes(t, n_threads));
+    }
     begin_figures(out);
     out->encoder = c.encoder;
     for (uint64_t i = 0; i < c.n_slices; i++) {

@@ -21,6 +21,9 @@ typedef enum qn_storage {
 /* Rows [first, first + n) of a part of the source, in the order in which the output has them: n * n_cols values. Called by several threads. */
 typedef void (*qn_read_rows_fn)(const void *user, size_t part, uint64_t first, uint64_t n, float *x);
 
+/* The same rows as the encoder makes them that the output may come from, decoded again; false: out of memory. */
+typedef bool (*qn_recode_rows_fn)(const void *user, size_t part, uint64_t first, uint64_t n, float *z);
+
 typedef struct qn_checked_tensor {
     const char *name; /* as in the output */
     qn_storage storage;
@@ -33,6 +36,9 @@ typedef struct qn_checked_tensor {
     qn_dtype source_dtype;
     qn_read_rows_fn read;
     const void *user;
+    uint64_t rows_together;   /* 0, or what recode wants first and n to be multiples of */
+    qn_recode_rows_fn recode; /* NULL: no such encoder */
+    const void *recode_user;
 } qn_checked_tensor;
 
 typedef enum qn_fault_kind {
@@ -61,7 +67,7 @@ typedef struct qn_fault_count {
 } qn_fault_count;
 
 /* Which encoder wrote a tensor, as far as that can be told. */
-typedef enum qn_encoder { QN_ENCODER_UNKNOWN, QN_ENCODER_QUERN, QN_ENCODER_PLAIN } qn_encoder;
+typedef enum qn_encoder { QN_ENCODER_UNKNOWN, QN_ENCODER_QUERN, QN_ENCODER_PLAIN, QN_ENCODER_RECODE } qn_encoder;
 
 typedef struct qn_tensor_figures {
     uint64_t n_blocks, n_subs;

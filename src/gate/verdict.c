@@ -136,10 +136,13 @@ static quern_status judge_encoder(judge *j, bool *knows)
     if (j->said || !*knows || c->n_blocks == 0) {
         return QUERN_OK;
     }
-    return fail_kind(j, QN_FAULT_NOT_ENCODER,
-                     j->f->encoder == QN_ENCODER_QUERN ? "not what Quern's encoder, which wrote the other blocks, makes of the source ("
-                                                       : "not what the plain encoder, which wrote the other blocks, makes of the source (",
-                     " times its error)", c->n_blocks, j->f->n_blocks, "blocks");
+    static const char *const before[] = {
+        [QN_ENCODER_UNKNOWN] = "",
+        [QN_ENCODER_QUERN] = "not what Quern's encoder, which wrote the other blocks, makes of the source (",
+        [QN_ENCODER_PLAIN] = "not what the plain encoder, which wrote the other blocks, makes of the source (",
+        [QN_ENCODER_RECODE] =
+            "not what Quern's encoder with the built-in calibration, which wrote the other blocks, makes of the source ("};
+    return fail_kind(j, QN_FAULT_NOT_ENCODER, before[j->f->encoder], " times its error)", c->n_blocks, j->f->n_blocks, "blocks");
 }
 
 /* Every scale or every min a step off leaves too many codes that are not the nearest to be told from error feedback, but it moves sums over the

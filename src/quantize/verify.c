@@ -241,7 +241,12 @@ quern_status quern_verify(const quern_verify_options *opt, quern_verify_result *
                                 .policy = opt->policy,
                                 .sample_layers = opt->sample_layers,
                                 .n_threads = opt->n_threads}};
-    qn_verify_run run = {.try_encoders = true, .on_progress = opt->on_progress, .user = opt->user};
+    qn_calibrated calibrated = {.source = opt->source,
+                                .architecture = opt->architecture,
+                                .n_threads = opt->n_threads,
+                                .on_progress = opt->on_progress,
+                                .user = opt->user};
+    qn_verify_run run = {.try_encoders = true, .calibrated = &calibrated, .on_progress = opt->on_progress, .user = opt->user};
     qn_json *outputs = qn_json_new_array();
     *out = (quern_verify_result){0};
     qn_quality_run_init(&all.quality);
@@ -264,6 +269,7 @@ done:
     qn_json_free(outputs);
     qn_pool_destroy(run.pool);
     qn_quality_run_deinit(&all.quality);
+    qn_calibrated_close(&calibrated);
     if (all.has_gguf) {
         qn_job_close(&all.gguf);
     }

@@ -219,7 +219,8 @@ static quern_status bind_tensor(binding *b, const qn_tensor *t, const qn_piece *
                              .n_cols = p->n_cols,
                              .source_dtype = p->plain,
                              .read = read_rows,
-                             .user = rows};
+                             .user = rows,
+                             .rows_together = p->what.n_dims > 1 ? permute_dim : 0};
     mark_used(b, t);
     if (v->safetensors != NULL && t->dtype == QN_DTYPE_U32) {
         QN_TRY(bind_module(b, p, t, c, &fits));
@@ -358,21 +359,72 @@ static void release(const qn_checked_tensor *t, const qn_piece *p)
     }
 }
 
-quern_status qn_verified_check(qn_verified *v, const qn_verify_run *run, quern_error *err)
+/* Whether what Quern's calibrated encoder makes of the source should be tried: known encoders without calibration did not make this tensor, it
+ * is none that llama.cpp's k-quants explain, whose codes are the nearest, and it has no fault that such an encoder never leaves. */
+static bool may_be_calibrated(const qn_checked_tensor *t, const qn_tensor_figures *f)
+{
+    bool rounds_after_storing = t->storage == QN_STORED_BLOCKS && qn_checked_tensor_block(t) == 256 && t->dtype != QN_DTYPE_TQ1_0 &&
+                                t->dtype != QN_DTYPE_TQ2_0 && t->dtype != QN_DTYPE_IQ4_XS;
+    bool broken = f->faults[QN_FAULT_ERROR].n_blocks > 0 || f->faults[QN_FAULT_NOT_FINITE].n_blocks > 0;
+    return qn_checked_tensor_block(t) > 1 && f->encoder == QN_ENCODER_UNKNOWN && !broken &&
+           (!rounds_after_storing || f->faults[QN_FAULT_NOT_NEAREST].n_subs * 10 > f->n_subs);
+}
+
+/* How far the search for the calibrated encoder is: it is tried on a few tensors, on none once another encoder is known to have made one, and on
+ * all of a file in which it was found. */
+typedef struct recoding_state {
+    qn_recoding recoding;
+    bool is_ready, is_found;
+    size_t n_missed, n_of_others;
+} recoding_state;
+
+enum { MISSES_MAX = 3 };
+
+static quern_status check_tensor(qn_verified *v, const qn_verify_run *run, size_t i, recoding_state *s, quern_error *err)
 {
     quern_status status = QUERN_OK;
     const qn_check_options options = {.try_encoders = run->try_encoders,
                                       .error_limit = run->importance ? limit_with_importance : QN_ERROR_LIMIT};
     const qn_check_options strict = {.try_encoders = run->try_encoders, .error_limit = limit_of_few};
+    qn_checked_tensor *t = &v->tensors[i];
+    qn_tensor_figures *f = &v->figures[i];
+    size_t piece = (size_t)(v->rows[i].piece - v->job->source.pieces);
+    if (s->is_found) {
+        qn_recoding_set(&s->recoding, t, piece, v->rows[i].permute_dim);
+    }
+    QN_TRY(qn_tensor_check(t, &options, run->pool, f, err));
+    s->n_of_others += f->encoder == QN_ENCODER_PLAIN || f->encoder == QN_ENCODER_QUERN;
+    bool open = run->calibrated != NULL && !run->importance && !s->is_found && s->n_of_others == 0 && s->n_missed < MISSES_MAX;
+    bool tries = open && may_be_calibrated(t, f);
+    if (tries && !s->is_ready) {
+        QN_TRY(qn_calibrated_open(run->calibrated, v->gguf != NULL, &s->is_ready, err));
+        QN_TRY(s->is_ready ? qn_recoding_init(&s->recoding, run->calibrated, err) : QUERN_OK);
+        s->n_missed = s->is_ready ? 0 : MISSES_MAX;
+    }
+    if (tries && s->is_ready) {
+        qn_recoding_set(&s->recoding, t, piece, v->rows[i].permute_dim);
+        QN_TRY(qn_tensor_check(t, &options, run->pool, f, err));
+        s->is_found = f->encoder == QN_ENCODER_RECODE;
+        s->n_missed += !s->is_found;
+    }
+    if (f->n_relaxed > 0 && f->n_relaxed < f->n_blocks / FEW) {
+        QN_TRY(qn_tensor_check(t, &strict, run->pool, f, err));
+    }
+    QN_TRY(qn_verdict_tensor(v->tensors, v->n_tensors, i, f, &v->findings, err));
+done:
+    t->recode = NULL;
+    return status;
+}
+
+quern_status qn_verified_check(qn_verified *v, const qn_verify_run *run, quern_error *err)
+{
+    quern_status status = QUERN_OK;
     uint64_t done = 0, total = v->job->source.n_parameters, n_relaxed = 0;
     size_t n_relaxed_tensors = 0;
+    recoding_state recoding = {0};
     for (size_t i = 0; i < v->n_tensors; i++) {
         QN_TRY(report(run, v->tensors[i].name, done, total, err));
-        QN_TRY(qn_tensor_check(&v->tensors[i], &options, run->pool, &v->figures[i], err));
-        if (v->figures[i].n_relaxed > 0 && v->figures[i].n_relaxed < v->figures[i].n_blocks / FEW) {
-            QN_TRY(qn_tensor_check(&v->tensors[i], &strict, run->pool, &v->figures[i], err));
-        }
-        QN_TRY(qn_verdict_tensor(v->tensors, v->n_tensors, i, &v->figures[i], &v->findings, err));
+        QN_TRY(check_tensor(v, run, i, &recoding, err));
         release(&v->tensors[i], v->rows[i].piece);
         n_relaxed += v->figures[i].n_relaxed;
         n_relaxed_tensors += v->figures[i].n_relaxed > 0;
@@ -396,6 +448,7 @@ quern_status qn_verified_check(qn_verified *v, const qn_verify_run *run, quern_e
     QN_TRY(report(run, "SHA-256", total, total, err));
     QN_TRY(hash_data(v, err));
 done:
+    qn_recoding_deinit(&recoding.recoding);
     return status;
 }
 

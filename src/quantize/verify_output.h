@@ -10,6 +10,7 @@
 #include "gate/quality.h"
 #include "gate/tensor_check.h"
 #include "quantize/job.h"
+#include "quantize/verify_calibrated.h"
 #include "quern/verify.h"
 
 /* Layers of a model that does not fit, if nobody says how many. */
@@ -39,7 +40,8 @@ typedef struct qn_verified {
 typedef struct qn_verify_run {
     qn_pool *pool;
     bool try_encoders;
-    bool importance; /* the file says that it was made with an importance matrix */
+    bool importance;           /* the file says that it was made with an importance matrix */
+    qn_calibrated *calibrated; /* NULL: what no known encoder made is not compared with a calibrated one */
     quern_verify_callback on_progress;
     void *user;
 } qn_verify_run;

@@ -52,7 +52,8 @@ static void type_of(const qn_checked_tensor *t, char *out, size_t cap)
 
 static qn_json *tensor_entry(builder *b, const qn_checked_tensor *t, const qn_tensor_figures *f, const qn_piece *p)
 {
-    static const char *const encoders[] = {[QN_ENCODER_UNKNOWN] = NULL, [QN_ENCODER_QUERN] = "quern", [QN_ENCODER_PLAIN] = "plain"};
+    static const char *const encoders[] = {
+        [QN_ENCODER_UNKNOWN] = NULL, [QN_ENCODER_QUERN] = "quern", [QN_ENCODER_PLAIN] = "plain", [QN_ENCODER_RECODE] = "quern, calibrated"};
     uint64_t shape[3] = {t->n_parts, t->n_rows, t->n_cols};
     char type[32];
     qn_json *v = qn_json_new_object(), *dims = qn_json_new_array();

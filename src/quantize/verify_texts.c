@@ -44,6 +44,30 @@ done:
     return status;
 }
 
+/* A tokenizer that cannot be used (an expression that needs more than it may) is a finding, not an error. */
+static quern_status tell_unusable(const comparison *c, quern_status status, const quern_error *why)
+{
+    if (status == QUERN_OK) {
+        return QUERN_OK;
+    }
+    if (status == QUERN_ERROR_MEMORY || status == QUERN_ERROR_IO || status == QUERN_ERROR_CANCELLED) {
+        return qn_error_set(c->err, status, "%s", why->message);
+    }
+    return qn_findings_fail(c->findings, NULL, c->err, "tokenizer: it cannot be compared: %s", why->message);
+}
+
+static quern_status compare_tokenizers(const comparison *c)
+{
+    quern_status status = QUERN_OK;
+    quern_error why = {0};
+    comparison inner = *c;
+    inner.err = &why;
+    QN_TRY(tell_unusable(c, qn_tokenizer_compare(c->own->tokenizer, c->source->tokenizer, tell_difference, c->findings, &why), &why));
+    QN_TRY(c->opt->text != NULL ? tell_unusable(c, compare_ids(&inner), &why) : QUERN_OK);
+done:
+    return status;
+}
+
 /* ---- special tokens ---- */
 
 static bool contains(qn_span s, const char *word)
@@ -233,9 +257,8 @@ quern_status qn_verify_texts(const qn_model_texts *own, const qn_model_texts *so
 {
     quern_status status = QUERN_OK;
     const comparison c = {.own = own, .source = source, .opt = opt, .findings = f, .err = err};
-    QN_TRY(qn_tokenizer_compare(own->tokenizer, source->tokenizer, tell_difference, f, err));
+    QN_TRY(compare_tokenizers(&c));
     QN_TRY(compare_roles(&c));
-    QN_TRY(opt->text != NULL ? compare_ids(&c) : QUERN_OK);
     QN_TRY(compare_stop_ids(&c));
     QN_TRY(compare_template(&c, "chat template", own->template, source->template));
     QN_TRY(compare_template(&c, "chat template for tools", own->tool_template, source->tool_template));

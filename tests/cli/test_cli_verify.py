@@ -332,6 +332,35 @@ def check_other_architecture(checks, folder):
     checks.that(verdict == "fail" and "nonesuch.rope.freq_base is 12345" in reasons, "verify --as: its keys are compared", reasons)
 
 
+def check_calibrated(checks, folder):
+    """A file that was calibrated on the built-in text is what the encoder makes again, so that a scale off by one unit in its last place is found."""
+    out = os.path.join(folder, "calibrated")
+    done = run("quantize", SOURCE, "-o", out, "--formats", "gguf:Q4_0,gguf:IQ4_NL,mlx:4bit", "--calibrate", "builtin", "--gate", "off", "--json")
+    paths = [os.path.join(out, o["path"]) for o in json.loads(done.stdout)["outputs"]]
+    broken = []
+    for path in paths[:2]:
+        g = Gguf(path)
+        begin, _ = g.span("blk.1.attn_k.weight")
+        g.body[begin + 18 * 5] ^= 1
+        broken.append(g.write(path + ".ulp.gguf"))
+    shutil.copytree(paths[2], paths[2] + "-ulp")
+    broken.append(paths[2] + "-ulp")
+    weights = os.path.join(broken[2], "model.safetensors")
+    with open(weights, "rb") as f:
+        data = bytearray(f.read())
+    n = struct.unpack("<Q", data[:8])[0]
+    data[8 + n + json.loads(data[8:8 + n])["model.layers.1.mlp.up_proj.biases"]["data_offsets"][0] + 8] ^= 1
+    with open(weights, "wb") as f:
+        f.write(data)
+    entries = json.loads(run("verify", *paths, *broken, "--against", SOURCE, "--gate", "off", "--json").stdout)["outputs"]
+    for entry in entries[:3]:
+        encoders = {t.get("encoder") for t in entry["tensors"] if len(t["shape"]) > 1}
+        checks.that(entry["gate"]["verdict"] == "skipped" and encoders == {"quern, calibrated"}, "calibrated: known", (entry["gate"], encoders))
+    for entry in entries[3:]:
+        reasons = " / ".join(entry["gate"]["reasons"])
+        checks.that("built-in calibration, which wrote the other blocks" in reasons and "; 1 of" in reasons, "calibrated: one unit in the last place", reasons)
+
+
 def main():
     checks = Checks()
     with tempfile.TemporaryDirectory() as folder:
@@ -340,6 +369,7 @@ def main():
         check_mode(checks, folder)
         check_empty(checks, folder)
         check_swapped_ternary(checks, folder)
+        check_calibrated(checks, folder)
         check_report(checks, folder)
         check_other_architecture(checks, folder)
     checks.close()

@@ -1,0 +1,39 @@
+/* verify_calibrated.h - what quantize makes of a tensor with its built-in calibration text, done again to compare a file with.
+ *
+ * Owns a second opening of the source with its calibration, made when the first file asks for it. Invariant: a source for which that costs more
+ * than a measurement of quality, or which cannot be run, is not calibrated on; files are then judged without.
+ */
+#ifndef QN_QUANTIZE_VERIFY_CALIBRATED_H
+#define QN_QUANTIZE_VERIFY_CALIBRATED_H
+
+#include "gate/tensor_check.h"
+#include "quantize/job.h"
+#include "quern/verify.h"
+
+typedef struct qn_calibrated {
+    const char *source, *architecture;
+    size_t n_threads;
+    quern_verify_callback on_progress; /* may be NULL */
+    void *user;
+    bool tried, usable;
+    qn_job job;
+} qn_calibrated;
+
+/* *usable: qn_recoding_set may be called. gguf: the family of the file that asks. Errors are memory, input/output and interruption. */
+quern_status qn_calibrated_open(qn_calibrated *c, bool gguf, bool *usable, quern_error *err);
+void qn_calibrated_close(qn_calibrated *c);
+
+/* One tensor at a time. */
+typedef struct qn_recoding {
+    qn_job view; /* one output, of which only the sink of the piece counts */
+    qn_output output;
+    qn_sink *sinks;
+    size_t piece;
+} qn_recoding;
+
+quern_status qn_recoding_init(qn_recoding *r, const qn_calibrated *c, quern_error *err);
+void qn_recoding_deinit(qn_recoding *r);
+/* Lets the check of t compare with what quantize makes of piece number `piece`, stored as t is. r stays in use until t->recode is NULL again. */
+void qn_recoding_set(qn_recoding *r, qn_checked_tensor *t, size_t piece, uint32_t permute_dim);
+
+#endif

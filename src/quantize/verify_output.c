@@ -393,7 +393,8 @@ static quern_status check_tensor(qn_verified *v, const qn_verify_run *run, size_
         qn_recoding_set(&s->recoding, t, piece, v->rows[i].permute_dim);
     }
     QN_TRY(qn_tensor_check(t, &options, run->pool, f, err));
-    s->n_of_others += f->encoder == QN_ENCODER_PLAIN || f->encoder == QN_ENCODER_QUERN;
+    bool looked_up = v->rows[i].piece->what.part == QN_PART_TOKEN_EMBD; /* nothing meets its columns: encoded plainly in any case */
+    s->n_of_others += !looked_up && (f->encoder == QN_ENCODER_PLAIN || f->encoder == QN_ENCODER_QUERN);
     bool open = run->calibrated != NULL && !run->importance && !s->is_found && s->n_of_others == 0 && s->n_missed < MISSES_MAX;
     bool tries = open && may_be_calibrated(t, f);
     if (tries && !s->is_ready) {

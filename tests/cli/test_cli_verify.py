@@ -361,6 +361,16 @@ def check_calibrated(checks, folder):
         checks.that("built-in calibration, which wrote the other blocks" in reasons and "; 1 of" in reasons, "calibrated: one unit in the last place", reasons)
 
 
+def check_calibrated_rope(checks, folder):
+    """The same where GGUF has the rows of q and k in another order, and where the embedding, being only looked up, is not calibrated."""
+    source, out = os.path.join(GOLDENS, "hf", "llama3_rope"), os.path.join(folder, "calibrated_rope")
+    done = run("quantize", source, "-o", out, "--formats", "gguf:Q5_1", "--calibrate", "builtin", "--gate", "off", "--json")
+    path = os.path.join(out, json.loads(done.stdout)["outputs"][0]["path"])
+    verdict, _, _, entry = verdict_of(path, source)
+    encoders = {t.get("encoder") for t in entry["tensors"] if len(t["shape"]) > 1 and t["name"] != "token_embd.weight"}
+    checks.that(verdict == "skipped" and encoders == {"quern, calibrated"}, "calibrated: rows in another order", (entry["gate"], encoders))
+
+
 def main():
     checks = Checks()
     with tempfile.TemporaryDirectory() as folder:
@@ -370,6 +380,7 @@ def main():
         check_empty(checks, folder)
         check_swapped_ternary(checks, folder)
         check_calibrated(checks, folder)
+        check_calibrated_rope(checks, folder)
         check_report(checks, folder)
         check_other_architecture(checks, folder)
     checks.close()

@@ -48,7 +48,7 @@ aarch64_compiles() {
         case "$1" in *_neon.c) isa=-march=armv8.2-a+dotprod+fp16 ;; esac
         aarch64-linux-gnu-gcc -std=c17 -O1 -Wall -Wextra -Wshadow -Wconversion -Werror -ffp-contract=off -fno-strict-aliasing $isa \
             -Iinclude -Isrc -Iapps/cli -idirafter /usr/include -idirafter "/usr/include/$(gcc -print-multiarch)" \
-            -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -DQUERN_VERSION=\"aarch64\" -c "$1" -o /dev/null' _ {} &&
+            -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -DQUERN_VERSION=\"aarch64\" -DQUERN_TEXTS_DIR=\"models/texts\" -c "$1" -o /dev/null' _ {} &&
         echo "$(find src apps -name '*.c' ! -name '*_avx*.c' ! -name '*_amx.c' | wc -l) files compile for aarch64"
 }
 

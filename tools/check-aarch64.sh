@@ -13,7 +13,7 @@ for tool in "$cc" "$run"; do
 done
 mkdir -p "$build"
 flags="-std=c17 -O2 -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror -ffp-contract=off -fno-strict-aliasing \
--fexcess-precision=standard -Iinclude -Isrc -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE"
+-fexcess-precision=standard -Iinclude -Isrc -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -DQUERN_TEXTS_DIR=\"models/texts\""
 find src/base src/quant src/kernels -name '*.c' | grep -v -e '/json\.c$' -e '/sha256\.c$' -e '_avx2\.c$' -e '_avx512\.c$' -e '_avx512vnni\.c$' -e '_amx\.c$' |
     sort >"$build/sources"
 # shellcheck disable=SC2016

@@ -113,6 +113,9 @@ static quern_status open_subjects(job *j, const char *path, quern_error *err)
     QN_TRY(open_subject(j, path, &options, &j->model, err));
     if (j->kld) {
         QN_TRY(qn_model_ref_resolve(j->cli, qn_opts_text(&j->cli->opts, QN_OPT_BASE, NULL), false, &base, err));
+        if (options.kv_type == QUERN_KV_Q8_0) {
+            options.kv_type = QUERN_KV_F32; /* the base is the measure: what a lossy cache costs is in the divergence too */
+        }
         QN_TRY(open_subject(j, base, &options, &j->base, err));
     }
 done:

@@ -16,6 +16,8 @@ extern "C" {
 typedef struct quern_engine quern_engine;
 typedef struct quern_sequence quern_sequence;
 
+/* Type of cached keys and values. Q8_0: 8-bit codes with a float16 scale for every 32 dimensions of a head, 8.5 bits an element; the head
+ * size must be a multiple of 32. */
 typedef enum quern_kv_type { QUERN_KV_F16, QUERN_KV_F32, QUERN_KV_Q8_0 } quern_kv_type;
 typedef enum quern_arithmetic {
     QUERN_ARITHMETIC_AS_RUN,         /* int8 activations for quantized weights: how the model is served */

@@ -39,13 +39,19 @@ done:
     return status;
 }
 
-static quern_status choose_kv(const quern_engine_options *opt, qn_kv_format *out, quern_error *err)
+static quern_status choose_kv(const quern_model *m, const quern_engine_options *opt, qn_kv_format *out, quern_error *err)
 {
     switch (opt->kv_type) {
     case QUERN_KV_F16: *out = QN_KV_FORMAT_F16; return QUERN_OK;
     case QUERN_KV_F32: *out = QN_KV_FORMAT_F32; return QUERN_OK;
     case QUERN_KV_Q8_0:
-        return qn_error_set(err, QUERN_ERROR_UNAVAILABLE, "a q8_0 KV cache is not available in this version; use f16 or f32");
+        *out = QN_KV_FORMAT_Q8_0;
+        if (m->config.head_dim % QN_KV_BLOCK == 0) {
+            return QUERN_OK;
+        }
+        return qn_error_set(err, QUERN_ERROR_USAGE,
+                            "%s: a q8_0 KV cache needs a head size that is a multiple of %d, not %u; use f16 or f32", m->info.path,
+                            QN_KV_BLOCK, m->config.head_dim);
     }
     return qn_error_set(err, QUERN_ERROR_USAGE, "unknown type of KV cache: %d", (int)opt->kv_type);
 }
@@ -64,7 +70,7 @@ static quern_status settle(const quern_model *m, const quern_engine_options *opt
                 c->n_heads / c->n_kv_heads, HEAD_GROUP_MAX);
     }
     QN_TRY(choose_isa(opt->isa, &out->isa, err));
-    QN_TRY(choose_kv(opt, &out->format, err));
+    QN_TRY(choose_kv(m, opt, &out->format, err));
     out->kv_type = opt->kv_type;
     out->n_threads = opt->n_threads != 0 ? opt->n_threads : qn_cpu_usable_count();
     out->n_ctx = opt->n_ctx;

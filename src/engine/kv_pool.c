@@ -5,8 +5,7 @@
 
 static size_t part_bytes(const qn_model_config *c, qn_kv_format format)
 {
-    size_t element = format == QN_KV_FORMAT_F32 ? sizeof(float) : sizeof(uint16_t);
-    return qn_align_up((size_t)c->n_kv_heads * c->head_dim * QN_KV_PAGE * element, 64);
+    return qn_align_up((size_t)c->n_kv_heads * QN_KV_PAGE * qn_kv_row_bytes(format, c->head_dim), 64);
 }
 
 size_t qn_kv_page_bytes(const qn_model_config *c, qn_kv_format format) { return part_bytes(c, format) * 2 * c->n_layers; }

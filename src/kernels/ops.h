@@ -14,13 +14,32 @@
 /* KV cache pages: 64 positions. Per layer and page, for n_kv_heads heads of head_dim (multiple of 2, at most 512):
  *   K: [kv_head][group of 16 positions (4)][dim][16]   - 16 keys in lanes, dimension-major
  *   V: [kv_head][position (64)][dim]
- * Elements float32 or float16. */
+ * Elements float32 or float16, or with QN_KV_FORMAT_Q8_0 (head_dim a multiple of 32) int8 codes with one float16 scale for every 32
+ * dimensions of a key or value:
+ *   K: [kv_head][group][dim / 32] { scale [16], code [32][16] }
+ *   V: [kv_head][position] { code [dim], scale [dim / 32] }
+ * A q8_0 block is stored so: amax = the largest |x| of the 32, d = amax / 127, scale = float16(d), code = x * (1 / d) to the nearest integer,
+ * ties to even. A scale of 0 has codes of 0; where amax or the scale is not finite the scale is NaN, so that the block reads as NaN.
+ * The value that is read is the float32 product scale * code, which is exact (11 by 8 bits); what is done with it is the same for all
+ * formats. A page may therefore be read as it is or widened to float32 first. */
 #define QN_KV_PAGE 64
 #define QN_KV_GROUP 16
+#define QN_KV_BLOCK 32
 /* Softmax chunk: positions [256c, 256c + 256), counted from position 0 of the sequence. */
 #define QN_ATTN_CHUNK 256
 
-typedef enum qn_kv_format { QN_KV_FORMAT_F32, QN_KV_FORMAT_F16 } qn_kv_format;
+typedef enum qn_kv_format { QN_KV_FORMAT_F32, QN_KV_FORMAT_F16, QN_KV_FORMAT_Q8_0 } qn_kv_format;
+
+/* Bytes of the keys (or the values) of one position and one kv head; a page has QN_KV_PAGE times as many of each kv head. */
+static inline size_t qn_kv_row_bytes(qn_kv_format format, size_t head_dim)
+{
+    switch (format) {
+    case QN_KV_FORMAT_F32: return head_dim * sizeof(float);
+    case QN_KV_FORMAT_F16: return head_dim * sizeof(uint16_t);
+    case QN_KV_FORMAT_Q8_0: break;
+    }
+    return head_dim + head_dim / QN_KV_BLOCK * sizeof(uint16_t);
+}
 
 /* The keys and values one layer of one sequence sees. Page i holds positions [64i, 64i + 64). */
 typedef struct qn_kv_view {
@@ -67,7 +86,8 @@ typedef struct qn_ops {
      * a' = a*cos - b*sin as fmaf(a, cos, -(b*sin)); b' = fmaf(a, sin, b*cos). cos_sin: n_rot/2 cosines then n_rot/2 sines. */
     void (*rope_half)(float *head, const float *cos_sin, size_t n_rot);
     void (*rope_interleaved)(float *head, const float *cos_sin, size_t n_rot);
-    /* Stores one position's K and V of one kv head into the layer's page parts (k_page/v_page as in qn_kv_view), slot 0..63. */
+    /* Stores one position's K and V of one kv head into the layer's page parts (k_page/v_page as in qn_kv_view), slot 0..63. Writes no byte
+     * of another position or head. */
     void (*kv_store)(qn_kv_format format, void *k_page, void *v_page, size_t kv_head, size_t head_dim, size_t slot, const float *k,
                      const float *v);
     void (*attention)(const qn_attn_args *args);

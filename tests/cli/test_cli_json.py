@@ -131,6 +131,12 @@ def check_files(checks, folder):
     done = run("logits", MODEL, "--ids", "-", "-o", logits, "--json", stdin=b'{"sequences":[[1,2,3],[4]]}')
     doc = document(checks, done, {"schema": "quern.logits/1", "n_positions": COUNT, "kv_type": "f32", "isa": str, "bytes": POSITIVE}, "logits")
     checks.that(doc and doc["n_positions"] == 4 and os.path.getsize(logits) == doc["bytes"], "logits: four positions in a file as long as announced")
+    done = run("logits", MODEL, "--ids", "-", "-o", logits + ".q8_0", "--kv-type", "q8_0", "--json", stdin=b'{"sequences":[[1,2,3],[4]]}')
+    document(checks, done, {"schema": "quern.logits/1", "kv_type": ("q8_0",)}, "logits with q8_0 caches")
+    done = run("run", os.path.join(GOLDENS, "hf", "codellama_mha"), "x", "--raw", "--kv-type", "q8_0", "--json")
+    checks.exit_code(done, 2, "run: heads of 16 in q8_0 caches")
+    refused = document(checks, done, ERROR, "run: heads of 16 in q8_0 caches")
+    checks.that(refused and "multiple of 32, not 16" in refused["error"]["message"], "run: q8_0 caches say what they need", refused)
     with open(logits, "rb") as f:
         header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
     checks.that(header["logits.0"]["shape"] == [3, 8192] and header["logits.1"]["shape"] == [1, 8192] and header["logits.0"]["dtype"] == "F32",
@@ -143,6 +149,11 @@ def check_machine(checks, gguf):
     checks.that(doc and [p["n"] for p in doc["prefill"]] == [16, 32] and [d["depth"] for d in doc["decode"]] == [0, 64], "bench: lists are kept")
     checks.that(doc and all(len(p["samples"]) == 2 for p in doc["prefill"] + doc["decode"]), "bench: -r samples")
     checks.that(doc and doc["machine"]["read_bandwidth_bytes_per_s"] is None, "bench --no-machine: what was not measured is null")
+    sizes = {}
+    for kv in ("f16", "q8_0"):
+        doc = document(checks, run("bench", gguf, "-p", "16", "-n", "1", "-d", "0,64", "-r", "1", "--parallel", "0", "--no-machine", "--kv-type", kv, "--json"), BENCH, f"bench {kv}")
+        sizes[kv] = doc and doc["kv_type"] == kv and doc["decode"][1]["bytes_per_token"] - doc["decode"][0]["bytes_per_token"]
+    checks.that(sizes["f16"] and sizes["q8_0"] * 32 == sizes["f16"] * 17, "bench: q8_0 caches are 17/32 of float16 ones", sizes)
     doc = document(checks, run("bench", gguf, "-p", "16", "-n", "4", "-r", "1", "--parallel", "0", "--price-per-hour", "2", "--json"), BENCH, "bench, measured")
     checks.that(doc and doc["machine"]["read_bandwidth_bytes_per_s"] and doc["decode"][0]["fraction_of_bandwidth"] and doc["cost"], "bench: limits and cost")
     doc = document(checks, run("doctor", "--json"), DOCTOR, "doctor")
@@ -160,6 +171,9 @@ def check_eval(checks, folder, gguf):
         checks.that(abs(kld["ppl"] / kld["ppl_base"] / kld["ppl_ratio"] - 1) < 1e-9, "eval: the ratio is the perplexities'")
         checks.that(ppl["text"] == text and ppl["text_sha256"] == hashlib.sha256(open(text, "rb").read()).hexdigest(), "eval: the text and its hash")
         checks.that(kld["base_kv_type"] == "f32" and kld["base_weights"] == "BF16" and kld["kv_type"] == "f16", "eval: float weights have float32 caches")
+    coded = document(checks, run("eval", MODEL, "--suite", "kld", "--base", MODEL, "--kv-type", "q8_0", "--text", text, "-c", "64", "--json"), EVAL, "eval of q8_0 caches")
+    if checks.that(coded and coded["suites"][0]["kv_type"] == "q8_0" and coded["suites"][0]["base_kv_type"] == "f32", "eval: q8_0 caches against float32 ones"):
+        checks.that(0 < coded["suites"][0]["kld_mean"] < 2e-4 and coded["suites"][0]["top1_agreement"] > 0.95, "eval: q8_0 caches cost little", coded)
     builtin = document(checks, run("eval", gguf, "--suite", "ppl", "-c", "64", "--limit", "3", "--json"), EVAL, "eval of the built-in text")
     gate = open(os.path.join(os.path.dirname(MODEL), "texts", "gate.txt"), "rb").read()
     checks.that(builtin and builtin["suites"][0]["text"] == "builtin gate" and builtin["suites"][0]["text_sha256"] == hashlib.sha256(gate).hexdigest(),

@@ -2,6 +2,7 @@
  * pages shared and copied; refusals that change nothing; generation's stops. */
 #include "golden_run.h"
 
+#include "engine/engine_int.h"
 #include "kernels/matmul.h"
 #include "kernels/ops.h"
 
@@ -45,7 +46,7 @@ static uint64_t calls_of_isa(qn_isa isa)
     return isa == QN_ISA_AVX512VNNI || isa == QN_ISA_AMX ? n + calls_of_isa((qn_isa)(isa - 1)) : n;
 }
 
-/* Every model file here, every ISA, several thread counts and chunk sizes, both types of caches: equal to scalar, one thread, all rows at once. */
+/* Every model file here, every ISA, several thread counts and chunk sizes, all types of caches: equal to scalar, one thread, all rows at once. */
 static void bits_do_not_depend_on_how_it_is_run(void **state)
 {
     (void)state;
@@ -63,9 +64,9 @@ static void bits_do_not_depend_on_how_it_is_run(void **state)
     for (size_t f = 0; f < sizeof files / sizeof files[0]; f++) {
         quern_model *m = golden_open(qn_test_golden(files[f]));
         size_t v = quern_model_get_info(m)->n_vocab;
-        for (int kv = QUERN_KV_F16; kv <= QUERN_KV_F32; kv++) {
-            if (kv == QUERN_KV_F32 && f % 3 != 0) {
-                continue; /* the type of the caches meets every third file: Q4_K, BF16 with q/k norms, tied with biases */
+        for (int kv = QUERN_KV_F16; kv <= QUERN_KV_Q8_0; kv++) {
+            if (kv != QUERN_KV_F16 && f % 3 != 0) {
+                continue; /* the other types of caches meet every third file: Q4_K, BF16 with q/k norms, tied with biases */
             }
             quern_engine *reference = engine_of(m, 1, "scalar", 512, (quern_kv_type)kv);
             float *want = golden_logits(reference, ids, N_IDS, v, N_IDS);
@@ -101,11 +102,10 @@ static void bits_do_not_depend_on_how_it_is_run(void **state)
     }
 }
 
-static void sequences_in_one_step_do_not_touch_each_other(void **state)
+static void sequences_in_one_step(quern_kv_type kv)
 {
-    (void)state;
     quern_error err;
-    quern_engine *e = engine_of(model, 2, NULL, 64, QUERN_KV_F16);
+    quern_engine *e = engine_of(model, 2, NULL, 64, kv);
     float *want = golden_logits(e, ids, 40, n_vocab, 40);
     quern_sequence *s[5];
     float *have = qn_malloc_array(5 * n_vocab, sizeof *have);
@@ -134,6 +134,13 @@ static void sequences_in_one_step_do_not_touch_each_other(void **state)
     qn_free(have);
     qn_free(want);
     quern_engine_destroy(e);
+}
+
+static void sequences_in_one_step_do_not_touch_each_other(void **state)
+{
+    (void)state;
+    sequences_in_one_step(QUERN_KV_F16);
+    sequences_in_one_step(QUERN_KV_Q8_0);
 }
 
 static void defaults_and_bad_options(void **state)
@@ -178,11 +185,10 @@ static void forks_in_one_step_copy_once(void **state)
     quern_sequence_destroy(a);
 }
 
-static void forks_share_and_copy_on_write(void **state)
+static void share_and_copy(quern_kv_type kv)
 {
-    (void)state;
     quern_error err;
-    quern_engine *e = engine_of(model, 1, NULL, 512, QUERN_KV_F16);
+    quern_engine *e = engine_of(model, 1, NULL, 512, kv);
     float *want = golden_logits(e, ids, 200, n_vocab, 200);
     float *have = qn_malloc_array(n_vocab, sizeof *have);
     quern_sequence *a, *b, *c;
@@ -216,6 +222,13 @@ static void forks_share_and_copy_on_write(void **state)
     qn_free(have);
     qn_free(want);
     quern_engine_destroy(e);
+}
+
+static void forks_share_and_copy_on_write(void **state)
+{
+    (void)state;
+    share_and_copy(QUERN_KV_F16);
+    share_and_copy(QUERN_KV_Q8_0);
 }
 
 static void refusals_change_nothing(void **state)
@@ -264,8 +277,6 @@ static void options_are_checked(void **state)
     assert_int_equal(quern_engine_create(&e, model, &opt, &err), QUERN_ERROR_USAGE);
     opt = (quern_engine_options){.n_threads = 10000};
     assert_int_equal(quern_engine_create(&e, model, &opt, &err), QUERN_ERROR_USAGE);
-    opt = (quern_engine_options){.n_threads = 1, .kv_type = QUERN_KV_Q8_0};
-    assert_int_equal(quern_engine_create(&e, model, &opt, &err), QUERN_ERROR_UNAVAILABLE);
     opt = (quern_engine_options){.n_threads = 1, .n_ctx = (size_t)1 << 60};
     assert_int_equal(quern_status_exit_code(quern_engine_create(&e, model, &opt, &err)), 4);
     opt = (quern_engine_options){.n_threads = 1, .isa = qn_isa_available(QN_ISA_NEON) ? "avx2" : "neon"};
@@ -278,18 +289,50 @@ static void options_are_checked(void **state)
     quern_model_close(m);
 }
 
+/* Blocks of 32 divide the head: 48 and 16 are refused before anything is made, and the message says what it is about. */
+static void q8_0_caches_need_heads_of_whole_blocks(void **state)
+{
+    (void)state;
+    quern_error err;
+    quern_engine *e;
+    quern_engine_plan plan;
+    const quern_engine_options opt = {.n_threads = 1, .n_ctx = 64, .kv_type = QUERN_KV_Q8_0}, wide = {.n_threads = 1, .n_ctx = 64};
+    quern_model odd = *model; /* borrows everything */
+    static const uint32_t refused[] = {48, 16, 80, 2};
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+        char size[16];
+        (void)snprintf(size, sizeof size, "not %u", refused[i]);
+        odd.config.head_dim = refused[i];
+        assert_int_equal(quern_engine_create(&e, &odd, &opt, &err), QUERN_ERROR_USAGE);
+        assert_null(e);
+        assert_int_equal(quern_engine_make_plan(&odd, &opt, &plan, &err), QUERN_ERROR_USAGE);
+        assert_int_equal(quern_status_exit_code(QUERN_ERROR_USAGE), 2);
+        assert_non_null(strstr(err.message, "q8_0"));
+        assert_non_null(strstr(err.message, "multiple of 32"));
+        assert_non_null(strstr(err.message, size));
+        assert_ok(quern_engine_make_plan(&odd, &wide, &plan, &err));
+    }
+    odd.config.head_dim = 96;
+    assert_ok(quern_engine_make_plan(&odd, &opt, &plan, &err));
+    assert_int_equal(plan.kv_per_token, 2u * 2 * 1 * (96 + 3 * 2));
+}
+
 static void plan_is_what_is_allocated(void **state)
 {
     (void)state;
     quern_error err;
     quern_engine_plan plan;
-    const quern_engine_options opt = {.n_threads = 2, .n_ctx = 1000, .n_batch = 128, .kv_type = QUERN_KV_F32};
-    assert_ok(quern_engine_make_plan(model, &opt, &plan, &err));
-    quern_engine *e = golden_engine(model, &opt);
-    assert_memory_equal(&plan, &quern_engine_get_info(e)->plan, sizeof plan);
-    assert_int_equal(plan.kv_per_token, 2u * 2 * 1 * 128 * 4); /* layers x (K, V) x kv heads x head size x float32 */
-    assert_int_equal(plan.kv, 16u * 64 * plan.kv_per_token);
-    quern_engine_destroy(e);
+    static const size_t head_bytes[] = {[QUERN_KV_F32] = 128 * 4, [QUERN_KV_F16] = 128 * 2, [QUERN_KV_Q8_0] = 128 + 4 * 2};
+    for (int kv = QUERN_KV_F16; kv <= QUERN_KV_Q8_0; kv++) {
+        const quern_engine_options opt = {.n_threads = 2, .n_ctx = 1000, .n_batch = 128, .kv_type = (quern_kv_type)kv};
+        assert_ok(quern_engine_make_plan(model, &opt, &plan, &err));
+        quern_engine *e = golden_engine(model, &opt);
+        assert_memory_equal(&plan, &quern_engine_get_info(e)->plan, sizeof plan);
+        assert_int_equal(plan.kv_per_token, 2u * 2 * 1 * head_bytes[kv]); /* layers x (K, V) x kv heads x bytes of a head */
+        assert_int_equal(plan.kv, 16u * 64 * plan.kv_per_token);
+        assert_int_equal(plan.kv, e->pool.n_pages * e->pool.page_bytes);
+        quern_engine_destroy(e);
+    }
 }
 
 /* Steady decode allocates nothing. */
@@ -451,6 +494,7 @@ int main(void)
         cmocka_unit_test(forks_share_and_copy_on_write),
         cmocka_unit_test(refusals_change_nothing),
         cmocka_unit_test(options_are_checked),
+        cmocka_unit_test(q8_0_caches_need_heads_of_whole_blocks),
         cmocka_unit_test(plan_is_what_is_allocated),
         cmocka_unit_test(decode_allocates_nothing),
         cmocka_unit_test(a_failing_allocation_is_an_error_at_every_n),

@@ -302,13 +302,55 @@ static void mlx_folders(void **state)
     assert_true(n >= 3);
 }
 
+/* What 8-bit keys and values change in the logits, against float32 ones, with float32 activations: heads of 32, 64 and 128, dense and with
+ * experts. Figures of these little models with random weights; docs/formats.md has a trained one. */
+static void q8_0_caches_are_close_to_float32(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"hf/qwen2_tied", "hf/qwen3", "hf/mistral_headdim", "hf/qwen3_moe",
+                                        "gguf/base/llama3_rope.f16.gguf"};
+    size_t n_done = 0;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const char *path = qn_test_golden(names[i]);
+        if (path == NULL) {
+            print_message("SKIP: %s: kept beside the repository only, and not here\n", names[i]);
+            continue;
+        }
+        quern_model *m = golden_open(path);
+        quern_engine_options coded = f32_kv;
+        coded.kv_type = QUERN_KV_Q8_0;
+        quern_engine *a = golden_engine(m, &f32_kv), *b = golden_engine(m, &coded);
+        size_t n_vocab = quern_model_get_info(m)->n_vocab, n = 200;
+        int32_t ids[200];
+        for (size_t k = 0; k < n; k++) {
+            ids[k] = (int32_t)((k * 97 + 13) % n_vocab);
+        }
+        float *want = golden_logits(a, ids, n, n_vocab, 512), *have = golden_logits(b, ids, n, n_vocab, 512);
+        golden_difference d = golden_compare(have, want, n * n_vocab);
+        double by_position[200];
+        for (size_t k = 0; k < n; k++) {
+            by_position[k] = golden_compare(have + k * n_vocab, want + k * n_vocab, n_vocab).rms;
+        }
+        qsort(by_position, n, sizeof by_position[0], compare_doubles);
+        print_message("%s: rms %.2e of std (median position %.2e), max %.2e\n", names[i], d.rms / d.std, by_position[n / 2] / d.std,
+                      d.max / d.std);
+        assert_true(by_position[n / 2] > 0.0 && by_position[n / 2] <= 2e-2 * d.std);
+        assert_true(strstr(names[i], "moe") != NULL || (d.rms <= 3e-2 * d.std && d.max <= 3e-1 * d.std)); /* experts: a route may flip */
+        qn_free(want);
+        qn_free(have);
+        quern_engine_destroy(a);
+        quern_engine_destroy(b);
+        quern_model_close(m);
+        n_done++;
+    }
+    assert_true(n_done >= 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hugging_face_folders),
-        cmocka_unit_test(gguf_equals_safetensors),
-        cmocka_unit_test(gguf_files),
-        cmocka_unit_test(mlx_folders),
+        cmocka_unit_test(hugging_face_folders), cmocka_unit_test(gguf_equals_safetensors),          cmocka_unit_test(gguf_files),
+        cmocka_unit_test(mlx_folders),          cmocka_unit_test(q8_0_caches_are_close_to_float32),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -22,6 +22,16 @@ static float random_float(void) { return (float)((double)(random_bits() >> 11) *
 
 /* ---- a cache filled with random keys and values ---- */
 
+enum { N_FORMATS = QN_KV_FORMAT_Q8_0 + 1, DIM_MAX = 512 };
+
+/* Bytes of one key or value. */
+static size_t row_bytes(qn_kv_format format, size_t dim)
+{
+    return format == QN_KV_FORMAT_F32 ? 4 * dim : format == QN_KV_FORMAT_F16 ? 2 * dim : dim + dim / 32 * 2;
+}
+
+static bool can_hold(qn_kv_format format, size_t dim) { return format != QN_KV_FORMAT_Q8_0 || dim % 32 == 0; }
+
 typedef struct cache {
     qn_kv_view view;
     void **k, **v; /* (n_pages): exactly, so that a look past them is found */
@@ -35,13 +45,14 @@ static void cache_init(cache *c, const qn_ops *ops, qn_kv_format format, size_t 
     c->n_pages = (n_positions + QN_KV_PAGE - 1) / QN_KV_PAGE;
     c->k = qn_malloc_array(c->n_pages, sizeof *c->k);
     c->v = qn_malloc_array(c->n_pages, sizeof *c->v);
-    size_t page_bytes = n_kv_heads * dim * QN_KV_PAGE * (format == QN_KV_FORMAT_F16 ? 2 : 4);
+    size_t page_bytes = n_kv_heads * QN_KV_PAGE * row_bytes(format, dim);
+    assert_int_equal(row_bytes(format, dim), qn_kv_row_bytes(format, dim));
     c->keys = qn_malloc_array(n_positions * n_kv_heads * dim, sizeof(float));
     c->values = qn_malloc_array(n_positions * n_kv_heads * dim, sizeof(float));
     for (size_t i = 0; i < c->n_pages; i++) {
         c->k[i] = qn_malloc_aligned(page_bytes);
         c->v[i] = qn_malloc_aligned(page_bytes);
-        memset(c->k[i], 0xff, page_bytes); /* NaN in both formats: what is not visible must not be used */
+        memset(c->k[i], 0xff, page_bytes); /* NaN in all formats: what is not visible must not be used */
         memset(c->v[i], 0xff, page_bytes);
     }
     for (size_t i = 0; i < n_positions * n_kv_heads * dim; i++) {
@@ -69,17 +80,35 @@ static void cache_deinit(cache *c)
     qn_free(c->values);
 }
 
-static float stored(qn_kv_format format, float x) { return format == QN_KV_FORMAT_F32 ? x : qn_f32_from_f16(qn_f16_from_f32(x)); }
+/* A key or value as a cache gives it back. */
+static void stored(qn_kv_format format, const float *x, size_t dim, float *out)
+{
+    for (size_t d = 0; d < dim; d++) {
+        out[d] = format == QN_KV_FORMAT_F32 ? x[d] : qn_f32_from_f16(qn_f16_from_f32(x[d]));
+    }
+    for (size_t b = 0; format == QN_KV_FORMAT_Q8_0 && b < dim; b += 32) {
+        float most = 0.0f;
+        for (size_t d = b; d < b + 32; d++) {
+            most = fabsf(x[d]) > most ? fabsf(x[d]) : most;
+        }
+        float step = most / 127.0f, scale = qn_f32_from_f16(qn_f16_from_f32(step)), inverse = scale > 0.0f ? 1.0f / step : 0.0f;
+        for (size_t d = b; d < b + 32; d++) {
+            out[d] = scale * rintf(x[d] * inverse);
+        }
+    }
+}
 
 /* Softmax attention as the textbook has it. */
 static void attend_in_double(const cache *c, size_t kv_head, const float *q, size_t first, size_t position, double scale, double *out)
 {
     size_t dim = c->view.head_dim;
     double *s = qn_malloc_array(position + 1, sizeof *s), top = -1e300, sum = 0.0;
+    float row[DIM_MAX];
     for (size_t j = first; j <= position; j++) {
         s[j] = 0.0;
+        stored(c->view.format, c->keys + (j * c->view.n_kv_heads + kv_head) * dim, dim, row);
         for (size_t d = 0; d < dim; d++) {
-            s[j] += (double)q[d] * (double)stored(c->view.format, c->keys[(j * c->view.n_kv_heads + kv_head) * dim + d]);
+            s[j] += (double)q[d] * (double)row[d];
         }
         s[j] *= scale;
         top = s[j] > top ? s[j] : top;
@@ -90,8 +119,9 @@ static void attend_in_double(const cache *c, size_t kv_head, const float *q, siz
     for (size_t j = first; j <= position; j++) {
         double p = exp(s[j] - top);
         sum += p;
+        stored(c->view.format, c->values + (j * c->view.n_kv_heads + kv_head) * dim, dim, row);
         for (size_t d = 0; d < dim; d++) {
-            out[d] += p * (double)stored(c->view.format, c->values[(j * c->view.n_kv_heads + kv_head) * dim + d]);
+            out[d] += p * (double)row[d];
         }
     }
     for (size_t d = 0; d < dim; d++) {
@@ -105,7 +135,7 @@ static void scalar_attention_is_softmax_attention(void **state)
     (void)state;
     static const size_t positions[] = {0, 1, 63, 64, 255, 256, 257, 1000};
     const qn_ops *ops = qn_ops_get(QN_ISA_SCALAR);
-    for (int format = 0; format < 2; format++) {
+    for (int format = 0; format < N_FORMATS; format++) {
         for (size_t dim = 32; dim <= 96; dim += 32) {
             cache c;
             cache_init(&c, ops, (qn_kv_format)format, 3, dim, 1001);
@@ -348,31 +378,114 @@ static void sums_of_two_rows_of_one_level(const qn_ops *ops, const qn_ops *scala
 static void kv_store_of_one_level(const qn_ops *ops, const qn_ops *scalar)
 {
     static const size_t dims[] = {2, 30, 32, 64, 80, 96, 128, 256, 512};
-    for (size_t s = 0; s < sizeof dims / sizeof dims[0]; s++) {
-        size_t dim = dims[s];
-        for (int format = 0; format < 2; format++) {
-            size_t bytes = 2 * dim * QN_KV_PAGE * 4;
-            char *a = qn_calloc(4, bytes), *k1 = a, *v1 = a + bytes, *k2 = a + 2 * bytes, *v2 = a + 3 * bytes;
-            for (size_t slot = 0; slot < QN_KV_PAGE; slot++) {
-                float k[512], v[512];
-                for (size_t d = 0; d < dim; d++) {
-                    k[d] = any_float() * 1e4f; /* some beyond the float16 range, some below */
-                    v[d] = any_float() * (slot % 2 ? 1e-6f : 1.0f);
-                }
-                k[0] = slot == 0   ? INFINITY
-                       : slot == 1 ? 65519.996f
-                       : slot == 2 ? 65520.0f
-                       : slot == 3 ? -0x1.002p0f
-                       : slot == 4 ? 0x1.006p0f
-                                   : NAN;
-                ops->kv_store((qn_kv_format)format, k1, v1, slot % 2, dim, slot, k, v);
-                scalar->kv_store((qn_kv_format)format, k2, v2, slot % 2, dim, slot, k, v);
+    for (size_t s = 0; s < N_FORMATS * (sizeof dims / sizeof dims[0]); s++) {
+        size_t dim = dims[s / N_FORMATS];
+        qn_kv_format format = (qn_kv_format)(s % N_FORMATS);
+        if (!can_hold(format, dim)) {
+            continue;
+        }
+        size_t bytes = 2 * QN_KV_PAGE * row_bytes(format, dim); /* exactly, so that a byte past the second head is found */
+        char *page[4];
+        for (size_t i = 0; i < 4; i++) {
+            page[i] = qn_calloc(1, bytes);
+        }
+        for (size_t slot = 0; slot < QN_KV_PAGE; slot++) {
+            float k[DIM_MAX], v[DIM_MAX];
+            for (size_t d = 0; d < dim; d++) {
+                k[d] = any_float() * 1e4f; /* some beyond the float16 range, some below */
+                v[d] = any_float() * (slot % 2 ? 1e-6f : 1.0f);
             }
-            assert_memory_equal(k1, k2, bytes);
-            assert_memory_equal(v1, v2, bytes);
-            qn_free(a);
+            k[0] = slot == 0   ? INFINITY
+                   : slot == 1 ? 65519.996f
+                   : slot == 2 ? 65520.0f
+                   : slot == 3 ? -0x1.002p0f
+                   : slot == 4 ? 0x1.006p0f
+                               : NAN;
+            ops->kv_store(format, page[0], page[1], slot % 2, dim, slot, k, v);
+            scalar->kv_store(format, page[2], page[3], slot % 2, dim, slot, k, v);
+        }
+        assert_memory_equal(page[0], page[2], bytes);
+        assert_memory_equal(page[1], page[3], bytes);
+        for (size_t i = 0; i < 4; i++) {
+            qn_free(page[i]);
         }
     }
+}
+
+/* Sixteen blocks of head size 32, and what q8_0 must make of them: every case in the first or the last place of its block. */
+static void fill_blocks(float x[16][32], float want[16][32])
+{
+    static const float special[] = {NAN, -NAN, INFINITY, -INFINITY, 8.4e6f, -3e38f};
+    memset(x, 0, 16 * sizeof x[0]);
+    for (size_t i = 0; i < 16; i++) {
+        for (size_t d = 0; d < 32; d++) {
+            x[i][d] = random_float() * powf(10.0f, 1.6f * (float)i - 18.0f);
+        }
+        if (i < 6) { /* not finite, or more than a float16 scale can say: the block is NaN */
+            x[i][i % 2 * 31] = special[i];
+        } else if (i < 8) { /* zeros of both signs, and what is too small for any scale: zeros */
+            for (size_t d = 0; d < 32; d++) {
+                x[i][d] = d % 2 ? -0.0f : i == 6 ? 0.0f : 3e-6f;
+            }
+        } else if (i < 10) { /* ties go to even codes; the scale is 1 or 1/64 */
+            for (size_t d = 0; d < 32; d++) {
+                x[i][d] = ((float)d - 15.5f) * (i == 8 ? 1.0f : 1.0f / 64);
+            }
+            x[i][7] = i == 8 ? -127.0f : 127.0f / 64;
+        }
+        if (i < 6) {
+            for (size_t d = 0; d < 32; d++) {
+                want[i][d] = NAN;
+            }
+        } else {
+            stored(QN_KV_FORMAT_Q8_0, x[i], 32, want[i]);
+        }
+    }
+}
+
+/* Reads q8_0 pages by the layout that ops.h gives, in the test's own words, and holds them against what was to be stored. */
+static void q8_0_pages_hold_what_was_stored(void **state)
+{
+    (void)state;
+    enum { DIM = 96, HEADS = 3, BLOCKS = DIM / 32 };
+    const qn_ops *ops = qn_ops_get(QN_ISA_SCALAR);
+    float x[16][32], want[16][32], k[DIM], v[DIM];
+    fill_blocks(x, want);
+    assert_true(want[6][0] == 0.0f && want[7][0] == 0.0f && want[8][0] == -16.0f && want[8][1] == -14.0f && want[9][31] == 16.0f / 64);
+    size_t bytes = HEADS * QN_KV_PAGE * row_bytes(QN_KV_FORMAT_Q8_0, DIM);
+    uint8_t *keys = qn_calloc(1, bytes), *values = qn_calloc(1, bytes);
+    double worst = 0.0;
+    for (size_t slot = 0; slot < QN_KV_PAGE; slot++) {
+        for (size_t h = 0; h < HEADS; h++) {
+            for (size_t b = 0; b < BLOCKS; b++) {
+                memcpy(k + 32 * b, x[(slot + h + b) % 16], 32 * sizeof *k);
+                memcpy(v + 32 * b, x[(3 * slot + 5 * h + b) % 16], 32 * sizeof *v);
+            }
+            ops->kv_store(QN_KV_FORMAT_Q8_0, keys, values, h, DIM, slot, k, v);
+        }
+    }
+    for (size_t i = 0; i < (size_t)QN_KV_PAGE * HEADS * DIM; i++) {
+        size_t slot = i / (HEADS * DIM), h = i / DIM % HEADS, d = i % DIM, b = d / 32;
+        const uint8_t *key = keys + ((h * 4 + slot / 16) * BLOCKS + b) * (32 + 32 * 16);
+        const uint8_t *value = values + (h * QN_KV_PAGE + slot) * (DIM + BLOCKS * 2);
+        uint16_t scale[2];
+        memcpy(&scale[0], key + slot % 16 * 2, 2);
+        memcpy(&scale[1], value + DIM + b * 2, 2);
+        float got[2] = {qn_f32_from_f16(scale[0]) * (float)(int8_t)key[32 + d % 32 * 16 + slot % 16],
+                        qn_f32_from_f16(scale[1]) * (float)(int8_t)value[d]};
+        size_t of[2] = {(slot + h + b) % 16, (3 * slot + 5 * h + b) % 16};
+        for (size_t side = 0; side < 2; side++) {
+            float wanted = want[of[side]][d % 32];
+            assert_true(got[side] == wanted || (isnan(got[side]) && isnan(wanted)));
+            if (of[side] >= 10) { /* half a step, and what float16 takes from the scale */
+                double error = fabs((double)got[side] - (double)x[of[side]][d % 32]), step = (double)qn_f32_from_f16(scale[side]);
+                worst = error / step > worst ? error / step : worst;
+            }
+        }
+    }
+    assert_true(worst > 0.4 && worst <= 0.5 + 127.5 * 0x1p-11);
+    qn_free(keys);
+    qn_free(values);
 }
 
 /* ---- attention ---- */
@@ -460,12 +573,16 @@ static void attention_of_one_level(const qn_ops *ops, const qn_ops *scalar)
 {
     static const size_t dims[] = {32, 64, 80, 96, 128, 256, 30, 72};
     uint64_t calls = qn_ops_calls(ops->isa);
-    for (size_t s = 0; s < 2 * sizeof dims / sizeof dims[0]; s++) {
-        size_t dim = dims[s / 2];
+    for (size_t s = 0; s < N_FORMATS * (sizeof dims / sizeof dims[0]); s++) {
+        size_t dim = dims[s / N_FORMATS];
+        qn_kv_format format = (qn_kv_format)(s % N_FORMATS);
+        if (!can_hold(format, dim)) {
+            continue;
+        }
         cache c;
-        cache_init(&c, scalar, s % 2 ? QN_KV_FORMAT_F16 : QN_KV_FORMAT_F32, 2, dim, 1001);
+        cache_init(&c, scalar, format, 2, dim, 1001);
         attention_case t;
-        for (size_t n = 1; n <= 8; n++) { /* decode: heads of one token at each border, window or not */
+        for (size_t n = 1; n <= 9; n++) { /* decode: heads of one token at each border, window or not */
             case_init(&t, &c, n % 2, n);
             for (size_t b = n % 2; b<N_BORDERS; b += n> 2 ? 2 : 1) {
                 size_t position = border_positions[b], window = random_bits() % 2 ? position + 1 : random_bits() % (position + 1) + 1;
@@ -477,7 +594,7 @@ static void attention_of_one_level(const qn_ops *ops, const qn_ops *scalar)
             }
             case_deinit(&t);
         }
-        static const size_t n_mixed[] = {2, 7, 12, 13, 64, 65, 112};
+        static const size_t n_mixed[] = {2, 7, 12, 13, 23, 64, 65, 112};
         for (size_t m = 0; m < sizeof n_mixed / sizeof n_mixed[0];
              m++) { /* prefill: three heads of consecutive tokens; then any positions at all */
             case_init(&t, &c, m % 2, n_mixed[m]);
@@ -501,7 +618,7 @@ static void attention_of_one_level(const qn_ops *ops, const qn_ops *scalar)
 /* NaN and infinity among keys, values and queries reach the output as in scalar, and no query that does not see them. */
 static void attention_with_specials(const qn_ops *ops, const qn_ops *scalar)
 {
-    for (int format = 0; format < 2; format++) {
+    for (int format = 0; format < N_FORMATS; format++) {
         cache c;
         cache_init(&c, scalar, (qn_kv_format)format, 1, 64, 600);
         float k[64], v[64];
@@ -550,7 +667,7 @@ static void levels_have_tables(void **state)
 /* Products so small that scores are zeros of either sign: the largest is +0 in every form. */
 static void attention_of_tiny_scores(const qn_ops *ops, const qn_ops *scalar)
 {
-    for (int format = 0; format < 2; format++) {
+    for (int format = 0; format < N_FORMATS; format++) {
         cache c;
         cache_init(&c, scalar, (qn_kv_format)format, 1, 32, 300);
         attention_case t;
@@ -599,6 +716,7 @@ int main(void)
         cmocka_unit_test(exp_sum_is_equal),
         cmocka_unit_test(sums_of_two_rows_are_equal),
         cmocka_unit_test(kv_store_is_equal),
+        cmocka_unit_test(q8_0_pages_hold_what_was_stored),
         cmocka_unit_test(attention_is_equal),
         cmocka_unit_test(attention_is_equal_for_tiny_scores),
         cmocka_unit_test(attention_is_equal_with_specials),

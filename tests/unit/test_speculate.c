@@ -241,8 +241,7 @@ static void answers_stay_the_same(void **state)
     for (size_t m = 0; m < sizeof models / sizeof models[0]; m++) {
         quern_model *model = golden_open(qn_test_golden(models[m]));
         for (size_t b = 0; b < sizeof batches / sizeof batches[0]; b++) {
-            const quern_engine_options opt = {
-                .n_threads = 2, .n_ctx = 128, .n_batch = batches[b], .kv_type = b % 2 == 0 ? QUERN_KV_F16 : QUERN_KV_F32};
+            const quern_engine_options opt = {.n_threads = 2, .n_ctx = 128, .n_batch = batches[b], .kv_type = (quern_kv_type)(b % 3)};
             quern_engine *e = golden_engine(model, &opt);
             for (size_t period = 5; period <= 40; period += 7) {
                 fill_prompt(prompt, 40, (int32_t)model->config.n_vocab, period);

@@ -77,6 +77,23 @@ V16_INLINE v16 v16_load_bf16_n(const void *p, size_t n)
     return v16_load_bf16(buffer);
 }
 
+V16_INLINE __m256 v16_half_from_i8(__m128i x) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)); }
+
+V16_INLINE v16 v16_load_i8(const void *p)
+{
+    const uint8_t *b = p;
+    return (v16){v16_half_from_i8(_mm_loadl_epi64((const __m128i *)(const void *)b)),
+                 v16_half_from_i8(_mm_loadl_epi64((const __m128i *)(const void *)(b + 8)))};
+}
+
+V16_INLINE v16 v16_set1_f16(const void *p)
+{
+    int16_t bits;
+    memcpy(&bits, p, sizeof bits);
+    __m256 x = _mm256_cvtph_ps(_mm_set1_epi16(bits));
+    return (v16){x, x};
+}
+
 V16_INLINE void v16_store_f16(uint16_t *p, v16 x)
 {
     __m128i *h = (__m128i *)(void *)p;

@@ -9,6 +9,7 @@
 #include <immintrin.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define V16_INLINE static inline __attribute__((always_inline))
 #define V16_ISA QN_ISA_AVX512
@@ -33,6 +34,14 @@ V16_INLINE v16 v16_load_f16_n(const void *p, size_t n) { return _mm512_cvtph_ps(
 V16_INLINE v16 v16_from_bf16(__m256i h) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16)); }
 V16_INLINE v16 v16_load_bf16(const void *p) { return v16_from_bf16(_mm256_loadu_si256((const __m256i *)p)); }
 V16_INLINE v16 v16_load_bf16_n(const void *p, size_t n) { return v16_from_bf16(_mm256_maskz_loadu_epi16((__mmask16)((1u << n) - 1u), p)); }
+/* Sixteen int8, and one float16 in all lanes. */
+V16_INLINE v16 v16_load_i8(const void *p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p))); }
+V16_INLINE v16 v16_set1_f16(const void *p)
+{
+    int16_t bits;
+    memcpy(&bits, p, sizeof bits);
+    return _mm512_cvtph_ps(_mm256_set1_epi16(bits));
+}
 V16_INLINE void v16_store_f16(uint16_t *p, v16 x)
 {
     _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));

@@ -89,6 +89,22 @@ V16_INLINE v16 v16_load_bf16_n(const void *p, size_t n)
     return v16_load_bf16(buffer);
 }
 
+V16_INLINE v16 v16_load_i8(const void *p)
+{
+    int8x16_t x = vld1q_s8(p);
+    int16x8_t lo = vmovl_s8(vget_low_s8(x)), hi = vmovl_s8(vget_high_s8(x));
+    return (v16){vcvtq_f32_s32(vmovl_s16(vget_low_s16(lo))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(lo))),
+                 vcvtq_f32_s32(vmovl_s16(vget_low_s16(hi))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(hi)))};
+}
+
+V16_INLINE v16 v16_set1_f16(const void *p)
+{
+    uint16_t bits;
+    memcpy(&bits, p, sizeof bits);
+    float32x4_t x = v16_quarter_from_f16(vdup_n_u16(bits));
+    return (v16){x, x, x, x};
+}
+
 V16_INLINE void v16_store_f16(uint16_t *p, v16 x)
 {
     vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(x.a)));

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/half.h"
+#include "kernels/kv_q8_0.h"
 #include "kernels/ops_int.h"
 #include "kernels/vmath.h"
 #include "kernels/vmath_exp64.h"
@@ -83,6 +84,10 @@ static void rope_interleaved(float *head, const float *cos_sin, size_t n_rot)
 static void kv_store(qn_kv_format format, void *k_page, void *v_page, size_t kv_head, size_t head_dim, size_t slot, const float *k,
                      const float *v)
 {
+    if (format == QN_KV_FORMAT_Q8_0) {
+        qn_kv_q8_0_store(k_page, v_page, kv_head, head_dim, slot, k, v);
+        return;
+    }
     size_t k_at = (kv_head * QN_KV_PAGE + slot / QN_KV_GROUP * QN_KV_GROUP) * head_dim + slot % QN_KV_GROUP; /* of dimension 0 */
     size_t v_at = (kv_head * QN_KV_PAGE + slot) * head_dim;
     if (format == QN_KV_FORMAT_F32) {
@@ -100,9 +105,37 @@ static void kv_store(qn_kv_format format, void *k_page, void *v_page, size_t kv_
     }
 }
 
-static float load_kv(qn_kv_format format, const void *page, size_t i)
+/* Element i of a head's part of a page whose elements are floats. */
+static float load_float(qn_kv_format format, const uint8_t *part, size_t i)
 {
-    return format == QN_KV_FORMAT_F32 ? ((const float *)page)[i] : qn_f32_from_f16(((const uint16_t *)page)[i]);
+    return format == QN_KV_FORMAT_F32 ? ((const float *)(const void *)part)[i] : qn_f32_from_f16(((const uint16_t *)(const void *)part)[i]);
+}
+
+static float load_coded(const uint8_t *scale, const uint8_t *code)
+{
+    uint16_t bits;
+    memcpy(&bits, scale, sizeof bits);
+    return qn_f32_from_f16(bits) * (float)(int8_t)*code;
+}
+
+/* Dimension d of the key in a slot; part: the head's part of the page. */
+static float load_key(const qn_kv_view *kv, const uint8_t *part, size_t slot, size_t d)
+{
+    size_t group = slot / QN_KV_GROUP * QN_KV_GROUP, lane = slot % QN_KV_GROUP;
+    if (kv->format == QN_KV_FORMAT_Q8_0) {
+        const uint8_t *block = part + group * qn_kv_row_bytes(kv->format, kv->head_dim) + d / QN_KV_BLOCK * QN_KV_Q8_0_KEY_BLOCK;
+        return load_coded(block + 2 * lane, block + QN_KV_Q8_0_KEY_SCALES + d % QN_KV_BLOCK * QN_KV_GROUP + lane);
+    }
+    return load_float(kv->format, part, group * kv->head_dim + d * QN_KV_GROUP + lane);
+}
+
+static float load_value(const qn_kv_view *kv, const uint8_t *part, size_t slot, size_t d)
+{
+    if (kv->format == QN_KV_FORMAT_Q8_0) {
+        const uint8_t *row = part + slot * qn_kv_row_bytes(kv->format, kv->head_dim);
+        return load_coded(row + kv->head_dim + 2 * (d / QN_KV_BLOCK), row + d);
+    }
+    return load_float(kv->format, part, slot * kv->head_dim + d);
 }
 
 /* One chunk for one query: positions [begin, end) of one chunk, all visible. Gives m and l; o[0..head_dim) is overwritten. */
@@ -110,14 +143,13 @@ static void attend_chunk(const qn_kv_view *kv, size_t kv_head, const float *q, s
                          float *o)
 {
     float p[QN_ATTN_CHUNK];
-    size_t dim = kv->head_dim, head = kv_head * QN_KV_PAGE * dim;
+    size_t dim = kv->head_dim, head = kv_head * QN_KV_PAGE * qn_kv_row_bytes(kv->format, dim);
     float top = -INFINITY;
     for (size_t j = begin; j < end; j++) {
-        const void *page = kv->k_pages[j / QN_KV_PAGE];
-        size_t at = head + j % QN_KV_PAGE / QN_KV_GROUP * QN_KV_GROUP * dim + j % QN_KV_GROUP;
+        const uint8_t *part = (const uint8_t *)kv->k_pages[j / QN_KV_PAGE] + head;
         float s = 0.0f;
         for (size_t d = 0; d < dim; d++) {
-            s = fmaf(q[d], load_kv(kv->format, page, at + d * QN_KV_GROUP), s);
+            s = fmaf(q[d], load_key(kv, part, j % QN_KV_PAGE, d), s);
         }
         s *= scale;
         p[j - begin] = s;
@@ -133,9 +165,9 @@ static void attend_chunk(const qn_kv_view *kv, size_t kv_head, const float *q, s
     *l = sum_lanes(lane);
     memset(o, 0, dim * sizeof *o);
     for (size_t j = begin; j < end; j++) {
-        const void *page = kv->v_pages[j / QN_KV_PAGE];
+        const uint8_t *part = (const uint8_t *)kv->v_pages[j / QN_KV_PAGE] + head;
         for (size_t d = 0; d < dim; d++) {
-            o[d] = fmaf(p[j - begin], load_kv(kv->format, page, head + j % QN_KV_PAGE * dim + d), o[d]);
+            o[d] = fmaf(p[j - begin], load_value(kv, part, j % QN_KV_PAGE, d), o[d]);
         }
     }
 }

@@ -45,7 +45,7 @@ if(TARGET quern)
   foreach(file IN LISTS QUERN_CLI_SCRIPTS)
     get_filename_component(name ${file} NAME_WE)
     string(REPLACE test_cli_ cli_session_ name ${name})
-    if(name STREQUAL cli_session_gate AND NOT QUERN_SANITIZE STREQUAL "")
+    if(name MATCHES "^cli_session_(gate|verify)$" AND NOT QUERN_SANITIZE STREQUAL "")
       continue() # runs whole models many times; test_gate has the same code under the sanitizers
     endif()
     add_test(NAME ${name} COMMAND ${file} $<TARGET_FILE:quern>)

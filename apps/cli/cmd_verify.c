@@ -82,10 +82,12 @@ static void print_list(const char *title, const qn_json *list)
 static void print_result(qn_cli *cli, const qn_json *doc)
 {
     const qn_json *outputs = qn_json_get(doc, "outputs");
+    size_t n_notes = 0;
     print_table(cli, outputs);
     for (size_t i = 0; i < qn_json_length(outputs); i++) {
         const qn_json *o = qn_json_at(outputs, i), *gate = qn_json_get(o, "gate");
         const qn_json *reasons = qn_json_get(gate, "reasons"), *notes = qn_json_get(gate, "notes");
+        n_notes += qn_json_length(notes);
         if (qn_json_length(reasons) == 0 && (!cli->verbose || qn_json_length(notes) == 0)) {
             continue;
         }
@@ -94,6 +96,9 @@ static void print_result(qn_cli *cli, const qn_json *doc)
         if (cli->verbose) {
             print_list("note: ", notes);
         }
+    }
+    if (n_notes > 0 && !cli->verbose) {
+        qn_cli_note(cli, "%zu note%s on what was found or not compared: -v", n_notes, n_notes == 1 ? "" : "s");
     }
 }
 

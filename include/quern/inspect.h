@@ -15,8 +15,9 @@
  *   tokenizer   {"model","pre","tokens","merges","added","bos_id","eos_id","unk_id","pad_id"} or null
  *   template    the chat template's source text or null
  *   types       {"Q4_K":{"n","bytes"},...} by stored element type
- *   certificate what the file claims of its quality (quern verify measures it): {"verdict","ppl_source","ppl","ppl_ratio","ppl_ratio_error","kld_mean",
- *               "kld_p99","kld_max","top1_agreement","tokens","n_ctx","text_sha256","data_sha256","quern_version"}; absent if it claims nothing
+ *   certificate what the file claims of its quality (quern verify measures it): {"status","verdict","ppl_source","ppl","ppl_ratio",
+ *               "ppl_ratio_error","kld_mean","kld_p99","kld_max","top1_agreement","tokens","n_ctx","text_sha256","data_sha256","quern_version"};
+ *               absent if it claims nothing
  *   metadata    (option) GGUF: every key; arrays longer than 8 as {"type","n","first":[8 elements]}. Folder: {"config.json":...,
  *               "safetensors":{...}}. Safetensors: its __metadata__.
  *   tensors     (option) [{"name","type","shape" (row-major),"bytes","file","offset"}]

@@ -309,7 +309,8 @@ done:
     return status;
 }
 
-quern_status qn_quality_measure_plain(qn_quality_base *b, const quern_model *own, qn_quality *q, quern_error *err)
+quern_status qn_quality_measure_plain(qn_quality_base *b, const quern_model *own, quern_progress_callback on_progress, void *user,
+                                      qn_quality *q, quern_error *err)
 {
     quern_status status = QUERN_OK;
     quern_machine machine;
@@ -318,7 +319,9 @@ quern_status qn_quality_measure_plain(qn_quality_base *b, const quern_model *own
     quern_perplexity mine, theirs;
     quern_divergence d;
     const quern_engine_options options = engine_options(b, b->n_ctx);
-    const quern_measure_options text = text_of(b);
+    quern_measure_options text = text_of(b);
+    text.on_progress = on_progress;
+    text.user = user;
     QN_TRY(quern_machine_detect(&machine, err));
     uint64_t bytes = qn_plain_model_bytes(own);
     if (bytes > machine.memory_available_bytes / 2 || (b->memory_bytes != 0 && bytes > b->memory_bytes)) {
@@ -393,6 +396,10 @@ quern_status qn_quality_judge(const qn_quality *q, quern_gate_policy policy, dou
         QN_TRY(qn_findings_lossy(f, err, "%.2f %% of the most likely tokens are the source's; the policy %s wants at least %.0f %% %s",
                                  100 * q->top1_agreement, quern_gate_policy_name(policy), 100 * l->top1, at));
     }
+    if (!q->ran) {
+        QN_TRY(
+            qn_findings_lossy(f, err, "by Quern's own arithmetic (int8 activations, float16 keys and values) its logits are not finite"));
+    }
     QN_TRY(judge_tasks(q, f, err));
 done:
     return status;
@@ -406,15 +413,17 @@ quern_status qn_quality_judge_plain(const qn_quality *q, qn_findings *f, quern_e
     if (!q->has_plain) {
         return QUERN_OK;
     }
-    if (q->kld_mean <= plain_room * q->plain.kld_mean) {
+    bool as_likely = q->ppl_ratio - 2 * q->ppl_ratio_error <= plain_room * q->plain.ppl_ratio;
+    if (q->kld_mean <= plain_room * q->plain.kld_mean && as_likely) {
         return qn_findings_note(f, err,
                                 "the loss is that of the type on this model: plain encoding in the same types has a KLD of %.5f and a "
                                 "perplexity ratio of %.4f",
                                 q->plain.kld_mean, q->plain.ppl_ratio);
     }
     return qn_findings_lossy(f, err,
-                             "KLD is %.2f times that of plain encoding in the same types (%.5f): the type alone does not explain the loss",
-                             q->kld_mean / q->plain.kld_mean, q->plain.kld_mean);
+                             "plain encoding in the same types has a KLD of %.5f and a perplexity ratio of %.4f: the type alone does not "
+                             "explain the loss",
+                             q->plain.kld_mean, q->plain.ppl_ratio);
 }
 
 /* ---- JSON ---- */

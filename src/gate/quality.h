@@ -72,7 +72,8 @@ quern_status qn_quality_memory_of(const qn_quality_base *b, const qn_quality_sub
 quern_status qn_quality_measure(qn_quality_base *b, qn_quality_subject *subjects, size_t n, quern_progress_callback on_progress, void *user,
                                 quern_error *err);
 /* For a lossy output: measures its plain encoding, if there is memory for it. */
-quern_status qn_quality_measure_plain(qn_quality_base *b, const quern_model *own, qn_quality *q, quern_error *err);
+quern_status qn_quality_measure_plain(qn_quality_base *b, const quern_model *own, quern_progress_callback on_progress, void *user,
+                                      qn_quality *q, quern_error *err);
 /* Says lossy where a limit of the policy is broken, at `bits` a weight. */
 quern_status qn_quality_judge(const qn_quality *q, quern_gate_policy policy, double bits, qn_findings *f, quern_error *err);
 /* Says whether a loss is the types' own, by the plain encoding's figures, where they were measured: a note, or one more reason. */

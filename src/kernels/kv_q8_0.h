@@ -41,7 +41,8 @@ static inline uint16_t qn_kv_q8_0_encode(int8_t *codes, const float *x)
 }
 
 /* kv_store of qn_ops. */
-static inline void qn_kv_q8_0_store(void *k_page, void *v_page, size_t kv_head, size_t head_dim, size_t slot, const float *k, const float *v)
+static inline void qn_kv_q8_0_store(void *k_page, void *v_page, size_t kv_head, size_t head_dim, size_t slot, const float *k,
+                                    const float *v)
 {
     size_t row_bytes = qn_kv_row_bytes(QN_KV_FORMAT_Q8_0, head_dim), head = kv_head * QN_KV_PAGE * row_bytes, lane = slot % QN_KV_GROUP;
     uint8_t *keys = (uint8_t *)k_page + head + slot / QN_KV_GROUP * QN_KV_GROUP * row_bytes;

@@ -37,9 +37,10 @@ qn_claim qn_claim_of_gguf(const qn_gguf *g)
                   .version = string_of(g, "quern_version"),
                   .tokens = number_of(g, "tokens"),
                   .n_ctx = number_of(g, "n_ctx")};
-    c.found = c.data_sha256.data != NULL;
+    c.found = c.data_sha256.data != NULL || c.text_sha256.data != NULL || c.verdict.data != NULL || c.version.data != NULL;
     for (size_t i = 0; i < QN_CLAIM_FIGURES; i++) {
         c.figures[i] = number_of(g, qn_claim_figure_names[i]);
+        c.found = c.found || !isnan(c.figures[i]);
     }
     return c;
 }
@@ -66,9 +67,10 @@ qn_claim qn_claim_of_config(const qn_json *config)
                   .version = text_of(o, "quern_version"),
                   .tokens = member_of(o, "tokens"),
                   .n_ctx = member_of(o, "n_ctx")};
-    c.found = c.data_sha256.data != NULL;
+    c.found = c.data_sha256.data != NULL || c.text_sha256.data != NULL || c.verdict.data != NULL || c.version.data != NULL;
     for (size_t i = 0; i < QN_CLAIM_FIGURES; i++) {
         c.figures[i] = member_of(o, qn_claim_figure_names[i]);
+        c.found = c.found || !isnan(c.figures[i]);
     }
     return c;
 }

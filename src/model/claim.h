@@ -13,7 +13,7 @@ enum { QN_CLAIM_FIGURES = 8 };
 /* ppl_source, ppl, ppl_ratio, ppl_ratio_error, kld_mean, kld_p99, kld_max, top1_agreement */
 extern const char *const qn_claim_figure_names[QN_CLAIM_FIGURES];
 
-/* found false if a file claims nothing. Strings are borrowed from g or config. */
+/* found: any of this is there. Strings are borrowed from g or config. */
 typedef struct qn_claim {
     bool found;
     qn_span data_sha256, text_sha256, verdict, version; /* empty where absent */

@@ -64,6 +64,13 @@ done:
     return status;
 }
 
+/* An output that the gate refused has no files. */
+static bool is_removed(const qn_json *output)
+{
+    const char *verdict = qn_json_string(qn_json_get(qn_json_get(output, "gate"), "verdict"), NULL);
+    return verdict != NULL && strcmp(verdict, "fail") == 0;
+}
+
 /* ---- certificates ---- */
 
 enum { CONFIG_BYTES_MAX = 64 << 20 };
@@ -84,6 +91,23 @@ static quern_status compare_claim(const manifest *m, const char *path, const qn_
                     qn_claim_figure_names[i], claimed, m->path, said);
         }
     }
+    const struct {
+        const char *key;
+        double claimed;
+    } counts[] = {{"tokens", claim->tokens}, {"n_ctx", claim->n_ctx}};
+    for (size_t i = 0; i < 2 && qn_json_get_kind(quality) == QN_JSON_OBJECT; i++) {
+        double said = NAN;
+        (void)qn_json_number(qn_json_get(quality, counts[i].key), &said);
+        if (!(said == counts[i].claimed)) {
+            QN_FAIL(m->err, QUERN_ERROR_INVALID, "%s: %s is %.0f in the file's certificate, but %s says %.0f", path, counts[i].key,
+                    counts[i].claimed, m->path, said);
+        }
+    }
+    size_t text_len = 0;
+    const char *text = qn_json_string(qn_json_get(quality, "text_sha256"), &text_len);
+    if (text != NULL && (claim->text_sha256.len != text_len || memcmp(claim->text_sha256.data, text, text_len) != 0)) {
+        QN_FAIL(m->err, QUERN_ERROR_INVALID, "%s: the file's certificate is of another text than %s says", path, m->path);
+    }
     if (verdict == NULL || claim->verdict.len != len || memcmp(claim->verdict.data, verdict, len) != 0) {
         QN_FAIL(m->err, QUERN_ERROR_INVALID, "%s: the file's certificate says '%.*s', but %s says '%s'", path,
                 qn_name_shown(claim->verdict.data, claim->verdict.len), claim->verdict.data != NULL ? claim->verdict.data : "", m->path,
@@ -93,8 +117,22 @@ done:
     return status;
 }
 
+/* Whether the file or folder that an output names is among its files, which were read. */
+static bool is_covered(const qn_json *files, const char *path, bool folder)
+{
+    size_t n = strlen(path);
+    for (size_t i = 0; i < qn_json_length(files); i++) {
+        const char *file = qn_json_string(qn_json_get(qn_json_at(files, i), "path"), NULL);
+        bool inside = file != NULL && strncmp(file, path, n) == 0;
+        if (inside && (folder ? strcmp(file + n, "/config.json") == 0 : file[n] == '\0')) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* *agrees: the output carries a certificate, and it says what the manifest says. */
-static quern_status check_certificate(const manifest *m, const qn_json *output, bool *agrees)
+static quern_status check_certificate(const manifest *m, const qn_json *output, size_t number, bool *agrees)
 {
     quern_status status = QUERN_OK;
     const char *relative = qn_json_string(qn_json_get(output, "path"), NULL), *format = qn_json_string(qn_json_get(output, "format"), NULL);
@@ -104,11 +142,19 @@ static quern_status check_certificate(const manifest *m, const qn_json *output, 
     qn_json *root = NULL;
     qn_claim claim = {0};
     *agrees = false;
-    if (relative == NULL || format == NULL || qn_json_length(qn_json_get(output, "files")) == 0) {
+    bool gguf = format != NULL && strcmp(format, "gguf") == 0, mlx = format != NULL && strcmp(format, "mlx") == 0;
+    const qn_json *files = qn_json_get(output, "files");
+    if (qn_json_length(files) == 0) { /* the gate refused it */
         goto done;
     }
+    if (!gguf && !mlx) {
+        QN_TRY(fail_member(m, "output", number, "format", "gguf or mlx"));
+    }
+    if (relative == NULL || (!is_removed(output) && !is_covered(files, relative, mlx))) {
+        QN_TRY(fail_member(m, "output", number, "path", "one of its files, or the folder of its config.json"));
+    }
     QN_TRY(qn_path_join_inside(&path, m->dir, relative, m->err));
-    if (strcmp(format, "gguf") == 0) {
+    if (gguf) {
         QN_TRY(qn_gguf_open(&g, path, false, m->err));
         claim = qn_claim_of_gguf(g);
     } else {
@@ -139,13 +185,6 @@ static void copy_member(qn_doc *d, qn_json *to, const char *name, const qn_json 
     qn_doc_put(d, to, name, v != NULL ? qn_json_clone(v) : qn_json_new_null());
 }
 
-/* An output that the gate refused has no files. */
-static bool is_removed(const qn_json *output)
-{
-    const char *verdict = qn_json_string(qn_json_get(qn_json_get(output, "gate"), "verdict"), NULL);
-    return verdict != NULL && strcmp(verdict, "fail") == 0;
-}
-
 static quern_status read_output(qn_doc *d, const manifest *m, qn_json *outputs, const qn_json *output, size_t number, uint64_t *n_verified)
 {
     quern_status status = QUERN_OK;
@@ -159,7 +198,7 @@ static quern_status read_output(qn_doc *d, const manifest *m, qn_json *outputs, 
         QN_TRY(verify_file(m, qn_json_at(files, i), i));
         ++*n_verified;
     }
-    QN_TRY(check_certificate(m, output, &certified));
+    QN_TRY(check_certificate(m, output, number, &certified));
     qn_json *row = qn_json_new_object();
     copy_member(d, row, "format", output, "format");
     copy_member(d, row, "type", output, "type");

@@ -116,6 +116,7 @@ void qn_inspect_claim(qn_doc *d, const qn_claim *claim)
         return;
     }
     qn_json *o = qn_doc_put_object(d, d->root, "certificate");
+    qn_doc_put(d, o, "status", qn_json_new_string("claimed by the file; quern verify measures it"));
     qn_doc_put(d, o, "verdict", text_or_null(claim->verdict));
     for (size_t i = 0; i < QN_CLAIM_FIGURES; i++) {
         qn_doc_put(d, o, qn_claim_figure_names[i], qn_json_new_real(claim->figures[i]));

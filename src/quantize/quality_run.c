@@ -103,14 +103,14 @@ done:
 }
 
 /* What is lossy is held against its plain encoding too, and its suspects are looked for. */
-static quern_status judge(qn_quality_run *r, qn_quality_item *item, quern_error *err)
+static quern_status judge(qn_quality_run *r, qn_quality_item *item, quern_progress_callback on_progress, void *user, quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_findings *f = &item->v->findings;
     double bits = 8.0 * (double)item->v->tensor_bytes / (double)item->v->job->source.n_parameters;
     QN_TRY(qn_quality_judge(&item->figures, r->policy, bits, f, err));
     if (f->lossy) {
-        QN_TRY(qn_quality_measure_plain(&r->base, item->own, &item->figures, err));
+        QN_TRY(qn_quality_measure_plain(&r->base, item->own, on_progress, user, &item->figures, err));
         QN_TRY(qn_quality_judge_plain(&item->figures, f, err));
         QN_TRY(qn_verified_find_suspects(item->v, &r->base, item->own, err));
     }
@@ -152,7 +152,7 @@ static quern_status measure_group(qn_quality_run *r, group *g, quern_progress_ca
         QN_TRY(say(r, item, whole != QUERN_OK ? whole : s->status, whole != QUERN_OK ? &why : &s->why, err));
         item->figures = s->figures;
         if (item->figures.measured) {
-            status = judge(r, item, &why);
+            status = judge(r, item, on_progress, user, &why);
             QN_TRY(say(r, item, status, &why, err));
         }
     }

@@ -73,6 +73,10 @@ static quern_status check_mlx(const families *all, qn_verified *v, const qn_veri
     QN_TRY(qn_read_own_config(v->job, v->path, config, config_len, generation, generation_len, &v->findings.arena, &parsed, err));
     QN_TRY(qn_verify_mlx_config(v->job, v->path, config, config_len, generation, generation_len, &v->findings, err));
     QN_TRY(qn_verify_folder_texts(v->job, v->path, &parsed, all->quality.text, all->quality.text_len, &v->findings, err));
+    QN_TRY(qn_verify_folder_files(v->path, v->safetensors, &v->findings, err));
+    if (!parsed.tied_embeddings && qn_safetensors_find(v->safetensors, "lm_head.weight") == NULL) {
+        QN_TRY(qn_findings_fail(&v->findings, NULL, err, "config.json: tie_word_embeddings is false, but there is no lm_head.weight"));
+    }
     QN_TRY(qn_verified_bind(v, &parsed, err));
     QN_TRY(qn_verified_check(v, run, err));
     QN_TRY(qn_json_parse(root, config, config_len, QN_JSON_WIDE_INTEGERS, "config.json", err));
@@ -131,6 +135,9 @@ static quern_status examine(families *all, qn_verified *v, const qn_verify_run *
     }
     QN_TRY(folder ? qn_safetensors_open_dir(&v->safetensors, v->path, false, err) : qn_gguf_open(&v->gguf, v->path, false, err));
     QN_TRY(folder ? check_mlx(all, v, run, &config, &claim, err) : check_gguf(all, v, run, &claim, err));
+    if (claim.found && claim.data_sha256.data == NULL) {
+        QN_TRY(qn_findings_fail(&v->findings, NULL, err, "the certificate does not say which data it is about (no data_sha256)"));
+    }
     if (all->opt->policy != QUERN_GATE_OFF && !v->findings.failed) {
         QN_TRY(check_quality(all, v, v->path, &claim, q, err));
     }

@@ -11,6 +11,7 @@
 
 #include "base/fs.h"
 #include "base/json_tokens.h"
+#include "quantize/folder_files.h"
 #include "quantize/json_difference.h"
 #include "text/template_list.h"
 #include "text/tokenizer_pipeline.h"
@@ -22,9 +23,11 @@ typedef struct text_file {
     size_t len;
 } text_file;
 
-typedef enum text_kind { TOKENIZER, TOKENIZER_CONFIG, GENERATION, N_TEXTS } text_kind;
-static const char *const names[N_TEXTS] = {
-    [TOKENIZER] = "tokenizer.json", [TOKENIZER_CONFIG] = "tokenizer_config.json", [GENERATION] = "generation_config.json"};
+typedef enum text_kind { TOKENIZER, TOKENIZER_CONFIG, GENERATION, CONFIG, N_TEXTS } text_kind;
+static const char *const names[N_TEXTS] = {[TOKENIZER] = "tokenizer.json",
+                                           [TOKENIZER_CONFIG] = "tokenizer_config.json",
+                                           [GENERATION] = "generation_config.json",
+                                           [CONFIG] = "config.json"};
 
 /* One side: its files, and what they hold. */
 typedef struct side {
@@ -229,12 +232,46 @@ static quern_status compare_splitting(const comparison *c)
                                   own ? "true" : "false", source ? "true" : "false");
 }
 
+/* Keys that decide what other readers make of a text, or whether they run code: a difference is a fault. null is the same as absence. */
+static quern_status compare_deciding_keys(const comparison *c)
+{
+    static const struct {
+        text_kind kind;
+        const char *key, *why;
+    } keys[] = {{TOKENIZER, "truncation", "readers cut texts by it"},
+                {TOKENIZER, "padding", "readers pad texts by it"},
+                {TOKENIZER_CONFIG, "add_prefix_space", "readers put a space in front"},
+                {TOKENIZER_CONFIG, "bos_token", "readers put it in front"},
+                {CONFIG, "model_file", "mlx-lm runs that program"},
+                {CONFIG, "auto_map", "transformers runs those programs"}};
+    quern_status status = QUERN_OK;
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        const qn_json *own = own_key(c, keys[i].kind, keys[i].key), *source = source_key(c, keys[i].kind, keys[i].key);
+        bool absent = own == NULL || qn_json_get_kind(own) == QN_JSON_NULL || !qn_json_bool(own, true);
+        bool code = keys[i].kind == CONFIG && absent; /* what runs no code is as well */
+        bool nothing = absent && (source == NULL || qn_json_get_kind(source) == QN_JSON_NULL || !qn_json_bool(source, true));
+        const char *a = qn_json_string(qn_json_get(own, "content"), NULL), *b = qn_json_string(source, NULL); /* a token as an object */
+        const char *a_text = a != NULL ? a : qn_json_string(own, NULL),
+                   *b_text = b != NULL ? b : qn_json_string(qn_json_get(source, "content"), NULL);
+        bool same_token = a_text != NULL && b_text != NULL && strcmp(a_text, b_text) == 0;
+        if (!code && !nothing && !same_token && !qn_json_same(own, source)) {
+            QN_TRY(qn_findings_fail(c->findings, NULL, c->err, "%s: %s is not the source's: %s", names[keys[i].kind], keys[i].key,
+                                    keys[i].why));
+        }
+    }
+done:
+    return status;
+}
+
 /* ---- what is only written otherwise ---- */
 
 /* Compared by what they mean. */
 static bool is_compared(const char *key)
 {
-    static const char *const keys[] = {"added_tokens", "chat_template", "added_tokens_decoder", "eos_token_id"};
+    static const char *const keys[] = {
+        "added_tokens",     "chat_template",      "added_tokens_decoder", "eos_token_id", "truncation",   "padding",
+        "add_prefix_space", "bos_token",          "model_file",           "auto_map",     "quantization", "quantization_config",
+        "quern_quality",    "tie_word_embeddings"};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         if (strcmp(keys[i], key) == 0) {
             return true;
@@ -269,8 +306,9 @@ static quern_status note_places(const comparison *c, text_kind k)
         return QUERN_OK;
     }
     qn_json_end_places(&places);
-    return qn_findings_note(c->findings, c->err, "%s differs from the source's in %s; that changes neither ids, end tokens nor prompts",
-                            names[k], places.text);
+    return qn_findings_note(c->findings, c->err,
+                            "%s differs from the source's in %s; Quern reads the same from both, other readers may not", names[k],
+                            places.text);
 }
 
 static quern_status compare_files(const qn_job *job, const side *own, qn_findings *f, quern_error *err)
@@ -286,6 +324,7 @@ static quern_status compare_files(const qn_job *job, const side *own, qn_finding
     QN_TRY(compare_postprocessors(&c));
     QN_TRY(compare_added_tokens(&c));
     QN_TRY(compare_splitting(&c));
+    QN_TRY(compare_deciding_keys(&c));
     for (size_t k = 0; k < N_TEXTS; k++) {
         QN_TRY(note_places(&c, (text_kind)k));
     }
@@ -383,5 +422,73 @@ done:
     qn_template_list_deinit(&templates);
     quern_tokenizer_destroy(tokenizer);
     free_side(&own);
+    return status;
+}
+
+/* ---- files ---- */
+
+static bool ends_with(const char *s, const char *end)
+{
+    size_t n = strlen(s), k = strlen(end);
+    return n >= k && strcmp(s + n - k, end) == 0;
+}
+
+static bool is_opened(const qn_safetensors *weights, const char *name)
+{
+    for (size_t i = 0; i < qn_safetensors_n_files(weights); i++) {
+        if (strcmp(qn_path_base(qn_safetensors_file_path(weights, i)), name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_examined(const char *name)
+{
+    static const char *const others[] = {"model.safetensors.index.json", "chat_template.jinja", "chat_template.json", "README.md",
+                                         "additional_chat_templates/tool_use.jinja"};
+    for (size_t i = 0; i < N_TEXTS; i++) {
+        if (strcmp(names[i], name) == 0) {
+            return true;
+        }
+    }
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        if (strcmp(others[i], name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+quern_status qn_verify_folder_files(const char *path, const qn_safetensors *weights, qn_findings *f, quern_error *err)
+{
+    enum { SHOWN_BYTES_MAX = 200 };
+    quern_status status = QUERN_OK;
+    const char **files = NULL;
+    size_t n = 0, n_others = 0;
+    qn_buf others;
+    qn_buf_init(&others, 1u << 20);
+    QN_TRY(qn_folder_list_files(path, &f->arena, &files, &n, err));
+    for (size_t i = 0; i < n; i++) {
+        if (is_opened(weights, files[i]) || is_examined(files[i])) {
+            continue;
+        }
+        if (strncmp(files[i], "model", 5) == 0 && ends_with(files[i], ".safetensors")) {
+            QN_TRY(qn_findings_fail(f, NULL, err,
+                                    "%.100s: weights that are not part of this model; mlx-lm loads every model*.safetensors of a folder",
+                                    files[i]));
+            continue;
+        }
+        if (others.len + strlen(files[i]) < SHOWN_BYTES_MAX) {
+            (void)qn_buf_printf(&others, "%s%s", n_others > 0 ? ", " : "", files[i]);
+        }
+        n_others++;
+    }
+    if (n_others > 0) {
+        QN_TRY(qn_findings_note(f, err, "%zu more file%s in the folder %s not looked at: %s", n_others, n_others == 1 ? "" : "s",
+                                n_others == 1 ? "was" : "were", qn_buf_text(&others)));
+    }
+done:
+    qn_buf_deinit(&others);
     return status;
 }

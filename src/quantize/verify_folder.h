@@ -11,4 +11,7 @@
 quern_status qn_verify_folder_texts(const qn_job *job, const char *path, const qn_model_config *config, const char *text, size_t len,
                                     qn_findings *f, quern_error *err);
 
+/* The folder's other files: weights that readers would load beside those that were opened are a fault, the rest is told. */
+quern_status qn_verify_folder_files(const char *path, const qn_safetensors *weights, qn_findings *f, quern_error *err);
+
 #endif

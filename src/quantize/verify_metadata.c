@@ -260,7 +260,9 @@ static quern_status note_extra_keys(const comparison *c, const qn_gguf *own, con
             }
         }
     }
-    return n == 0 ? QUERN_OK : qn_findings_note(c->findings, c->err, "metadata: %zu keys that the source does not give: %s", n, text);
+    return n == 0
+               ? QUERN_OK
+               : qn_findings_note(c->findings, c->err, "metadata: %zu key%s that the source does not give: %s", n, n == 1 ? "" : "s", text);
 }
 
 /* Tokenizer, templates and end tokens as a reader of the file gets them, against those of the keys that quantize would write. */

@@ -507,7 +507,10 @@ quern_status qn_verified_sample(qn_verified *v, qn_quality_base *base, const que
     if (v->findings.sampled == NULL) {
         QN_FAIL_MEMORY(err, "the sampled layers", sizeof sample);
     }
-    QN_TRY(qn_findings_note(&v->findings, err, "%zu layers were compared one by one, not the whole model: quality is null", sample.n));
+    QN_TRY(qn_findings_note(
+        &v->findings, err,
+        "%zu layers were compared one by one, not the whole model; the embedding, the last norm and the head were not run: quality is null",
+        sample.n));
 done:
     return status;
 }

@@ -213,6 +213,19 @@ def check_folder_texts(checks, folder):
                                           change_json(d, "config.json", lambda c: c.update(eos_token_id=8177)),
                                           change_json(d, config, lambda c: c.update(eos_token="<|endoftext|>"))), "fail", "8179", None)
     judged("one end token more", lambda c: c.update(eos_token_id=c["eos_token_id"] + [42]), "fail", "42", "generation_config.json")
+    judged("texts are cut", lambda t: t.update(truncation={"max_length": 16, "stride": 0, "strategy": "LongestFirst", "direction": "Right"}), "fail", "truncation")
+    judged("texts are padded", lambda t: t.update(padding={"strategy": {"Fixed": 64}}), "fail", "padding")
+    judged("a space in front", lambda c: c.update(add_prefix_space=True), "fail", "add_prefix_space", config)
+    judged("a bos_token", lambda c: c.update(bos_token="def"), "fail", "bos_token", config)
+    judged("no bos_token, spelled out", lambda c: c.update(bos_token=None, add_prefix_space=False), "skipped", "", config)
+    judged("a program of its own", lambda c: c.update(model_file="evil.py"), "fail", "model_file", "config.json")
+    judged("classes of its own", lambda c: c.update(auto_map={"AutoModel": "evil.Model"}), "fail", "auto_map", "config.json")
+    judged("a key of the configuration", lambda c: c.update(use_sliding_window=True), "skipped", "use_sliding_window", "config.json")
+    judged("a head that is not there", lambda c: c.update(tie_word_embeddings=False), "fail", "there is no lm_head.weight", "config.json")
+    judged("weights beside the weights", lambda d: shutil.copy(os.path.join(d, "model.safetensors"), os.path.join(d, "model_z.safetensors")), "fail",
+           "model_z.safetensors: weights that are not part", None)
+    judged("another file", lambda d: shutil.copy(os.path.join(d, config), os.path.join(d, "special_tokens_map.json")), "skipped", "special_tokens_map.json", None)
+    judged("a certificate of nothing", lambda c: c.update(quern_quality={"verdict": "pass", "kld_mean": 0}), "fail", "no data_sha256", "config.json")
     judged("other sampling", lambda c: c.update(temperature=0.9), "skipped", "temperature", "generation_config.json")
     judged("a mode that is none of these tensors", lambda c: c["quantization"].update(mode="mxfp4", group_size=32), "fail", "config.json says", "config.json")
     judged("a width of its own for a plain module", lambda c: [c[k].update({"model.norm": {"bits": 8, "group_size": 64}}) for k in ("quantization", "quantization_config")] and None,

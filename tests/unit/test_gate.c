@@ -262,7 +262,9 @@ static void claims_are_compared(void **state)
     (void)state;
     assert_int_equal(judge_claim(&honest, &q, text), '-');
     qn_claim other = honest;
-    other.tokens = 7;
+    other.tokens = 7; /* the text gives what it gives; another version may have cut it otherwise */
+    assert_int_equal(judge_claim(&other, &q, text), 'f');
+    other.version = (qn_span){"0.0.1", 5};
     assert_int_equal(judge_claim(&other, &q, text), 'n');
     assert_int_equal(judge_claim(&honest, &q, "another text's hash"), 'n');
     assert_int_equal(judge_claim(&honest, &(qn_quality){0}, text), 'n');
@@ -284,6 +286,20 @@ static void claims_are_compared(void **state)
     qn_claim praised = honest;
     praised.figures[4] = 0.3;
     assert_int_equal(judge_claim(&praised, &lossy, text), 'f');
+    praised.version = (qn_span){"0.0.1", 5};
+    assert_int_equal(judge_claim(&praised, &lossy, text), 'f');
+    praised.version = honest.version;
+    assert_int_equal(judge_claim(&praised, &lossy, "another text's hash"), 'n');
+    qn_claim mute = praised; /* no figures: only who sampled layers has none, and no text either */
+    for (size_t i = 0; i < QN_CLAIM_FIGURES; i++) {
+        mute.figures[i] = NAN;
+    }
+    assert_int_equal(judge_claim(&mute, &lossy, text), 'f');
+    assert_int_equal(judge_claim(&mute, &lossy, "another text's hash"), 'f');
+    mute.text_sha256 = (qn_span){0};
+    mute.tokens = 0;
+    assert_int_equal(judge_claim(&mute, &lossy, text), 'n');
+    assert_int_equal(judge_claim(&mute, &q, text), '-');
     praised.verdict = (qn_span){"lossy", 5};
     assert_int_equal(judge_claim(&praised, &lossy, text), '-');
 }

@@ -44,7 +44,7 @@ bool quern_gate_policy_parse(const char *text, quern_gate_policy *policy, size_t
     return *sample_layers > 0;
 }
 
-static quern_engine_options engine_options(const qn_quality_base *b, size_t n_ctx)
+quern_engine_options qn_quality_engine_options(const qn_quality_base *b, size_t n_ctx)
 {
     return (quern_engine_options){
         .n_threads = b->n_threads, .n_ctx = n_ctx, .kv_type = QUERN_KV_F32, .arithmetic = QUERN_ARITHMETIC_F32_ACTIVATIONS};
@@ -122,7 +122,7 @@ quern_status qn_quality_memory_of(const qn_quality_base *b, const qn_quality_sub
                                   quern_error *err)
 {
     quern_status status = QUERN_OK;
-    const quern_engine_options exact = engine_options(b, context_tokens(b)), as_run = as_run_options(b);
+    const quern_engine_options exact = qn_quality_engine_options(b, context_tokens(b)), as_run = as_run_options(b);
     quern_engine_plan plan;
     quern_machine machine;
     QN_TRY(quern_engine_make_plan(b->model, &exact, &plan, err));
@@ -162,7 +162,7 @@ static quern_status create_engines(run *r, quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_quality_base *b = r->base;
-    const quern_engine_options options[N_KINDS] = {[EXACT] = engine_options(b, context_tokens(b)), [AS_RUN] = as_run_options(b)};
+    const quern_engine_options options[N_KINDS] = {[EXACT] = qn_quality_engine_options(b, context_tokens(b)), [AS_RUN] = as_run_options(b)};
     if (b->engine == NULL) {
         status = quern_engine_create(&b->engine, b->model, &options[EXACT], err);
         b->broken = does_not_run(status);
@@ -215,13 +215,12 @@ static quern_measure_options text_of(const qn_quality_base *b)
     return (quern_measure_options){.text = b->text, .len = b->text_len, .n_ctx = b->n_ctx, .max_chunks = b->max_chunks};
 }
 
-/* After outputs failed: if the source fails by itself, the blame and the message are the source's. */
-static bool source_is_broken(qn_quality_base *b, quern_error *err)
+/* If the source fails by itself, the blame and the message are the source's. */
+static void find_blame(qn_quality_base *b, quern_error *err)
 {
     quern_perplexity unused;
     quern_measure_options options = text_of(b);
     b->broken = does_not_run(quern_measure(b->engine, NULL, &options, &unused, NULL, NULL, err));
-    return b->broken;
 }
 
 static quern_status measure_text(run *r, quern_progress_callback on_progress, void *user, quern_error *err)
@@ -233,7 +232,7 @@ static quern_status measure_text(run *r, quern_progress_callback on_progress, vo
     options.user = user;
     status = quern_measure_beside(r->measured, r->n_measured, r->base->engine, &options, &source, err);
     if (status == QUERN_ERROR_INVALID) {
-        (void)source_is_broken(r->base, err);
+        find_blame(r->base, err);
     }
     QN_TRY(status);
     size_t at = 0;
@@ -318,7 +317,7 @@ quern_status qn_quality_measure_plain(qn_quality_base *b, const quern_model *own
     quern_engine *engine = NULL;
     quern_perplexity mine, theirs;
     quern_divergence d;
-    const quern_engine_options options = engine_options(b, b->n_ctx);
+    const quern_engine_options options = qn_quality_engine_options(b, b->n_ctx);
     quern_measure_options text = text_of(b);
     text.on_progress = on_progress;
     text.user = user;
@@ -329,7 +328,12 @@ quern_status qn_quality_measure_plain(qn_quality_base *b, const quern_model *own
     }
     QN_TRY(qn_plain_model_make(&plain, b->model, own, b->engine->info.n_threads, err));
     QN_TRY(quern_engine_create(&engine, &plain.model, &options, err));
-    QN_TRY(quern_measure(engine, b->engine, &text, &mine, &theirs, &d, err));
+    status = quern_measure(engine, b->engine, &text, &mine, &theirs, &d, err);
+    if (status == QUERN_ERROR_INVALID) { /* plain encoding itself overflows: that says nothing of the output */
+        status = QUERN_OK;
+        goto done;
+    }
+    QN_TRY(status);
     q->has_plain = true;
     q->plain.ppl_ratio = d.ppl_ratio;
     q->plain.kld_mean = d.kld_mean;

@@ -64,6 +64,8 @@ quern_status qn_quality_check_text(const quern_tokenizer *t, size_t n_ctx_train,
 quern_status qn_quality_base_open(qn_quality_base *b, const char *source, const char *as, const char *text, size_t len, size_t n_threads,
                                   quern_error *err);
 void qn_quality_base_close(qn_quality_base *b);
+/* How figures of the weights are measured, in a context of n_ctx tokens. */
+quern_engine_options qn_quality_engine_options(const qn_quality_base *b, size_t n_ctx);
 /* Memory for measuring n outputs at once beside the source; weights count as bytes of memory, mapped or not. */
 quern_status qn_quality_memory_of(const qn_quality_base *b, const qn_quality_subject *subjects, size_t n, qn_quality_memory *memory,
                                   quern_error *err);
@@ -71,7 +73,7 @@ quern_status qn_quality_memory_of(const qn_quality_base *b, const qn_quality_sub
  * set then), the machine or the user. */
 quern_status qn_quality_measure(qn_quality_base *b, qn_quality_subject *subjects, size_t n, quern_progress_callback on_progress, void *user,
                                 quern_error *err);
-/* For a lossy output: measures its plain encoding, if there is memory for it. */
+/* For a lossy output: measures its plain encoding. No figures where there is no memory for it, or where it does not run. */
 quern_status qn_quality_measure_plain(qn_quality_base *b, const quern_model *own, quern_progress_callback on_progress, void *user,
                                       qn_quality *q, quern_error *err);
 /* Says lossy where a limit of the policy is broken, at `bits` a weight. */

@@ -45,8 +45,7 @@ static quern_status run_layer(sampler *s, const quern_model *m, uint32_t layer, 
     quern_model alone = layer_alone(s, m, layer);
     quern_engine *e = NULL;
     quern_sequence *sequence = NULL;
-    const quern_engine_options options = {
-        .n_threads = s->base->n_threads, .n_ctx = s->n_ctx, .kv_type = QUERN_KV_F32, .arithmetic = QUERN_ARITHMETIC_F32_ACTIVATIONS};
+    const quern_engine_options options = qn_quality_engine_options(s->base, s->n_ctx);
     QN_TRY(quern_engine_create(&e, &alone, &options, err));
     QN_TRY(quern_sequence_create(&sequence, e, err));
     for (size_t chunk = 0; chunk < s->n_rows; chunk += s->n_ctx) {

@@ -67,8 +67,7 @@ static quern_status divergence_of(trial *t, double *out)
     quern_engine *engine = NULL;
     quern_perplexity mine, theirs;
     quern_divergence d;
-    const quern_engine_options options = {
-        .n_threads = t->base->n_threads, .n_ctx = t->base->n_ctx, .kv_type = QUERN_KV_F32, .arithmetic = QUERN_ARITHMETIC_F32_ACTIVATIONS};
+    const quern_engine_options options = qn_quality_engine_options(t->base, t->base->n_ctx);
     const quern_measure_options measure = {.text = t->base->text, .len = t->base->text_len, .n_ctx = t->base->n_ctx, .max_chunks = CHUNKS};
     QN_TRY(quern_engine_create(&engine, &t->mixed, &options, t->err));
     QN_TRY(quern_measure(engine, t->base->engine, &measure, &mine, &theirs, &d, t->err));

@@ -30,7 +30,7 @@ size_t qn_feedback_scratch(size_t n);
 void qn_encode_affine_feedback(qn_affine a, const float *factor, const float *importance, const float *src, size_t n_rows, size_t n,
                                uint32_t *packed, void *scales, void *biases, qn_dtype sb, float *scratch);
 
-/* The same for GGUF's types, whole blocks: what qn_encode_row writes, except for scales and codes. */
+/* The same for GGUF's types, whole blocks, laid out as qn_encode_row writes them. */
 bool qn_feedback_supports(qn_dtype t);
 void qn_encode_blocks_feedback(qn_dtype t, const float *factor, const float *importance, const float *src, size_t n_rows, size_t n,
                                uint8_t *out, float *scratch);

@@ -107,8 +107,7 @@ static quern_status judge(qn_quality_run *r, qn_quality_item *item, quern_progre
 {
     quern_status status = QUERN_OK;
     qn_findings *f = &item->v->findings;
-    double bits = 8.0 * (double)item->v->tensor_bytes / (double)item->v->job->source.n_parameters;
-    QN_TRY(qn_quality_judge(&item->figures, r->policy, bits, f, err));
+    QN_TRY(qn_quality_judge(&item->figures, r->policy, qn_verified_bits(item->v), f, err));
     if (f->lossy) {
         QN_TRY(qn_quality_measure_plain(&r->base, item->own, on_progress, user, &item->figures, err));
         QN_TRY(qn_quality_judge_plain(&item->figures, f, err));

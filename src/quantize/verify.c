@@ -116,8 +116,7 @@ static quern_status check_quality(families *all, qn_verified *v, const char *pat
         QN_TRY(qn_quality_run_measure(&all->quality, &item, 1, on_chunk, &report, err));
         *q = item.figures;
     }
-    double bits = 8.0 * (double)v->tensor_bytes / (double)v->job->source.n_parameters;
-    QN_TRY(qn_claim_check(claim, q, all->quality.base.text_sha256, bits, &v->findings, err));
+    QN_TRY(qn_claim_check(claim, q, all->quality.base.text_sha256, qn_verified_bits(v), &v->findings, err));
 done:
     quern_model_close(item.own);
     return status;

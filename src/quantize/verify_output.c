@@ -494,14 +494,15 @@ done:
     return status;
 }
 
+double qn_verified_bits(const qn_verified *v) { return 8.0 * (double)v->tensor_bytes / (double)v->job->source.n_parameters; }
+
 quern_status qn_verified_sample(qn_verified *v, qn_quality_base *base, const quern_model *own, size_t n, quern_gate_policy policy,
                                 quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_sample sample;
-    double bits = 8.0 * (double)v->tensor_bytes / (double)v->job->source.n_parameters;
     QN_TRY(qn_sample_measure(base, own, n, &sample, err));
-    QN_TRY(qn_sample_judge(&sample, policy, bits, &v->findings, err));
+    QN_TRY(qn_sample_judge(&sample, policy, qn_verified_bits(v), &v->findings, err));
     qn_json_free(v->findings.sampled);
     v->findings.sampled = qn_sample_to_json(&sample);
     if (v->findings.sampled == NULL) {

@@ -49,6 +49,8 @@ typedef struct qn_verify_run {
 /* gguf or safetensors, and path are set by the caller, who keeps owning them; init zeroes the rest. */
 void qn_verified_init(qn_verified *v, const qn_job *job, const qn_output *output, const char *path);
 void qn_verified_deinit(qn_verified *v);
+/* Bits a weight, all tensors together; once bound. */
+double qn_verified_bits(const qn_verified *v);
 /* Finds every tensor; what is missing, shaped otherwise or superfluous is a reason to fail. config: of an MLX folder, else NULL. */
 quern_status qn_verified_bind(qn_verified *v, const qn_model_config *config, quern_error *err);
 /* Checks all tensors that were found, and hashes the data. */

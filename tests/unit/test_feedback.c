@@ -367,9 +367,6 @@ static void blocks_lower_the_error_of_the_output_within_their_bound(void **state
             error += weighted_error(w + r * COLS, fed.y + r * COLS, full);
             error_nearest += weighted_error(w + r * COLS, nearest.y + r * COLS, full);
         }
-        if (getenv("QUERN_SAY") != NULL) {
-            print_message("%s: %.3f of the nearest codes' error\n", qn_dtype_get(types[k])->name, error / error_nearest);
-        }
         assert_true(error < error_nearest);
         assert_bounded(types[k], w, &fed);
     }

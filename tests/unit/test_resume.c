@@ -15,6 +15,7 @@
 
 /* In place of the C library's: files (not folders) that are synced while the number is above zero are lost, of which the system tells once. */
 static atomic_int syncs_to_fail;
+static atomic_int syncs_at_work;
 
 int fsync(int fd)
 {
@@ -24,7 +25,19 @@ int fsync(int fd)
         errno = EIO;
         return -1;
     }
-    return (int)syscall(SYS_fsync, fd);
+    (void)atomic_fetch_add(&syncs_at_work, 1);
+    int result = (int)syscall(SYS_fsync, fd);
+    (void)atomic_fetch_sub(&syncs_at_work, 1);
+    return result;
+}
+
+/* Notes are synced beside the pass: on a slow disk a short run would be over, or killed, before its first one. */
+static void wait_for_syncs(void)
+{
+    for (int quiet = 0; quiet < 5; quiet++) {
+        (void)usleep(1000);
+        quiet = atomic_load(&syncs_at_work) > 0 ? 0 : quiet;
+    }
 }
 
 static const char *const formats = "gguf:Q4_K_M,mlx:4bit,mlx:mxfp4,gguf:F32";
@@ -36,6 +49,7 @@ typedef struct watch {
     bool note_always;
     quern_quantize_stage stage;
     bool any_stage;
+    size_t tensors_done; /* as the last call that counted said it */
     const char *calibration; /* a text, or NULL */
     char note[256];
 } watch;
@@ -46,6 +60,13 @@ static bool on_progress(void *user, const quern_quantize_progress *p)
     assert_true(p->tensors_done <= p->tensors_total && p->bytes_done <= p->bytes_total);
     if (p->note != NULL) {
         (void)snprintf(w->note, sizeof w->note, "%s", p->note);
+    }
+    if (p->stage == QUERN_QUANTIZE_CONVERT && p->tensors_done == w->tensors_done) {
+        return true; /* calls within a tensor come by time: counted, they would make the place depend on the machine's speed */
+    }
+    w->tensors_done = p->stage == QUERN_QUANTIZE_CONVERT ? p->tensors_done : w->tensors_done;
+    if (w->kill) {
+        wait_for_syncs();
     }
     if (w->calls_left == 0 || (!w->any_stage && p->stage != w->stage) || --w->calls_left > 0) {
         return true;

@@ -49,7 +49,7 @@ typedef struct watch {
     bool note_always;
     quern_quantize_stage stage;
     bool any_stage;
-    size_t tensors_done; /* as the last call that counted said it */
+    size_t tensors_done;     /* as the last call that counted said it */
     const char *calibration; /* a text, or NULL */
     char note[256];
 } watch;

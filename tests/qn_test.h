@@ -17,6 +17,14 @@
 
 #include "quern/status.h"
 
+/* Whether gcc's address or thread sanitizer is in this program: it makes everything two to twenty times as dear, so the longest tests
+ * do less of the same with it. (clang's go by another name: its runs are the long ones and do all.) */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { QN_TEST_SANITIZED = 1 };
+#else
+enum { QN_TEST_SANITIZED = 0 };
+#endif
+
 /* "tests/data/NAME" as an absolute path, in a rotating static buffer. */
 static inline const char *qn_test_data(const char *name)
 {

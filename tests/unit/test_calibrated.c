@@ -6,11 +6,7 @@
 #include "calibrate/imatrix.h"
 
 /* The sanitizers make the built-in text a matter of minutes: with them its beginning has to do. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { WHOLE_TEXT = 0 };
-#else
-enum { WHOLE_TEXT = 1 };
-#endif
+enum { WHOLE_TEXT = !QN_TEST_SANITIZED };
 
 static void calibrate_builtin(quern_quantize_options *opt)
 {
@@ -144,7 +140,7 @@ static bool stop_while_calibrating(void *user, const quern_quantize_progress *p)
 static void feedback_is_claimed_where_it_is(void **state)
 {
     (void)state;
-    enum { WORDS = 600 };
+    enum { WORDS = QN_TEST_SANITIZED ? 200 : 600 };
     static char text[8 * WORDS + 1];
     static const char *const fed_back[] = {"mlx:mxfp4", "gguf:Q8_0", "gguf:Q4_0,mlx:4bit"};
     char *dir = new_dir(), *other_dir = new_dir(), *imatrix = qn_path_join(dir, "found.gguf");

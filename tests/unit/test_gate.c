@@ -541,12 +541,7 @@ static size_t draw_faults(const sound_file *files, size_t n_files, size_t n, uin
     return n_found;
 }
 
-/* Sanitizers make a fault ten times as dear; clang's go by another name and draw all. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { FAULTS_USUALLY = 6 };
-#else
-enum { FAULTS_USUALLY = 30 };
-#endif
+enum { FAULTS_USUALLY = QN_TEST_SANITIZED ? 6 : 30 };
 
 static void faults_are_found(void **state)
 {

@@ -17,6 +17,7 @@ typedef struct bench_job {
     bool measured;           /* machine holds measured figures */
     uint64_t peak_rss_bytes; /* before the machine is measured, which takes a large buffer */
     double load_s;
+    quern_read_in read_in;
     uint64_t default_prompt, default_decode, default_depth, default_parallel[2];
     qn_bench_plan plan;
     qn_bench bench;
@@ -101,7 +102,7 @@ static quern_status open_engine(bench_job *j, const char *path, quern_error *err
     }
     options.n_batch = options.n_batch == 0 && n_sequences > 512 ? n_sequences : options.n_batch;
     QN_TRY(qn_model_ref_open(j->cli, path, QN_OPEN_WITHOUT_TOKENIZER, &j->model, err));
-    QN_TRY(qn_settings_create_engine(j->cli, j->model, &options, &j->bench.engine, err));
+    QN_TRY(qn_settings_create_engine(j->cli, j->model, &options, &j->bench.engine, &j->read_in, err));
     j->load_s = qn_clock_seconds(begin, qn_clock_ns());
     qn_bench *b = &j->bench;
     b->n_vocab = quern_model_get_info(j->model)->n_vocab;
@@ -126,7 +127,7 @@ static quern_status measure_machine(bench_job *j, quern_error *err)
             qn_cli_note(j->cli, "measuring the machine's limits ...");
         }
         QN_TRY(quern_machine_measure(&j->machine, n_threads, err));
-        QN_TRY(quern_machine_measure_mapping(j->model, n_threads, &j->mapped_bandwidth, err));
+        QN_TRY(quern_machine_measure_mapping(j->model, n_threads, &j->mapped_bandwidth, NULL, err));
         j->measured = true;
     }
 done:
@@ -305,6 +306,7 @@ static quern_status write_json(bench_job *j, quern_error *err)
     qn_put_text(doc, "kv_type", qn_settings_kv_name(e->kv_type), &ok);
     qn_put_count(doc, "n_batch", e->n_batch, &ok);
     qn_put_measured(doc, "load_s", j->load_s, &ok);
+    qn_put(doc, "read_in", qn_settings_read_in_json(&j->read_in, &ok), &ok);
     qn_put(doc, "prefill", prefill_json(j, &ok), &ok);
     qn_put(doc, "decode", decode_json(j, &ok), &ok);
     qn_put(doc, "batch", batch_json(j, &ok), &ok);
@@ -380,7 +382,7 @@ static void print_report(const bench_job *j)
     const quern_model_info *m = quern_model_get_info(j->model);
     const quern_engine_info *e = quern_engine_get_info(j->bench.engine);
     const qn_term *out = &j->cli->out;
-    qn_number a, b;
+    qn_number a, b, rate;
     (void)printf("%s%s%s  %s, %s parameters, %s, %s\n", qn_term_style(out, QN_STYLE_BOLD), m->name, qn_term_style(out, QN_STYLE_NONE),
                  m->architecture, qn_format_count(a, m->n_parameters), m->weights, qn_format_bytes(b, m->weight_bytes));
     (void)printf("%s  %s, %zu thread%s", j->machine.cpu, e->isa, e->n_threads, e->n_threads == 1 ? "" : "s");
@@ -396,6 +398,11 @@ static void print_report(const bench_job *j)
                  qn_format_bytes(b, j->peak_rss_bytes), utilization(j) * 100);
     if (!isnan(j->bench.energy_j)) {
         (void)printf(", %.0f J", j->bench.energy_j);
+    }
+    if (j->read_in.cold_bytes > 0 && !j->read_in.skipped) {
+        (void)printf("\n%s of it came from the disk in %s, %s/s", qn_format_bytes(a, j->read_in.cold_bytes),
+                     qn_format_seconds(b, j->read_in.seconds),
+                     qn_format_bytes(rate, (uint64_t)((double)j->read_in.cold_bytes / j->read_in.seconds)));
     }
     (void)printf("\n");
     if (qn_opts_given(&j->cli->opts, QN_OPT_BENCH_PRICE)) {

@@ -91,7 +91,7 @@ static quern_status open_subject(job *j, const char *path, const quern_engine_op
     if (own.arithmetic == QUERN_ARITHMETIC_F32_ACTIVATIONS && !qn_opts_given(&j->cli->opts, QN_OPT_KV_TYPE)) {
         own.kv_type = QUERN_KV_F32; /* the weights alone, as the gate measures them */
     }
-    QN_TRY(qn_settings_create_engine(j->cli, out->model, &own, &out->engine, err));
+    QN_TRY(qn_settings_create_engine(j->cli, out->model, &own, &out->engine, NULL, err));
 done:
     return status;
 }

@@ -21,6 +21,7 @@ typedef struct run_job {
     qn_sampling_settings sampling;
     quern_generation answer;
     double load_s;
+    quern_read_in read_in;
     qn_memory_marks memory;
 } run_job;
 
@@ -199,7 +200,7 @@ static quern_status load(qn_cli *cli, run_job *j, quern_error *err)
     QN_TRY(qn_settings_sampling(cli, j->model, &j->sampling, err));
     QN_TRY(encode_prompt(cli, j, err)); /* before the engine: a wrong prompt costs no memory */
     uint64_t encoded = qn_clock_ns();
-    QN_TRY(qn_settings_create_engine(cli, j->model, &options, &j->engine, err));
+    QN_TRY(qn_settings_create_engine(cli, j->model, &options, &j->engine, &j->read_in, err));
     QN_TRY(quern_sequence_create(&j->sequence, j->engine, err));
     j->load_s = qn_clock_seconds(begin, opened) + qn_clock_seconds(encoded, qn_clock_ns());
 done:
@@ -249,6 +250,7 @@ static quern_status write_json(qn_cli *cli, const run_job *j, quern_error *err)
     qn_put_count(guesses, "right", g->n_right, &ok);
     qn_put(doc, "speculation", guesses, &ok);
     qn_put(doc, "memory", qn_answer_memory(j->engine, &j->memory, &ok), &ok);
+    qn_put(doc, "read_in", qn_settings_read_in_json(&j->read_in, &ok), &ok);
     qn_put_count(doc, "peak_rss_bytes", qn_peak_rss_bytes(), &ok);
     return qn_cli_write_json(cli, doc, ok, err);
 }

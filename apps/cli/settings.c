@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "memory_use.h"
+#include "progress.h"
 
 void qn_settings_float_kv(const qn_cli *cli, const quern_model *model, quern_engine_options *options)
 {
@@ -58,8 +59,48 @@ done:
     return status;
 }
 
+static bool on_read_in(void *user, size_t done, size_t total)
+{
+    qn_progress_update(user, done, total);
+    return true;
+}
+
+/* Weights from the disk, with a bar; what took a while is told. */
+static quern_status read_in(qn_cli *cli, const quern_model *model, quern_read_in *out, quern_error *err)
+{
+    const double worth_telling_s = 0.5;
+    quern_read_in own;
+    qn_progress bar;
+    qn_number bytes, seconds, rate;
+    out = out != NULL ? out : &own;
+    qn_progress_begin(&bar, &cli->err, !cli->quiet, "reading", QN_UNIT_BYTES);
+    quern_status status = quern_model_read_in(model, on_read_in, &bar, out, err);
+    qn_progress_end(&bar);
+    if (status != QUERN_OK) {
+        return status;
+    }
+    if (out->skipped) {
+        qn_cli_note(cli, "%s of the weights are on the disk and do not fit the free memory: steps wait for what they touch",
+                    qn_format_bytes(bytes, out->cold_bytes));
+    } else if (out->cold_bytes > 0 && (cli->verbose || (out->seconds > worth_telling_s && cli->err.is_terminal))) {
+        qn_cli_note(cli, "read %s from the disk in %s (%s/s)", qn_format_bytes(bytes, out->cold_bytes),
+                    qn_format_seconds(seconds, out->seconds), qn_format_bytes(rate, (uint64_t)((double)out->cold_bytes / out->seconds)));
+    }
+    return QUERN_OK;
+}
+
+qn_json *qn_settings_read_in_json(const quern_read_in *r, bool *ok)
+{
+    qn_json *o = qn_json_new_object();
+    qn_put_count(o, "bytes", r->bytes, ok);
+    qn_put_count(o, "cold_bytes", r->cold_bytes, ok);
+    qn_put_measured(o, "seconds", r->seconds, ok);
+    qn_put(o, "skipped", qn_json_new_bool(r->skipped), ok);
+    return o;
+}
+
 quern_status qn_settings_create_engine(qn_cli *cli, const quern_model *model, const quern_engine_options *options, quern_engine **out,
-                                       quern_error *err)
+                                       quern_read_in *read, quern_error *err)
 {
     quern_status status = QUERN_OK;
     const quern_model_info *info = quern_model_get_info(model);
@@ -82,6 +123,7 @@ quern_status qn_settings_create_engine(qn_cli *cli, const quern_model *model, co
         qn_cli_warn(cli, "the model was made for a context of %s tokens: beyond them its answers get worse",
                     qn_format_grouped(context, info->n_ctx_train));
     }
+    QN_TRY(read_in(cli, model, read, err));
     QN_TRY(quern_engine_create(out, model, options, err));
 done:
     return status;

@@ -91,9 +91,6 @@ QUERN_API const char *quern_finish_name(quern_finish f);
  * string (may be empty). Return false to cancel. Called with id -1 once at the end for text still held back, after a
  * cancel too; what it returns then changes nothing. */
 typedef bool (*quern_token_callback)(void *user, int32_t id, const char *text, size_t len);
-/* Called after each prefill chunk with tokens done and total; return false to cancel. May be NULL. */
-typedef bool (*quern_progress_callback)(void *user, size_t done, size_t total);
-
 /* Guessing from the text so far what comes next, so that several tokens come out of one step (n-gram lookup). The answer is the same to the bit;
  * only the time differs. AUTO guesses where the steps measured so far say that it pays. */
 typedef enum quern_speculation { QUERN_SPECULATE_AUTO, QUERN_SPECULATE_OFF, QUERN_SPECULATE_ALWAYS } quern_speculation;
@@ -106,7 +103,7 @@ typedef struct quern_generate_options {
     bool ignore_eos;
     quern_speculation speculation;
     quern_token_callback on_token;   /* may be NULL */
-    quern_progress_callback on_progress;
+    quern_progress_callback on_progress; /* after each prefill chunk: tokens done and total; may be NULL */
     void *user;
 } quern_generate_options;
 

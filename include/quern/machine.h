@@ -29,8 +29,11 @@ typedef struct quern_machine {
 QUERN_API quern_status quern_machine_detect(quern_machine *out, quern_error *err);
 /* Measures bandwidth (buffer of 4 x last-level cache, at least 256 MiB, at most a quarter of free memory) and peaks with n_threads (0 = all). */
 QUERN_API quern_status quern_machine_measure(quern_machine *m, size_t n_threads, quern_error *err);
-/* Read bandwidth in bytes/s over the mapped weights of a model, all threads. */
-QUERN_API quern_status quern_machine_measure_mapping(const quern_model *model, size_t n_threads, double *bytes_per_s, quern_error *err);
+/* Read bandwidth in bytes/s over the mapped weights of a model, all threads; and, unless `plain` is NULL, in turns with it over plain memory in huge
+ * pages (a buffer as quern_machine_measure's): what the mapping's page layout costs is
+ * 1 - *mapped / *plain. *plain is 0 for models below 256 MiB, where caches decide. */
+QUERN_API quern_status quern_machine_measure_mapping(const quern_model *model, size_t n_threads, double *mapped, double *plain,
+                                                     quern_error *err);
 
 #ifdef __cplusplus
 }

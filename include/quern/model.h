@@ -46,6 +46,19 @@ QUERN_API quern_status quern_model_open_memory(quern_model **out, const void *da
                                                const quern_model_options *opt, quern_error *err);
 QUERN_API void quern_model_close(quern_model *m); /* NULL is fine */
 
+/* Reading in: what of a mapped model's weights was not in memory. */
+typedef struct quern_read_in {
+    uint64_t bytes;      /* of weights */
+    uint64_t cold_bytes; /* that came from the disk: an estimate from samples; 0 = all was there */
+    double seconds;
+    bool skipped;        /* the missing part is larger than the memory that is free: steps will read what they touch */
+} quern_read_in;
+
+/* Brings mapped weights into memory at the disk's speed, before the first step has to wait for them page by page; cheap if they are there, nothing
+ * to do for copied weights. on_progress (may be NULL) gets bytes done and total; false ends it with QUERN_ERROR_CANCELLED. `out` may be NULL. */
+QUERN_API quern_status quern_model_read_in(const quern_model *m, quern_progress_callback on_progress, void *user, quern_read_in *out,
+                                           quern_error *err);
+
 /* Valid until the model is closed. */
 QUERN_API const quern_model_info *quern_model_get_info(const quern_model *m);
 /* NULL if the model was opened without one or has none. */

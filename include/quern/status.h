@@ -11,6 +11,9 @@
 #ifndef QUERN_STATUS_H
 #define QUERN_STATUS_H
 
+#include <stdbool.h>
+#include <stddef.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -61,6 +64,9 @@ QUERN_API const char *quern_status_text(quern_status status);
 QUERN_API int quern_status_exit_code(quern_status status);
 /* The HTTP status a server should answer with. */
 QUERN_API int quern_status_http_code(quern_status status);
+
+/* How far a long piece of work is, in whatever its function counts; false cancels it. */
+typedef bool (*quern_progress_callback)(void *user, size_t done, size_t total);
 
 /* Frees memory that a function of this library gave away. NULL is fine. */
 QUERN_API void quern_free(void *p);

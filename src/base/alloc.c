@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "quern/status.h"
 
@@ -51,6 +52,22 @@ void *qn_malloc_aligned(size_t bytes)
         return NULL;
     }
     return aligned_alloc(64, qn_align_up(bytes != 0 ? bytes : 64, 64));
+}
+
+void *qn_malloc_pages(size_t bytes)
+{
+    const size_t huge = 2 << 20, page = 4096;
+    if (bytes > SIZE_MAX - 2 * huge || refused()) {
+        return NULL;
+    }
+    size_t align = bytes >= huge ? huge : page, rounded = qn_align_up(bytes != 0 ? bytes : 1, align);
+    void *p = aligned_alloc(align, rounded);
+#if defined(MADV_HUGEPAGE)
+    if (p != NULL && bytes >= huge) {
+        (void)madvise(p, rounded, MADV_HUGEPAGE); /* advice: nothing depends on its success */
+    }
+#endif
+    return p;
 }
 
 void qn_free(void *p) { free(p); }

@@ -28,6 +28,9 @@ void *qn_malloc_array(size_t count, size_t bytes);
 void *qn_realloc_array(void *p, size_t count, size_t bytes);
 /* 64-byte aligned (a cache line and a vector register); free with qn_free_aligned. Not zeroed. */
 void *qn_malloc_aligned(size_t bytes);
+/* The same at the beginning of a page (4096), in huge pages where the system has them to give: for what is read through again and again and larger
+ * than the processor's page tables reach. */
+void *qn_malloc_pages(size_t bytes);
 void qn_free(void *p);
 void qn_free_aligned(void *p);
 char *qn_strdup(const char *s);

@@ -15,6 +15,7 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "base/page_cache.h"
 
 static quern_status status_of_errno(int e)
 {
@@ -115,11 +116,11 @@ quern_status qn_mapping_read(qn_mapping *out, const char *path, quern_error *err
     *out = (qn_mapping){0};
     QN_TRY(open_regular(&fd, &size, path, err));
     if (size > 0) {
-        data = qn_malloc_aligned(size);
+        data = qn_malloc_pages(size);
         if (data == NULL) {
             QN_FAIL_MEMORY(err, path, size);
         }
-        QN_TRY(read_all(fd, data, size, &size, path, err));
+        QN_TRY(qn_pages_read_file(fd, path, data, size, &size, err));
         *out = (qn_mapping){.data = data, .size = size, .in_memory = true};
         data = NULL;
     }

@@ -15,7 +15,7 @@ typedef struct qn_mapping {
 } qn_mapping;
 
 quern_status qn_mapping_open(qn_mapping *out, const char *path, quern_error *err);
-/* The same into memory aligned to 64 bytes. Such a copy does not change when the file does. */
+/* The same into memory aligned to a page (qn_malloc_pages), read by several threads. Such a copy does not change when the file does. */
 quern_status qn_mapping_read(qn_mapping *out, const char *path, quern_error *err);
 void qn_mapping_close(qn_mapping *m);
 /* For a span inside a file that qn_mapping_open mapped and that is done with: its pages leave this process's memory. They come back from

@@ -24,7 +24,7 @@ quern_status qn_kv_pool_init(qn_kv_pool *p, const qn_model_config *c, qn_kv_form
         QN_FAIL(err, QUERN_ERROR_LIMIT, "a KV cache of %zu pages of %zu bytes does not fit this machine's address space", n_pages,
                 p->page_bytes);
     }
-    p->memory = qn_malloc_aligned(total);
+    p->memory = qn_malloc_pages(total);
     p->counts = qn_calloc(n_pages, sizeof *p->counts);
     p->free_list = qn_malloc_array(n_pages, sizeof *p->free_list);
     if (p->memory == NULL || p->counts == NULL || p->free_list == NULL) {

@@ -3,15 +3,16 @@
  * A figure is the best of several short runs: other load can only make a run slower. */
 #include "quern/machine.h"
 
+#include <math.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/cpu.h"
+#include "base/memory_info.h"
 #include "base/thread_pool.h"
 #include "kernels/peak.h"
 #include "model/model_int.h"
@@ -25,25 +26,6 @@ enum { RUNS = 4 };
 #define PEAK_SECONDS 0.15
 
 /* ---- what the system says ---- */
-
-/* A line "KEY:   N kB" of /proc/meminfo, in bytes; 0 where there is none. */
-static uint64_t memory_line(const char *key)
-{
-    uint64_t bytes = 0;
-    char line[256];
-    FILE *f = fopen("/proc/meminfo", "re");
-    if (f == NULL) {
-        return 0;
-    }
-    while (bytes == 0 && fgets(line, sizeof line, f) != NULL) {
-        size_t n = strlen(key);
-        if (strncmp(line, key, n) == 0 && line[n] == ':') {
-            bytes = strtoull(line + n + 1, NULL, 10) * 1024u;
-        }
-    }
-    (void)fclose(f);
-    return bytes;
-}
 
 static quern_status chosen_isa(qn_isa *out, quern_error *err)
 {
@@ -70,13 +52,9 @@ quern_status quern_machine_detect(quern_machine *out, quern_error *err)
     out->isa_chosen = qn_isa_name(isa);
     out->n_cpus = qn_cpu_usable_count();
     out->last_level_cache_bytes = qn_cpu_last_level_cache_bytes();
-    out->memory_bytes = memory_line("MemTotal");
-    out->memory_available_bytes = memory_line("MemAvailable");
-    if (out->memory_bytes == 0) {
-        long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-        out->memory_bytes = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
-        out->memory_available_bytes = out->memory_bytes;
-    }
+    qn_memory_info memory = qn_memory_info_get();
+    out->memory_bytes = memory.total_bytes;
+    out->memory_available_bytes = memory.available_bytes;
 done:
     return status;
 }
@@ -115,19 +93,23 @@ static void read_part(void *arg, qn_member m)
     atomic_fetch_add(&j->checksum, sum);
 }
 
-static double best_bandwidth(qn_pool *pool, qn_isa isa, const region *regions, size_t n_regions, bool one_thread)
+static double bandwidth(qn_pool *pool, qn_isa isa, const region *regions, size_t n_regions, bool one_thread)
 {
-    double best = 0;
     size_t bytes = 0;
     for (size_t i = 0; i < n_regions; i++) {
         bytes += regions[i].bytes;
     }
+    read_job job = {.isa = isa, .regions = regions, .n_regions = n_regions, .one_thread = one_thread};
+    uint64_t begin = qn_clock_ns();
+    qn_pool_run(pool, read_part, &job);
+    return (double)bytes / qn_clock_seconds(begin, qn_clock_ns());
+}
+
+static double best_bandwidth(qn_pool *pool, qn_isa isa, const region *regions, size_t n_regions, bool one_thread)
+{
+    double best = 0;
     for (int run = 0; run < RUNS; run++) {
-        read_job job = {.isa = isa, .regions = regions, .n_regions = n_regions, .one_thread = one_thread};
-        uint64_t begin = qn_clock_ns();
-        qn_pool_run(pool, read_part, &job);
-        double rate = (double)bytes / qn_clock_seconds(begin, qn_clock_ns());
-        best = rate > best ? rate : best;
+        best = fmax(best, bandwidth(pool, isa, regions, n_regions, one_thread));
     }
     return best;
 }
@@ -138,6 +120,19 @@ static size_t buffer_bytes(const quern_machine *m)
     bytes = bytes > BUFFER_BYTES_MIN ? bytes : BUFFER_BYTES_MIN;
     size_t most = (size_t)(m->memory_available_bytes / 4);
     return (most > 0 && bytes > most ? most : bytes) & ~(size_t)4095;
+}
+
+/* The yardstick: memory in huge pages, every page written once. */
+static quern_status make_buffer(const quern_machine *m, region *out, quern_error *err)
+{
+    size_t bytes = buffer_bytes(m);
+    uint8_t *data = qn_malloc_pages(bytes);
+    if (data == NULL) {
+        return qn_error_set(err, QUERN_ERROR_MEMORY, "out of memory: measuring bandwidth (%zu bytes)", bytes);
+    }
+    memset(data, 1, bytes);
+    *out = (region){.data = data, .bytes = bytes};
+    return QUERN_OK;
 }
 
 /* ---- arithmetic ---- */
@@ -182,22 +177,16 @@ quern_status quern_machine_measure(quern_machine *m, size_t n_threads, quern_err
     quern_status status = QUERN_OK;
     qn_pool *pool = NULL;
     qn_isa isa;
-    uint8_t *buffer = NULL;
-    size_t bytes = buffer_bytes(m);
+    region buffer = {0};
     QN_TRY(chosen_isa(&isa, err));
     QN_TRY(qn_pool_create(&pool, n_threads != 0 ? n_threads : qn_cpu_usable_count(), err));
-    buffer = qn_malloc_aligned(bytes);
-    if (buffer == NULL) {
-        QN_FAIL_MEMORY(err, "measuring bandwidth", bytes);
-    }
-    memset(buffer, 1, bytes);
-    const region whole = {.data = buffer, .bytes = bytes};
-    m->read_bandwidth_one = best_bandwidth(pool, isa, &whole, 1, true);
-    m->read_bandwidth_all = best_bandwidth(pool, isa, &whole, 1, false);
+    QN_TRY(make_buffer(m, &buffer, err));
+    m->read_bandwidth_one = best_bandwidth(pool, isa, &buffer, 1, true);
+    m->read_bandwidth_all = best_bandwidth(pool, isa, &buffer, 1, false);
     m->peak_fma_f32 = best_peak(pool, isa, qn_peak_fma_f32);
     m->peak_vnni_int8 = best_peak(pool, isa, qn_peak_int8);
 done:
-    qn_free_aligned(buffer);
+    qn_free_aligned((void *)(uintptr_t)buffer.data);
     qn_pool_destroy(pool);
     return status;
 }
@@ -209,14 +198,16 @@ static size_t model_tensors(const quern_model *m)
     return m->gguf != NULL ? qn_gguf_n_tensors(m->gguf) : qn_safetensors_n_tensors(m->safetensors);
 }
 
-quern_status quern_machine_measure_mapping(const quern_model *model, size_t n_threads, double *bytes_per_s, quern_error *err)
+quern_status quern_machine_measure_mapping(const quern_model *model, size_t n_threads, double *mapped, double *plain, quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_pool *pool = NULL;
-    region *regions = NULL;
+    region *regions = NULL, buffer = {0};
+    quern_machine machine;
     qn_isa isa;
     size_t n = 0, total = 0;
-    *bytes_per_s = 0;
+    double best_plain = 0;
+    *mapped = 0;
     if (!model->has_weights) {
         QN_FAIL(err, QUERN_ERROR_USAGE, "%s was opened without weights", model->info.path);
     }
@@ -235,9 +226,21 @@ quern_status quern_machine_measure_mapping(const quern_model *model, size_t n_th
     }
     if (total > 0) {
         QN_TRY(qn_pool_create(&pool, n_threads != 0 ? n_threads : qn_cpu_usable_count(), err));
-        *bytes_per_s = best_bandwidth(pool, isa, regions, n, false);
+        const bool compare = plain != NULL && total >= BUFFER_BYTES_MIN;
+        if (compare) {
+            QN_TRY(quern_machine_detect(&machine, err));
+            QN_TRY(make_buffer(&machine, &buffer, err));
+        }
+        for (int run = 0; run < RUNS; run++) {
+            *mapped = fmax(*mapped, bandwidth(pool, isa, regions, n, false));
+            best_plain = compare ? fmax(best_plain, bandwidth(pool, isa, &buffer, 1, false)) : 0;
+        }
     }
 done:
+    if (plain != NULL) {
+        *plain = best_plain;
+    }
+    qn_free_aligned((void *)(uintptr_t)buffer.data);
     qn_free(regions);
     qn_pool_destroy(pool);
     return status;

@@ -226,6 +226,7 @@ done:
 static quern_status open_gguf(quern_model *m, const char *path, const quern_model_options *opt, quern_error *err)
 {
     quern_status status = qn_gguf_open(&m->gguf, path, opt->copy_weights, err);
+    m->is_copied = opt->copy_weights;
     return status == QUERN_OK ? finish_gguf(m, path, opt, err) : status;
 }
 

@@ -11,11 +11,13 @@ ERROR = {"schema": "quern.error/1", "error": {"status": str, "message": str, "ex
 RATE = (POSITIVE, None)
 TIMINGS = {"load_s": POSITIVE, "ttft_ms": POSITIVE, "prefill_tokens_per_s": RATE, "decode_tokens_per_s": RATE, "total_ms": POSITIVE}
 MEMORY = {"weights_mapped": COUNT, "kv": COUNT, "activations": COUNT, "prefix": COUNT, "tokenizer": (COUNT, None), "other": (COUNT, None)}
+READ_IN = {"bytes": COUNT, "cold_bytes": COUNT, "seconds": Number(low=0), "skipped": bool}
 RUN = {"schema": "quern.run/1", "model": str, "prompt_tokens": COUNT, "completion_tokens": COUNT, "text": str, "token_ids": [COUNT],
-       "finish_reason": ("stop", "length", "tool_calls", "cancelled"), "seed": COUNT, "timings": TIMINGS, "memory": MEMORY, "peak_rss_bytes": POSITIVE}
+       "finish_reason": ("stop", "length", "tool_calls", "cancelled"), "seed": COUNT, "timings": TIMINGS, "memory": MEMORY,
+       "read_in": READ_IN, "peak_rss_bytes": POSITIVE}
 MACHINE = {"cpu": str, "read_bandwidth_bytes_per_s": RATE, "mapped_bandwidth_bytes_per_s": RATE,
            "peak_ops_per_s": {"fma_f32": RATE, "vnni_int8": RATE, "amx_int8": RATE, "amx_bf16": RATE}}
-BENCH = {"schema": "quern.bench/1", "model": str, "params": POSITIVE, "bytes": POSITIVE, "threads": POSITIVE, "isa": str, "load_s": POSITIVE,
+BENCH = {"schema": "quern.bench/1", "model": str, "params": POSITIVE, "bytes": POSITIVE, "threads": POSITIVE, "isa": str, "load_s": POSITIVE, "read_in": READ_IN,
          "prefill": [{"n": COUNT, "tokens_per_s": POSITIVE, "samples": [POSITIVE], "bound": (str, None), "fraction_of_peak": (Number(low=0), None)}],
          "decode": [{"depth": COUNT, "n": COUNT, "tokens_per_s": POSITIVE, "samples": [POSITIVE], "bytes_per_token": POSITIVE,
                      "fraction_of_bandwidth": (Number(low=0), None)}],
@@ -157,6 +159,7 @@ def check_machine(checks, gguf):
     doc = document(checks, run("bench", gguf, "-p", "16", "-n", "4", "-r", "1", "--parallel", "0", "--price-per-hour", "2", "--json"), BENCH, "bench, measured")
     checks.that(doc and doc["machine"]["read_bandwidth_bytes_per_s"] and doc["decode"][0]["fraction_of_bandwidth"] and doc["cost"], "bench: limits and cost")
     doc = document(checks, run("doctor", "--json"), DOCTOR, "doctor")
+    checks.that(doc and doc["bandwidth"]["mapped_bytes_per_s"] is None and doc["bandwidth"]["mapped_page_layout_cost"] is None, "doctor: no model, no mapping")
     checks.that(doc and doc["isa"]["chosen"] in doc["isa"]["available"] and "scalar" in doc["isa"]["available"], "doctor: the chosen set is available")
 
 

@@ -1,0 +1,204 @@
+/* page_cache.c - see page_cache.h. The only file that asks the system about its page cache. */
+#define _GNU_SOURCE
+#define _FILE_OFFSET_BITS 64
+#include "base/page_cache.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/thread_pool.h"
+
+/* Since Linux 5.14; older headers lack the name, older kernels answer EINVAL. */
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
+
+enum { SAMPLE_BYTES = 256 << 10, PIECE_BYTES = 8 << 20, READERS = 4, DIRECT_ALIGNMENT = 4096, DIRECT_BYTES_MIN = 64 << 20 };
+
+static size_t page_bytes(void)
+{
+    long page = sysconf(_SC_PAGESIZE);
+    return page > 0 ? (size_t)page : 4096;
+}
+
+uint64_t qn_pages_cold_bytes(const qn_pages *spans, size_t n)
+{
+    const uintptr_t page = page_bytes();
+    uint64_t cold = 0;
+    for (size_t i = 0; i < n; i++) {
+        for (size_t at = 0; at < spans[i].size; at += SAMPLE_BYTES) {
+            unsigned char in_core = 1;
+            uintptr_t address = (uintptr_t)(spans[i].data + at) & ~(page - 1);
+            if (mincore((void *)address, 1, &in_core) == 0 && (in_core & 1) == 0) {
+                cold += spans[i].size - at < SAMPLE_BYTES ? spans[i].size - at : SAMPLE_BYTES;
+            }
+        }
+    }
+    return cold;
+}
+
+/* ---- mapped spans ---- */
+
+typedef struct reading {
+    const qn_pages *spans;
+    size_t n;
+    qn_pages_progress progress;
+    void *user;
+    _Atomic uint64_t next;     /* first byte, over all spans, that nobody has taken */
+    _Atomic uint64_t finished; /* bytes */
+    atomic_int failed;         /* errno */
+    atomic_bool cancelled;
+} reading;
+
+/* Kernels that cannot be asked for it: one byte of every page. */
+static void touch(const uint8_t *data, size_t size, size_t page)
+{
+    for (size_t i = 0; i < size; i += page) {
+        (void)*(const volatile uint8_t *)(data + i);
+    }
+}
+
+static void read_in_piece(reading *r, const uint8_t *data, size_t size)
+{
+    const uintptr_t page = page_bytes(), begin = (uintptr_t)data & ~(page - 1), end = qn_align_up((uintptr_t)data + size, page);
+    int result;
+    do {
+        result = madvise((void *)begin, end - begin, MADV_POPULATE_READ);
+    } while (result != 0 && (errno == EINTR || errno == EAGAIN));
+    if (result == 0) {
+        return;
+    }
+    if (errno == EINVAL || errno == ENOSYS) {
+        (void)madvise((void *)begin, end - begin, MADV_WILLNEED); /* advice: the touches do the work */
+        touch((const uint8_t *)begin, end - begin, page);
+    } else {
+        atomic_store(&r->failed, errno);
+    }
+}
+
+static void read_in_part(void *arg, qn_member m)
+{
+    reading *r = arg;
+    while (atomic_load(&r->failed) == 0 && !atomic_load(&r->cancelled)) {
+        uint64_t at = atomic_fetch_add(&r->next, PIECE_BYTES), base = 0, here = 0;
+        for (size_t i = 0; i < r->n; base += r->spans[i].size, i++) { /* the piece may lie across several spans */
+            uint64_t begin = at > base ? at - base : 0, end = at + PIECE_BYTES > base ? at + PIECE_BYTES - base : 0;
+            end = end < r->spans[i].size ? end : r->spans[i].size;
+            if (begin < end) {
+                read_in_piece(r, r->spans[i].data + begin, (size_t)(end - begin));
+                here += end - begin;
+            }
+        }
+        if (here == 0) {
+            return;
+        }
+        uint64_t finished = atomic_fetch_add(&r->finished, here) + here;
+        if (m.index == 0 && r->progress != NULL && !r->progress(r->user, finished)) {
+            atomic_store(&r->cancelled, true);
+        }
+    }
+}
+
+quern_status qn_pages_read_in(const qn_pages *spans, size_t n, qn_pages_progress progress, void *user, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_pool *pool = NULL;
+    reading r = {.spans = spans, .n = n, .progress = progress, .user = user};
+    QN_TRY(qn_pool_create(&pool, READERS, err));
+    qn_pool_run(pool, read_in_part, &r);
+    if (atomic_load(&r.cancelled)) {
+        QN_FAIL(err, QUERN_ERROR_CANCELLED, "interrupted");
+    }
+    if (atomic_load(&r.failed) != 0) {
+        int why = atomic_load(&r.failed);
+        QN_FAIL(err, QUERN_ERROR_IO, "cannot read the mapped file: %s",
+                why == EFAULT ? "it has become shorter, or the disk cannot read it" : strerror(why));
+    }
+done:
+    qn_pool_destroy(pool);
+    return status;
+}
+
+/* ---- files into memory ---- */
+
+typedef struct copying {
+    int fd;
+    uint8_t *data;
+    size_t size;
+    _Atomic uint64_t next, end; /* end: where the file was found to end */
+    atomic_int failed;
+} copying;
+
+/* Direct reads want whole blocks; the last one ends with the file. A file system that has no direct reads gets ordinary ones. */
+static void copy_piece(copying *c, uint64_t at)
+{
+    const uint64_t end = at + PIECE_BYTES < c->size ? at + PIECE_BYTES : c->size;
+    while (at < end) {
+        ssize_t got = pread(c->fd, c->data + at, qn_align_up((size_t)(end - at), DIRECT_ALIGNMENT), (off_t)at);
+        if (got < 0 && errno == EINVAL) {
+            int flags = fcntl(c->fd, F_GETFL);
+            if (flags >= 0 && (flags & O_DIRECT) != 0 && fcntl(c->fd, F_SETFL, flags & ~O_DIRECT) == 0) {
+                continue;
+            }
+            errno = EINVAL;
+        }
+        if (got < 0 && errno != EINTR) {
+            atomic_store(&c->failed, errno);
+            return;
+        }
+        if (got == 0) {
+            uint64_t known = atomic_load(&c->end);
+            while (at < known && !atomic_compare_exchange_weak(&c->end, &known, at)) {
+            }
+            return;
+        }
+        at += got > 0 ? (uint64_t)got : 0;
+    }
+}
+
+static void copy_part(void *arg, qn_member m)
+{
+    copying *c = arg;
+    (void)m;
+    for (uint64_t at; atomic_load(&c->failed) == 0 && (at = atomic_fetch_add(&c->next, PIECE_BYTES)) < c->size;) {
+        copy_piece(c, at);
+    }
+}
+
+/* Whether most of a file would come from the disk; then the page cache need not hold a second copy. */
+static bool is_cold(int fd, size_t size)
+{
+    void *p = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (p == MAP_FAILED) {
+        return false;
+    }
+    uint64_t cold = qn_pages_cold_bytes(&(qn_pages){p, size}, 1);
+    (void)munmap(p, size);
+    return cold > size / 2;
+}
+
+quern_status qn_pages_read_file(int fd, const char *path, uint8_t *data, size_t size, size_t *got, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_pool *pool = NULL;
+    copying c = {.fd = fd, .data = data, .size = size, .end = size};
+    *got = 0;
+    if (size >= DIRECT_BYTES_MIN && is_cold(fd, size)) {
+        int flags = fcntl(fd, F_GETFL);
+        (void)(flags >= 0 && fcntl(fd, F_SETFL, flags | O_DIRECT) == 0); /* where that is refused, ordinary reads do */
+    }
+    QN_TRY(qn_pool_create(&pool, size > PIECE_BYTES ? READERS : 1, err));
+    qn_pool_run(pool, copy_part, &c);
+    if (atomic_load(&c.failed) != 0) {
+        QN_FAIL(err, QUERN_ERROR_IO, "%s: cannot read: %s", path, strerror(atomic_load(&c.failed)));
+    }
+    *got = (size_t)atomic_load(&c.end);
+done:
+    qn_pool_destroy(pool);
+    return status;
+}

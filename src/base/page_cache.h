@@ -1,0 +1,34 @@
+/* page_cache.h - which bytes of a mapped file are in memory already, and reading in the rest at the disk's speed.
+ *
+ * A page fault reads what lies around it and waits: computing over a mapping that is not cached runs at a fraction of what the disk gives. Several
+ * threads that have large pieces read in keep its queue full.
+ */
+#ifndef QN_BASE_PAGE_CACHE_H
+#define QN_BASE_PAGE_CACHE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/error.h"
+
+typedef struct qn_pages {
+    const uint8_t *data;
+    size_t size;
+} qn_pages;
+
+/* How many bytes of mapped spans the system would have to read, from one page in every 256 KiB: an estimate. 0 where the system does not tell. */
+uint64_t qn_pages_cold_bytes(const qn_pages *spans, size_t n);
+
+/* Bytes handled so far; false stops. Called from the calling thread only. */
+typedef bool (*qn_pages_progress)(void *user, uint64_t done);
+
+/* Reads in whatever is missing of mapped spans and enters their pages in this process's tables. Cheap where all of it is there (5 GB: some
+ * hundredths of a second). Stopped by `progress` (may be NULL): QUERN_ERROR_CANCELLED. A file that has become shorter, or cannot be read:
+ * QUERN_ERROR_IO. */
+quern_status qn_pages_read_in(const qn_pages *spans, size_t n, qn_pages_progress progress, void *user, quern_error *err);
+
+/* Exactly `size` bytes from the beginning of a file, by several threads; past the page cache where less than half of the file is in it (data
+ * must then be aligned to 4096 and have room for `size` rounded up to that). *got < size if the file ends earlier. */
+quern_status qn_pages_read_file(int fd, const char *path, uint8_t *data, size_t size, size_t *got, quern_error *err);
+
+#endif

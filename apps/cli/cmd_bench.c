@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "bench_report.h"
 #include "bench_run.h"
 #include "model_ref.h"
 #include "settings.h"
@@ -158,11 +159,16 @@ static const char *find_bound(const bench_job *j, double *peak)
     return m->peak_vnni_int8 > 0 ? "vnni_int8" : NULL;
 }
 
-static double prefill_fraction(const bench_job *j, double rate)
+/* Samples further apart than this (half their distance, as a part of the median) give no share of a limit: it would be noise in a precise dress. */
+#define SPREAD_MAX 0.10
+
+static bool is_steady(const qn_bench_result *r) { return qn_bench_spread(r) <= SPREAD_MAX; }
+
+static double prefill_fraction(const bench_job *j, const qn_bench_result *r)
 {
     double peak;
     (void)find_bound(j, &peak);
-    return rate * 2 * (double)quern_engine_get_info(j->bench.engine)->macs_per_token / peak;
+    return !is_steady(r) ? (double)NAN : qn_bench_median(r) * 2 * (double)quern_engine_get_info(j->bench.engine)->macs_per_token / peak;
 }
 
 /* Bytes that a decoded token reads: the weights, and keys and values of the context it looks back on. */
@@ -174,7 +180,7 @@ static double decode_bytes(const bench_job *j, const qn_bench_result *r)
 
 static double decode_fraction(const bench_job *j, const qn_bench_result *r)
 {
-    return j->measured ? qn_bench_median(r) * decode_bytes(j, r) / j->machine.read_bandwidth_all : (double)NAN;
+    return j->measured && is_steady(r) ? qn_bench_median(r) * decode_bytes(j, r) / j->machine.read_bandwidth_all : (double)NAN;
 }
 
 static double first_token_seconds(const bench_job *j)
@@ -206,7 +212,7 @@ static qn_json *prefill_json(const bench_job *j, bool *ok)
         qn_put_measured(o, "tokens_per_s", qn_bench_median(r), ok);
         qn_put(o, "samples", samples_json(r, ok), ok);
         qn_put_text(o, "bound", bound, ok);
-        qn_put_measured(o, "fraction_of_peak", prefill_fraction(j, qn_bench_median(r)), ok);
+        qn_put_measured(o, "fraction_of_peak", prefill_fraction(j, r), ok);
         qn_push(list, o, ok);
     }
     return list;
@@ -289,7 +295,7 @@ static double utilization(const bench_job *j)
     return j->bench.cpu_seconds / (j->bench.seconds * (double)quern_engine_get_info(j->bench.engine)->n_threads);
 }
 
-static quern_status write_json(bench_job *j, quern_error *err)
+static qn_json *make_document(const bench_job *j, bool *all_ok)
 {
     bool ok = true;
     const quern_model_info *m = quern_model_get_info(j->model);
@@ -316,7 +322,8 @@ static quern_status write_json(bench_job *j, quern_error *err)
     qn_put_measured(doc, "energy_j", j->bench.energy_j, &ok);
     qn_put_count(doc, "peak_rss_bytes", j->peak_rss_bytes, &ok);
     qn_put(doc, "cost", cost_json(j, &ok), &ok);
-    return qn_cli_write_json(j->cli, doc, ok, err);
+    *all_ok = ok;
+    return doc;
 }
 
 /* ---- for people ---- */
@@ -332,7 +339,9 @@ static void add_row(qn_table *t, const char *name, const qn_bench_result *r, dou
     } else {
         qn_table_cell(t, "-");
     }
-    if (isnan(fraction)) {
+    if (r->n_samples > 1 && !is_steady(r)) {
+        qn_table_cell(t, of[0] != '\0' ? "samples differ too much" : "-");
+    } else if (isnan(fraction)) {
         qn_table_cell(t, "-");
     } else {
         qn_table_cell(t, "%.0f %% of %s", fraction * 100, of);
@@ -342,16 +351,18 @@ static void add_row(qn_table *t, const char *name, const qn_bench_result *r, dou
 
 static void add_rows(const bench_job *j, qn_table *t)
 {
-    char name[64], note[96], bandwidth[48];
+    char name[64], note[96], bandwidth[48] = "";
     qn_number a, b;
     double peak;
     const char *bound = find_bound(j, &peak);
-    (void)snprintf(bandwidth, sizeof bandwidth, "%.1f GB/s", j->machine.read_bandwidth_all / 1e9);
+    if (j->measured) {
+        (void)snprintf(bandwidth, sizeof bandwidth, "%.1f GB/s", j->machine.read_bandwidth_all / 1e9);
+    }
     for (size_t i = 0; i < j->bench.n_prefill; i++) {
         const qn_bench_result *r = &j->bench.prefill[i];
         (void)snprintf(name, sizeof name, "prompt of %llu", (unsigned long long)r->n);
         (void)snprintf(note, sizeof note, "first token after %s", qn_format_seconds(a, (double)r->n / qn_bench_median(r)));
-        add_row(t, name, r, prefill_fraction(j, qn_bench_median(r)), bound != NULL ? bound : "", r->n_samples > 0 ? note : "");
+        add_row(t, name, r, prefill_fraction(j, r), bound != NULL ? bound : "", r->n_samples > 0 ? note : "");
     }
     for (size_t i = 0; i < j->bench.n_decode; i++) {
         const qn_bench_result *r = &j->bench.decode[i];
@@ -413,16 +424,49 @@ static void print_report(const bench_job *j)
     }
 }
 
+/* On standard output, and as a file if one was asked for. */
+static quern_status give_results(bench_job *j, const char *report, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    bool ok;
+    qn_json *doc = make_document(j, &ok);
+    if (doc == NULL || !ok) {
+        qn_json_free(doc);
+        return qn_error_set(err, QUERN_ERROR_MEMORY, "out of memory: the JSON document");
+    }
+    if (!j->cli->json) {
+        print_report(j);
+    }
+    if (report != NULL) {
+        status = qn_bench_report_write(j->cli, doc, report, err);
+    }
+    if (j->cli->json) {
+        quern_error printing;
+        quern_status printed = qn_cli_write_json(j->cli, doc, ok, &printing); /* takes the document */
+        if (status == QUERN_OK && printed != QUERN_OK) {
+            status = printed;
+            *err = printing;
+        }
+    } else {
+        qn_json_free(doc);
+    }
+    return status;
+}
+
 quern_status qn_cmd_bench(qn_cli *cli, quern_error *err)
 {
     quern_status status = QUERN_OK;
     char *path = NULL;
+    const char *report = qn_opts_text(&cli->opts, QN_OPT_OUTPUT, NULL);
     qn_progress bar;
     bench_job *j = qn_calloc(1, sizeof *j);
     if (j == NULL) {
         QN_FAIL_MEMORY(err, "bench", sizeof *j);
     }
     j->cli = cli;
+    if (report != NULL) {
+        QN_TRY(qn_bench_report_check(cli, report, err));
+    }
     QN_TRY(make_plan(j, err));
     QN_TRY(qn_model_ref_take(cli, NULL, &path, err));
     if (cli->opts.n_positional > 0) {
@@ -444,12 +488,7 @@ quern_status qn_cmd_bench(qn_cli *cli, quern_error *err)
     }
     if (status == QUERN_OK || status == QUERN_ERROR_CANCELLED) {
         quern_error written;
-        quern_status result = QUERN_OK;
-        if (cli->json) {
-            result = write_json(j, &written);
-        } else {
-            print_report(j);
-        }
+        quern_status result = give_results(j, report, &written);
         if (result != QUERN_OK) {
             status = result;
             *err = written;

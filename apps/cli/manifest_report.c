@@ -9,9 +9,9 @@
 
 #include "base/alloc.h"
 #include "base/fs.h"
-#include "base/out_file.h"
 #include "output_error.h"
 #include "plot.h"
+#include "report_text.h"
 
 enum { MANIFEST_BYTES_MAX = 1 << 30, PAGE_BYTES_MAX = 64 << 20, CELL_BYTES = 96, N_COLUMNS = 11 };
 
@@ -92,13 +92,9 @@ static quern_status draw(const report *r, qn_buf *svg, quern_error *err)
             }
         }
         if (at > first) {
-            panels[n_panels++] = kld ? (qn_plot_panel){"Divergence from the source",
-                                                       "bits per weight",
-                                                       "KLD, mean, nats",
-                                                       true,
-                                                       series[1],
-                                                       2}
-                                     : (qn_plot_panel){"Error of the weights", "bits per weight", "relative RMS error", true, series[0], 2};
+            panels[n_panels++] =
+                kld ? (qn_plot_panel){"Divergence from the source", "bits per weight", "KLD, mean, nats", true, false, series[1], 2}
+                    : (qn_plot_panel){"Error of the weights", "bits per weight", "relative RMS error", true, false, series[0], 2};
         }
     }
     if (n_panels > 0) {
@@ -141,40 +137,22 @@ static void make_cells(const row *r, char cells[N_COLUMNS][CELL_BYTES])
     (void)snprintf(cells[10], CELL_BYTES, "%s", r->verdict[0] != 0 ? r->verdict : "-");
 }
 
-/* Text that stands for itself in Markdown and in HTML. */
-static void append_escaped(qn_buf *out, const char *s, bool html)
-{
-    for (; *s != 0; s++) {
-        unsigned char c = (unsigned char)*s;
-        if (c == '<' || c == '>' || c == '&' || c == '"') {
-            (void)qn_buf_printf(out, "&#%d;", c);
-        } else if (c < ' ' || c == 127) {
-            (void)qn_buf_append_char(out, '?');
-        } else {
-            if (!html && strchr("|`[]*\\!#", c) != NULL) {
-                (void)qn_buf_append_char(out, '\\');
-            }
-            (void)qn_buf_append_char(out, (char)c);
-        }
-    }
-}
-
 static void append_heading(qn_buf *out, const report *r, bool html)
 {
     const qn_json *source = qn_json_get(r->manifest, "source");
     qn_number n;
     double parameters = qn_number_of(source, "parameters");
     (void)qn_buf_append_str(out, html ? "<h1>" : "# ");
-    append_escaped(out, qn_text_of(source, "name", ""), html);
+    qn_report_append_escaped(out, qn_text_of(source, "name", ""), html);
     (void)qn_buf_append_str(out, html ? "</h1>\n<p>" : "\n\n");
-    append_escaped(out, qn_text_of(source, "architecture", ""), html);
+    qn_report_append_escaped(out, qn_text_of(source, "architecture", ""), html);
     if (parameters >= 0 && parameters < 1e18) {
         (void)qn_buf_printf(out, ", %s parameters", qn_format_grouped(n, (uint64_t)parameters));
     }
     (void)qn_buf_append_str(out, "; made ");
-    append_escaped(out, qn_text_of(r->manifest, "created", ""), html);
+    qn_report_append_escaped(out, qn_text_of(r->manifest, "created", ""), html);
     (void)qn_buf_append_str(out, " by quern ");
-    append_escaped(out, qn_text_of(r->manifest, "quern_version", ""), html);
+    qn_report_append_escaped(out, qn_text_of(r->manifest, "quern_version", ""), html);
     (void)qn_buf_append_str(out, html ? "</p>\n" : "\n\n");
 }
 
@@ -191,7 +169,7 @@ static void append_table(qn_buf *out, const report *r, bool html)
         (void)qn_buf_append_str(out, html ? "<tr>" : "|");
         for (size_t k = 0; k < N_COLUMNS; k++) {
             (void)qn_buf_append_str(out, html ? "<td>" : " ");
-            append_escaped(out, cells[k], html);
+            qn_report_append_escaped(out, cells[k], html);
             (void)qn_buf_append_str(out, html ? "</td>" : " |");
         }
         (void)qn_buf_append_str(out, html ? "</tr>\n" : "\n");
@@ -223,7 +201,7 @@ static void append_page(qn_buf *out, const report *r, const qn_buf *svg, const c
         (void)qn_buf_append_str(out, picture != NULL ? picture : "");
     } else if (svg->len > 0) {
         (void)qn_buf_append_str(out, "\n![KLD and error against bits per weight](");
-        append_escaped(out, svg_name, true);
+        qn_report_append_escaped(out, svg_name, true);
         (void)qn_buf_append_str(out, ")\n");
     }
     (void)qn_buf_append_str(out, html ? "</body></html>\n" : "");
@@ -231,31 +209,11 @@ static void append_page(qn_buf *out, const report *r, const qn_buf *svg, const c
 
 /* ---- files ---- */
 
-static quern_status write_file(const char *path, const qn_buf *b, quern_error *err)
-{
-    quern_status status = QUERN_OK;
-    qn_out_file *f = NULL;
-    if (b->failed) {
-        QN_FAIL(err, QUERN_ERROR_LIMIT, "%s: the report is too large", path);
-    }
-    QN_TRY(qn_out_file_create(&f, path, err));
-    QN_TRY(qn_out_file_write(f, qn_buf_text(b), b->len, err));
-    QN_TRY(qn_out_file_commit(f, err));
-done:
-    qn_out_file_close(f);
-    return status;
-}
-
-static bool ends_with(const char *s, const char *end)
-{
-    size_t n = strlen(s), k = strlen(end);
-    return n > k && strcmp(s + n - k, end) == 0;
-}
-
 quern_status qn_report_write(qn_cli *cli, const char *manifest, const char *path, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    bool html = ends_with(path, ".html"), markdown = ends_with(path, ".md"), picture = ends_with(path, ".svg");
+    bool html = qn_report_ends_with(path, ".html"), markdown = qn_report_ends_with(path, ".md"),
+         picture = qn_report_ends_with(path, ".svg");
     report r = {0};
     char *json = NULL;
     size_t len = 0;
@@ -280,18 +238,15 @@ quern_status qn_report_write(qn_cli *cli, const char *manifest, const char *path
         QN_FAIL(err, QUERN_ERROR_INVALID, "%s: no output has figures to draw", manifest);
     }
     if (picture) {
-        QN_TRY(write_file(path, &svg, err));
+        QN_TRY(qn_report_write_file(path, &svg, err));
         goto done;
     }
     if (markdown && svg.len > 0) {
-        (void)qn_buf_append(&svg_path, path, strlen(path) - strlen(".md"));
-        if (!qn_buf_append_str(&svg_path, ".svg")) {
-            QN_FAIL_MEMORY(err, path, strlen(path) + 2);
-        }
-        QN_TRY(write_file(qn_buf_text(&svg_path), &svg, err));
+        QN_TRY(qn_report_picture_path(path, &svg_path, err));
+        QN_TRY(qn_report_write_file(qn_buf_text(&svg_path), &svg, err));
     }
     append_page(&page, &r, &svg, qn_path_base(qn_buf_text(&svg_path)), html);
-    QN_TRY(write_file(path, &page, err));
+    QN_TRY(qn_report_write_file(path, &page, err));
 done:
     qn_json_free(r.manifest);
     qn_free(r.rows);

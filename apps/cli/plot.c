@@ -35,6 +35,7 @@ static void append_panel(qn_buf *out, const qn_plot_panel *p, size_t number)
     (void)qn_buf_append_str(out, "\nset ylabel ");
     append_quoted(out, p->y_label);
     (void)qn_buf_append_str(out, p->log_y ? "\nset logscale y\nset format y \"%.0e\"\n" : "\nunset logscale\nset format y \"%g\"\n");
+    (void)qn_buf_append_str(out, p->lines ? "set xrange [0:*]\nset yrange [0:*]\n" : "set autoscale\n");
     for (size_t s = 0; s < p->n_series; s++) {
         if (p->series[s].n == 0) {
             continue;
@@ -54,7 +55,8 @@ static void append_panel(qn_buf *out, const qn_plot_panel *p, size_t number)
             continue;
         }
         const char *colour = colours[s % (sizeof colours / sizeof colours[0])];
-        (void)qn_buf_printf(out, "%s$d%zu_%zu using 1:2 with points pt 7 ps 0.6 lc rgb \"%s\" title ", joint, number, s, colour);
+        (void)qn_buf_printf(out, "%s$d%zu_%zu using 1:2 with %s pt 7 ps 0.6 lc rgb \"%s\" title ", joint, number, s,
+                            p->lines ? "linespoints" : "points", colour);
         joint = ", ";
         append_quoted(out, p->series[s].name);
         (void)qn_buf_printf(out,

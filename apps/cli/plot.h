@@ -25,6 +25,7 @@ typedef struct qn_plot_series {
 typedef struct qn_plot_panel {
     const char *title, *x_label, *y_label;
     bool log_y;
+    bool lines; /* joins the points of a series in their order, and both axes begin at zero */
     const qn_plot_series *series;
     size_t n_series; /* 1..4; labels of the first and third stand above their points, of the others below */
 } qn_plot_panel;

@@ -59,7 +59,8 @@ static void list_weights(const quern_model *m, span_list *l)
     add_matrix(l, &w->embedding);
     for (uint32_t i = 0; i < m->config.n_layers; i++) {
         const qn_layer_weights *layer = &w->layers[i];
-        const qn_linear *const linear[] = {&layer->q, &layer->k, &layer->v, &layer->o, &layer->gate, &layer->up, &layer->down, &layer->router};
+        const qn_linear *const linear[] = {&layer->q,    &layer->k,  &layer->v,    &layer->o,
+                                           &layer->gate, &layer->up, &layer->down, &layer->router};
         for (size_t k = 0; k < sizeof linear / sizeof linear[0]; k++) {
             add_matrix(l, &linear[k]->w);
         }

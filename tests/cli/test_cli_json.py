@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Every command's --json: one document on stdout and nothing else, of the form scripts rely on; failures too."""
+import csv
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 
-from cli_helper import COUNT, GOLDENS, MODEL, POSITIVE, ROOT, Checks, Number, document, run
+from cli_helper import COUNT, GOLDENS, MODEL, POSITIVE, ROOT, Checks, Number, document, problems, run
 
 ERROR = {"schema": "quern.error/1", "error": {"status": str, "message": str, "exit_code": COUNT}}
 RATE = (POSITIVE, None)
@@ -163,6 +165,27 @@ def check_machine(checks, gguf):
     checks.that(doc and doc["isa"]["chosen"] in doc["isa"]["available"] and "scalar" in doc["isa"]["available"], "doctor: the chosen set is available")
 
 
+def check_bench_reports(checks, folder, gguf):
+    flags = ["-p", "8,16", "-n", "2", "-d", "0,32", "-r", "2", "--parallel", "1,3", "--no-machine"]
+    paths = {ending: os.path.join(folder, "speed." + ending) for ending in ("csv", "md", "json")}
+    for path in paths.values():
+        done = run("bench", gguf, *flags, "-o", path)
+        checks.that(done.returncode == 0 and os.path.isfile(path), f"bench -o {os.path.basename(path)}", done.stderr)
+    with open(paths["csv"], encoding="utf-8", newline="") as f:
+        rows = list(csv.DictReader(f))
+    checks.that([r["measurement"] for r in rows] == ["prefill"] * 2 + ["decode"] * 2 + ["together"] * 2, "bench -o .csv: a row a measurement", rows)
+    checks.that([r["sequences"] for r in rows] == ["1"] * 5 + ["3"] and [r["depth"] for r in rows] == ["", "", "0", "32", "", ""], "bench -o .csv: columns", rows)
+    checks.that(all(len(r["samples"].split()) == 2 for r in rows[:4]) and all(float(r["tokens_per_s"]) > 0 for r in rows), "bench -o .csv: samples")
+    page = open(paths["md"], encoding="utf-8").read()
+    table = [line for line in page.splitlines() if line.startswith("|")]
+    checks.that(len(table) == 8 and len({line.count("|") for line in table}) == 1, "bench -o .md: a table with a row a measurement", page)
+    drawn = shutil.which("gnuplot") is not None
+    checks.that(drawn == os.path.isfile(os.path.join(folder, "speed.svg")) and drawn == ("speed.svg)" in page), "bench -o .md: the picture beside it")
+    checks.that(not problems(json.load(open(paths["json"], encoding="utf-8")), BENCH), "bench -o .json: the document")
+    bad = run("bench", gguf, "-o", os.path.join(folder, "speed.txt"))
+    checks.that(bad.returncode == 2 and b"speed.txt" in bad.stderr and b".svg" in bad.stderr, "bench -o: an unknown ending is refused before anything is measured", bad.stderr)
+
+
 def check_eval(checks, folder, gguf):
     text = write(folder, "text.txt", "".join(f"def add_{i}(a, b):\n    return a + b * {i}\n\n" for i in range(200)))
     doc = document(checks, run("eval", gguf, "--suite", "ppl,kld", "--base", MODEL, "--text", text, "-c", "64", "--limit", "9", "--json"), EVAL, "eval")
@@ -232,6 +255,7 @@ def main():
         check_chat(checks)
         gguf = check_files(checks, folder)
         check_machine(checks, gguf)
+        check_bench_reports(checks, folder, gguf)
         check_eval(checks, folder, gguf)
     checks.close()
 

@@ -48,6 +48,7 @@ typedef struct run {
     quern_status status;
     quern_error err;
     qn_json *manifest;
+    bool note_always; /* the journal is written after every step, as in a run that takes long */
 } run;
 
 static inline void run_quantize(run *r, uint64_t shard_bytes)
@@ -57,8 +58,10 @@ static inline void run_quantize(run *r, uint64_t shard_bytes)
     quern_error err = {0};
     r->err = (quern_error){0};
     r->manifest = NULL;
-    r->status = shard_bytes == 0 ? quern_quantize(&r->opt, &text, &len, &r->err)
-                                 : qn_quantize_run(&r->opt, shard_bytes, &text, &len, &r->err);
+    const qn_quantize_limits noted = {.shard_bytes = 5000000000u};
+    r->status = r->note_always     ? qn_quantize_run_with(&r->opt, &noted, &text, &len, &r->err)
+                : shard_bytes == 0 ? quern_quantize(&r->opt, &text, &len, &r->err)
+                                   : qn_quantize_run(&r->opt, shard_bytes, &text, &len, &r->err);
     if (r->status == QUERN_OK) {
         assert_int_equal(strlen(text), len);
         assert_ok(qn_json_parse(&r->manifest, text, len, QN_JSON_REJECT_DUPLICATES, "manifest", &err));

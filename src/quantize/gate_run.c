@@ -266,10 +266,14 @@ done:
     return status;
 }
 
+/* The journal may have said that they stay: no more. */
 static void drop_files(qn_output *o)
 {
     for (size_t i = 0; i < o->n_files; i++) {
         qn_output_file *f = &o->files[i];
+        if (qn_output_file_get(f) != NULL) {
+            qn_out_file_keep(qn_output_file_get(f), false);
+        }
         qn_gguf_writer_destroy(f->gguf);
         qn_safetensors_writer_destroy(f->safetensors);
         qn_out_file_close(f->text);

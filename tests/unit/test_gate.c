@@ -168,7 +168,8 @@ static void damaged_outputs_get_no_name(void **state)
                          .gate_text_len = 6000,
                          .keep_failed = keep == 1,
                          .on_progress = damage_unfinished,
-                         .user = &s}};
+                         .user = &s},
+                 .note_always = true};
         run_quantize(&r, 0);
         assert_int_equal(r.status, QUERN_OK);
         assert_true(s.done);

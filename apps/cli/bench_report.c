@@ -114,12 +114,13 @@ static void append_field(qn_buf *out, const char *s)
 static void append_csv(qn_buf *out, const report *r)
 {
     const qn_json *d = r->document;
-    (void)qn_buf_append_str(out, "model,weights,cpu,isa,threads,kv_type,measurement,tokens,depth,sequences,tokens_per_s,spread,share_of_limit,"
-                                 "latency_ms_p50,latency_ms_p99,limit,samples\n");
+    (void)qn_buf_append_str(out,
+                            "model,weights,cpu,isa,threads,kv_type,measurement,tokens,depth,sequences,tokens_per_s,spread,share_of_limit,"
+                            "latency_ms_p50,latency_ms_p99,limit,samples\n");
     for (size_t i = 0; i < r->n_rows; i++) {
         const row *w = &r->rows[i];
-        const char *const texts[] = {qn_text_of(d, "model", ""), qn_text_of(d, "weights", ""), qn_text_of(qn_json_get(d, "machine"), "cpu", ""),
-                                     qn_text_of(d, "isa", "")};
+        const char *const texts[] = {qn_text_of(d, "model", ""), qn_text_of(d, "weights", ""),
+                                     qn_text_of(qn_json_get(d, "machine"), "cpu", ""), qn_text_of(d, "isa", "")};
         for (size_t k = 0; k < sizeof texts / sizeof texts[0]; k++) {
             append_field(out, texts[k]);
             (void)qn_buf_append_char(out, ',');
@@ -172,8 +173,9 @@ static void append_markdown(qn_buf *out, const report *r, const char *picture)
 {
     const qn_json *d = r->document;
     append_heading(out, d);
-    (void)qn_buf_append_str(out, "| measurement | tokens | depth | sequences | tokens/s | +- | share of limit | limit | step p50, ms | step p99, ms |\n"
-                                 "|---|---:|---:|---:|---:|---:|---:|---|---:|---:|\n");
+    (void)qn_buf_append_str(
+        out, "| measurement | tokens | depth | sequences | tokens/s | +- | share of limit | limit | step p50, ms | step p99, ms |\n"
+             "|---|---:|---:|---:|---:|---:|---:|---|---:|---:|\n");
     for (size_t i = 0; i < r->n_rows; i++) {
         const row *w = &r->rows[i];
         (void)qn_buf_printf(out, "| %s |", kind_names[w->kind]);
@@ -189,10 +191,12 @@ static void append_markdown(qn_buf *out, const report *r, const char *picture)
         (void)qn_buf_append_char(out, '\n');
     }
     qn_number load, rss;
-    (void)qn_buf_printf(out, "\nReady in %s, %s of memory at most, processors %.0f %% busy. Medians; +- is half the distance between the largest and the "
-                             "smallest sample, as a part of the median.\n",
-                        qn_format_seconds(load, qn_number_of(d, "load_s")),
-                        qn_format_bytes(rss, (uint64_t)fmax(0, qn_number_of(d, "peak_rss_bytes"))), qn_number_of(d, "cpu_utilization") * 100);
+    (void)qn_buf_printf(
+        out,
+        "\nReady in %s, %s of memory at most, processors %.0f %% busy. Medians; +- is half the distance between the largest and the "
+        "smallest sample, as a part of the median.\n",
+        qn_format_seconds(load, qn_number_of(d, "load_s")), qn_format_bytes(rss, (uint64_t)fmax(0, qn_number_of(d, "peak_rss_bytes"))),
+        qn_number_of(d, "cpu_utilization") * 100);
     if (picture != NULL) {
         (void)qn_buf_append_str(out, "\n![Speed against prompt length, depth and sequences](");
         qn_report_append_escaped(out, picture, true);

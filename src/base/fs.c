@@ -60,7 +60,7 @@ quern_status qn_mapping_open(qn_mapping *out, const char *path, quern_error *err
     *out = (qn_mapping){0};
     QN_TRY(open_regular(&fd, &size, path, err));
     if (size > 0) {
-        void *p = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
+        void *p = qn_pages_map(fd, size);
         if (p == MAP_FAILED) {
             QN_FAIL(err, errno == ENOMEM ? QUERN_ERROR_MEMORY : QUERN_ERROR_IO, "%s: cannot map %zu bytes: %s", path, size,
                     strerror(errno));

@@ -18,12 +18,48 @@
 #define MADV_POPULATE_READ 22
 #endif
 
-enum { SAMPLE_BYTES = 256 << 10, PIECE_BYTES = 8 << 20, READERS = 4, DIRECT_ALIGNMENT = 4096, DIRECT_BYTES_MIN = 64 << 20 };
+enum {
+    SAMPLE_BYTES = 256 << 10,
+    PIECE_BYTES = 8 << 20,
+    READERS = 4,
+    DIRECT_ALIGNMENT = 4096,
+    DIRECT_BYTES_MIN = 64 << 20,
+    HUGE_BYTES = 2 << 20
+};
 
 static size_t page_bytes(void)
 {
     long page = sysconf(_SC_PAGESIZE);
     return page > 0 ? (size_t)page : 4096;
+}
+
+void *qn_pages_map(int fd, size_t size)
+{
+    if (size < HUGE_BYTES) {
+        return mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
+    }
+    /* Room for an aligned beginning; what lies around the file goes back. */
+    size_t room = qn_align_up(size, page_bytes()) + HUGE_BYTES;
+    uint8_t *space = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (space == MAP_FAILED) {
+        return MAP_FAILED;
+    }
+    uint8_t *begin = (uint8_t *)qn_align_up((uintptr_t)space, HUGE_BYTES), *end = begin + qn_align_up(size, page_bytes());
+    void *p = mmap(begin, size, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, 0);
+    if (p == MAP_FAILED) {
+        int why = errno;
+        (void)munmap(space, room);
+        errno = why;
+        return MAP_FAILED;
+    }
+    if (begin > space) {
+        (void)munmap(space, (size_t)(begin - space));
+    }
+    if (end < space + room) {
+        (void)munmap(end, (size_t)(space + room - end));
+    }
+    (void)madvise(p, size, MADV_HUGEPAGE); /* advice: small pages do the same, slower */
+    return p;
 }
 
 uint64_t qn_pages_cold_bytes(const qn_pages *spans, size_t n)

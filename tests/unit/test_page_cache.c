@@ -2,6 +2,7 @@
 #define _FILE_OFFSET_BITS 64
 #include "test_files.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 
@@ -146,6 +147,30 @@ static void copies_are_whole(void **state)
     }
 }
 
+/* Large files begin where huge pages can; nothing around a mapping stays taken. */
+static void mappings_are_aligned(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {1, 2 * MIB - 1, 2 * MIB, 2 * MIB + 1, FILE_BYTES};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        char *dir = scratch_create();
+        int fd = open(make_file(dir, sizes[i]), O_RDONLY);
+        const uint8_t *p = qn_pages_map(fd, sizes[i]);
+        assert_true(p != MAP_FAILED);
+        assert_true(sizes[i] < 2 * MIB || (uintptr_t)p % (2 * MIB) == 0);
+        size_t wrong = 0;
+        for (size_t k = 0; k < sizes[i]; k++) {
+            wrong += p[k] != byte_at(k);
+        }
+        assert_int_equal(wrong, 0);
+        (void)munmap((void *)(uintptr_t)p, sizes[i]);
+        assert_true(qn_pages_map(fd, SIZE_MAX / 4) == MAP_FAILED);
+        assert_true(qn_pages_map(-1, sizes[i]) == MAP_FAILED && errno == EBADF);
+        (void)close(fd);
+        scratch_remove(dir);
+    }
+}
+
 static bool cancel(void *user, size_t done, size_t total)
 {
     assert_true(done <= total);
@@ -191,10 +216,8 @@ static void models_are_read_in(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(cold_pages_are_read_in),
-        cmocka_unit_test(shorter_files_are_told),
-        cmocka_unit_test(copies_are_whole),
-        cmocka_unit_test(models_are_read_in),
+        cmocka_unit_test(cold_pages_are_read_in), cmocka_unit_test(shorter_files_are_told), cmocka_unit_test(copies_are_whole),
+        cmocka_unit_test(mappings_are_aligned),   cmocka_unit_test(models_are_read_in),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,9 +1,11 @@
-/* memory_use.c - Linux's files: /proc/self/statm (pages in all, resident, resident of files), /proc/meminfo, the group's memory limit. */
+/* memory_use.c - Linux's files: /proc/self/statm (pages in all, resident, resident of files), the group's memory limit. */
 #include "memory_use.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "base/memory_info.h"
 
 uint64_t qn_private_memory_bytes(void)
 {
@@ -39,10 +41,10 @@ static uint64_t read_number(const char *path, const char *name)
 
 uint64_t qn_available_memory_bytes(void)
 {
-    uint64_t machine = read_number("/proc/meminfo", "MemAvailable:");
+    uint64_t machine = qn_memory_info_get().available_bytes;
     uint64_t limit = read_number("/sys/fs/cgroup/memory.max", ""), used = read_number("/sys/fs/cgroup/memory.current", "");
     uint64_t file = read_number("/sys/fs/cgroup/memory.stat", "file "); /* given back under pressure */
-    machine = machine < UINT64_MAX / 1024 ? machine * 1024 : UINT64_MAX;
+    machine = machine > 0 ? machine : UINT64_MAX;                       /* 0: the system does not tell */
     if (limit == UINT64_MAX || used == UINT64_MAX) {
         return machine;
     }

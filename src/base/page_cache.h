@@ -17,7 +17,7 @@ typedef struct qn_pages {
 } qn_pages;
 
 /* A whole file mapped read-only (private), or MAP_FAILED with errno. Large files begin at an address where huge pages can, and are read in huge pages
- * where the file system knows them: a processor reads through those at memory speed, and through small ones at a half to nine tenths of it. End with
+ * where the file system knows them: a processor reads through those at memory speed, and through small ones at seven to nine tenths of it. End with
  * munmap. */
 void *qn_pages_map(int fd, size_t size);
 

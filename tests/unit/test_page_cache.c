@@ -147,7 +147,7 @@ static void copies_are_whole(void **state)
     }
 }
 
-/* Large files begin where huge pages can; nothing around a mapping stays taken. */
+/* Large files begin where huge pages can, and hold what the file does. */
 static void mappings_are_aligned(void **state)
 {
     (void)state;

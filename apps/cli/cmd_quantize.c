@@ -405,31 +405,12 @@ static void print_result(qn_cli *cli, const qn_json *manifest, bool dry_run)
     }
 }
 
-/* --calibrate FILE, builtin (./builtin is a file of that name) or none; *own is the text of FILE, which the caller frees. */
-static quern_status read_calibration(qn_cli *cli, quern_quantize_options *options, char **own, quern_error *err)
+static quern_status check_imatrix_out(const qn_opts *o, quern_calibrate calibrate, quern_error *err)
 {
-    quern_status status = QUERN_OK;
-    const char *text = qn_opts_text(&cli->opts, QN_OPT_CALIBRATE, NULL);
-    if (text != NULL && options->imatrix_path != NULL) {
-        QN_FAIL(err, QUERN_ERROR_USAGE, "--calibrate and --imatrix: one of the two");
+    if (qn_opts_given(o, QN_OPT_IMATRIX_OUT) && (calibrate == QUERN_CALIBRATE_NONE || calibrate == QUERN_CALIBRATE_IMATRIX)) {
+        return qn_error_set(err, QUERN_ERROR_USAGE, "--imatrix-out needs a text to calibrate on: leave out --imatrix and --calibrate none");
     }
-    options->calibrate = QUERN_CALIBRATE_AUTO;
-    if (options->imatrix_path != NULL) {
-        options->calibrate = QUERN_CALIBRATE_IMATRIX;
-    } else if (text != NULL && strcmp(text, "none") == 0) {
-        options->calibrate = QUERN_CALIBRATE_NONE;
-    } else if (text != NULL && strcmp(text, "builtin") == 0) {
-        options->calibrate = QUERN_CALIBRATE_BUILTIN;
-    } else if (text != NULL) {
-        options->calibrate = QUERN_CALIBRATE_TEXT;
-        QN_TRY(qn_input_read(text, own, &options->calibration_len, err));
-        options->calibration_text = *own;
-    }
-    if (options->imatrix_out != NULL && (options->calibrate == QUERN_CALIBRATE_NONE || options->calibrate == QUERN_CALIBRATE_IMATRIX)) {
-        QN_FAIL(err, QUERN_ERROR_USAGE, "--imatrix-out needs a text to calibrate on: leave out --imatrix and --calibrate none");
-    }
-done:
-    return status;
+    return QUERN_OK;
 }
 
 /* ---- the gate ---- */
@@ -456,7 +437,8 @@ quern_status qn_cmd_quantize(qn_cli *cli, quern_error *err)
 {
     quern_status status = QUERN_OK;
     const qn_opts *o = &cli->opts;
-    char *text = NULL, *source = NULL, *calibration = NULL, *gate_text = NULL;
+    char *text = NULL, *source = NULL, *gate_text = NULL;
+    qn_calibration_settings calibration = {0};
     size_t len = 0, gate_text_len = 0;
     qn_json *manifest = NULL;
     stage_bar bar = {.cli = cli};
@@ -469,6 +451,8 @@ quern_status qn_cmd_quantize(qn_cli *cli, quern_error *err)
     if (qn_opts_given(o, QN_OPT_GATE_TEXT)) {
         QN_TRY(qn_input_read(qn_opts_text(o, QN_OPT_GATE_TEXT, NULL), &gate_text, &gate_text_len, err));
     }
+    QN_TRY(qn_settings_calibration(o, &calibration, err));
+    QN_TRY(check_imatrix_out(o, calibration.calibrate, err));
     quern_quantize_options options = {
         .source = source,
         .architecture = qn_opts_text(o, QN_OPT_AS, NULL),
@@ -480,7 +464,10 @@ quern_status qn_cmd_quantize(qn_cli *cli, quern_error *err)
         .n_threads = (size_t)qn_opts_count(o, QN_OPT_THREADS, 0),
         .target_bpw = qn_opts_real(o, QN_OPT_TARGET_BPW, 0),
         .memory_bytes = qn_opts_count(o, QN_OPT_MEMORY, 0),
-        .imatrix_path = qn_opts_text(o, QN_OPT_IMATRIX, NULL),
+        .calibrate = calibration.calibrate,
+        .calibration_text = calibration.text,
+        .calibration_len = calibration.len,
+        .imatrix_path = calibration.imatrix_path,
         .imatrix_out = qn_opts_text(o, QN_OPT_IMATRIX_OUT, NULL),
         .gate = policy,
         .sample_layers = sample_layers,
@@ -492,7 +479,6 @@ quern_status qn_cmd_quantize(qn_cli *cli, quern_error *err)
         .on_progress = on_progress,
         .user = &bar,
     };
-    QN_TRY(read_calibration(cli, &options, &calibration, err));
     begin_stage(&bar, QUERN_QUANTIZE_CONVERT);
     qn_signals_begin_stoppable();
     status = quern_quantize(&options, &text, &len, err);
@@ -511,7 +497,7 @@ done:
     qn_json_free(manifest);
     quern_free(text);
     qn_free(source);
-    qn_free(calibration);
+    qn_free(calibration.text);
     qn_free(gate_text);
     return status;
 }

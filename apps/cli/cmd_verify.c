@@ -79,6 +79,18 @@ static void print_list(const char *title, const qn_json *list)
     }
 }
 
+/* A calibration that made none of a file's tensors: which one to name. */
+static void warn_of_calibration(qn_cli *cli, const qn_json *outputs)
+{
+    for (size_t i = 0; i < qn_json_length(outputs); i++) {
+        const qn_json *o = qn_json_at(outputs, i);
+        const char *note = qn_json_string(qn_json_get(o, "calibration_note"), NULL);
+        if (note != NULL) {
+            qn_cli_warn(cli, "%s: %s", qn_text_of(o, "path", "-"), note);
+        }
+    }
+}
+
 static void print_result(qn_cli *cli, const qn_json *doc)
 {
     const qn_json *outputs = qn_json_get(doc, "outputs");
@@ -97,6 +109,7 @@ static void print_result(qn_cli *cli, const qn_json *doc)
             print_list("note: ", notes);
         }
     }
+    warn_of_calibration(cli, outputs);
     if (n_notes > 0 && !cli->verbose) {
         qn_cli_note(cli, "%zu note%s on what was found or not compared: -v", n_notes, n_notes == 1 ? "" : "s");
     }
@@ -123,6 +136,7 @@ quern_status qn_cmd_verify(qn_cli *cli, quern_error *err)
     const qn_opts *o = &cli->opts;
     char *source = NULL, *text = NULL;
     size_t text_len = 0;
+    qn_calibration_settings calibration = {0};
     qn_json *doc = NULL;
     quern_verify_result result = {0};
     qn_progress bar;
@@ -134,6 +148,7 @@ quern_status qn_cmd_verify(qn_cli *cli, quern_error *err)
     quern_gate_policy policy = QUERN_GATE_DEFAULT;
     size_t sample_layers = 0;
     QN_TRY(qn_settings_gate(o, &policy, &sample_layers, err));
+    QN_TRY(qn_settings_calibration(o, &calibration, err));
     quern_verify_options options = {
         .files = (const char *const *)o->positional,
         .n_files = o->n_positional,
@@ -143,6 +158,10 @@ quern_status qn_cmd_verify(qn_cli *cli, quern_error *err)
         .sample_layers = sample_layers,
         .text = text,
         .text_len = text_len,
+        .calibrate = calibration.calibrate,
+        .calibration_text = calibration.text,
+        .calibration_len = calibration.len,
+        .imatrix_path = calibration.imatrix_path,
         .n_threads = (size_t)qn_opts_count(o, QN_OPT_THREADS, 0),
         .on_progress = on_progress,
         .user = &bar,
@@ -168,5 +187,6 @@ done:
     quern_free(result.json);
     qn_free(source);
     qn_free(text);
+    qn_free(calibration.text);
     return status;
 }

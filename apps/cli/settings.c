@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "memory_use.h"
 #include "progress.h"
+#include "prompt_input.h"
 
 void qn_settings_float_kv(const qn_cli *cli, const quern_model *model, quern_engine_options *options)
 {
@@ -276,4 +277,28 @@ quern_status qn_settings_gate(const qn_opts *o, quern_gate_policy *policy, size_
         return qn_error_set(err, QUERN_ERROR_USAGE, "--gate %s: expected default, strict, off, or sample:LAYERS", text);
     }
     return QUERN_OK;
+}
+
+quern_status qn_settings_calibration(const qn_opts *o, qn_calibration_settings *out, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_opt_source by_text = o->values[QN_OPT_CALIBRATE].source, by_matrix = o->values[QN_OPT_IMATRIX].source;
+    const char *text = by_text >= by_matrix ? qn_opts_text(o, QN_OPT_CALIBRATE, NULL) : NULL;
+    *out = (qn_calibration_settings){.calibrate = QUERN_CALIBRATE_AUTO,
+                                     .imatrix_path = by_matrix >= by_text ? qn_opts_text(o, QN_OPT_IMATRIX, NULL) : NULL};
+    if (text != NULL && out->imatrix_path != NULL) {
+        QN_FAIL(err, QUERN_ERROR_USAGE, "--calibrate and --imatrix: one of the two");
+    }
+    if (out->imatrix_path != NULL) {
+        out->calibrate = QUERN_CALIBRATE_IMATRIX;
+    } else if (text != NULL && strcmp(text, "none") == 0) {
+        out->calibrate = QUERN_CALIBRATE_NONE;
+    } else if (text != NULL && strcmp(text, "builtin") == 0) {
+        out->calibrate = QUERN_CALIBRATE_BUILTIN;
+    } else if (text != NULL) {
+        out->calibrate = QUERN_CALIBRATE_TEXT;
+        QN_TRY(qn_input_read(text, &out->text, &out->len, err));
+    }
+done:
+    return status;
 }

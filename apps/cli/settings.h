@@ -1,4 +1,5 @@
-/* settings.h - from options to what the engine and the sampler want; shared by run, chat, logits and bench. */
+/* settings.h - from options to what the engine and the sampler want; shared by run, chat, logits and bench; the gate's and the
+ * calibration's by quantize and verify. */
 #ifndef QN_CLI_SETTINGS_H
 #define QN_CLI_SETTINGS_H
 
@@ -38,5 +39,17 @@ void qn_settings_describe(const quern_sampling *s, qn_buf *out);
 
 /* --gate: a policy, or how many layers to sample. */
 quern_status qn_settings_gate(const qn_opts *o, quern_gate_policy *policy, size_t *sample_layers, quern_error *err);
+
+/* What --calibrate and --imatrix ask for; quantize and verify mean the same by them. */
+typedef struct qn_calibration_settings {
+    quern_calibrate calibrate; /* AUTO where neither was given */
+    char *text;                /* of --calibrate FILE; the caller frees it */
+    size_t len;
+    const char *imatrix_path;
+} qn_calibration_settings;
+
+/* --calibrate FILE, builtin (./builtin is a file of that name) or none; or --imatrix FILE: the one that stands in the higher place of the command
+ * line, the environment and the configuration file. */
+quern_status qn_settings_calibration(const qn_opts *o, qn_calibration_settings *out, quern_error *err);
 
 #endif

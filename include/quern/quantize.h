@@ -32,15 +32,6 @@ typedef struct quern_quantize_progress {
  * interrupt: nothing new then has a final name, and outputs of earlier runs are as they were. */
 typedef bool (*quern_quantize_callback)(void *user, const quern_quantize_progress *p);
 
-/* What the source reads first, so that encoders know which columns matter. */
-typedef enum quern_calibrate {
-    QUERN_CALIBRATE_NONE,
-    QUERN_CALIBRATE_AUTO,    /* the built-in text if the source has at most 1e9 parameters and can be run; else none, and the manifest says why */
-    QUERN_CALIBRATE_BUILTIN, /* the built-in text; what stands in the way is an error, as in the next two */
-    QUERN_CALIBRATE_TEXT,    /* calibration_text */
-    QUERN_CALIBRATE_IMATRIX  /* imatrix_path: a file of llama.cpp's or of ours */
-} quern_calibrate;
-
 typedef struct quern_quantize_options {
     const char *source;            /* Hugging Face or MLX folder, or GGUF file */
     const char *architecture;      /* NULL = what the source says; else it is treated as this one ("qwen3"), if every tensor fits */

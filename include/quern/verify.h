@@ -26,6 +26,16 @@ QUERN_API const char *quern_gate_policy_name(quern_gate_policy p);
 /* The same backwards, and "sample:LAYERS": the default policy, of that many layers by themselves. False for other texts. */
 QUERN_API bool quern_gate_policy_parse(const char *text, quern_gate_policy *policy, size_t *sample_layers);
 
+/* What the source reads first, so that encoders know which columns matter. */
+typedef enum quern_calibrate {
+    QUERN_CALIBRATE_NONE,
+    QUERN_CALIBRATE_AUTO,    /* quantize: the built-in text if the source has at most 1e9 parameters and can be run; else none, and the manifest says
+                                why. verify: the same up to 3e8, and only where a file looks as if it had been made so */
+    QUERN_CALIBRATE_BUILTIN, /* the built-in text; what stands in the way is an error, as in the next two */
+    QUERN_CALIBRATE_TEXT,    /* calibration_text */
+    QUERN_CALIBRATE_IMATRIX  /* imatrix_path: a file of llama.cpp's or of ours */
+} quern_calibrate;
+
 /* What is looked at now, and how much of it is done. Return false to interrupt. */
 typedef bool (*quern_verify_callback)(void *user, const char *what, uint64_t done, uint64_t total);
 
@@ -38,6 +48,10 @@ typedef struct quern_verify_options {
     size_t sample_layers;      /* 0 = the whole model, or 8 layers where source and output together do not fit into memory */
     const char *text;          /* quality: UTF-8 text to predict; NULL = the built-in one */
     size_t text_len;
+    quern_calibrate calibrate; /* what the files were made with: tensors are encoded so again, which finds the smallest faults */
+    const char *calibration_text; /* need not end in NUL */
+    size_t calibration_len;
+    const char *imatrix_path;
     size_t n_threads;          /* 0 = all */
     quern_verify_callback on_progress; /* may be NULL */
     void *user;

@@ -140,8 +140,7 @@ static quern_status judge_encoder(judge *j, bool *knows)
         [QN_ENCODER_UNKNOWN] = "",
         [QN_ENCODER_QUERN] = "not what Quern's encoder, which wrote the other blocks, makes of the source (",
         [QN_ENCODER_PLAIN] = "not what the plain encoder, which wrote the other blocks, makes of the source (",
-        [QN_ENCODER_RECODE] =
-            "not what Quern's encoder with the built-in calibration, which wrote the other blocks, makes of the source ("};
+        [QN_ENCODER_RECODE] = "not what Quern's calibrated encoder, which wrote the other blocks, makes of the source ("};
     return fail_kind(j, QN_FAULT_NOT_ENCODER, before[j->f->encoder], " times its error)", c->n_blocks, j->f->n_blocks, "blocks");
 }
 

@@ -100,13 +100,18 @@ static size_t count_files(const qn_job *job, const qn_json *files, bool *intact)
     return n;
 }
 
-static quern_status keep(qn_earlier_outputs *e, const qn_json *output, const char *created, quern_error *err)
+/* root: the manifest that has it; its calibration was that of its own run. */
+static quern_status keep(qn_earlier_outputs *e, const qn_json *output, const qn_json *root, quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_json *copy = qn_json_clone(output);
     bool stored = copy != NULL;
     if (stored && qn_json_get(copy, "kept_from") == NULL) {
-        stored = qn_json_set(copy, "kept_from", qn_json_new_string(created));
+        const qn_json *calibration = qn_json_get(root, "calibration");
+        stored = qn_json_set(copy, "kept_from", qn_json_new_string(text_of(root, "created")));
+        if (calibration != NULL) {
+            stored = qn_json_set(copy, "calibration", qn_json_clone(calibration)) && stored;
+        }
     }
     if (!stored) {
         qn_json_free(copy);
@@ -137,7 +142,7 @@ static quern_status read_outputs(qn_earlier_outputs *e, const qn_job *job, const
                         "stays in the folder, but manifest.json does not describe it any more: its files are not those that were written",
                         err));
         } else {
-            QN_TRY(keep(e, o, text_of(root, "created"), err));
+            QN_TRY(keep(e, o, root, err));
         }
     }
 done:

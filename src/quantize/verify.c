@@ -12,6 +12,7 @@
 #include "quantize/quality_run.h"
 #include "quantize/verify_folder.h"
 #include "quantize/verify_metadata.h"
+#include "quantize/verify_origin.h"
 #include "quantize/verify_output.h"
 #include "quantize/verify_report.h"
 #include "quern/model.h"
@@ -24,6 +25,7 @@ typedef struct families {
     qn_job gguf, mlx;
     bool has_gguf, has_mlx;
     qn_quality_run quality;
+    qn_calibrated *calibrated;
 } families;
 
 static quern_status get_job(families *f, bool gguf, qn_job **out, quern_error *err)
@@ -134,6 +136,7 @@ static quern_status examine(families *all, qn_verified *v, const qn_verify_run *
     }
     QN_TRY(folder ? qn_safetensors_open_dir(&v->safetensors, v->path, false, err) : qn_gguf_open(&v->gguf, v->path, false, err));
     QN_TRY(folder ? check_mlx(all, v, run, &config, &claim, err) : check_gguf(all, v, run, &claim, err));
+    QN_TRY(qn_verified_find_origin(v, all->calibrated, err));
     if (claim.found && claim.data_sha256.data == NULL) {
         QN_TRY(qn_findings_fail(&v->findings, NULL, err, "the certificate does not say which data it is about (no data_sha256)"));
     }
@@ -239,7 +242,17 @@ done:
 quern_status quern_verify(const quern_verify_options *opt, quern_verify_result *out, quern_error *err)
 {
     quern_status status = QUERN_OK;
+    qn_calibrated calibrated = {.source = opt->source,
+                                .architecture = opt->architecture,
+                                .how = opt->calibrate,
+                                .text = opt->calibration_text,
+                                .text_len = opt->calibration_len,
+                                .imatrix_path = opt->imatrix_path,
+                                .n_threads = opt->n_threads,
+                                .on_progress = opt->on_progress,
+                                .user = opt->user};
     families all = {.opt = opt,
+                    .calibrated = &calibrated,
                     .quality = {.source = opt->source,
                                 .architecture = opt->architecture,
                                 .text = opt->text,
@@ -247,12 +260,11 @@ quern_status quern_verify(const quern_verify_options *opt, quern_verify_result *
                                 .policy = opt->policy,
                                 .sample_layers = opt->sample_layers,
                                 .n_threads = opt->n_threads}};
-    qn_calibrated calibrated = {.source = opt->source,
-                                .architecture = opt->architecture,
-                                .n_threads = opt->n_threads,
-                                .on_progress = opt->on_progress,
-                                .user = opt->user};
-    qn_verify_run run = {.try_encoders = true, .calibrated = &calibrated, .on_progress = opt->on_progress, .user = opt->user};
+    qn_verify_run run = {.try_encoders = true,
+                         .calibrated = opt->calibrate != QUERN_CALIBRATE_NONE ? &calibrated : NULL,
+                         .on_progress = opt->on_progress,
+                         .user = opt->user};
+    bool usable;
     qn_json *outputs = qn_json_new_array();
     *out = (quern_verify_result){0};
     qn_quality_run_init(&all.quality);
@@ -266,6 +278,9 @@ quern_status quern_verify(const quern_verify_options *opt, quern_verify_result *
         QN_FAIL_MEMORY(err, "the report", 64);
     }
     QN_TRY(check_text(&all, err));
+    if (qn_calibrated_is_given(&calibrated)) { /* what stands in its way is no fault of a file */
+        QN_TRY(qn_calibrated_open(&calibrated, !qn_path_is_directory(opt->files[0]), &usable, err));
+    }
     QN_TRY(qn_pool_create(&run.pool, opt->n_threads != 0 ? opt->n_threads : qn_cpu_usable_count(), err));
     for (size_t i = 0; i < opt->n_files; i++) {
         QN_TRY(verify_file(&all, opt->files[i], &run, out, outputs, err));

@@ -6,7 +6,7 @@
 #include "quantize/calibrate_source.h"
 #include "quantize/slices.h"
 
-/* Of the built-in calibration text, 32,768 tokens: as many operations as the gate spends on a measurement. */
+/* Without being asked. Of the built-in calibration text, 32,768 tokens: as many operations as the gate spends on a measurement. */
 static const uint64_t parameters_max = 300000000;
 
 static bool on_calibration(void *user, const quern_quantize_progress *p)
@@ -22,19 +22,24 @@ static quern_status calibrate(qn_calibrated *c, bool gguf, quern_error *err)
                                         .architecture = c->architecture,
                                         .output_dir = ".",
                                         .formats = gguf ? "gguf:Q4_0" : "mlx:4bit",
-                                        .calibrate = QUERN_CALIBRATE_BUILTIN,
+                                        .calibrate = c->how == QUERN_CALIBRATE_AUTO ? QUERN_CALIBRATE_BUILTIN : c->how,
+                                        .calibration_text = c->text,
+                                        .calibration_len = c->text_len,
+                                        .imatrix_path = c->imatrix_path,
                                         .n_threads = c->n_threads,
                                         .on_progress = on_calibration,
                                         .user = c};
     qn_report report = {.opt = &opt};
     QN_TRY(qn_job_open(&c->job, &opt, UINT64_MAX, err));
-    if (c->job.source.n_parameters <= parameters_max) {
+    if (c->how != QUERN_CALIBRATE_AUTO || c->job.source.n_parameters <= parameters_max) {
         QN_TRY(qn_calibrate_source(&c->job, &opt, &report, err));
         c->usable = c->job.calibration.pieces != NULL;
     }
 done:
     return status;
 }
+
+bool qn_calibrated_is_given(const qn_calibrated *c) { return c->how != QUERN_CALIBRATE_NONE && c->how != QUERN_CALIBRATE_AUTO; }
 
 quern_status qn_calibrated_open(qn_calibrated *c, bool gguf, bool *usable, quern_error *err)
 {
@@ -43,7 +48,8 @@ quern_status qn_calibrated_open(qn_calibrated *c, bool gguf, bool *usable, quern
     if (!c->tried) {
         c->tried = true;
         status = calibrate(c, gguf, &why);
-        if (status == QUERN_ERROR_MEMORY || status == QUERN_ERROR_IO || status == QUERN_ERROR_CANCELLED) {
+        if (status != QUERN_OK &&
+            (qn_calibrated_is_given(c) || status == QUERN_ERROR_MEMORY || status == QUERN_ERROR_IO || status == QUERN_ERROR_CANCELLED)) {
             return qn_error_set(err, status, "%s", why.message);
         }
     }

@@ -1,7 +1,8 @@
-/* verify_calibrated.h - what quantize makes of a tensor with its built-in calibration text, done again to compare a file with.
+/* verify_calibrated.h - what quantize makes of a tensor with a calibration, done again to compare a file with.
  *
- * Owns a second opening of the source with its calibration, made when the first file asks for it. Invariant: a source for which that costs more
- * than a measurement of quality, or which cannot be run, is not calibrated on; files are then judged without.
+ * Owns a second opening of the source with its calibration: the one that the user names, or the built-in text when the first file looks as if it
+ * had been made with it. Invariant: without being asked, a source for which that costs more than a measurement of quality, or which cannot be
+ * run, is not calibrated on; files are then judged without.
  */
 #ifndef QN_QUANTIZE_VERIFY_CALIBRATED_H
 #define QN_QUANTIZE_VERIFY_CALIBRATED_H
@@ -12,6 +13,10 @@
 
 typedef struct qn_calibrated {
     const char *source, *architecture;
+    quern_calibrate how; /* NONE is not opened */
+    const char *text;    /* TEXT */
+    size_t text_len;
+    const char *imatrix_path; /* IMATRIX */
     size_t n_threads;
     quern_verify_callback on_progress; /* may be NULL */
     void *user;
@@ -19,7 +24,10 @@ typedef struct qn_calibrated {
     qn_job job;
 } qn_calibrated;
 
-/* *usable: qn_recoding_set may be called. gguf: the family of the file that asks. Errors are memory, input/output and interruption. */
+/* Whether the user named the calibration: then it is made before any file is looked at, and every tensor is compared with it. */
+bool qn_calibrated_is_given(const qn_calibrated *c);
+/* *usable: qn_recoding_set may be called. gguf: the family of the file that asks. Errors of AUTO are memory, input/output and interruption, of the
+ * others all that qn_calibrate_source has. Calls after the first give the same answer. */
 quern_status qn_calibrated_open(qn_calibrated *c, bool gguf, bool *usable, quern_error *err);
 void qn_calibrated_close(qn_calibrated *c);
 

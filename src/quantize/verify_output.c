@@ -359,26 +359,43 @@ static void release(const qn_checked_tensor *t, const qn_piece *p)
     }
 }
 
-/* Whether what Quern's calibrated encoder makes of the source should be tried: known encoders without calibration did not make this tensor, it
- * is none that llama.cpp's k-quants explain, whose codes are the nearest, and it has no fault that such an encoder never leaves. */
-static bool may_be_calibrated(const qn_checked_tensor *t, const qn_tensor_figures *f)
+/* Types of which llama.cpp's encoder is not known here: codes that are the nearest under the stored scale (k-quants), or were before it was rounded
+ * (IQ4), may be its; error feedback leaves many that are not. Of the other types its encoder is known, or takes no errors up (ternary). */
+static bool may_be_anothers(const qn_checked_tensor *t, const qn_tensor_figures *f)
 {
-    bool rounds_after_storing = t->storage == QN_STORED_BLOCKS && qn_checked_tensor_block(t) == 256 && t->dtype != QN_DTYPE_TQ1_0 &&
-                                t->dtype != QN_DTYPE_TQ2_0 && t->dtype != QN_DTYPE_IQ4_XS;
-    bool broken = f->faults[QN_FAULT_ERROR].n_blocks > 0 || f->faults[QN_FAULT_NOT_FINITE].n_blocks > 0;
-    return qn_checked_tensor_block(t) > 1 && f->encoder == QN_ENCODER_UNKNOWN && !broken &&
-           (!rounds_after_storing || f->faults[QN_FAULT_NOT_NEAREST].n_subs * 10 > f->n_subs);
+    bool blocks = t->storage == QN_STORED_BLOCKS, iq4 = t->dtype == QN_DTYPE_IQ4_NL || t->dtype == QN_DTYPE_IQ4_XS;
+    bool ternary = t->dtype == QN_DTYPE_TQ1_0 || t->dtype == QN_DTYPE_TQ2_0;
+    if (!blocks || ternary || (!iq4 && qn_checked_tensor_block(t) != 256)) {
+        return false;
+    }
+    return f->faults[iq4 ? QN_FAULT_NOT_ROUNDED : QN_FAULT_NOT_NEAREST].n_subs * 10 <= f->n_subs;
 }
 
-/* How far the search for the calibrated encoder is: it is tried on a few tensors, on none once another encoder is known to have made one, and on
- * all of a file in which it was found. */
+/* Whether a tensor looks as if it had been made with the built-in calibration: known encoders without calibration did not make it, codes look chosen
+ * together, and it has no fault that such an encoder never leaves. */
+static bool may_be_calibrated(const qn_checked_tensor *t, const qn_tensor_figures *f)
+{
+    bool broken = f->faults[QN_FAULT_ERROR].n_blocks > 0 || f->faults[QN_FAULT_NOT_FINITE].n_blocks > 0;
+    return qn_checked_tensor_block(t) > 1 && f->encoder == QN_ENCODER_UNKNOWN && !broken && !may_be_anothers(t, f);
+}
+
+/* Whether tensors are compared with a calibrated encoding: from the first on if the user named the calibration; else from the first one that looks
+ * like it, unless another encoder is known to have made one before. */
 typedef struct recoding_state {
     qn_recoding recoding;
-    bool is_ready, is_found;
-    size_t n_missed, n_of_others;
+    bool is_ready, is_tried;
+    size_t n_of_others;
 } recoding_state;
 
-enum { MISSES_MAX = 3 };
+static quern_status begin_recoding(const qn_verified *v, const qn_verify_run *run, recoding_state *s, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    s->is_tried = true;
+    QN_TRY(qn_calibrated_open(run->calibrated, v->gguf != NULL, &s->is_ready, err));
+    QN_TRY(s->is_ready ? qn_recoding_init(&s->recoding, run->calibrated, err) : QUERN_OK);
+done:
+    return status;
+}
 
 static quern_status check_tensor(qn_verified *v, const qn_verify_run *run, size_t i, recoding_state *s, quern_error *err)
 {
@@ -389,24 +406,18 @@ static quern_status check_tensor(qn_verified *v, const qn_verify_run *run, size_
     qn_checked_tensor *t = &v->tensors[i];
     qn_tensor_figures *f = &v->figures[i];
     size_t piece = (size_t)(v->rows[i].piece - v->job->source.pieces);
-    if (s->is_found) {
+    if (s->is_ready) {
         qn_recoding_set(&s->recoding, t, piece, v->rows[i].permute_dim);
     }
     QN_TRY(qn_tensor_check(t, &options, run->pool, f, err));
     bool looked_up = v->rows[i].piece->what.part == QN_PART_TOKEN_EMBD; /* nothing meets its columns: encoded plainly in any case */
     s->n_of_others += !looked_up && (f->encoder == QN_ENCODER_PLAIN || f->encoder == QN_ENCODER_QUERN);
-    bool open = run->calibrated != NULL && !run->importance && !s->is_found && s->n_of_others == 0 && s->n_missed < MISSES_MAX;
-    bool tries = open && may_be_calibrated(t, f);
-    if (tries && !s->is_ready) {
-        QN_TRY(qn_calibrated_open(run->calibrated, v->gguf != NULL, &s->is_ready, err));
-        QN_TRY(s->is_ready ? qn_recoding_init(&s->recoding, run->calibrated, err) : QUERN_OK);
-        s->n_missed = s->is_ready ? 0 : MISSES_MAX;
-    }
-    if (tries && s->is_ready) {
-        qn_recoding_set(&s->recoding, t, piece, v->rows[i].permute_dim);
-        QN_TRY(qn_tensor_check(t, &options, run->pool, f, err));
-        s->is_found = f->encoder == QN_ENCODER_RECODE;
-        s->n_missed += !s->is_found;
+    if (run->calibrated != NULL && !run->importance && !s->is_tried && s->n_of_others == 0 && may_be_calibrated(t, f)) {
+        QN_TRY(begin_recoding(v, run, s, err));
+        if (s->is_ready) {
+            qn_recoding_set(&s->recoding, t, piece, v->rows[i].permute_dim);
+            QN_TRY(qn_tensor_check(t, &options, run->pool, f, err));
+        }
     }
     if (f->n_relaxed > 0 && f->n_relaxed < f->n_blocks / FEW) {
         QN_TRY(qn_tensor_check(t, &strict, run->pool, f, err));
@@ -423,6 +434,9 @@ quern_status qn_verified_check(qn_verified *v, const qn_verify_run *run, quern_e
     uint64_t done = 0, total = v->job->source.n_parameters, n_relaxed = 0;
     size_t n_relaxed_tensors = 0;
     recoding_state recoding = {0};
+    if (run->calibrated != NULL && qn_calibrated_is_given(run->calibrated)) {
+        QN_TRY(begin_recoding(v, run, &recoding, err));
+    }
     for (size_t i = 0; i < v->n_tensors; i++) {
         QN_TRY(report(run, v->tensors[i].name, done, total, err));
         QN_TRY(check_tensor(v, run, i, &recoding, err));

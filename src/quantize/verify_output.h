@@ -22,6 +22,14 @@ typedef struct qn_piece_rows {
     uint32_t permute_dim;
 } qn_piece_rows;
 
+/* How it was calibrated. */
+typedef struct qn_verified_origin {
+    size_t n_tensors; /* that are what Quern makes with the calibration that was tried */
+    const char *from; /* what that was: "builtin", "text" or "imatrix"; with n_tensors > 0 only */
+    char sha256[65];  /* of it */
+    const char *note; /* NULL, or which calibration to name instead */
+} qn_verified_origin;
+
 typedef struct qn_verified {
     const qn_job *job;
     const qn_output *output; /* planned from the source for the same family: gives the names and the order of rows */
@@ -35,13 +43,14 @@ typedef struct qn_verified {
     size_t n_tensors, cap_tensors;
     uint64_t tensor_bytes;
     char data_sha256[65]; /* over all tensors' bytes in the order of the headers */
+    qn_verified_origin origin;
 } qn_verified;
 
 typedef struct qn_verify_run {
     qn_pool *pool;
     bool try_encoders;
     bool importance;           /* the file says that it was made with an importance matrix */
-    qn_calibrated *calibrated; /* NULL: what no known encoder made is not compared with a calibrated one */
+    qn_calibrated *calibrated; /* NULL: tensors are not compared with what a calibrated encoder makes */
     quern_verify_callback on_progress;
     void *user;
 } qn_verify_run;

@@ -205,6 +205,19 @@ static quern_status output_type(qn_verified *v, char *out, size_t cap, quern_err
     return QUERN_OK;
 }
 
+/* As a manifest has it, and how many tensors show it; null: none of them. */
+static qn_json *calibration_entry(builder *b, const qn_verified_origin *origin)
+{
+    if (origin->n_tensors == 0) {
+        return qn_json_new_null();
+    }
+    qn_json *v = qn_json_new_object();
+    set_text(b, v, "from", origin->from);
+    set_text(b, v, strcmp(origin->from, "imatrix") == 0 ? "imatrix_sha256" : "text_sha256", origin->sha256);
+    set_count(b, v, "tensors", origin->n_tensors);
+    return v;
+}
+
 quern_status qn_verified_to_json(qn_verified *v, quern_gate_policy policy, size_t sample_layers, qn_json *quality, qn_json **out,
                                  quern_error *err)
 {
@@ -238,6 +251,10 @@ quern_status qn_verified_to_json(qn_verified *v, quern_gate_policy policy, size_
     set(&b, o, "tensors", tensors);
     tensors = NULL;
     set_text(&b, o, "data_sha256", v->data_sha256);
+    set(&b, o, "calibration", calibration_entry(&b, &v->origin));
+    if (v->origin.note != NULL) {
+        set_text(&b, o, "calibration_note", v->origin.note);
+    }
     set(&b, o, "quality", quality);
     quality = NULL;
     set(&b, o, "gate", qn_gate_to_json(policy, sample_layers, &v->findings));

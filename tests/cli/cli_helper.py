@@ -18,11 +18,11 @@ PROGRAM = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else "quern"
 
 def environment(home, **changes):
     """The environment of a run: no settings of the user, no colours, everything kept in `home`; the gate, which takes long, only where
-    a test asks for it."""
+    a test asks for it. None takes a variable away."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("QUERN_", "XDG_", "HF_"))}
     env.update(HOME=home, QUERN_HOME=os.path.join(home, "quern"), LC_ALL="C.UTF-8", TERM="dumb", NO_COLOR="1", QUERN_GATE="off", QUERN_CALIBRATE="none")
     env.update(changes)
-    return env
+    return {k: v for k, v in env.items() if v is not None}
 
 
 def run(*arguments, stdin=b"", home=None, cwd=None, stdout=subprocess.PIPE, **changes):

@@ -75,8 +75,8 @@ class Gguf:
         return path
 
 
-def verdict_of(path, source, *options):
-    entry = json.loads(run("verify", path, "--against", source, "--gate", "off", "--json", *options).stdout)["outputs"][0]
+def verdict_of(path, source, *options, **environment):
+    entry = json.loads(run("verify", path, "--against", source, "--gate", "off", "--json", *options, **environment).stdout)["outputs"][0]
     gate = entry["gate"]
     return gate["verdict"], " / ".join(gate["reasons"]), " / ".join(gate["notes"]), entry
 
@@ -365,13 +365,13 @@ def check_calibrated(checks, folder):
     data[8 + n + json.loads(data[8:8 + n])["model.layers.1.mlp.up_proj.biases"]["data_offsets"][0] + 8] ^= 1
     with open(weights, "wb") as f:
         f.write(data)
-    entries = json.loads(run("verify", *paths, *broken, "--against", SOURCE, "--gate", "off", "--json").stdout)["outputs"]
+    entries = json.loads(run("verify", *paths, *broken, "--against", SOURCE, "--gate", "off", "--json", QUERN_CALIBRATE=None).stdout)["outputs"]
     for entry in entries[:3]:
         encoders = {t.get("encoder") for t in entry["tensors"] if len(t["shape"]) > 1}
         checks.that(entry["gate"]["verdict"] == "skipped" and encoders == {"quern, calibrated"}, "calibrated: known", (entry["gate"], encoders))
     for entry in entries[3:]:
         reasons = " / ".join(entry["gate"]["reasons"])
-        checks.that("built-in calibration, which wrote the other blocks" in reasons and "; 1 of" in reasons, "calibrated: one unit in the last place", reasons)
+        checks.that("calibrated encoder, which wrote the other blocks" in reasons and "; 1 of" in reasons, "calibrated: one unit in the last place", reasons)
 
 
 def check_calibrated_rope(checks, folder):
@@ -379,9 +379,31 @@ def check_calibrated_rope(checks, folder):
     source, out = os.path.join(GOLDENS, "hf", "llama3_rope"), os.path.join(folder, "calibrated_rope")
     done = run("quantize", source, "-o", out, "--formats", "gguf:Q5_1", "--calibrate", "builtin", "--gate", "off", "--json")
     path = os.path.join(out, json.loads(done.stdout)["outputs"][0]["path"])
-    verdict, _, _, entry = verdict_of(path, source)
+    verdict, _, _, entry = verdict_of(path, source, QUERN_CALIBRATE=None)
     encoders = {t.get("encoder") for t in entry["tensors"] if len(t["shape"]) > 1 and t["name"] != "token_embd.weight"}
     checks.that(verdict == "skipped" and encoders == {"quern, calibrated"}, "calibrated: rows in another order", (entry["gate"], encoders))
+
+
+def check_named_calibration(checks, folder):
+    """--calibrate and --imatrix mean what they mean to quantize; where no tensor is what they make, the warning says what to pass."""
+    out, text, matrix = (os.path.join(folder, name) for name in ("named", "named.txt", "named.gguf"))
+    with open(text, "w", encoding="utf-8") as f:
+        f.write("".join(f"def f{i}(x, y{i * i % 97}):\n    return x[{i * 31 % 89}] + y{i * i % 97}\n\n" for i in range(300)))
+    by_text = ("--calibrate", text, "--gate", "off")
+    done = run("quantize", SOURCE, "-o", out, "--formats", "gguf:Q4_0", *by_text, "--imatrix-out", matrix, "--json")
+    manifest = json.loads(done.stdout)
+    path, digest = os.path.join(out, manifest["outputs"][0]["path"]), manifest["calibration"]["text_sha256"]
+    _, _, _, entry = verdict_of(path, SOURCE, "--calibrate", text)
+    checks.that(entry["calibration"]["text_sha256"] == digest and entry["calibration"]["tensors"] > 10, "named: the text", entry["calibration"])
+    for options in (("--calibrate", "builtin"), ("--calibrate", "none"), ("--imatrix", matrix)):
+        done = run("verify", path, "--against", SOURCE, "--gate", "off", *options)
+        said = done.stderr.decode()
+        checks.exit_code(done, 0, f"named: another calibration is no fault: {options[0]}")
+        checks.that(digest in said and "--calibrate FILE with that text" in said, f"named: {options} says what to pass", said)
+    done = run("verify", path, "--against", SOURCE, "--imatrix", matrix, *by_text)
+    checks.exit_code(done, 2, "named: one of the two")
+    done = run("verify", path, "--against", SOURCE, "--imatrix", text)
+    checks.that(done.returncode == 3 and b"no importance matrix" in done.stderr, "named: what is no importance matrix", done.stderr)
 
 
 def main():
@@ -394,6 +416,7 @@ def main():
         check_swapped_ternary(checks, folder)
         check_calibrated(checks, folder)
         check_calibrated_rope(checks, folder)
+        check_named_calibration(checks, folder)
         check_report(checks, folder)
         check_other_architecture(checks, folder)
     checks.close()

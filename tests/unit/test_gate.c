@@ -2,7 +2,8 @@
  * one step.
  *
  * QUERN_FAULTS=N draws N faults instead of a few, QUERN_FAULT_SEED other ones, and QUERN_FAULT_FILES (paths of GGUF files and MLX folders made
- * from the demo model, with ':' between them) damages those instead of Quern's own.
+ * from the demo model, with ':' between them) damages those instead of Quern's own. QUERN_FAULT_CALIBRATE (a text file, or none) and
+ * QUERN_FAULT_IMATRIX are what those files were made with, as `quern verify` takes it.
  */
 #include "faults.h"
 
@@ -32,7 +33,8 @@ static bool is_sound(const char *path, const char *source, char *why, size_t cap
 {
     quern_error err = {0};
     const char *files[] = {path};
-    quern_verify_options opt = {.files = files, .n_files = 1, .source = source, .policy = QUERN_GATE_OFF, .n_threads = 2};
+    quern_verify_options opt = {
+        .files = files, .n_files = 1, .source = source, .policy = QUERN_GATE_OFF, .calibrate = QUERN_CALIBRATE_AUTO, .n_threads = 2};
     quern_verify_result r;
     why[0] = '\0';
     if (quern_verify(&opt, &r, &err) != QUERN_OK) {
@@ -305,6 +307,181 @@ static void claims_are_compared(void **state)
     assert_int_equal(judge_claim(&praised, &lossy, text), '-');
 }
 
+/* ---- calibrations that the user names ---- */
+
+typedef struct named {
+    bool sound;
+    char note[1024];  /* calibration_note, or "" */
+    double n_tensors; /* that the named calibration made */
+} named;
+
+static named judge_named(const char *path, quern_calibrate how, const char *text, size_t len, const char *imatrix)
+{
+    quern_error err = {0};
+    quern_verify_result r;
+    qn_json *doc;
+    named result = {0};
+    const char *files[] = {path};
+    quern_verify_options opt = {.files = files,
+                                .n_files = 1,
+                                .source = model_dir("qwen3"),
+                                .policy = QUERN_GATE_OFF,
+                                .calibrate = how,
+                                .calibration_text = text,
+                                .calibration_len = len,
+                                .imatrix_path = imatrix,
+                                .n_threads = 2};
+    assert_ok(quern_verify(&opt, &r, &err));
+    assert_int_equal(r.n_unreadable, 0);
+    assert_ok(qn_json_parse(&doc, r.json, r.len, QN_JSON_REJECT_DUPLICATES, "report", &err));
+    const qn_json *o = qn_json_at(qn_json_get(doc, "outputs"), 0);
+    const char *note = qn_json_string(qn_json_get(o, "calibration_note"), NULL);
+    result.sound = r.n_failed == 0;
+    (void)snprintf(result.note, sizeof result.note, "%s", note != NULL ? note : "");
+    (void)qn_json_number(qn_json_get(qn_json_get(o, "calibration"), "tensors"), &result.n_tensors);
+    qn_json_free(doc);
+    quern_free(r.json);
+    return result;
+}
+
+/* One unit in the last place of one float16 scale, of a block that is not its tensor's first. */
+static void nudge_scale(const char *path)
+{
+    quern_error err = {0};
+    qn_gguf *g;
+    size_t size;
+    uint8_t *bytes = read_file(path, &size);
+    assert_ok(qn_gguf_open(&g, path, false, &err));
+    const qn_tensor *t = qn_gguf_find_tensor(g, "blk.1.ffn_up.weight");
+    assert_non_null(t);
+    assert_int_equal(t->dtype, QN_DTYPE_Q4_0);
+    bytes[t->file_offset + 100 * qn_dtype_get(t->dtype)->block_bytes] ^= 1;
+    qn_gguf_close(g);
+    write_file(path, bytes, size);
+    free(bytes);
+}
+
+static const char *manifest_hash(const run *r, const char *key)
+{
+    const char *hash = qn_json_string(qn_json_get(qn_json_get(r->manifest, "calibration"), key), NULL);
+    assert_non_null(hash);
+    return hash;
+}
+
+/* A file that was calibrated on a text is encoded again with it, and its smallest fault is found; with another text the report says which. */
+static void named_texts_find_the_smallest_fault(void **state)
+{
+    enum { LEN = QN_TEST_SANITIZED ? 3000 : 20000 };
+    size_t len;
+    char *dir = new_dir(), *text = (char *)read_file(qn_test_shared("models/texts/gate.txt"), &len), path[1100], folder[1100];
+    (void)state;
+    assert_true(len > 2 * LEN);
+    assert_non_null(qn_test_golden("hf/qwen3/config.json"));
+    run r = {.opt = {.source = model_dir("qwen3"),
+                     .output_dir = dir,
+                     .name = "tiny",
+                     .formats = "gguf:Q4_0,mlx:4bit",
+                     .n_threads = 2,
+                     .calibrate = QUERN_CALIBRATE_TEXT,
+                     .calibration_text = text,
+                     .calibration_len = LEN}};
+    run_quantize(&r, 0);
+    assert_int_equal(r.status, QUERN_OK);
+    (void)snprintf(path, sizeof path, "%s", scratch_path(dir, "gguf/tiny-Q4_0.gguf"));
+    (void)snprintf(folder, sizeof folder, "%s/", scratch_path(dir, "mlx/4bit-g64"));
+    const char *hash = manifest_hash(&r, "text_sha256");
+    for (int damaged = 0; damaged < 2; damaged++) {
+        named by_text = judge_named(path, QUERN_CALIBRATE_TEXT, text, LEN, NULL);
+        assert_int_equal(by_text.sound, !damaged);
+        assert_true(by_text.n_tensors > 10);
+        assert_string_equal(by_text.note, "");
+        named blind = judge_named(path, QUERN_CALIBRATE_NONE, NULL, 0, NULL);
+        assert_true(blind.sound); /* no test of a block can tell it from error feedback */
+        assert_non_null(strstr(blind.note, hash));
+        assert_non_null(strstr(blind.note, "--calibrate FILE"));
+        if (!damaged) {
+            nudge_scale(path);
+        }
+    }
+    named other = judge_named(path, QUERN_CALIBRATE_TEXT, text + LEN, LEN, NULL);
+    assert_true(other.sound && other.n_tensors == 0);
+    assert_non_null(strstr(other.note, hash));
+    named mlx = judge_named(folder, QUERN_CALIBRATE_TEXT, text, LEN, NULL);
+    assert_true(mlx.sound && mlx.n_tensors > 10);
+    mlx = judge_named(folder, QUERN_CALIBRATE_NONE, NULL, 0, NULL);
+    assert_true(mlx.sound && strstr(mlx.note, hash) != NULL);
+    assert_int_equal(remove(scratch_path(dir, "manifest.json")), 0);
+    other = judge_named(path, QUERN_CALIBRATE_TEXT, text + LEN, LEN, NULL);
+    assert_non_null(strstr(other.note, "another text"));
+    assert_string_equal(judge_named(path, QUERN_CALIBRATE_NONE, NULL, 0, NULL).note, "");
+    qn_json_free(r.manifest);
+    drop_dir(dir);
+    free(text);
+}
+
+/* The same with an importance matrix; what an earlier run's outputs were calibrated on stays known when a later one writes the manifest. */
+static void named_matrices_find_the_smallest_fault(void **state)
+{
+    enum { LEN = QN_TEST_SANITIZED ? 3000 : 20000 };
+    size_t len;
+    quern_error err = {0};
+    char *dir = new_dir(), *text = (char *)read_file(qn_test_shared("models/texts/gate.txt"), &len), path[1100];
+    char *matrix = qn_path_join(dir, "m.gguf"), hash[65];
+    (void)state;
+    assert_true(len > LEN && matrix != NULL);
+    assert_non_null(qn_test_golden("hf/qwen3/config.json"));
+    run r = {.opt = {.source = model_dir("qwen3"),
+                     .output_dir = dir,
+                     .name = "tiny",
+                     .formats = "gguf:Q8_0",
+                     .n_threads = 2,
+                     .calibrate = QUERN_CALIBRATE_TEXT,
+                     .calibration_text = text,
+                     .calibration_len = LEN,
+                     .imatrix_out = matrix}};
+    run_quantize(&r, 0);
+    assert_int_equal(r.status, QUERN_OK);
+    qn_json_free(r.manifest);
+    r.opt.formats = "gguf:Q4_0";
+    r.opt.calibrate = QUERN_CALIBRATE_IMATRIX;
+    r.opt.imatrix_path = matrix;
+    r.opt.imatrix_out = NULL;
+    run_quantize(&r, 0);
+    assert_int_equal(r.status, QUERN_OK);
+    (void)snprintf(hash, sizeof hash, "%s", manifest_hash(&r, "imatrix_sha256"));
+    qn_json_free(r.manifest);
+    (void)snprintf(path, sizeof path, "%s", scratch_path(dir, "gguf/tiny-Q4_0.gguf"));
+    for (int damaged = 0; damaged < 2; damaged++) {
+        named by_file = judge_named(path, QUERN_CALIBRATE_IMATRIX, NULL, 0, matrix);
+        assert_int_equal(by_file.sound, !damaged);
+        assert_true(by_file.n_tensors > 10);
+        if (!damaged) {
+            nudge_scale(path);
+        }
+    }
+    r.opt.formats = "gguf:Q5_0";
+    r.opt.calibrate = QUERN_CALIBRATE_NONE;
+    run_quantize(&r, 0);
+    assert_int_equal(r.status, QUERN_OK);
+    qn_json_free(r.manifest);
+    named other = judge_named(path, QUERN_CALIBRATE_TEXT, text, LEN, NULL);
+    assert_int_equal((int)other.n_tensors, 0);
+    assert_non_null(strstr(other.note, hash));
+    assert_non_null(strstr(other.note, "--imatrix FILE"));
+    const char *files[] = {path};
+    quern_verify_options broken = {.files = files,
+                                   .n_files = 1,
+                                   .source = model_dir("qwen3"),
+                                   .policy = QUERN_GATE_OFF,
+                                   .calibrate = QUERN_CALIBRATE_IMATRIX,
+                                   .imatrix_path = path};
+    quern_verify_result result; /* what is no importance matrix is the user's error, not the file's */
+    assert_int_equal(quern_verify(&broken, &result, &err), QUERN_ERROR_INVALID);
+    qn_free(matrix);
+    drop_dir(dir);
+    free(text);
+}
+
 /* ---- faults ---- */
 
 typedef struct damaged {
@@ -478,6 +655,21 @@ typedef struct batch {
     char paths[BATCH][1024], stories[BATCH][512];
 } batch;
 
+/* The calibration that files are judged with: the environment's, else what verify does by itself. The text is freed by the caller. */
+static char *set_calibration(quern_verify_options *opt)
+{
+    const char *text = getenv("QUERN_FAULT_CALIBRATE");
+    opt->imatrix_path = getenv("QUERN_FAULT_IMATRIX");
+    opt->calibrate = opt->imatrix_path != NULL ? QUERN_CALIBRATE_IMATRIX : QUERN_CALIBRATE_AUTO;
+    if (text == NULL) {
+        return NULL;
+    }
+    opt->calibrate = strcmp(text, "none") == 0 ? QUERN_CALIBRATE_NONE : QUERN_CALIBRATE_TEXT;
+    char *own = opt->calibrate == QUERN_CALIBRATE_TEXT ? (char *)read_file(text, &opt->calibration_len) : NULL;
+    opt->calibration_text = own;
+    return own;
+}
+
 /* How many of them are found; says which are not. */
 static size_t judge_batch(const batch *b, const char *source)
 {
@@ -491,7 +683,9 @@ static size_t judge_batch(const batch *b, const char *source)
         files[i] = b->paths[i];
     }
     quern_verify_options opt = {.files = files, .n_files = b->n, .source = source, .policy = QUERN_GATE_OFF, .n_threads = 2};
+    char *text = set_calibration(&opt);
     assert_ok(quern_verify(&opt, &r, &err));
+    free(text);
     assert_ok(qn_json_parse(&doc, r.json, r.len, QN_JSON_REJECT_DUPLICATES, "report", &err));
     for (size_t i = 0; i < b->n; i++) {
         const qn_json *gate = qn_json_get(qn_json_at(qn_json_get(doc, "outputs"), i), "gate");
@@ -587,6 +781,8 @@ int main(void)
         cmocka_unit_test(damaged_outputs_get_no_name),
         cmocka_unit_test(interrupted_gates_lose_nothing),
         cmocka_unit_test(claims_are_compared),
+        cmocka_unit_test(named_texts_find_the_smallest_fault),
+        cmocka_unit_test(named_matrices_find_the_smallest_fault),
         cmocka_unit_test(faults_are_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

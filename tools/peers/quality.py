@@ -77,8 +77,8 @@ def make_mlx(kind, out):
     mlx_lm.convert(MODEL, out, quantize=True, q_bits=bits, q_group_size=group, dtype="bfloat16", **more)
 
 
-def measure(quern, path, text):
-    command = [quern, "eval", path, "--suite", "kld", "--base", MODEL, "--text", text, "-c", "256", "--arithmetic", "f32_activations", "--kv-type",
+def measure(quern, path, text, base=MODEL):
+    command = [quern, "eval", path, "--suite", "kld", "--base", base, "--text", text, "-c", "256", "--arithmetic", "f32_activations", "--kv-type",
                "f32", "--json"]
     suite = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["suites"][0]
     return {k: suite[k] for k in FIGURES}

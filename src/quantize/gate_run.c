@@ -14,20 +14,20 @@
 #include "quantize/manifest.h"
 #include "quantize/mlx_write.h"
 #include "quantize/quality_run.h"
+#include "quantize/verify_folder.h"
 #include "quantize/verify_metadata.h"
 #include "quantize/verify_output.h"
 #include "quantize/verify_report.h"
 
 /* Outputs that run beside one run of the source: more would gain little. */
 enum { GROUP_MAX = 8 };
-enum { CONFIG_BYTES_MAX = 64 << 20, TOKENIZER_BYTES_MAX = 256 << 20, STEPS = 1000 };
+enum { CONFIG_BYTES_MAX = 64 << 20, STEPS = 1000 };
 
 /* The files of one output, opened. */
 typedef struct opened {
     qn_gguf *gguf;
     qn_safetensors *safetensors;
-    char *config, *tokenizer, *tokenizer_config;
-    size_t config_len, tokenizer_len, tokenizer_config_len;
+    qn_folder_texts texts;
 } opened;
 
 /* One output on its way through the gate. */
@@ -74,10 +74,11 @@ static bool on_chunk(void *user, size_t done, size_t total)
 
 /* ---- opening ---- */
 
-static const qn_output_file *find_file(const qn_output *o, const char *base)
+/* A folder's file by its path in it. */
+static const qn_output_file *find_file(const qn_output *o, const char *name)
 {
     for (size_t i = 0; i < o->n_files; i++) {
-        if (strcmp(qn_path_base(o->files[i].relative), base) == 0) {
+        if (strcmp(o->files[i].relative + strlen(o->relative) + 1, name) == 0) {
             return &o->files[i];
         }
     }
@@ -86,12 +87,17 @@ static const qn_output_file *find_file(const qn_output *o, const char *base)
 
 static const char *temporary_path(const qn_output_file *f) { return qn_out_file_temporary_path(qn_output_file_get(f)); }
 
-static quern_status read_text(const qn_output *o, const char *name, size_t max, char **text, size_t *len, quern_error *err)
+static quern_status read_texts(const qn_output *o, qn_folder_texts *out, quern_error *err)
 {
-    const qn_output_file *f = find_file(o, name);
-    *text = NULL;
-    *len = 0;
-    return f != NULL ? qn_file_read(text, len, temporary_path(f), max, err) : QUERN_OK;
+    quern_status status = QUERN_OK;
+    for (size_t i = 0; i < QN_FOLDER_N_TEXTS; i++) {
+        const qn_output_file *f = find_file(o, qn_folder_text_name((qn_folder_text)i));
+        if (f != NULL) {
+            QN_TRY(qn_file_read(&out->text[i], &out->len[i], temporary_path(f), qn_folder_text_bytes_max((qn_folder_text)i), err));
+        }
+    }
+done:
+    return status;
 }
 
 static quern_status open_output(const qn_output *o, opened *out, quern_error *err)
@@ -110,9 +116,7 @@ static quern_status open_output(const qn_output *o, opened *out, quern_error *er
         paths[i] = temporary_path(&o->files[i]);
     }
     QN_TRY(qn_safetensors_open_files(&out->safetensors, o->relative, paths, o->n_weight_files, err));
-    QN_TRY(read_text(o, "config.json", CONFIG_BYTES_MAX, &out->config, &out->config_len, err));
-    QN_TRY(read_text(o, "tokenizer.json", TOKENIZER_BYTES_MAX, &out->tokenizer, &out->tokenizer_len, err));
-    QN_TRY(read_text(o, "tokenizer_config.json", TOKENIZER_BYTES_MAX, &out->tokenizer_config, &out->tokenizer_config_len, err));
+    QN_TRY(read_texts(o, &out->texts, err));
 done:
     qn_free(paths);
     return status;
@@ -122,9 +126,7 @@ static void close_output(opened *o)
 {
     qn_gguf_close(o->gguf);
     qn_safetensors_close(o->safetensors);
-    qn_free(o->config);
-    qn_free(o->tokenizer);
-    qn_free(o->tokenizer_config);
+    qn_folder_texts_free(&o->texts);
     *o = (opened){0};
 }
 
@@ -139,12 +141,12 @@ static quern_status open_model(const qn_output *o, const opened *files, quern_mo
     status = open_output(o, &again, err);
     if (status == QUERN_OK) {
         const qn_model_parts parts = {.path = o->relative,
-                                      .config = files->config,
-                                      .config_len = files->config_len,
-                                      .tokenizer = files->tokenizer,
-                                      .tokenizer_len = files->tokenizer_len,
-                                      .tokenizer_config = files->tokenizer_config,
-                                      .tokenizer_config_len = files->tokenizer_config_len,
+                                      .config = files->texts.text[QN_FOLDER_CONFIG],
+                                      .config_len = files->texts.len[QN_FOLDER_CONFIG],
+                                      .tokenizer = files->texts.text[QN_FOLDER_TOKENIZER],
+                                      .tokenizer_len = files->texts.len[QN_FOLDER_TOKENIZER],
+                                      .tokenizer_config = files->texts.text[QN_FOLDER_TOKENIZER_CONFIG],
+                                      .tokenizer_config_len = files->texts.len[QN_FOLDER_TOKENIZER_CONFIG],
                                       .weights = again.safetensors};
         again.safetensors = NULL;
         status = qn_model_open_parts(out, &parts, err);
@@ -162,12 +164,13 @@ static quern_status check_integrity(gate *g, const qn_output *o, const opened *f
     const qn_verify_run run = {.pool = g->pool, .on_progress = on_tensor, .user = g};
     v->gguf = files->gguf;
     v->safetensors = files->safetensors;
+    const char *text = g->quality.text;
+    size_t len = g->quality.text_len;
     if (files->gguf != NULL) {
-        QN_TRY(qn_verify_gguf_keys(g->job, o, files->gguf, NULL, 0, &v->findings, err));
+        QN_TRY(qn_verify_gguf_keys(g->job, o, files->gguf, text, len, &v->findings, err));
         QN_TRY(qn_verified_bind(v, NULL, err));
     } else {
-        QN_TRY(qn_verify_mlx_config(g->job, o->relative, files->config, files->config_len, NULL, 0, &v->findings, err));
-        QN_TRY(qn_config_read_hf(&config, &v->findings.arena, files->config, files->config_len, o->relative, NULL, 0, err));
+        QN_TRY(qn_verify_folder(g->job, o->relative, &files->texts, files->safetensors, text, len, &config, &v->findings, err));
         QN_TRY(qn_verified_bind(v, &config, err));
     }
     QN_TRY(qn_verified_check(v, &run, err));
@@ -255,7 +258,7 @@ static quern_status write_certificate(gate *g, qn_output *o, const opened *files
         QN_TRY(qn_certificate_fill_gguf(&c, files->gguf, qn_output_file_get(file), err));
     } else {
         file = (qn_output_file *)(uintptr_t)find_file(o, "config.json");
-        QN_TRY(qn_certificate_fill_config(&c, files->config, files->config_len, &text, err));
+        QN_TRY(qn_certificate_fill_config(&c, files->texts.text[QN_FOLDER_CONFIG], files->texts.len[QN_FOLDER_CONFIG], &text, err));
         qn_out_file_close(file->text);
         file->text = NULL;
         QN_TRY(qn_mlx_write_text(file, qn_buf_text(&text), text.len, err));
@@ -321,7 +324,7 @@ done:
 /* What is not a sound file any more may have no room for its certificate. */
 static quern_status certify(gate *g, qn_output *o, const opened *files, qn_verified *v, const qn_quality *q)
 {
-    bool is_open = files->gguf != NULL || files->config != NULL;
+    bool is_open = files->gguf != NULL || files->texts.text[QN_FOLDER_CONFIG] != NULL;
     if (v->findings.failed && !(g->opt->keep_failed && is_open)) {
         return QUERN_OK; /* its files go, or cannot be read */
     }

@@ -17,7 +17,7 @@
 #include "quantize/verify_report.h"
 #include "quern/model.h"
 
-enum { REPORT_BYTES_MAX = 1 << 30, CONFIG_BYTES_MAX = 16 << 20, THREADS_MAX = 1024 };
+enum { REPORT_BYTES_MAX = 1 << 30, THREADS_MAX = 1024 };
 
 /* The source beside a plan of the outputs' family; opened when the first file of the family comes. */
 typedef struct families {
@@ -59,34 +59,23 @@ done:
     return status;
 }
 
-/* config: parsed, for the claim's strings to live in; the caller frees it. */
+/* root: config.json parsed, for the claim's strings to live in; the caller frees it. */
 static quern_status check_mlx(const families *all, qn_verified *v, const qn_verify_run *run, qn_json **root, qn_claim *claim,
                               quern_error *err)
 {
     quern_status status = QUERN_OK;
-    char *config = NULL, *generation = NULL;
-    size_t config_len = 0, generation_len = 0;
-    qn_model_config parsed;
-    QN_TRY(qn_file_read_member(&config, &config_len, v->path, "config.json", CONFIG_BYTES_MAX, err));
-    QN_TRY(qn_file_read_member(&generation, &generation_len, v->path, "generation_config.json", CONFIG_BYTES_MAX, err));
-    if (config == NULL) {
-        QN_FAIL(err, QUERN_ERROR_NOT_FOUND, "%s: no config.json in this folder", v->path);
-    }
-    QN_TRY(qn_read_own_config(v->job, v->path, config, config_len, generation, generation_len, &v->findings.arena, &parsed, err));
-    QN_TRY(qn_verify_mlx_config(v->job, v->path, config, config_len, generation, generation_len, &v->findings, err));
-    QN_TRY(qn_verify_folder_texts(v->job, v->path, &parsed, all->quality.text, all->quality.text_len, &v->findings, err));
+    qn_folder_texts texts;
+    qn_model_config config;
+    QN_TRY(qn_folder_texts_read(&texts, v->path, err));
+    QN_TRY(qn_verify_folder(v->job, v->path, &texts, v->safetensors, all->quality.text, all->quality.text_len, &config, &v->findings, err));
     QN_TRY(qn_verify_folder_files(v->path, v->safetensors, &v->findings, err));
-    if (!parsed.tied_embeddings && qn_safetensors_find(v->safetensors, "lm_head.weight") == NULL) {
-        QN_TRY(qn_findings_fail(&v->findings, NULL, err, "config.json: tie_word_embeddings is false, but there is no lm_head.weight"));
-    }
-    QN_TRY(qn_verified_bind(v, &parsed, err));
+    QN_TRY(qn_verified_bind(v, &config, err));
     QN_TRY(qn_verified_check(v, run, err));
-    QN_TRY(qn_json_parse(root, config, config_len, QN_JSON_WIDE_INTEGERS, "config.json", err));
+    QN_TRY(qn_json_parse(root, texts.text[QN_FOLDER_CONFIG], texts.len[QN_FOLDER_CONFIG], QN_JSON_WIDE_INTEGERS, "config.json", err));
     *claim = qn_claim_of_config(*root);
     QN_TRY(qn_verified_check_claim(v, claim->data_sha256.data, claim->data_sha256.len, err));
 done:
-    qn_free(config);
-    qn_free(generation);
+    qn_folder_texts_free(&texts);
     return status;
 }
 

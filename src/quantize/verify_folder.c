@@ -13,44 +13,60 @@
 #include "base/json_tokens.h"
 #include "quantize/folder_files.h"
 #include "quantize/json_difference.h"
+#include "quantize/verify_metadata.h"
 #include "text/template_list.h"
 #include "text/tokenizer_pipeline.h"
 
-enum { TOKENIZER_BYTES_MAX = 256 << 20 };
+enum { TOKENIZER_BYTES_MAX = 256 << 20, CONFIG_BYTES_MAX = 16 << 20, TEMPLATE_BYTES_MAX = 4 << 20 };
 
-typedef struct text_file {
-    char *text;
-    size_t len;
-} text_file;
+/* The first ones are JSON. */
+enum { N_JSON = QN_FOLDER_TEMPLATE };
+static const struct {
+    const char *name;
+    size_t bytes_max;
+} text_files[QN_FOLDER_N_TEXTS] = {[QN_FOLDER_TOKENIZER] = {"tokenizer.json", TOKENIZER_BYTES_MAX},
+                                   [QN_FOLDER_TOKENIZER_CONFIG] = {"tokenizer_config.json", TOKENIZER_BYTES_MAX},
+                                   [QN_FOLDER_GENERATION] = {"generation_config.json", CONFIG_BYTES_MAX},
+                                   [QN_FOLDER_CONFIG] = {"config.json", CONFIG_BYTES_MAX},
+                                   [QN_FOLDER_TEMPLATE] = {"chat_template.jinja", TEMPLATE_BYTES_MAX},
+                                   [QN_FOLDER_TOOL_TEMPLATE] = {"additional_chat_templates/tool_use.jinja", TEMPLATE_BYTES_MAX}};
 
-typedef enum text_kind { TOKENIZER, TOKENIZER_CONFIG, GENERATION, CONFIG, N_TEXTS } text_kind;
-static const char *const names[N_TEXTS] = {[TOKENIZER] = "tokenizer.json",
-                                           [TOKENIZER_CONFIG] = "tokenizer_config.json",
-                                           [GENERATION] = "generation_config.json",
-                                           [CONFIG] = "config.json"};
+const char *qn_folder_text_name(qn_folder_text t) { return text_files[t].name; }
+size_t qn_folder_text_bytes_max(qn_folder_text t) { return text_files[t].bytes_max; }
+
+quern_status qn_folder_texts_read(qn_folder_texts *out, const char *dir, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    *out = (qn_folder_texts){0};
+    for (size_t i = 0; i < QN_FOLDER_N_TEXTS; i++) {
+        QN_TRY(qn_file_read_member(&out->text[i], &out->len[i], dir, text_files[i].name, text_files[i].bytes_max, err));
+    }
+done:
+    if (status != QUERN_OK) {
+        qn_folder_texts_free(out);
+    }
+    return status;
+}
+
+void qn_folder_texts_free(qn_folder_texts *t)
+{
+    for (size_t i = 0; i < QN_FOLDER_N_TEXTS; i++) {
+        qn_free(t->text[i]);
+    }
+    *t = (qn_folder_texts){0};
+}
 
 /* One side: its files, and what they hold. */
 typedef struct side {
-    text_file files[N_TEXTS];
-    qn_json *json[N_TEXTS]; /* of tokenizer.json without vocabulary and merges */
+    const qn_folder_texts *texts;
+    qn_json *json[N_JSON]; /* of tokenizer.json without vocabulary and merges */
 } side;
 
 static void free_side(side *s)
 {
-    for (size_t i = 0; i < N_TEXTS; i++) {
-        qn_free(s->files[i].text);
+    for (size_t i = 0; i < N_JSON; i++) {
         qn_json_free(s->json[i]);
     }
-}
-
-static quern_status read_files(side *s, const char *dir, quern_error *err)
-{
-    quern_status status = QUERN_OK;
-    for (size_t i = 0; i < N_TEXTS; i++) {
-        QN_TRY(qn_file_read_member(&s->files[i].text, &s->files[i].len, dir, names[i], TOKENIZER_BYTES_MAX, err));
-    }
-done:
-    return status;
 }
 
 /* ---- tokenizer.json without its two large parts ---- */
@@ -95,19 +111,20 @@ static void copy_object(copying *c, bool within_model)
     c->ok = c->ok && qn_buf_append_char(c->out, '}');
 }
 
-static quern_status parse_rest(qn_json **out, const text_file *f, quern_error *err)
+static quern_status parse_rest(qn_json **out, const char *tokenizer, size_t len, quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_buf text;
     qn_buf_init(&text, TOKENIZER_BYTES_MAX);
     copying c = {.out = &text, .ok = true};
-    qn_json_tokens_init(&c.tokens, f->text, f->len);
+    qn_json_tokens_init(&c.tokens, tokenizer, len);
     (void)qn_json_tokens_next(&c.tokens);
     copy_object(&c, false);
     if (!c.ok) { /* it was read before: what is left is memory */
-        QN_FAIL_MEMORY(err, names[TOKENIZER], text.len);
+        QN_FAIL_MEMORY(err, text_files[QN_FOLDER_TOKENIZER].name, text.len);
     }
-    QN_TRY(qn_json_parse(out, qn_buf_text(&text), text.len, QN_JSON_ALLOW_NUL | QN_JSON_WIDE_INTEGERS, names[TOKENIZER], err));
+    QN_TRY(qn_json_parse(out, qn_buf_text(&text), text.len, QN_JSON_ALLOW_NUL | QN_JSON_WIDE_INTEGERS, text_files[QN_FOLDER_TOKENIZER].name,
+                         err));
 done:
     qn_buf_deinit(&text);
     return status;
@@ -116,13 +133,15 @@ done:
 static quern_status parse_side(side *s, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    for (size_t i = 0; i < N_TEXTS; i++) {
-        const text_file *f = &s->files[i];
-        if (f->text == NULL) {
+    for (size_t i = 0; i < N_JSON; i++) {
+        const char *text = s->texts->text[i];
+        size_t len = s->texts->len[i];
+        if (text == NULL) {
             continue;
         }
-        QN_TRY(i == TOKENIZER ? parse_rest(&s->json[i], f, err)
-                              : qn_json_parse(&s->json[i], f->text, f->len, QN_JSON_ALLOW_NUL | QN_JSON_WIDE_INTEGERS, names[i], err));
+        QN_TRY(i == QN_FOLDER_TOKENIZER
+                   ? parse_rest(&s->json[i], text, len, err)
+                   : qn_json_parse(&s->json[i], text, len, QN_JSON_ALLOW_NUL | QN_JSON_WIDE_INTEGERS, text_files[i].name, err));
     }
 done:
     return status;
@@ -136,8 +155,8 @@ typedef struct comparison {
     quern_error *err;
 } comparison;
 
-static const qn_json *own_key(const comparison *c, text_kind k, const char *key) { return qn_json_get(c->own->json[k], key); }
-static const qn_json *source_key(const comparison *c, text_kind k, const char *key) { return qn_json_get(c->source->json[k], key); }
+static const qn_json *own_key(const comparison *c, qn_folder_text k, const char *key) { return qn_json_get(c->own->json[k], key); }
+static const qn_json *source_key(const comparison *c, qn_folder_text k, const char *key) { return qn_json_get(c->source->json[k], key); }
 
 static bool same_span(const char *a, size_t n, const char *b, size_t m)
 {
@@ -152,12 +171,12 @@ static quern_status compare_postprocessors(const comparison *c)
     qn_surroundings a = {0}, b = {0};
     static const char *const flags[] = {"add_bos_token", "add_eos_token"};
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
-        if (!qn_json_same(own_key(c, TOKENIZER_CONFIG, flags[i]), source_key(c, TOKENIZER_CONFIG, flags[i]))) {
+        if (!qn_json_same(own_key(c, QN_FOLDER_TOKENIZER_CONFIG, flags[i]), source_key(c, QN_FOLDER_TOKENIZER_CONFIG, flags[i]))) {
             return QUERN_OK;
         }
     }
-    QN_TRY(qn_pipeline_read_postprocessor(&a, own_key(c, TOKENIZER, "post_processor"), c->err));
-    QN_TRY(qn_pipeline_read_postprocessor(&b, source_key(c, TOKENIZER, "post_processor"), c->err));
+    QN_TRY(qn_pipeline_read_postprocessor(&a, own_key(c, QN_FOLDER_TOKENIZER, "post_processor"), c->err));
+    QN_TRY(qn_pipeline_read_postprocessor(&b, source_key(c, QN_FOLDER_TOKENIZER, "post_processor"), c->err));
     if (!same_span(a.before, a.before_len, b.before, b.before_len) || !same_span(a.after, a.after_len, b.after, b.after_len)) {
         QN_TRY(qn_findings_fail(
             c->findings, NULL, c->err,
@@ -191,8 +210,8 @@ static added read_added(const qn_json *v)
 /* The source's token of this id: of the same table, else of tokenizer.json. */
 static const qn_json *source_added(const comparison *c, const char *id)
 {
-    const qn_json *v = qn_json_get(source_key(c, TOKENIZER_CONFIG, "added_tokens_decoder"), id);
-    const qn_json *list = source_key(c, TOKENIZER, "added_tokens");
+    const qn_json *v = qn_json_get(source_key(c, QN_FOLDER_TOKENIZER_CONFIG, "added_tokens_decoder"), id);
+    const qn_json *list = source_key(c, QN_FOLDER_TOKENIZER, "added_tokens");
     for (size_t i = 0; v == NULL && i < qn_json_length(list); i++) {
         int64_t number;
         char text[32];
@@ -205,7 +224,7 @@ static const qn_json *source_added(const comparison *c, const char *id)
 /* transformers lets this table decide over tokenizer.json. */
 static quern_status compare_added_tokens(const comparison *c)
 {
-    const qn_json *table = own_key(c, TOKENIZER_CONFIG, "added_tokens_decoder");
+    const qn_json *table = own_key(c, QN_FOLDER_TOKENIZER_CONFIG, "added_tokens_decoder");
     for (qn_json_iterator *it = qn_json_iter(table); it != NULL; it = qn_json_next(table, it)) {
         const char *id = qn_json_iter_key(it, NULL);
         const qn_json *there = source_added(c, id);
@@ -224,8 +243,8 @@ static quern_status compare_added_tokens(const comparison *c)
 
 static quern_status compare_splitting(const comparison *c)
 {
-    bool own = qn_json_bool(own_key(c, TOKENIZER_CONFIG, "split_special_tokens"), false);
-    bool source = qn_json_bool(source_key(c, TOKENIZER_CONFIG, "split_special_tokens"), false);
+    bool own = qn_json_bool(own_key(c, QN_FOLDER_TOKENIZER_CONFIG, "split_special_tokens"), false);
+    bool source = qn_json_bool(source_key(c, QN_FOLDER_TOKENIZER_CONFIG, "split_special_tokens"), false);
     return own == source
                ? QUERN_OK
                : qn_findings_fail(c->findings, NULL, c->err, "tokenizer_config.json: split_special_tokens is %s, the source has %s",
@@ -236,26 +255,26 @@ static quern_status compare_splitting(const comparison *c)
 static quern_status compare_deciding_keys(const comparison *c)
 {
     static const struct {
-        text_kind kind;
+        qn_folder_text kind;
         const char *key, *why;
-    } keys[] = {{TOKENIZER, "truncation", "readers cut texts by it"},
-                {TOKENIZER, "padding", "readers pad texts by it"},
-                {TOKENIZER_CONFIG, "add_prefix_space", "readers put a space in front"},
-                {TOKENIZER_CONFIG, "bos_token", "readers put it in front"},
-                {CONFIG, "model_file", "mlx-lm runs that program"},
-                {CONFIG, "auto_map", "transformers runs those programs"}};
+    } keys[] = {{QN_FOLDER_TOKENIZER, "truncation", "readers cut texts by it"},
+                {QN_FOLDER_TOKENIZER, "padding", "readers pad texts by it"},
+                {QN_FOLDER_TOKENIZER_CONFIG, "add_prefix_space", "readers put a space in front"},
+                {QN_FOLDER_TOKENIZER_CONFIG, "bos_token", "readers put it in front"},
+                {QN_FOLDER_CONFIG, "model_file", "mlx-lm runs that program"},
+                {QN_FOLDER_CONFIG, "auto_map", "transformers runs those programs"}};
     quern_status status = QUERN_OK;
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         const qn_json *own = own_key(c, keys[i].kind, keys[i].key), *source = source_key(c, keys[i].kind, keys[i].key);
         bool absent = own == NULL || qn_json_get_kind(own) == QN_JSON_NULL || !qn_json_bool(own, true);
-        bool code = keys[i].kind == CONFIG && absent; /* what runs no code is as well */
+        bool code = keys[i].kind == QN_FOLDER_CONFIG && absent; /* what runs no code is as well */
         bool nothing = absent && (source == NULL || qn_json_get_kind(source) == QN_JSON_NULL || !qn_json_bool(source, true));
         const char *a = qn_json_string(qn_json_get(own, "content"), NULL), *b = qn_json_string(source, NULL); /* a token as an object */
         const char *a_text = a != NULL ? a : qn_json_string(own, NULL),
                    *b_text = b != NULL ? b : qn_json_string(qn_json_get(source, "content"), NULL);
         bool same_token = a_text != NULL && b_text != NULL && strcmp(a_text, b_text) == 0;
         if (!code && !nothing && !same_token && !qn_json_same(own, source)) {
-            QN_TRY(qn_findings_fail(c->findings, NULL, c->err, "%s: %s is not the source's: %s", names[keys[i].kind], keys[i].key,
+            QN_TRY(qn_findings_fail(c->findings, NULL, c->err, "%s: %s is not the source's: %s", text_files[keys[i].kind].name, keys[i].key,
                                     keys[i].why));
         }
     }
@@ -291,12 +310,12 @@ static void collect(const qn_json *of, const qn_json *other, bool only_new, qn_j
     }
 }
 
-static quern_status note_places(const comparison *c, text_kind k)
+static quern_status note_places(const comparison *c, qn_folder_text k)
 {
     qn_json_places places = {0};
     if (c->source->json[k] == NULL || c->own->json[k] == NULL) {
         bool differ = (c->source->json[k] == NULL) != (c->own->json[k] == NULL);
-        return differ ? qn_findings_note(c->findings, c->err, "%s is %s", names[k],
+        return differ ? qn_findings_note(c->findings, c->err, "%s is %s", text_files[k].name,
                                          c->own->json[k] == NULL ? "not there, the source has one" : "there, the source has none")
                       : QUERN_OK;
     }
@@ -307,29 +326,31 @@ static quern_status note_places(const comparison *c, text_kind k)
     }
     qn_json_end_places(&places);
     return qn_findings_note(c->findings, c->err,
-                            "%s differs from the source's in %s; Quern reads the same from both, other readers may not", names[k],
+                            "%s differs from the source's in %s; Quern reads the same from both, other readers may not", text_files[k].name,
                             places.text);
 }
 
 static quern_status compare_files(const qn_job *job, const side *own, qn_findings *f, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    side source = {0};
+    qn_folder_texts texts = {0};
+    side source = {.texts = &texts};
     const comparison c = {.own = own, .source = &source, .findings = f, .err = err};
     if (job->source.gguf != NULL) { /* nothing of the kind to compare with */
         return QUERN_OK;
     }
-    QN_TRY(read_files(&source, job->source.path, err));
+    QN_TRY(qn_folder_texts_read(&texts, job->source.path, err));
     QN_TRY(parse_side(&source, err));
     QN_TRY(compare_postprocessors(&c));
     QN_TRY(compare_added_tokens(&c));
     QN_TRY(compare_splitting(&c));
     QN_TRY(compare_deciding_keys(&c));
-    for (size_t k = 0; k < N_TEXTS; k++) {
-        QN_TRY(note_places(&c, (text_kind)k));
+    for (size_t k = 0; k < N_JSON; k++) {
+        QN_TRY(note_places(&c, (qn_folder_text)k));
     }
 done:
     free_side(&source);
+    qn_folder_texts_free(&texts);
     return status;
 }
 
@@ -341,8 +362,8 @@ static size_t list_needed(const qn_source *s, int32_t *ids, size_t cap)
     quern_error unused = {0};
     qn_json *root = NULL;
     size_t n = 0;
-    if (s->generation_json != NULL &&
-        qn_json_parse(&root, s->generation_json, s->generation_len, QN_JSON_WIDE_INTEGERS, names[GENERATION], &unused) != QUERN_OK) {
+    if (s->generation_json != NULL && qn_json_parse(&root, s->generation_json, s->generation_len, QN_JSON_WIDE_INTEGERS,
+                                                    text_files[QN_FOLDER_GENERATION].name, &unused) != QUERN_OK) {
         root = NULL; /* it was read before: memory, and then the configuration serves */
     }
     const qn_json *eos = qn_json_get(root, "eos_token_id");
@@ -361,12 +382,12 @@ static size_t list_needed(const qn_source *s, int32_t *ids, size_t cap)
 }
 
 /* mlx-lm writes generation_config.json and the template as files of their own: where both are missing, they were left behind. */
-static bool is_copied_in_part(const qn_source *s, const side *own, const qn_model_texts *texts)
+static bool is_copied_in_part(const qn_source *s, const qn_folder_texts *own, const qn_model_texts *texts)
 {
-    return own->files[GENERATION].text == NULL && s->generation_json != NULL && texts->template.data == NULL;
+    return own->text[QN_FOLDER_GENERATION] == NULL && s->generation_json != NULL && texts->template.data == NULL;
 }
 
-static quern_status compare_read(const qn_job *job, const side *files, const qn_model_texts *own, const char *text, size_t len,
+static quern_status compare_read(const qn_job *job, const qn_folder_texts *files, const qn_model_texts *own, const char *text, size_t len,
                                  qn_findings *f, quern_error *err)
 {
     enum { NEEDED_MAX = 64 };
@@ -384,28 +405,33 @@ static quern_status compare_read(const qn_job *job, const side *files, const qn_
     return qn_verify_texts(own, &source, &options, f, err);
 }
 
-quern_status qn_verify_folder_texts(const qn_job *job, const char *path, const qn_model_config *config, const char *text, size_t len,
-                                    qn_findings *f, quern_error *err)
+static quern_status verify_texts(const qn_job *job, const qn_folder_texts *own, const qn_model_config *config, const char *text, size_t len,
+                                 qn_findings *f, quern_error *err)
 {
     quern_status status = QUERN_OK;
     quern_error why = {0};
-    side own = {0};
+    side parsed = {.texts = own};
     quern_tokenizer *tokenizer = NULL;
     qn_template_list templates = {0};
-    QN_TRY(read_files(&own, path, err));
-    const text_file *t = &own.files[TOKENIZER], *about = &own.files[TOKENIZER_CONFIG];
-    if (t->text == NULL) {
+    const qn_template_texts named = {.plain = own->text[QN_FOLDER_TEMPLATE],
+                                     .plain_len = own->len[QN_FOLDER_TEMPLATE],
+                                     .tool_use = own->text[QN_FOLDER_TOOL_TEMPLATE],
+                                     .tool_use_len = own->len[QN_FOLDER_TOOL_TEMPLATE],
+                                     .tokenizer_config = own->text[QN_FOLDER_TOKENIZER_CONFIG],
+                                     .tokenizer_config_len = own->len[QN_FOLDER_TOKENIZER_CONFIG]};
+    if (own->text[QN_FOLDER_TOKENIZER] == NULL) {
         QN_TRY(qn_findings_fail(f, NULL, err, "tokenizer: there is no tokenizer.json"));
         goto done;
     }
-    status = quern_tokenizer_create_from_json(&tokenizer, t->text, t->len, about->text, about->len, &why);
+    status = quern_tokenizer_create_from_json(&tokenizer, own->text[QN_FOLDER_TOKENIZER], own->len[QN_FOLDER_TOKENIZER],
+                                              named.tokenizer_config, named.tokenizer_config_len, &why);
     if (status == QUERN_OK) {
-        status = qn_template_list_read(&templates, path, about->text, about->len, &why);
+        status = qn_template_list_parse(&templates, &named, &why);
     }
     if (status == QUERN_OK) {
-        status = parse_side(&own, &why);
+        status = parse_side(&parsed, &why);
     }
-    if (status == QUERN_ERROR_MEMORY || status == QUERN_ERROR_IO) {
+    if (status == QUERN_ERROR_MEMORY) {
         QN_FAIL(err, status, "%s", why.message);
     }
     if (status != QUERN_OK) {
@@ -416,12 +442,31 @@ quern_status qn_verify_folder_texts(const qn_job *job, const char *path, const q
                                   .config = config,
                                   .template = {templates.plain, templates.plain_len},
                                   .tool_template = {templates.tool_use, templates.tool_use_len}};
-    QN_TRY(compare_read(job, &own, &texts, text, len, f, err));
-    QN_TRY(compare_files(job, &own, f, err));
+    QN_TRY(compare_read(job, own, &texts, text, len, f, err));
+    QN_TRY(compare_files(job, &parsed, f, err));
 done:
     qn_template_list_deinit(&templates);
     quern_tokenizer_destroy(tokenizer);
-    free_side(&own);
+    free_side(&parsed);
+    return status;
+}
+
+quern_status qn_verify_folder(const qn_job *job, const char *path, const qn_folder_texts *own, const qn_safetensors *weights,
+                              const char *text, size_t len, qn_model_config *config, qn_findings *f, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    const char *json = own->text[QN_FOLDER_CONFIG], *generation = own->text[QN_FOLDER_GENERATION];
+    size_t json_len = own->len[QN_FOLDER_CONFIG], generation_len = own->len[QN_FOLDER_GENERATION];
+    if (json == NULL) {
+        QN_FAIL(err, QUERN_ERROR_NOT_FOUND, "%s: no config.json in this folder", path);
+    }
+    QN_TRY(qn_read_own_config(job, path, json, json_len, generation, generation_len, &f->arena, config, err));
+    QN_TRY(qn_verify_mlx_config(job, path, json, json_len, generation, generation_len, f, err));
+    QN_TRY(verify_texts(job, own, config, text, len, f, err));
+    if (!config->tied_embeddings && qn_safetensors_find(weights, "lm_head.weight") == NULL) {
+        QN_TRY(qn_findings_fail(f, NULL, err, "config.json: tie_word_embeddings is false, but there is no lm_head.weight"));
+    }
+done:
     return status;
 }
 
@@ -445,10 +490,9 @@ static bool is_opened(const qn_safetensors *weights, const char *name)
 
 static bool is_examined(const char *name)
 {
-    static const char *const others[] = {"model.safetensors.index.json", "chat_template.jinja", "chat_template.json", "README.md",
-                                         "additional_chat_templates/tool_use.jinja"};
-    for (size_t i = 0; i < N_TEXTS; i++) {
-        if (strcmp(names[i], name) == 0) {
+    static const char *const others[] = {"model.safetensors.index.json", "chat_template.json", "README.md"};
+    for (size_t i = 0; i < QN_FOLDER_N_TEXTS; i++) {
+        if (strcmp(text_files[i].name, name) == 0) {
             return true;
         }
     }

@@ -8,9 +8,9 @@ enum { MANIFEST_BYTES_MAX = 64 << 20, HEX = 64 };
 
 /* What a manifest says of the run that made an output. */
 typedef struct said {
-    bool found;             /* there is a manifest that has the output, and says how it was calibrated or that it was not */
-    quern_calibrate how;    /* NONE, BUILTIN, TEXT or IMATRIX */
-    char sha256[HEX + 1];   /* of TEXT and IMATRIX */
+    bool found;           /* there is a manifest that has the output, and says how it was calibrated or that it was not */
+    quern_calibrate how;  /* NONE, BUILTIN, TEXT or IMATRIX */
+    char sha256[HEX + 1]; /* of TEXT and IMATRIX */
 } said;
 
 /* ---- the manifest ---- */
@@ -129,17 +129,19 @@ static void write_note(const said *s, const qn_calibrated *c, char *out, size_t 
     describe(s->how, s->sha256, by, sizeof by);
     out[0] = '\0';
     if (same && is_tried) {
-        (void)snprintf(out, cap,
-                       "no tensor is what this version's encoder makes with %s, by which the manifest beside it says it was made: made by another "
-                       "version, with another --memory, or from another source",
-                       tried);
+        (void)snprintf(
+            out, cap,
+            "no tensor is what this version's encoder makes with %s, by which the manifest beside it says it was made: made by another "
+            "version, with another --memory, or from another source",
+            tried);
     } else if (s->found && (is_given || s->how != QUERN_CALIBRATE_NONE)) {
         (void)snprintf(out, cap, "%s%s%sthe manifest beside it says that it was calibrated on %s: %s finds smaller faults",
                        is_given ? "no tensor is what Quern makes with " : "", is_given ? tried : "", is_given ? "; " : "", by,
                        option_for(s->how));
     } else if (is_given) {
         (void)snprintf(out, cap,
-                       "no tensor is what Quern makes with %s: it was made with another text or importance matrix, or by another program", tried);
+                       "no tensor is what Quern makes with %s: it was made with another text or importance matrix, or by another program",
+                       tried);
     }
 }
 

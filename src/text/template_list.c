@@ -68,20 +68,47 @@ done:
     return status;
 }
 
-quern_status qn_template_list_read(qn_template_list *out, const char *dir, const char *tokenizer_config, size_t len, quern_error *err)
+static quern_status copy(const char *text, size_t len, char **out, size_t *out_len, quern_error *err)
+{
+    *out = text != NULL ? qn_strndup(text, len) : NULL;
+    *out_len = text != NULL ? len : 0;
+    return text == NULL || *out != NULL ? QUERN_OK
+                                        : qn_error_set(err, QUERN_ERROR_MEMORY, "out of memory: a chat template of %zu bytes", len);
+}
+
+quern_status qn_template_list_parse(qn_template_list *out, const qn_template_texts *texts, quern_error *err)
 {
     quern_status status = QUERN_OK;
     *out = (qn_template_list){0};
-    QN_TRY(qn_file_read_member(&out->plain, &out->plain_len, dir, "chat_template.jinja", TEMPLATE_BYTES_MAX, err));
-    if (out->plain != NULL) {
-        QN_TRY(qn_file_read_member(&out->tool_use, &out->tool_use_len, dir, "additional_chat_templates/tool_use.jinja", TEMPLATE_BYTES_MAX,
-                                   err));
-    } else if (tokenizer_config != NULL) {
-        QN_TRY(read_config(out, tokenizer_config, len, err));
+    if (texts->plain != NULL) {
+        QN_TRY(copy(texts->plain, texts->plain_len, &out->plain, &out->plain_len, err));
+        QN_TRY(copy(texts->tool_use, texts->tool_use_len, &out->tool_use, &out->tool_use_len, err));
+    } else if (texts->tokenizer_config != NULL) {
+        QN_TRY(read_config(out, texts->tokenizer_config, texts->tokenizer_config_len, err));
     }
 done:
     if (status != QUERN_OK) {
         qn_template_list_deinit(out);
     }
+    return status;
+}
+
+quern_status qn_template_list_read(qn_template_list *out, const char *dir, const char *tokenizer_config, size_t len, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    char *plain = NULL, *tool_use = NULL;
+    qn_template_texts texts = {.tokenizer_config = tokenizer_config, .tokenizer_config_len = len};
+    *out = (qn_template_list){0};
+    QN_TRY(qn_file_read_member(&plain, &texts.plain_len, dir, "chat_template.jinja", TEMPLATE_BYTES_MAX, err));
+    if (plain != NULL) {
+        QN_TRY(
+            qn_file_read_member(&tool_use, &texts.tool_use_len, dir, "additional_chat_templates/tool_use.jinja", TEMPLATE_BYTES_MAX, err));
+    }
+    texts.plain = plain;
+    texts.tool_use = tool_use;
+    QN_TRY(qn_template_list_parse(out, &texts, err));
+done:
+    qn_free(plain);
+    qn_free(tool_use);
     return status;
 }

@@ -15,6 +15,15 @@ typedef struct qn_template_list {
     size_t tool_use_len;
 } qn_template_list;
 
+/* Texts of the files that may hold them; NULL = there is no such file. */
+typedef struct qn_template_texts {
+    const char *plain, *tool_use; /* chat_template.jinja, additional_chat_templates/tool_use.jinja */
+    size_t plain_len, tool_use_len;
+    const char *tokenizer_config;
+    size_t tokenizer_config_len;
+} qn_template_texts;
+
+quern_status qn_template_list_parse(qn_template_list *out, const qn_template_texts *texts, quern_error *err);
 /* From a checkpoint's folder. tokenizer_config, the text of that file, may be NULL. */
 quern_status qn_template_list_read(qn_template_list *out, const char *dir, const char *tokenizer_config, size_t len, quern_error *err);
 void qn_template_list_deinit(qn_template_list *l);

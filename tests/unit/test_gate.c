@@ -225,6 +225,84 @@ static void interrupted_gates_lose_nothing(void **state)
     free(text);
 }
 
+/* Overwrites a few bytes of a text of the MLX folder that is being written, once everything is in it. */
+typedef struct text_saboteur {
+    const char *dir, *file, *from, *to; /* of one length */
+    bool done;
+} text_saboteur;
+
+static bool damage_unfinished_text(void *user, const quern_quantize_progress *p)
+{
+    text_saboteur *s = user;
+    char folder[1024], path[1400];
+    (void)snprintf(folder, sizeof folder, "%s/mlx/4bit-g64", s->dir);
+    DIR *d = p->stage == QUERN_QUANTIZE_HASH && !s->done ? opendir(folder) : NULL;
+    for (struct dirent *e = d != NULL ? readdir(d) : NULL; e != NULL; e = readdir(d)) {
+        if (strstr(e->d_name, s->file) != NULL) {
+            size_t size, n = strlen(s->from);
+            (void)snprintf(path, sizeof path, "%s", scratch_path(folder, e->d_name));
+            uint8_t *text = read_file(path, &size);
+            for (size_t i = 0; i + n <= size && !s->done; i++) {
+                s->done = memcmp(text + i, s->from, n) == 0;
+                if (s->done) {
+                    memcpy(text + i, s->to, n);
+                }
+            }
+            write_file(path, text, size);
+            free(text);
+        }
+    }
+    if (d != NULL) {
+        (void)closedir(d);
+    }
+    return true;
+}
+
+/* What verify finds in a folder's tokenizer, templates and end tokens, the gate of quantize finds too. */
+static void damaged_texts_fail_the_gate(void **state)
+{
+    static const struct {
+        const char *file, *from, *to, *word;
+    } cases[] = {{"tokenizer.json", "\"lstrip\":false", "\"lstrip\":true ", "tokenizer"},
+                 {"generation_config.json", "511", "510", "end token"},
+                 {"tokenizer_config.json", "assistant", "assistent", "template"},
+                 {"", "", "", NULL}}; /* nothing: it passes, and no text is told to differ */
+    size_t len;
+    char *text = (char *)read_file(qn_test_shared("models/texts/gate.txt"), &len);
+    (void)state;
+    assert_non_null(qn_test_golden("hf/qwen3/config.json"));
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char *dir = new_dir();
+        text_saboteur s = {.dir = dir, .file = cases[i].file, .from = cases[i].from, .to = cases[i].to, .done = cases[i].word == NULL};
+        run r = {.opt = {.source = model_dir("qwen3"),
+                         .output_dir = dir,
+                         .name = "tiny",
+                         .formats = "mlx:4bit",
+                         .n_threads = 2,
+                         .gate = QUERN_GATE_DEFAULT,
+                         .gate_text = text,
+                         .gate_text_len = 6000,
+                         .on_progress = damage_unfinished_text,
+                         .user = &s}};
+        run_quantize(&r, 0);
+        assert_int_equal(r.status, QUERN_OK);
+        assert_true(s.done);
+        const qn_json *o = qn_json_at(qn_json_get(r.manifest, "outputs"), 0), *gate = qn_json_get(o, "gate");
+        const char *reason = qn_json_string(qn_json_at(qn_json_get(gate, "reasons"), 0), NULL);
+        assert_int_equal(strcmp(verdict_of(o), "fail") == 0, cases[i].word != NULL);
+        assert_int_equal(qn_path_exists(scratch_path(dir, "mlx/4bit-g64/tokenizer.json")), cases[i].word == NULL);
+        if (cases[i].word != NULL && strstr(reason, cases[i].word) == NULL) {
+            fail_msg("%s: %s", cases[i].file, reason);
+        }
+        for (size_t k = 0; cases[i].word == NULL && k < qn_json_length(qn_json_get(gate, "notes")); k++) {
+            assert_null(strstr(qn_json_string(qn_json_at(qn_json_get(gate, "notes"), k), NULL), ".json"));
+        }
+        qn_json_free(r.manifest);
+        drop_dir(dir);
+    }
+    free(text);
+}
+
 /* ---- certificates ---- */
 
 /* What a claim of such figures gives, measured as q says on a text with this hash: 'f'ail, 'n'ote or nothing ('-'). */
@@ -780,6 +858,7 @@ int main(void)
         cmocka_unit_test(foreign_files_pass),
         cmocka_unit_test(damaged_outputs_get_no_name),
         cmocka_unit_test(interrupted_gates_lose_nothing),
+        cmocka_unit_test(damaged_texts_fail_the_gate),
         cmocka_unit_test(claims_are_compared),
         cmocka_unit_test(named_texts_find_the_smallest_fault),
         cmocka_unit_test(named_matrices_find_the_smallest_fault),

@@ -145,19 +145,33 @@ static void write_note(const said *s, const qn_calibrated *c, char *out, size_t 
     }
 }
 
+/* In a file that a calibration made, the tensors that it did not. */
+static quern_status note_others(qn_verified *v, size_t n_unknown, const char *first, quern_error *err)
+{
+    return qn_findings_note(
+        &v->findings, err,
+        "%zu tensors are what Quern makes with the calibration, %.100s%s not: made with another --memory, or changed; judged "
+        "like those of unknown encoders",
+        v->origin.n_tensors, first, n_unknown > 1 ? " and others are" : " is");
+}
+
 quern_status qn_verified_find_origin(qn_verified *v, const qn_calibrated *c, quern_error *err)
 {
     quern_status status = QUERN_OK;
     char note[640] = "";
+    const char *first = NULL;
     said s;
     size_t n_unknown = 0;
     for (size_t i = 0; i < v->n_tensors; i++) {
+        bool unknown = v->figures[i].encoder == QN_ENCODER_UNKNOWN && qn_checked_tensor_block(&v->tensors[i]) > 1;
         v->origin.n_tensors += v->figures[i].encoder == QN_ENCODER_RECODE;
-        n_unknown += v->figures[i].encoder == QN_ENCODER_UNKNOWN && qn_checked_tensor_block(&v->tensors[i]) > 1;
+        first = unknown && first == NULL ? v->tensors[i].name : first;
+        n_unknown += unknown;
     }
     if (v->origin.n_tensors > 0) {
         v->origin.from = c->job.calibration.origin;
         memcpy(v->origin.sha256, c->job.calibration.text_sha256, sizeof v->origin.sha256);
+        QN_TRY(n_unknown > 0 ? note_others(v, n_unknown, first, err) : QUERN_OK);
     } else if (n_unknown > 0) {
         QN_TRY(read_manifest(&s, v->path, &v->findings.arena, err));
         write_note(&s, c, note, sizeof note);

@@ -390,6 +390,7 @@ static void claims_are_compared(void **state)
 typedef struct named {
     bool sound;
     char note[1024];  /* calibration_note, or "" */
+    bool tells_of_up; /* a note of the gate names blk.1.ffn_up.weight */
     double n_tensors; /* that the named calibration made */
 } named;
 
@@ -417,6 +418,10 @@ static named judge_named(const char *path, quern_calibrate how, const char *text
     result.sound = r.n_failed == 0;
     (void)snprintf(result.note, sizeof result.note, "%s", note != NULL ? note : "");
     (void)qn_json_number(qn_json_get(qn_json_get(o, "calibration"), "tensors"), &result.n_tensors);
+    const qn_json *notes = qn_json_get(qn_json_get(o, "gate"), "notes");
+    for (size_t i = 0; i < qn_json_length(notes); i++) {
+        result.tells_of_up = result.tells_of_up || strstr(qn_json_string(qn_json_at(notes, i), NULL), "blk.1.ffn_up.weight is not") != NULL;
+    }
     qn_json_free(doc);
     quern_free(r.json);
     return result;
@@ -437,6 +442,24 @@ static void nudge_scale(const char *path)
     qn_gguf_close(g);
     write_file(path, bytes, size);
     free(bytes);
+}
+
+/* Puts a tensor of one file in the place of the same in another of the same layout. */
+static void transplant(const char *from, const char *to)
+{
+    quern_error err = {0};
+    qn_gguf *g;
+    size_t size, other_size;
+    uint8_t *bytes = read_file(to, &size), *other = read_file(from, &other_size);
+    assert_int_equal(size, other_size);
+    assert_ok(qn_gguf_open(&g, to, false, &err));
+    const qn_tensor *t = qn_gguf_find_tensor(g, "blk.1.ffn_up.weight");
+    assert_non_null(t);
+    memcpy(bytes + t->file_offset, other + t->file_offset, t->n_bytes);
+    qn_gguf_close(g);
+    write_file(to, bytes, size);
+    free(bytes);
+    free(other);
 }
 
 static const char *manifest_hash(const run *r, const char *key)
@@ -477,6 +500,7 @@ static void named_texts_find_the_smallest_fault(void **state)
         assert_true(blind.sound); /* no test of a block can tell it from error feedback */
         assert_non_null(strstr(blind.note, hash));
         assert_non_null(strstr(blind.note, "--calibrate FILE"));
+        assert_false(by_text.tells_of_up);
         if (!damaged) {
             nudge_scale(path);
         }
@@ -493,6 +517,17 @@ static void named_texts_find_the_smallest_fault(void **state)
     assert_non_null(strstr(other.note, "another text"));
     assert_string_equal(judge_named(path, QUERN_CALIBRATE_NONE, NULL, 0, NULL).note, "");
     qn_json_free(r.manifest);
+    char *other_dir = new_dir();
+    r.opt.output_dir = other_dir;
+    r.opt.formats = "gguf:Q4_0";
+    r.opt.calibration_text = text + LEN;
+    run_quantize(&r, 0);
+    assert_int_equal(r.status, QUERN_OK);
+    qn_json_free(r.manifest);
+    transplant(scratch_path(other_dir, "gguf/tiny-Q4_0.gguf"), path); /* the broken scale goes with it: what is left is another's tensor */
+    named mixed = judge_named(path, QUERN_CALIBRATE_TEXT, text, LEN, NULL);
+    assert_true(mixed.sound && mixed.n_tensors > 10 && mixed.tells_of_up);
+    drop_dir(other_dir);
     drop_dir(dir);
     free(text);
 }

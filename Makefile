@@ -11,7 +11,7 @@ compiler  = $(if $(filter default undefined,$(origin CC)),,-DCMAKE_C_COMPILER=$(
 configure = cmake -S . -B $(1) $(call generator,$(1)) --log-level=WARNING -DQUERN_WERROR=$(WERROR) $(2)
 compile   = cmake --build $(1) --parallel $(JOBS)
 
-.PHONY: all test test-long demo bench peers fuzz check format install clean help setup-build setup-demo setup-test
+.PHONY: all test test-long demo bench bench-peers peers fuzz check format install clean help setup-build setup-demo setup-test
 all: setup-build ## build the program (build/quern) and the library
 	@$(call configure,$(BUILD),$(compiler)) >/dev/null
 	@$(call compile,$(BUILD)) --target product
@@ -29,6 +29,9 @@ test-long: setup-test ## second compiler, TSan, other machines under an emulator
 
 bench: setup-demo all ## speed on this machine: the built-in model, or MODELS="a.gguf b.gguf"
 	@python3 tools/bench.py $(BUILD)/quern $(MODELS)
+
+bench-peers: all ## llama.cpp on the same file in turns, ratios: MODEL=a.gguf [ARGS="-p 512 -n 64 -d 0 --sequences 1,8"] (after make peers)
+	@python3 tools/peers/bench_peers.py $(ARGS) $(BUILD)/quern $(MODEL)
 
 peers: all ## llama.cpp and mlx-lm read our files; their greedy tokens become goldens
 	@tools/peers/run.sh $(BUILD)/quern

@@ -184,7 +184,7 @@ static void fail(const char *what)
 
 static void *allocate(size_t bytes)
 {
-    void *p = qn_malloc_aligned(bytes);
+    void *p = qn_malloc_pages(bytes); /* huge pages, as the engine maps weights */
     if (p == NULL) {
         fail("out of memory");
     }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Speed of models on this machine. usage: bench.py [--record NAME] [--title TEXT] [-p LIST] [-n N] [-d LIST] BUILD/quern [MODEL...]
+"""Speed of models on this machine. usage: bench.py [--record NAME] [--title TEXT] [-p LIST] [-n N] [-d LIST] [--parallel LIST] BUILD/quern [MODEL...]
 
 Runs `quern bench MODEL --json` for each model (the built-in one if none is named), prints a table, and writes a result as bench/README.md describes
 it: to build/bench/, or with --record to bench/results/NAME.json.
@@ -33,13 +33,16 @@ def version_of(program):
     return f"{shown} ({commit})" if commit else shown
 
 
-def rows_of(name, bench):
+def rows_of(name, bench, parallel):
     for p in bench["prefill"]:
         yield {"model": name, "what": f"prefill {p['n']}", "tokens/s": p["tokens_per_s"], "spread": spread(p["samples"]), "share of limit": p["fraction_of_peak"],
                "limit": p["bound"]}
     for d in bench["decode"]:
         yield {"model": name, "what": f"decode {d['n']} at {d['depth']}", "tokens/s": d["tokens_per_s"], "spread": spread(d["samples"]),
                "share of limit": d["fraction_of_bandwidth"], "limit": "read bandwidth"}
+    for b in bench["batch"] if parallel else []:
+        yield {"model": name, "what": f"sequences together: {b['parallel']}", "tokens/s": b["tokens_per_s"], "spread": None, "share of limit": None,
+               "limit": f"a step {b['latency_ms_p50']:.3g} ms, p99 {b['latency_ms_p99']:.3g} ms"}
 
 
 def spread(samples):
@@ -77,14 +80,15 @@ def main():
     parser.add_argument("-p", default="128,512")
     parser.add_argument("-n", default="64")
     parser.add_argument("-d", default="0")
+    parser.add_argument("--parallel", metavar="LIST")
     parser.add_argument("program")
     parser.add_argument("models", nargs="*")
     args = parser.parse_args()
-    flags = ["-p", args.p, "-n", args.n, "-d", args.d]
+    flags = ["-p", args.p, "-n", args.n, "-d", args.d] + (["--parallel", args.parallel] if args.parallel else [])
     rows, bench = [], None
     for model in args.models or ["demo"]:
         bench = quern_json(args.program, "bench", model, *flags)
-        rows += list(rows_of(os.path.basename(model), bench))
+        rows += list(rows_of(os.path.basename(model), bench, args.parallel))
     print_table(rows)
     save({"schema": "quern.bench-result/1", "title": args.title, "date": datetime.date.today().isoformat(), "machine": machine_of(bench),
           "version": version_of(args.program),

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Quern and llama.cpp in turns on one file. usage: bench_peers.py [--record NAME] [-p N] [-n N] [-d N] [--pairs N] BUILD/quern MODEL.gguf
+"""Quern and llama.cpp in turns on one file. usage: bench_peers.py [--record NAME] [-p N] [-n N] [-d N] [--sequences LIST] [--pairs N]
+BUILD/quern MODEL.gguf
 
 Each pair is one measurement of ours and one of theirs, the order changing from pair to pair; medians, spread and the median ratio of the pairs are
 printed. The machine's read bandwidth as `quern bench` measures it is watched: if it moves by more than a tenth, the run says so and records nothing.
@@ -22,9 +23,9 @@ import bench  # noqa: E402
 class Peer:
     """llama.cpp, loaded once, in a process of its own."""
 
-    def __init__(self, python, model, threads):
+    def __init__(self, python, model, threads, context):
         here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peer_speed.py")
-        self.process = subprocess.Popen([python, here, model, str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([python, here, model, str(threads), str(context)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.version = json.loads(self.process.stdout.readline())["version"]
 
     def ask(self, **question):
@@ -41,15 +42,29 @@ class Peer:
 Pair = collections.namedtuple("Pair", "mine theirs share bandwidth")
 MOVED_MAX = 0.1  # a pair in which the machine's read bandwidth was further than this from the others' is thrown away
 TRIES = 4        # times the wanted number of pairs
+BATCH_STEPS = 32  # as many as `quern bench` makes
 
 
 def ours(args, question):
     """Tokens a second, share of the limit, and the read bandwidth of the same minute."""
-    flags = ["-p", str(question["prefill"]), "-n", "0"] if "prefill" in question else ["-p", "0", "-n", str(question["decode"]), "-d", str(question["depth"])]
-    result = bench.quern_json(args.program, "bench", args.model, "-t", str(args.threads), "-r", "1", "--parallel", "0", *flags)
+    if "prefill" in question:
+        flags = ["-p", str(question["prefill"]), "-n", "0", "--parallel", "0"]
+    elif "sequences" in question:
+        flags = ["-p", "0", "-n", "0", "--parallel", str(question["sequences"])]
+    else:
+        flags = ["-p", "0", "-n", str(question["decode"]), "-d", str(question["depth"]), "-c", str(args.context), "--parallel", "0"]
+    result = bench.quern_json(args.program, "bench", args.model, "-t", str(args.threads), "-r", "1", *flags)
     args.machine = bench.machine_of(result)
-    entry = (result["prefill"] + result["decode"])[0]
+    entry = (result["prefill"] + result["decode"] + result["batch"])[0]
     return entry["tokens_per_s"], entry.get("fraction_of_bandwidth") or entry.get("fraction_of_peak"), result["machine"]["read_bandwidth_bytes_per_s"]
+
+
+def label_of(question):
+    if "prefill" in question:
+        return f"prefill {question['prefill']}"
+    if "sequences" in question:
+        return f"{question['sequences']} sequence{'s' if question['sequences'] > 1 else ''}, a token of each a step"
+    return f"decode {question['decode']} at {question['depth']}"
 
 
 def quiet(pairs):
@@ -69,11 +84,11 @@ def run_pairs(args, peer, question):
             mine, share, bandwidth = ours(args, question)
         pairs.append(Pair(mine, theirs, share, bandwidth))
     kept = quiet(pairs)
-    label = f"prefill {question['prefill']}" if "prefill" in question else f"decode {question['decode']} at {question['depth']}"
-    row = {"model": os.path.basename(args.model), "what": label, "Quern tokens/s": statistics.median(p.mine for p in kept),
+    shares = [p.share for p in kept if p.share is not None]
+    row = {"model": os.path.basename(args.model), "what": label_of(question), "Quern tokens/s": statistics.median(p.mine for p in kept),
            "Quern spread": bench.spread([p.mine for p in kept]), "llama.cpp tokens/s": statistics.median(p.theirs for p in kept),
            "llama.cpp spread": bench.spread([p.theirs for p in kept]), "ratio": statistics.median(p.mine / p.theirs for p in kept),
-           "Quern share of limit": statistics.median(p.share for p in kept), "read GB/s": statistics.median(p.bandwidth for p in kept) / 1e9,
+           "Quern share of limit": statistics.median(shares) if shares else None, "read GB/s": statistics.median(p.bandwidth for p in kept) / 1e9,
            "pairs": len(kept), "thrown away": len(pairs) - len(kept)}
     return row, len(kept) >= args.pairs
 
@@ -85,14 +100,17 @@ def main():
     parser.add_argument("-p", type=int, default=512)
     parser.add_argument("-n", type=int, default=32)
     parser.add_argument("-d", type=int, default=0)
+    parser.add_argument("--sequences", type=lambda text: [int(n) for n in text.split(",")], default=[], metavar="LIST")
     parser.add_argument("-t", "--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("program")
     parser.add_argument("model")
     args = parser.parse_args()
     python = os.environ.get("QUERN_PEERS_PYTHON", os.path.join(ROOT, "build", "peers", "venv", "bin", "python"))
-    peer = Peer(python, args.model, args.threads)
+    args.context = max(4096, args.d + args.n + 64)
+    peer = Peer(python, args.model, args.threads, args.context)
     questions = ([{"decode": args.n, "depth": args.d}] if args.n else []) + ([{"prefill": args.p}] if args.p else [])
+    questions += [{"sequences": n, "steps": BATCH_STEPS} for n in args.sequences]
     results = [run_pairs(args, peer, question) for question in questions]
     rows = [row for row, _ in results]
     peer.close()
@@ -105,7 +123,8 @@ def main():
                 "machine": args.machine, "version": f"{bench.version_of(args.program)}; {peer.version}",
                 "what": f"Pairs, order changing; medians, spread (largest - smallest) / median, and the median of the pairs' ratios. Pairs in which the "
                         f"read bandwidth was more than {100 * MOVED_MAX:.0f} % from the middle one are thrown away. {args.threads} threads.",
-                "command": f"tools/peers/bench_peers.py -p {args.p} -n {args.n} -d {args.d} --pairs {args.pairs} build/quern {name}",
+                "command": f"tools/peers/bench_peers.py -p {args.p} -n {args.n} -d {args.d} "
+                           + (f"--sequences {','.join(map(str, args.sequences))} " if args.sequences else "") + f"--pairs {args.pairs} build/quern {name}",
                 "rows": rows, "notes": args.note}, args.record)
     return 0
 

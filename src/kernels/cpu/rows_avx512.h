@@ -35,22 +35,27 @@ ROWS_INLINE rows rows_lookup(const int8_t table[16], rows index)
 ROWS_INLINE void rows_store(void *p, rows a) { _mm512_store_si512(p, a); }
 ROWS_INLINE rows rows_load(const void *p) { return _mm512_load_si512(p); }
 
+/* v[i] holds, lane by lane, four dwords of each of the rows i, i + 4, i + 8, i + 12: dword i of all rows instead. */
+ROWS_INLINE void rows_transpose4(rows v[4])
+{
+    rows a = _mm512_unpacklo_epi32(v[0], v[1]), b = _mm512_unpackhi_epi32(v[0], v[1]);
+    rows c = _mm512_unpacklo_epi32(v[2], v[3]), d = _mm512_unpackhi_epi32(v[2], v[3]);
+    v[0] = _mm512_unpacklo_epi64(a, c);
+    v[1] = _mm512_unpackhi_epi64(a, c);
+    v[2] = _mm512_unpacklo_epi64(b, d);
+    v[3] = _mm512_unpackhi_epi64(b, d);
+}
+
 /* Four consecutive dwords of each row: out[i] = dword i. */
 ROWS_INLINE void rows_load4(const uint8_t *const row[16], size_t offset, rows out[4])
 {
-    rows v[4];
     for (int i = 0; i < 4; i++) {
         __m512i x = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)(const void *)(row[i] + offset)));
         x = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(const void *)(row[i + 4] + offset)), 1);
         x = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(const void *)(row[i + 8] + offset)), 2);
-        v[i] = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(const void *)(row[i + 12] + offset)), 3);
+        out[i] = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(const void *)(row[i + 12] + offset)), 3);
     }
-    rows a = _mm512_unpacklo_epi32(v[0], v[1]), b = _mm512_unpackhi_epi32(v[0], v[1]);
-    rows c = _mm512_unpacklo_epi32(v[2], v[3]), d = _mm512_unpackhi_epi32(v[2], v[3]);
-    out[0] = _mm512_unpacklo_epi64(a, c);
-    out[1] = _mm512_unpackhi_epi64(a, c);
-    out[2] = _mm512_unpacklo_epi64(b, d);
-    out[3] = _mm512_unpackhi_epi64(b, d);
+    rows_transpose4(out);
 }
 
 /* Sixteen consecutive dwords of each row: each cache line is read once, which counts where rows lie a multiple of 4096 bytes apart and so

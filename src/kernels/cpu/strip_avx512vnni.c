@@ -1,0 +1,504 @@
+/* strip_avx512vnni.c - matrix kernels for two or four to eight tokens: 16 rows at a time (a strip), their codes taken apart in registers and
+ * multiplied at once with up to eight tokens. (Fewer: *_few_*; more: tile_*, where unpacking once to memory serves them all.)
+ *
+ * With eight tokens the tile kernels spend two fifths of their time on unpacking. Here the bytes of the next unit (32 or 64 columns) are loaded and
+ * transposed between the products of this one, by parts of the processor that VPDPBUSD leaves idle (fetch_part); written one after the other, the
+ * products fill the scheduler and the loads wait. Order: strips, then all columns; the chains of a strip's rows wait in scratch between blocks.
+ *
+ * Invariants: the order of the float steps of matmul.h; no byte outside the strip's rows is read. Rows that do not fill a strip, and widths that do
+ * not fill a unit, go to the tile kernel.
+ */
+#include "kernels/cpu/rows_avx512.h"
+#include "kernels/cpu/tile.h"
+#include "quant/blocks.h"
+
+#include "kernels/cpu/tile_scales.inc"
+
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+
+enum { STRIP_ROWS = TILE_ROWS, STRIP_TOKENS = 8, MAX_PIECES = 4, PARTS = 5 /* of a piece */ };
+
+/* What a type's strip looks like. A unit is `pieces` times 16 bytes of each row; its codes are `runs` times 4 * `codes` columns of one scale. */
+typedef struct strip_form {
+    bool super, has_min;
+    unsigned unit, runs, codes, pieces; /* unit: columns */
+    unsigned sub;                       /* super: columns of an integer scale */
+    unsigned bytes;                     /* of a block; MLX: of 8 columns */
+    int offset;                         /* flat offset types: what is added to codes */
+} strip_form;
+
+ROWS_INLINE strip_form form_of(const qn_tile_type type)
+{
+    switch ((int)type) {
+    case QN_TILE_Q4_K: return (strip_form){true, true, 64, 2, 8, 2, 32, sizeof(qn_block_q4_k), 0};
+    case QN_TILE_Q5_K: return (strip_form){true, true, 64, 2, 8, 4, 32, sizeof(qn_block_q5_k), 0};
+    case QN_TILE_Q6_K: return (strip_form){true, false, 64, 4, 4, 3, 16, sizeof(qn_block_q6_k), 0};
+    case QN_TILE_IQ4_XS: return (strip_form){true, false, 32, 1, 8, 1, 32, sizeof(qn_block_iq4_xs), 0};
+    case QN_TILE_Q4_0: return (strip_form){false, false, 32, 1, 8, 1, 0, sizeof(qn_block_q4_0), 8};
+    case QN_TILE_Q4_1: return (strip_form){false, true, 32, 1, 8, 1, 0, sizeof(qn_block_q4_1), 0};
+    case QN_TILE_IQ4_NL: return (strip_form){false, false, 32, 1, 8, 1, 0, sizeof(qn_block_iq4_nl), 128};
+    case QN_TILE_MXFP4: return (strip_form){false, false, 32, 1, 8, 1, 0, sizeof(qn_block_mxfp4), 12};
+    case QN_TILE_Q8_0: return (strip_form){false, false, 32, 1, 8, 2, 0, sizeof(qn_block_q8_0), 128};
+    case QN_TILE_MLX4: return (strip_form){false, true, 64, 2, 8, 2, 0, 4, 0};
+    default: /* QN_TILE_MLX8 */ return (strip_form){false, true, 32, 1, 8, 2, 0, 8, 0};
+    }
+}
+
+/* Where piece i of unit u lies, in bytes from the first block of the panel. */
+ROWS_INLINE size_t piece_at(const qn_tile_type type, size_t u, size_t i)
+{
+    switch ((int)type) {
+    case QN_TILE_Q4_K: return 16 + 32 * u + 16 * i;
+    case QN_TILE_Q5_K: /* fifth bits first */ return i < 2 ? 16 + 16 * i : 48 + 32 * u + 16 * (i - 2);
+    case QN_TILE_Q6_K: /* low four bits of columns 32.., then of 0.. , upper bits */
+        return i < 2 ? 64 * (u / 2) + 16 * (u % 2) + 32 * i : 128 + 32 * (u / 2) + 16 * (u % 2);
+    case QN_TILE_IQ4_XS: return 8 + 16 * u;
+    case QN_TILE_Q4_0:
+    case QN_TILE_IQ4_NL: return sizeof(qn_block_q4_0) * u + 2;
+    case QN_TILE_Q4_1: return sizeof(qn_block_q4_1) * u + 4;
+    case QN_TILE_MXFP4: return sizeof(qn_block_mxfp4) * u + 1;
+    case QN_TILE_Q8_0: return sizeof(qn_block_q8_0) * u + 2 + 16 * i;
+    default: /* MLX */ return 32 * u + 16 * i;
+    }
+}
+
+/* First column of run r, from the panel's first. */
+ROWS_INLINE size_t run_at(const qn_tile_type type, size_t u, size_t r)
+{
+    return type == QN_TILE_Q6_K ? 128 * (u / 2) + 16 * (u % 2) + 32 * r : form_of(type).unit * u + 32 * r;
+}
+
+/* Nibbles of four columns' bits: low ones for an even run. */
+ROWS_INLINE rows nibbles(rows v, unsigned r) { return r % 2 == 0 ? low_nibbles(v) : high_nibbles(v); }
+
+/* Codes of columns 4k .. 4k + 3 of run r. raw[4i + j] is dword j of piece i. */
+ROWS_INLINE rows code_of(const qn_tile_type type, const rows *raw, size_t u, unsigned r, unsigned k)
+{
+    switch ((int)type) {
+    case QN_TILE_Q4_K: return nibbles(raw[k], r);
+    case QN_TILE_Q5_K: {
+        rows fifth = rows_and(rows_srl(raw[k], 2 * (unsigned)u + r), rows_set(0x01010101));
+        return rows_or(nibbles(raw[8 + k], r), rows_sll(fifth, 4));
+    }
+    case QN_TILE_Q6_K: {
+        rows high = r == 0 ? rows_sll(raw[8 + k], 4) : r == 1 ? rows_sll(raw[8 + k], 2) : r == 2 ? raw[8 + k] : rows_srl(raw[8 + k], 2);
+        return rows_or(nibbles(raw[4 * (r % 2) + k], r / 2), rows_and(high, rows_set(0x30303030)));
+    }
+    case QN_TILE_IQ4_XS:
+    case QN_TILE_IQ4_NL: return rows_lookup(iq4_levels_plus_128, nibbles(raw[k % 4], k / 4));
+    case QN_TILE_MXFP4: return rows_lookup(fp4_doubled_plus_12, nibbles(raw[k % 4], k / 4));
+    case QN_TILE_Q4_0:
+    case QN_TILE_Q4_1: return nibbles(raw[k % 4], k / 4);
+    case QN_TILE_Q8_0: return rows_xor(raw[k], rows_set(0x80808080u));
+    case QN_TILE_MLX4: { /* halves apart, then nibbles apart */
+        rows half = k % 2 == 0 ? rows_and(raw[4 * r + k / 2], rows_set(0xffff)) : rows_srl(raw[4 * r + k / 2], 16);
+        half = rows_and(rows_or(half, rows_sll(half, 8)), rows_set(0x00ff00ff));
+        return rows_and(rows_or(half, rows_sll(half, 4)), rows_set(0x0f0f0f0f));
+    }
+    default: /* QN_TILE_MLX8 */ return raw[k];
+    }
+}
+
+/* acc + (scale * activation_scale) * sum */
+ROWS_INLINE __m512 step(__m512 acc, const float *scale, float activation_scale, __m512 sum)
+{
+    return _mm512_fmadd_ps(_mm512_mul_ps(_mm512_load_ps(scale), _mm512_set1_ps(activation_scale)), sum, acc);
+}
+
+/* ---- rows that lie a stride apart ---- */
+
+/* Four dwords of rows i, i + 4, i + 8 and i + 12 as lanes; p is at row i. */
+ROWS_INLINE rows load_lanes(const uint8_t *p, size_t stride)
+{
+    __m512i x = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)(const void *)p));
+    x = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(const void *)(p + 4 * stride)), 1);
+    x = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(const void *)(p + 8 * stride)), 2);
+    return _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(const void *)(p + 12 * stride)), 3);
+}
+
+/* rows_load4 of 16 such rows. */
+ROWS_INLINE void strided_load4(const uint8_t *p, size_t stride, rows out[4])
+{
+    for (size_t i = 0; i < 4; i++) {
+        out[i] = load_lanes(p + i * stride, stride);
+    }
+    rows_transpose4(out);
+}
+
+/* The first `bytes` bytes, 1 to 4, of each row as a number. */
+ROWS_INLINE rows strided_load(const uint8_t *p, size_t stride, const size_t bytes)
+{
+    _Alignas(64) uint32_t v[STRIP_ROWS] = {0};
+    for (size_t r = 0; r < STRIP_ROWS; r++) {
+        memcpy(&v[r], p + r * stride, bytes);
+    }
+    return rows_load(v);
+}
+
+/* ---- bytes of the next unit, between products ---- */
+
+typedef struct strip_fetch {
+    const uint8_t *from; /* first row, at the panel's first block */
+    size_t stride, u;
+} strip_fetch;
+
+/* One of PARTS parts of each piece: four times four rows' dwords into lanes, then their transposition. */
+ROWS_INLINE void fetch_part(const qn_tile_type type, const strip_fetch *f, unsigned part, rows *raw)
+{
+    const unsigned piece = part / PARTS, lane = part % PARTS;
+    if (lane < 4) {
+        raw[4 * piece + lane] = load_lanes(f->from + piece_at(type, f->u, piece) + lane * f->stride, f->stride);
+    } else {
+        rows_transpose4(raw + 4 * piece);
+    }
+}
+
+/* ---- what is prepared of the activations, once a call ---- */
+
+/* Planes in scratch with all tokens' values side by side, so that products read along a line: a token's own rows would need eight addresses. */
+typedef struct strip_act {
+    const int32_t (*q)[STRIP_TOKENS];    /* [column / 4]: four activations */
+    const float (*d)[STRIP_TOKENS];      /* [block] */
+    const int32_t (*pair)[STRIP_TOKENS]; /* super types, [column / sub / 2]: two sums of `sub` activations, 16 bits each */
+    const int32_t (*sum)[STRIP_TOKENS];  /* flat types, [block]: times minus the offset, if there is one */
+} strip_act;
+
+/* What each token has of these, one after the other. */
+static void place(int32_t (*plane)[STRIP_TOKENS], size_t n, const void *row, size_t token)
+{
+    for (size_t i = 0; i < n; i++) {
+        memcpy(&plane[i][token], (const char *)row + 4 * i, 4);
+    }
+}
+
+static void prepare_pairs(const strip_form form, const qn_act *a, size_t token, int32_t (*plane)[STRIP_TOKENS], size_t at)
+{
+    const int16_t *sum16 = a->sum16 + token * a->s_stride;
+    for (size_t i = 0; i < a->n_cols / form.sub / 2; i++) {
+        int16_t two[2];
+        for (size_t k = 0; k < 2; k++) {
+            const int16_t *s = sum16 + (2 * i + k) * (form.sub / 16);
+            two[k] = (int16_t)(form.sub == 16 ? s[0] : s[0] + s[1]); /* at most 32 * 127 */
+        }
+        memcpy(&plane[i][at], two, 4);
+    }
+}
+
+static void prepare_sums(const strip_form form, const qn_act *a, size_t token, int32_t (*plane)[STRIP_TOKENS], size_t at)
+{
+    const int16_t *sum16 = a->sum16 + token * a->s_stride;
+    for (size_t b = 0; b < a->n_cols / a->block; b++) {
+        int32_t sum = 0;
+        for (size_t i = 0; i < a->block / 16; i++) {
+            sum += sum16[b * (a->block / 16) + i];
+        }
+        plane[b][at] = form.has_min ? sum : -form.offset * sum;
+    }
+}
+
+/* ---- sums ---- */
+
+/* What is known of one panel while it is multiplied; activations from its first column on. */
+typedef struct strip_panel {
+    strip_act a;
+    size_t block;
+    const qn_tile *tile;         /* scales and mins */
+    int32_t (*isum)[STRIP_ROWS]; /* super types: [token][row] */
+    float (*acc)[STRIP_ROWS];    /* [token][row] */
+} strip_panel;
+
+ROWS_INLINE void run_begin(const strip_form form, const strip_panel *p, size_t column, const size_t n_tokens, rows *sum)
+{
+    if (form.super || column % p->block == 0) {
+        for (size_t t = 0; t < n_tokens; t++) {
+            sum[t] = form.super || form.has_min ? _mm512_setzero_si512() : _mm512_set1_epi32(p->a.sum[column / p->block][t]);
+        }
+    }
+}
+
+ROWS_INLINE void run_end(const strip_form form, const strip_panel *p, size_t column, const size_t n_tokens, const rows *sum)
+{
+    if (form.super) {
+        const rows scale = rows_load(p->tile->scale[column / form.sub]);
+        for (size_t t = 0; t < n_tokens; t++) {
+            rows_store(p->isum[t], _mm512_add_epi32(rows_load(p->isum[t]), rows_mul32(sum[t], scale)));
+        }
+    } else if ((column + 4 * form.codes) % p->block == 0) {
+        const size_t b = column / p->block;
+        for (size_t t = 0; t < n_tokens; t++) {
+            __m512 acc = step(_mm512_load_ps(p->acc[t]), p->tile->d[b], p->a.d[b][t], _mm512_cvtepi32_ps(sum[t]));
+            if (form.has_min) {
+                acc = step(acc, p->tile->m[b], p->a.d[b][t], _mm512_cvtepi32_ps(_mm512_set1_epi32(p->a.sum[b][t])));
+            }
+            _mm512_store_ps(p->acc[t], acc);
+        }
+    }
+}
+
+/* One unit, while the next one is fetched into `next`. */
+ROWS_INLINE void multiply_unit(const qn_tile_type type, const strip_panel *p, size_t u, const size_t n_tokens, const rows *raw, rows *sum,
+                               const strip_fetch *fetch, rows *next)
+{
+    const strip_form form = form_of(type);
+    const unsigned n_steps = form.runs * form.codes, n_parts = form.pieces * PARTS;
+    UNROLL
+    for (unsigned i = 0; i < form.runs; i++) {
+        const unsigned r = form.runs == 4 ? i % 2 * 2 + i / 2 : i; /* Q6_K: both runs of a piece in turn */
+        const size_t column = run_at(type, u, r);
+        run_begin(form, p, column, n_tokens, sum);
+        UNROLL
+        for (unsigned k = 0; k < form.codes; k++) {
+            const rows code = code_of(type, raw, u, r, k);
+            UNROLL
+            for (size_t t = 0; t < n_tokens; t++) {
+                sum[t] = _mm512_dpbusd_epi32(sum[t], code, _mm512_set1_epi32(p->a.q[column / 4 + k][t]));
+            }
+            const unsigned at = i * form.codes + k;
+            UNROLL
+            for (unsigned part = n_parts * at / n_steps; part < n_parts * (at + 1) / n_steps; part++) {
+                fetch_part(type, fetch, part, next);
+            }
+        }
+        run_end(form, p, column, n_tokens, sum);
+    }
+}
+
+/* ---- panels ---- */
+
+ROWS_INLINE rows pair_sum(const strip_form form, const strip_panel *p, size_t token)
+{
+    rows sum = _mm512_setzero_si512();
+    for (size_t i = 0; i < TILE_COLUMNS / form.sub / 2; i++) {
+        sum = _mm512_dpwssd_epi32(sum, rows_load(p->tile->pair[i]), _mm512_set1_epi32(p->a.pair[i][token]));
+    }
+    return sum;
+}
+
+/* Starts the integer sums of a panel of a super type, or ends them. */
+ROWS_INLINE void begin_super(const strip_form form, const strip_panel *p, const size_t n_tokens)
+{
+    for (size_t t = 0; t < n_tokens; t++) {
+        rows_store(p->isum[t], form.has_min ? _mm512_setzero_si512() : pair_sum(form, p, t));
+    }
+}
+
+ROWS_INLINE void end_super(const strip_form form, const strip_panel *p, const size_t n_tokens)
+{
+    for (size_t t = 0; t < n_tokens; t++) {
+        __m512 acc = step(_mm512_load_ps(p->acc[t]), p->tile->d[0], p->a.d[0][t], _mm512_cvtepi32_ps(rows_load(p->isum[t])));
+        if (form.has_min) {
+            acc = step(acc, p->tile->m[0], p->a.d[0][t], _mm512_cvtepi32_ps(pair_sum(form, p, t)));
+        }
+        _mm512_store_ps(p->acc[t], acc);
+    }
+}
+
+typedef struct strip_job {
+    const qn_matrix *w;
+    strip_act a;
+    size_t row, block;
+    qn_tile *tile; /* but for the codes */
+    int32_t (*isum)[STRIP_ROWS];
+    float (*acc)[STRIP_ROWS];
+} strip_job;
+
+/* Scales and biases of the panel's groups. */
+static void take_affine_scales(const strip_job *j, size_t column, size_t n_groups)
+{
+    const qn_matrix *w = j->w;
+    const uint8_t *scale[STRIP_ROWS], *bias[STRIP_ROWS];
+    for (size_t i = 0; i < STRIP_ROWS; i++) {
+        size_t at = ((j->row + i) * (w->n_cols / w->affine.group) + column / w->affine.group) * (w->affine_dtype == QN_DTYPE_F32 ? 4 : 2);
+        scale[i] = w->scales + at;
+        bias[i] = w->biases + at;
+    }
+    load_affine_floats(scale, w->affine_dtype, n_groups, j->tile->d);
+    load_affine_floats(bias, w->affine_dtype, n_groups, j->tile->m);
+}
+
+/* Scales and mins of the panel whose first block of the first row is at p, into the normal form. */
+ROWS_INLINE void take_scales(const qn_tile_type type, const strip_job *j, const uint8_t *p, size_t column, size_t n_blocks)
+{
+    const size_t stride = j->w->row_bytes, bytes = form_of(type).bytes;
+    qn_tile *t = j->tile;
+    rows v[4];
+    switch ((int)type) {
+    case QN_TILE_Q4_K:
+    case QN_TILE_Q5_K:
+        strided_load4(p, stride, v);
+        scales_k4(v, t);
+        break;
+    case QN_TILE_Q6_K:
+        strided_load4(p + 192, stride, v);
+        store_signed_scales(t, v, 32);
+        rows_store_halves(t->d[0], strided_load(p + 208, stride, 2));
+        break;
+    case QN_TILE_IQ4_XS: scales_iq4_xs(strided_load(p, stride, 4), strided_load(p + 4, stride, 4), t); break;
+    case QN_TILE_MLX4:
+    case QN_TILE_MLX8: take_affine_scales(j, column, n_blocks); break;
+    default:
+        for (size_t b = 0; b < n_blocks; b++) {
+            if (type == QN_TILE_MXFP4) {
+                uint8_t e[STRIP_ROWS];
+                for (size_t r = 0; r < STRIP_ROWS; r++) {
+                    e[r] = p[b * bytes + r * stride];
+                }
+                rows_store(t->d[b], exponents(e));
+                continue;
+            }
+            v[0] = strided_load(p + b * bytes, stride, type == QN_TILE_Q4_1 ? 4 : 2);
+            rows_store_halves(t->d[b], v[0]);
+            if (type == QN_TILE_Q4_1) {
+                rows_store_halves(t->m[b], rows_srl(v[0], 16));
+            }
+        }
+    }
+}
+
+/* Asks for a share of the next strip's bytes, in memory order: as many as a unit of this one has, and always the same number of lines, since a
+ * count that varied would be mispredicted. */
+ROWS_INLINE void prefetch_unit(const size_t unit_bytes, uintptr_t ahead)
+{
+    UNROLL
+    for (size_t i = 0; i < (STRIP_ROWS * unit_bytes + 63) / 64; i++) {
+        _mm_prefetch((const char *)(ahead + 64 * i), _MM_HINT_T1);
+    }
+}
+
+/* 16 rows times n_tokens tokens, into acc. */
+ROWS_INLINE void multiply_strip(const qn_tile_type type, const strip_job *j, const size_t n_tokens)
+{
+    const strip_form form = form_of(type);
+    const size_t n_cols = j->w->n_cols, block = form.super ? TILE_COLUMNS : type >= QN_TILE_MLX1 ? j->block : 32;
+    const size_t panel_bytes = form.super ? form.bytes : TILE_COLUMNS / (type >= QN_TILE_MLX1 ? 8u : 32u) * form.bytes;
+    const size_t unit_bytes = panel_bytes * form.unit / TILE_COLUMNS;
+    uintptr_t ahead = (uintptr_t)j->w->data + (j->row + STRIP_ROWS) * j->w->row_bytes;
+    rows raw[4 * MAX_PIECES], next[4 * MAX_PIECES], sum[STRIP_TOKENS];
+    strip_fetch fetch = {j->w->data + j->row * j->w->row_bytes, j->w->row_bytes, 0};
+    UNROLL
+    for (unsigned part = 0; part < form.pieces * PARTS; part++) {
+        fetch_part(type, &fetch, part, raw);
+    }
+    memcpy(next, raw, sizeof next); /* every unit writes it, which compilers do not see */
+    for (size_t t = 0; t < n_tokens; t++) {
+        _mm512_store_ps(j->acc[t], _mm512_setzero_ps());
+        sum[t] = _mm512_setzero_si512();
+    }
+    strip_panel p = {j->a, block, j->tile, j->isum, j->acc};
+    for (size_t column = 0; column < n_cols; column += TILE_COLUMNS) {
+        const size_t n_columns = n_cols - column < TILE_COLUMNS ? n_cols - column : TILE_COLUMNS, n_units = n_columns / form.unit;
+        take_scales(type, j, fetch.from, column, n_columns / block);
+        if (form.super) {
+            begin_super(form, &p, n_tokens);
+        }
+        for (size_t u = 0; u < n_units; u++) {
+            prefetch_unit(unit_bytes, ahead);
+            ahead += STRIP_ROWS * unit_bytes;
+            fetch.u = u + 1;
+            if (u + 1 == n_units) { /* the next panel, or once more this one */
+                fetch.u = 0;
+                fetch.from += column + TILE_COLUMNS < n_cols ? panel_bytes : 0;
+            }
+            multiply_unit(type, &p, u, n_tokens, raw, sum, &fetch, next);
+            for (unsigned i = 0; i < 4 * form.pieces; i++) {
+                raw[i] = next[i];
+            }
+        }
+        if (form.super) {
+            end_super(form, &p, n_tokens);
+            p.a.pair += TILE_COLUMNS / form.sub / 2;
+        } else {
+            p.a.sum += TILE_COLUMNS / block;
+        }
+        p.a.q += TILE_COLUMNS / 4;
+        p.a.d += TILE_COLUMNS / block;
+    }
+}
+
+/* ---- functions for every type and number of tokens ---- */
+
+typedef void (*strip_fn)(const strip_job *j);
+
+/* The formatter has no form for functions and data made by macros. */
+/* clang-format off */
+#define ONE(type, tokens) \
+    static void strip_##type##_##tokens(const strip_job *j) { multiply_strip(QN_TILE_##type, j, tokens); }
+#define ALL(type) ONE(type, 1) ONE(type, 2) ONE(type, 3) ONE(type, 4) ONE(type, 5) ONE(type, 6) ONE(type, 7) ONE(type, 8)
+#define LIST(type) [QN_TILE_##type] = {strip_##type##_1, strip_##type##_2, strip_##type##_3, strip_##type##_4, \
+                                       strip_##type##_5, strip_##type##_6, strip_##type##_7, strip_##type##_8}
+ALL(Q4_0) ALL(Q4_1) ALL(Q8_0) ALL(IQ4_NL) ALL(MXFP4) ALL(Q4_K) ALL(Q5_K) ALL(Q6_K) ALL(IQ4_XS) ALL(MLX4) ALL(MLX8)
+static const strip_fn functions[QN_TILE_TYPE_COUNT][STRIP_TOKENS] = {
+    LIST(Q4_0), LIST(Q4_1), LIST(Q8_0), LIST(IQ4_NL), LIST(MXFP4), LIST(Q4_K), LIST(Q5_K), LIST(Q6_K), LIST(IQ4_XS), LIST(MLX4), LIST(MLX8),
+};
+/* clang-format on */
+
+static qn_tile_type type_of(const qn_matrix *w)
+{
+    switch ((int)w->dtype) {
+    case QN_DTYPE_Q4_0: return QN_TILE_Q4_0;
+    case QN_DTYPE_Q4_1: return QN_TILE_Q4_1;
+    case QN_DTYPE_Q8_0: return QN_TILE_Q8_0;
+    case QN_DTYPE_IQ4_NL: return QN_TILE_IQ4_NL;
+    case QN_DTYPE_MXFP4: return QN_TILE_MXFP4;
+    case QN_DTYPE_Q4_K: return QN_TILE_Q4_K;
+    case QN_DTYPE_Q5_K: return QN_TILE_Q5_K;
+    case QN_DTYPE_Q6_K: return QN_TILE_Q6_K;
+    case QN_DTYPE_IQ4_XS: return QN_TILE_IQ4_XS;
+    default: return w->affine.bits == 4 ? QN_TILE_MLX4 : QN_TILE_MLX8;
+    }
+}
+
+/* Lays out scratch and prepares the planes for n tokens from `token` on; false if they do not fit. */
+static bool prepare(const strip_form form, const qn_act *a, size_t token, size_t n, char *scratch, strip_job *j)
+{
+    const size_t plane = STRIP_TOKENS * sizeof(int32_t), n_blocks = a->n_cols / a->block,
+                 n_pairs = form.super ? a->n_cols / form.sub / 2 : 0;
+    const size_t fixed = sizeof(qn_tile) + STRIP_TOKENS * STRIP_ROWS * (sizeof(int32_t) + sizeof(float));
+    if (fixed + (a->n_cols / 4 + 2 * n_blocks + n_pairs) * plane > QN_MATMUL_SCRATCH_BYTES) {
+        return false;
+    }
+    j->tile = (void *)scratch;
+    j->isum = (void *)(scratch + sizeof(qn_tile));
+    j->acc = (void *)(j->isum + STRIP_TOKENS);
+    int32_t(*q)[STRIP_TOKENS] = (void *)(j->acc + STRIP_TOKENS);
+    int32_t(*d)[STRIP_TOKENS] = q + a->n_cols / 4, (*sum)[STRIP_TOKENS] = d + n_blocks, (*pair)[STRIP_TOKENS] = sum + n_blocks;
+    for (size_t t = 0; t < n; t++) {
+        place(q, a->n_cols / 4, a->q + (token + t) * a->q_stride, t);
+        place(d, n_blocks, a->d + (token + t) * a->d_stride, t);
+        if (form.super) {
+            prepare_pairs(form, a, token + t, pair, t);
+        } else {
+            prepare_sums(form, a, token + t, sum, t);
+        }
+    }
+    j->a = (strip_act){(const void *)q, (const void *)d, (const void *)pair, (const void *)sum};
+    return true;
+}
+
+void qn_matmul_strip_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, size_t y_stride,
+                                void *scratch)
+{
+    const qn_tile_type type = type_of(w);
+    const strip_form form = form_of(type);
+    strip_job j = {.w = w, .block = a->block};
+    size_t end = w->n_cols % form.unit == 0 ? r0 + (r1 - r0) / STRIP_ROWS * STRIP_ROWS : r0;
+    for (size_t t = t0; t < t1 && end > r0; t += STRIP_TOKENS) {
+        const size_t n = t1 - t < STRIP_TOKENS ? t1 - t : STRIP_TOKENS;
+        if (!prepare(form, a, t, n, scratch, &j)) {
+            end = r0;
+        }
+        for (j.row = r0; j.row < end; j.row += STRIP_ROWS) {
+            functions[type][n - 1](&j);
+            for (size_t i = 0; i < n; i++) {
+                memcpy(y + (t + i) * y_stride + j.row, j.acc[i], sizeof j.acc[i]);
+            }
+        }
+    }
+    if (end < r1) {
+        qn_matmul_tile_avx512vnni(w, end, r1, a, t0, t1, y, y_stride, scratch);
+    }
+}

@@ -20,7 +20,7 @@
 #define UNROLL _Pragma("GCC unroll 32")
 #endif
 
-enum { STRIP_ROWS = TILE_ROWS, STRIP_TOKENS = 8, MAX_PIECES = 4, PARTS = 5 /* of a piece */ };
+enum { STRIP_ROWS = TILE_ROWS, STRIP_TOKENS = 8, MAX_PIECES = 4, PARTS = 5 /* of a piece */, PARTS_A_STEP = 2 /* at most */ };
 
 /* What a type's strip looks like. A unit is `pieces` times 16 bytes of each row; its codes are `runs` times 4 * `codes` columns of one scale. */
 typedef struct strip_form {
@@ -258,9 +258,12 @@ ROWS_INLINE void multiply_unit(const qn_tile_type type, const strip_panel *p, si
                 sum[t] = _mm512_dpbusd_epi32(sum[t], code, _mm512_set1_epi32(p->a.q[column / 4 + k][t]));
             }
             const unsigned at = i * form.codes + k;
+            const unsigned first = n_parts * at / n_steps, end = n_parts * (at + 1) / n_steps;
             UNROLL
-            for (unsigned part = n_parts * at / n_steps; part < n_parts * (at + 1) / n_steps; part++) {
-                fetch_part(type, fetch, part, next);
+            for (unsigned j = 0; j < PARTS_A_STEP; j++) {
+                if (first + j < end) {
+                    fetch_part(type, fetch, first + j, next);
+                }
             }
         }
         run_end(form, p, column, n_tokens, sum);

@@ -14,9 +14,17 @@
 
 #include "kernels/cpu/tile_scales.inc"
 
-#if defined(__clang__)
+/* Sanitizers make minutes of compiling out of unrolled code. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define UNROLL
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define UNROLL
+#elif !defined(UNROLL) && defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
-#else
+#elif !defined(UNROLL)
 #define UNROLL _Pragma("GCC unroll 32")
 #endif
 

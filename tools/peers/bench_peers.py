@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Quern and llama.cpp in turns on one file. usage: bench_peers.py [--record NAME] [-p N] [-n N] [-d N] [--sequences LIST] [--pairs N]
-BUILD/quern MODEL.gguf
+[--repeats N] [--peer-flash on|off] BUILD/quern MODEL.gguf
 
-Each pair is one measurement of ours and one of theirs, the order changing from pair to pair; medians, spread and the median ratio of the pairs are
+Each pair is one measurement of ours and one of theirs (with --repeats the median of several), the order changing from pair to pair; medians, spread and the median ratio of the pairs are
 printed. The machine's read bandwidth as `quern bench` measures it is watched: if it moves by more than a tenth, the run says so and records nothing.
 Needs Python with llama-cpp-python (`make peers` sets one up; QUERN_PEERS_PYTHON names another).
 """
@@ -23,15 +23,18 @@ import bench  # noqa: E402
 class Peer:
     """llama.cpp, loaded once, in a process of its own."""
 
-    def __init__(self, python, model, threads, context):
+    def __init__(self, python, model, threads, context, flash):
         here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peer_speed.py")
-        self.process = subprocess.Popen([python, here, model, str(threads), str(context)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([python, here, model, str(threads), str(context), flash], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.version = json.loads(self.process.stdout.readline())["version"]
 
     def ask(self, **question):
         self.process.stdin.write(json.dumps(question) + "\n")
         self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())["tokens_per_s"]
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise SystemExit("llama.cpp's side ended; what it said stands above")
+        return json.loads(answer)["tokens_per_s"]
 
     def close(self):
         self.process.stdin.write('{"quit":true}\n')
@@ -53,7 +56,7 @@ def ours(args, question):
         flags = ["-p", "0", "-n", "0", "--parallel", str(question["sequences"])]
     else:
         flags = ["-p", "0", "-n", str(question["decode"]), "-d", str(question["depth"]), "-c", str(args.context), "--parallel", "0"]
-    result = bench.quern_json(args.program, "bench", args.model, "-t", str(args.threads), "-r", "1", *flags)
+    result = bench.quern_json(args.program, "bench", args.model, "-t", str(args.threads), "-r", str(args.repeats), *flags)
     args.machine = bench.machine_of(result)
     entry = (result["prefill"] + result["decode"] + result["batch"])[0]
     return entry["tokens_per_s"], entry.get("fraction_of_bandwidth") or entry.get("fraction_of_peak"), result["machine"]["read_bandwidth_bytes_per_s"]
@@ -75,12 +78,13 @@ def quiet(pairs):
 def run_pairs(args, peer, question):
     """A row of the table, or None if the machine gave too few quiet pairs; and how many were thrown away."""
     pairs = []
+    ask = lambda: statistics.median(peer.ask(**question) for _ in range(args.repeats))  # noqa: E731
     while len(pairs) < args.pairs * TRIES and (not pairs or len(quiet(pairs)) < args.pairs):
         if len(pairs) % 2 == 0:
             mine, share, bandwidth = ours(args, question)
-            theirs = peer.ask(**question)
+            theirs = ask()
         else:
-            theirs = peer.ask(**question)
+            theirs = ask()
             mine, share, bandwidth = ours(args, question)
         pairs.append(Pair(mine, theirs, share, bandwidth))
     kept = quiet(pairs)
@@ -93,6 +97,20 @@ def run_pairs(args, peer, question):
     return row, len(kept) >= args.pairs
 
 
+def sequences_list(text):
+    """From 1 to 256 sequences: llama.cpp has no more."""
+    counts = [int(n) for n in text.split(",")]
+    if not all(1 <= n <= 256 for n in counts):
+        raise ValueError
+    return counts
+
+
+def command_of(args):
+    words = ["tools/peers/bench_peers.py", "-p", args.p, "-n", args.n, "-d", args.d, "--pairs", args.pairs, "--repeats", args.repeats]
+    words += ["--sequences", ",".join(map(str, args.sequences))] if args.sequences else []
+    return " ".join(map(str, words + ["-t", args.threads, "--peer-flash", args.peer_flash, "build/quern", os.path.basename(args.model)]))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--record", metavar="NAME")
@@ -100,15 +118,17 @@ def main():
     parser.add_argument("-p", type=int, default=512)
     parser.add_argument("-n", type=int, default=32)
     parser.add_argument("-d", type=int, default=0)
-    parser.add_argument("--sequences", type=lambda text: [int(n) for n in text.split(",")], default=[], metavar="LIST")
+    parser.add_argument("--sequences", type=sequences_list, default=[], metavar="LIST")
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--peer-flash", choices=["on", "off"], default="on")
     parser.add_argument("-t", "--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("program")
     parser.add_argument("model")
     args = parser.parse_args()
     python = os.environ.get("QUERN_PEERS_PYTHON", os.path.join(ROOT, "build", "peers", "venv", "bin", "python"))
-    args.context = max(4096, args.d + args.n + 64)
-    peer = Peer(python, args.model, args.threads, args.context)
+    args.context = max(4096, args.p, args.d + args.n + 64)
+    peer = Peer(python, args.model, args.threads, args.context, args.peer_flash)
     questions = ([{"decode": args.n, "depth": args.d}] if args.n else []) + ([{"prefill": args.p}] if args.p else [])
     questions += [{"sequences": n, "steps": BATCH_STEPS} for n in args.sequences]
     results = [run_pairs(args, peer, question) for question in questions]
@@ -122,9 +142,9 @@ def main():
     bench.save({"schema": "quern.bench-result/1", "title": f"{name}: Quern and llama.cpp in turns", "date": datetime.date.today().isoformat(),
                 "machine": args.machine, "version": f"{bench.version_of(args.program)}; {peer.version}",
                 "what": f"Pairs, order changing; medians, spread (largest - smallest) / median, and the median of the pairs' ratios. Pairs in which the "
-                        f"read bandwidth was more than {100 * MOVED_MAX:.0f} % from the middle one are thrown away. {args.threads} threads.",
-                "command": f"tools/peers/bench_peers.py -p {args.p} -n {args.n} -d {args.d} "
-                           + (f"--sequences {','.join(map(str, args.sequences))} " if args.sequences else "") + f"--pairs {args.pairs} build/quern {name}",
+                        f"read bandwidth was more than {100 * MOVED_MAX:.0f} % from the middle one are thrown away. {args.threads} threads; "
+                        f"llama.cpp's flash attention {args.peer_flash}.",
+                "command": command_of(args),
                 "rows": rows, "notes": args.note}, args.record)
     return 0
 

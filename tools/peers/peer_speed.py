@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""llama.cpp's side of bench_peers.py: answers one line of JSON a line on stdin. usage: peer_speed.py MODEL.gguf THREADS CONTEXT
+"""llama.cpp's side of bench_peers.py: answers one line of JSON a line on stdin. usage: peer_speed.py MODEL.gguf THREADS CONTEXT FLASH
 
 In:  {"prefill": N}, {"decode": N, "depth": D}, {"sequences": N, "steps": S} or {"quit": true}. Out: {"tokens_per_s": X}.
 The first line out says {"version", "load_s"}. A depth that was asked for last is kept, so that asking again costs only the decoding.
+FLASH is on or off: llama.cpp's flash attention, which its own programs turn on and the Python package does not. The first step of several
+sequences, in which buffers are touched first, is not counted (Quern's is).
 """
 import json
 import random
@@ -13,9 +15,9 @@ import llama_cpp
 
 
 class Speed:
-    def __init__(self, path, threads, context):
+    def __init__(self, path, threads, context, flash):
         self.threads = threads
-        self.model = llama_cpp.Llama(path, n_ctx=context, n_batch=512, n_threads=threads, n_threads_batch=threads, verbose=False)
+        self.model = llama_cpp.Llama(path, n_ctx=context, n_batch=512, n_threads=threads, n_threads_batch=threads, flash_attn=flash, verbose=False)
         self.source = random.Random(0)
         self.depth = 0
 
@@ -49,7 +51,10 @@ class Speed:
         params.n_batch = params.n_ubatch = 512
         params.n_seq_max = n
         params.n_threads = params.n_threads_batch = self.threads
+        params.flash_attn_type = self.model.context_params.flash_attn_type
         context = llama_cpp.llama_init_from_model(self.model._model.model, params)
+        if not context:
+            raise RuntimeError(f"llama.cpp made no context for {n} sequences")
         batch = llama_cpp.llama_batch_init(n, 0, 1)
         start = None
         for step in range(steps + 1):  # the first warms up
@@ -79,7 +84,7 @@ class Speed:
 
 def main():
     started = time.perf_counter()
-    speed = Speed(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    speed = Speed(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "on")
     say = lambda **document: print(json.dumps(document), flush=True)
     speed.prefill(32)
     speed.decode(4, 0)

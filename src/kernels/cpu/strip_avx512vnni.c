@@ -1,5 +1,5 @@
-/* strip_avx512vnni.c - matrix kernels for two or four to eight tokens: 16 rows at a time (a strip), their codes taken apart in registers and
- * multiplied at once with up to eight tokens. (Fewer: *_few_*; more: tile_*, where unpacking once to memory serves them all.)
+/* strip_avx512vnni.c - matrix kernels for a few tokens, up to eight (from how many on: matmul.inc): 16 rows at a time (a strip), their codes taken
+ * apart in registers and multiplied at once with all tokens. (Fewer: *_few_*; more: tile_*, where unpacking once to memory serves them all.)
  *
  * With eight tokens the tile kernels spend two fifths of their time on unpacking. Here the bytes of the next unit (32 or 64 columns) are loaded and
  * transposed between the products of this one, by parts of the processor that VPDPBUSD leaves idle (fetch_part); written one after the other, the
@@ -167,7 +167,8 @@ ROWS_INLINE void fetch_part(const qn_tile_type type, const strip_fetch *f, unsig
 
 /* ---- what is prepared of the activations, once a call ---- */
 
-/* Planes in scratch with all tokens' values side by side, so that products read along a line: a token's own rows would need eight addresses. */
+/* Planes in scratch with all tokens' values side by side, so that products read along a line: a token's own rows would need eight addresses.
+ * Lanes past the last token repeat an earlier one's and are not read. */
 typedef struct strip_act {
     const int32_t (*q)[STRIP_TOKENS];    /* [column / 4]: four activations */
     const float (*d)[STRIP_TOKENS];      /* [block] */
@@ -175,36 +176,53 @@ typedef struct strip_act {
     const int32_t (*sum)[STRIP_TOKENS];  /* flat types, [block]: times minus the offset, if there is one */
 } strip_act;
 
-/* What each token has of these, one after the other. */
-static void place(int32_t (*plane)[STRIP_TOKENS], size_t n, const void *row, size_t token)
-{
-    for (size_t i = 0; i < n; i++) {
-        memcpy(&plane[i][token], (const char *)row + 4 * i, 4);
-    }
-}
+enum { LINE = 16 /* dwords laid out at a time; rows and planes are padded to whole lines */ };
 
-static void prepare_pairs(const strip_form form, const qn_act *a, size_t token, int32_t (*plane)[STRIP_TOKENS], size_t at)
+static size_t padded(size_t n_dwords) { return (n_dwords + LINE - 1) / LINE * LINE; }
+
+/* plane[i][t] = dword i of token t's row, for i below n_dwords and the rest of its line; rows `stride` bytes apart. */
+static void lay_out(int32_t (*plane)[STRIP_TOKENS], size_t n_dwords, const void *first, size_t stride, size_t n_tokens)
 {
-    const int16_t *sum16 = a->sum16 + token * a->s_stride;
-    for (size_t i = 0; i < a->n_cols / form.sub / 2; i++) {
-        int16_t two[2];
-        for (size_t k = 0; k < 2; k++) {
-            const int16_t *s = sum16 + (2 * i + k) * (form.sub / 16);
-            two[k] = (int16_t)(form.sub == 16 ? s[0] : s[0] + s[1]); /* at most 32 * 127 */
+    const char *row[STRIP_TOKENS];
+    for (size_t t = 0; t < STRIP_TOKENS; t++) {
+        row[t] = (const char *)first + (t < n_tokens ? t : 0) * stride;
+    }
+    const __m512i lower = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), upper = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+    for (size_t i = 0; i < n_dwords; i += LINE) {
+        rows a[4], b[4];
+        for (size_t t = 0; t < 4; t++) {
+            a[t] = rows_load(row[t] + 4 * i);
+            b[t] = rows_load(row[4 + t] + 4 * i);
         }
-        memcpy(&plane[i][at], two, 4);
+        rows_transpose4(a); /* a[k], lane L: dword 4L + k of tokens 0 to 3; b: of tokens 4 to 7 */
+        rows_transpose4(b);
+        for (size_t k = 0; k < 4; k++) {
+            const rows x = _mm512_permutex2var_epi64(a[k], lower, b[k]), y = _mm512_permutex2var_epi64(a[k], upper, b[k]);
+            _mm256_storeu_si256((void *)plane[i + k], _mm512_castsi512_si256(x));
+            _mm256_storeu_si256((void *)plane[i + 4 + k], _mm512_extracti64x4_epi64(x, 1));
+            _mm256_storeu_si256((void *)plane[i + 8 + k], _mm512_castsi512_si256(y));
+            _mm256_storeu_si256((void *)plane[i + 12 + k], _mm512_extracti64x4_epi64(y, 1));
+        }
     }
 }
 
-static void prepare_sums(const strip_form form, const qn_act *a, size_t token, int32_t (*plane)[STRIP_TOKENS], size_t at)
+/* A token's sums of 32 activations, two a dword. */
+static void take_pairs(const int16_t *sum16, size_t n_pairs, int16_t *out)
 {
-    const int16_t *sum16 = a->sum16 + token * a->s_stride;
-    for (size_t b = 0; b < a->n_cols / a->block; b++) {
+    for (size_t i = 0; i < 2 * n_pairs; i++) {
+        out[i] = (int16_t)(sum16[2 * i] + sum16[2 * i + 1]); /* at most 32 * 127 */
+    }
+}
+
+/* A token's sums of a block's activations, times `factor`. */
+static void take_sums(const int16_t *sum16, size_t n_blocks, size_t block, int32_t factor, int32_t *out)
+{
+    for (size_t b = 0; b < n_blocks; b++) {
         int32_t sum = 0;
-        for (size_t i = 0; i < a->block / 16; i++) {
-            sum += sum16[b * (a->block / 16) + i];
+        for (size_t i = 0; i < block / 16; i++) {
+            sum += sum16[b * (block / 16) + i];
         }
-        plane[b][at] = form.has_min ? sum : -form.offset * sum;
+        out[b] = factor * sum;
     }
 }
 
@@ -466,27 +484,33 @@ static qn_tile_type type_of(const qn_matrix *w)
 /* Lays out scratch and prepares the planes for n tokens from `token` on; false if they do not fit. */
 static bool prepare(const strip_form form, const qn_act *a, size_t token, size_t n, char *scratch, strip_job *j)
 {
-    const size_t plane = STRIP_TOKENS * sizeof(int32_t), n_blocks = a->n_cols / a->block,
-                 n_pairs = form.super ? a->n_cols / form.sub / 2 : 0;
+    const size_t plane = STRIP_TOKENS * sizeof(int32_t), n_q = padded(a->n_cols / 4), n_d = padded(a->n_cols / a->block),
+                 n_sums = padded(form.super ? a->n_cols / form.sub / 2 : a->n_cols / a->block);
     const size_t fixed = sizeof(qn_tile) + STRIP_TOKENS * STRIP_ROWS * (sizeof(int32_t) + sizeof(float));
-    if (fixed + (a->n_cols / 4 + 2 * n_blocks + n_pairs) * plane > QN_MATMUL_SCRATCH_BYTES) {
+    if (fixed + (n_q + n_d + 2 * n_sums) * plane > QN_MATMUL_SCRATCH_BYTES) {
         return false;
     }
     j->tile = (void *)scratch;
     j->isum = (void *)(scratch + sizeof(qn_tile));
     j->acc = (void *)(j->isum + STRIP_TOKENS);
-    int32_t(*q)[STRIP_TOKENS] = (void *)(j->acc + STRIP_TOKENS);
-    int32_t(*d)[STRIP_TOKENS] = q + a->n_cols / 4, (*sum)[STRIP_TOKENS] = d + n_blocks, (*pair)[STRIP_TOKENS] = sum + n_blocks;
-    for (size_t t = 0; t < n; t++) {
-        place(q, a->n_cols / 4, a->q + (token + t) * a->q_stride, t);
-        place(d, n_blocks, a->d + (token + t) * a->d_stride, t);
-        if (form.super) {
-            prepare_pairs(form, a, token + t, pair, t);
-        } else {
-            prepare_sums(form, a, token + t, sum, t);
+    int32_t(*q)[STRIP_TOKENS] = (void *)(j->acc + STRIP_TOKENS), (*d)[STRIP_TOKENS] = q + n_q, (*sums)[STRIP_TOKENS] = d + n_d;
+    int32_t *taken = (int32_t *)(sums + n_sums); /* (n, n_sums) */
+    const int16_t *sum16 = a->sum16 + token * a->s_stride;
+    lay_out(q, a->n_cols / 4, a->q + token * a->q_stride, a->q_stride, n);
+    lay_out(d, a->n_cols / a->block, a->d + token * a->d_stride, a->d_stride * sizeof *a->d, n);
+    if (form.super && form.sub == 16) {
+        lay_out(sums, n_sums, sum16, a->s_stride * sizeof *sum16, n); /* pairs as they are */
+    } else {
+        for (size_t t = 0; t < n; t++) {
+            if (form.super) {
+                take_pairs(sum16 + t * a->s_stride, a->n_cols / form.sub / 2, (int16_t *)(taken + t * n_sums));
+            } else {
+                take_sums(sum16 + t * a->s_stride, a->n_cols / a->block, a->block, form.has_min ? 1 : -form.offset, taken + t * n_sums);
+            }
         }
+        lay_out(sums, n_sums, taken, n_sums * sizeof *taken, n);
     }
-    j->a = (strip_act){(const void *)q, (const void *)d, (const void *)pair, (const void *)sum};
+    j->a = (strip_act){(const void *)q, (const void *)d, (const void *)sums, (const void *)sums};
     return true;
 }
 

@@ -14,18 +14,23 @@
 
 #include "kernels/cpu/tile_scales.inc"
 
-/* Sanitizers make minutes of compiling out of unrolled code. */
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define UNROLL
-#endif
-#endif
+/* Sanitizers make minutes of compiling out of unrolled code in 88 variants: with them there is one, and its loops stay loops. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED
+#endif
+#endif
+#if defined(SANITIZED)
 #define UNROLL
-#elif !defined(UNROLL) && defined(__clang__)
+#define VARIANT static __attribute__((noinline))
+#elif defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
-#elif !defined(UNROLL)
+#define VARIANT ROWS_INLINE
+#else
 #define UNROLL _Pragma("GCC unroll 32")
+#define VARIANT ROWS_INLINE
 #endif
 
 enum { STRIP_ROWS = TILE_ROWS, STRIP_TOKENS = 8, MAX_PIECES = 4, PARTS = 5 /* of a piece */, PARTS_A_STEP = 2 /* at most */ };
@@ -399,7 +404,7 @@ ROWS_INLINE void prefetch_unit(const size_t unit_bytes, uintptr_t ahead)
 }
 
 /* 16 rows times n_tokens tokens, into acc. */
-ROWS_INLINE void multiply_strip(const qn_tile_type type, const strip_job *j, const size_t n_tokens)
+VARIANT void multiply_strip(const qn_tile_type type, const strip_job *j, const size_t n_tokens)
 {
     const strip_form form = form_of(type);
     const size_t n_cols = j->w->n_cols, block = form.super ? TILE_COLUMNS : type >= QN_TILE_MLX1 ? j->block : 32;

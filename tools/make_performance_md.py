@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes docs/performance.md from bench/results/*.json. usage: make_performance_md.py [--check]
+"""Writes docs/performance.md from bench/targets.json and bench/results/*.json. usage: make_performance_md.py [--check]
 
 --check writes nothing and exits 1 if the page is not what the results give. bench/README.md describes the JSON.
 """
@@ -14,7 +14,7 @@ REQUIRED = {"schema": str, "title": str, "date": str, "machine": dict, "what": s
 HEAD = """# Performance
 
 Generated from `bench/results/*.json` by `tools/make_performance_md.py`; do not edit. How a figure is made, and what the files hold: `bench/README.md`.
-Newest first; changes that did not help are told too.
+The speeds to reach stand first; then all measurements, newest first. Changes that did not help are told too.
 """
 
 
@@ -61,11 +61,50 @@ def section(name, result):
     return "\n".join(lines).rstrip() + "\n"
 
 
+def find(results, result, what, column, model=None):
+    """The value of a column in the first row of a result whose text begins with `what`, of `model` if one is named."""
+    for row in dict(results)[result + ".json"]["rows"]:
+        texts = [v for v in row.values() if isinstance(v, str)]
+        if (model is None or model in texts) and (what == "" or any(t.startswith(what) for t in texts)):
+            return row[column]
+    raise ValueError(f"bench/targets.json: {result} has no row '{what}'")
+
+
+def reached(results, target):
+    """The figure, or None where it was not measured."""
+    if "missing" in target:
+        return None
+    value = find(results, *target["from"])
+    return value / find(results, *target["over"]) if "over" in target and value is not None else value
+
+
+def in_unit(value, unit):
+    if value is None:
+        return ""
+    return {"%": f"{100 * value:.0f} %", "x": f"{value:.2f} x", "s": f"{value:.3g} s"}[unit]
+
+
+def targets(results):
+    with open(os.path.join(ROOT, "bench", "targets.json"), encoding="utf-8") as f:
+        document = json.load(f)
+    lines = ["## The speeds to reach", "", document["what"], "", "| work | figure | to reach (aim) | reached | | measured in |", "|---|---|---:|---:|---|---|"]
+    last = None
+    for t in document["targets"]:
+        value, unit, bound = reached(results, t), t["unit"], t.get("least", t.get("most"))
+        wanted = ("at most " if "most" in t else "") + in_unit(bound, unit) + (f" ({in_unit(t['aim'], unit)})" if "aim" in t else "")
+        met = "" if value is None else "yes" if (value <= bound if "most" in t else value >= bound) else "**no**"
+        name = t["from"][0] + ".json" if "from" in t else None
+        where = f"[{dict(results)[name]['title']}](../bench/results/{name})" if name else t["missing"]
+        lines.append(f"| {t['work'] if t['work'] != last else ''} | {t['figure']} | {wanted} | {in_unit(value, unit) or '-'} | {met} | {where} |")
+        last = t["work"]
+    return "\n".join(lines) + "\n"
+
+
 def page():
     results = [load(path) for path in glob.glob(os.path.join(ROOT, "bench", "results", "*.json"))]
     results.sort(key=lambda item: item[0])
     results.sort(key=lambda item: item[1]["date"], reverse=True)
-    return "\n".join([HEAD] + [section(*item) for item in results]) if results else HEAD + "\nNothing is recorded yet.\n"
+    return "\n".join([HEAD, targets(results)] + [section(*item) for item in results]) if results else HEAD + "\nNothing is recorded yet.\n"
 
 
 def main():

@@ -15,8 +15,9 @@
 
 enum { PAGE_BYTES_MAX = 16 << 20 };
 
-typedef enum kind { PREFILL, DECODE, TOGETHER, N_KINDS } kind;
-static const char *const kind_names[N_KINDS] = {"prefill", "decode", "together"};
+/* Kinds before REPLAY have a panel in the picture. */
+typedef enum kind { PREFILL, DECODE, TOGETHER, REPLAY, N_KINDS } kind;
+static const char *const kind_names[N_KINDS] = {"prefill", "decode", "together", "replay"};
 
 /* One measurement; NAN where there is no figure. */
 typedef struct row {
@@ -61,7 +62,9 @@ static row read_row(const qn_json *document, const qn_json *o, kind k)
              .p99_ms = qn_number_of(o, "latency_ms_p99"),
              .samples = qn_json_get(o, "samples")};
     r.spread = spread_of(r.samples, r.tokens_per_s);
-    if (isfinite(r.share) && k == PREFILL) {
+    if (k == REPLAY) {
+        (void)snprintf(r.limit, sizeof r.limit, "%.2f x without guesses", qn_number_of(o, "gain"));
+    } else if (isfinite(r.share) && k == PREFILL) {
         (void)snprintf(r.limit, sizeof r.limit, "%s", qn_text_of(o, "bound", ""));
     } else if (isfinite(r.share)) {
         (void)snprintf(r.limit, sizeof r.limit, "%.1f GB/s read", qn_number_of(machine, "read_bandwidth_bytes_per_s") / 1e9);
@@ -71,7 +74,7 @@ static row read_row(const qn_json *document, const qn_json *o, kind k)
 
 static quern_status read_rows(report *r, quern_error *err)
 {
-    static const char *const lists[N_KINDS] = {"prefill", "decode", "batch"};
+    static const char *const lists[N_KINDS] = {"prefill", "decode", "batch", "replay"};
     size_t most = 1;
     for (int k = 0; k < N_KINDS; k++) {
         most += qn_json_length(qn_json_get(r->document, lists[k]));
@@ -211,18 +214,18 @@ static double x_of(const row *r) { return r->kind == PREFILL ? r->tokens : r->ki
 /* A panel for each kind of measurement that has figures; nothing without any. */
 static quern_status draw(const report *r, qn_buf *svg, quern_error *err)
 {
-    static const char *const panel_titles[N_KINDS] = {"Reading a prompt", "Writing, one sequence", "Writing, several sequences together"};
-    static const char *const x_labels[N_KINDS] = {"tokens of the prompt", "tokens in the context", "sequences"};
+    static const char *const panel_titles[REPLAY] = {"Reading a prompt", "Writing, one sequence", "Writing, several sequences together"};
+    static const char *const x_labels[REPLAY] = {"tokens of the prompt", "tokens in the context", "sequences"};
     quern_status status = QUERN_OK;
     qn_plot_point *points = qn_calloc(r->n_rows + 1, sizeof *points);
     qn_number *labels = qn_calloc(r->n_rows + 1, sizeof *labels);
-    qn_plot_series series[N_KINDS];
-    qn_plot_panel panels[N_KINDS];
+    qn_plot_series series[REPLAY];
+    qn_plot_panel panels[REPLAY];
     size_t at = 0, n_panels = 0;
     if (points == NULL || labels == NULL) {
         QN_FAIL_MEMORY(err, "the picture's points", (r->n_rows + 1) * sizeof *points);
     }
-    for (int k = 0; k < N_KINDS; k++) {
+    for (int k = 0; k < REPLAY; k++) {
         qn_plot_series *s = &series[k];
         *s = (qn_plot_series){.name = "median", .points = points + at};
         for (size_t i = 0; i < r->n_rows; i++) {

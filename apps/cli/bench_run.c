@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 
 #include "base/clock.h"
+#include "bench_replay.h"
 #include "signals.h"
 
 enum { PAGE_TOKENS = 64, WARM_UP_ROWS = 32 };
@@ -72,15 +73,11 @@ static int32_t random_id(qn_bench *b)
     return (int32_t)((b->rng >> 33) % b->n_vocab);
 }
 
-static quern_status check_stopped(quern_error *err)
-{
-    return qn_signals_stopped() ? qn_error_set(err, QUERN_ERROR_CANCELLED, "interrupted; the figures so far are kept") : QUERN_OK;
-}
-
-static void count_work(qn_bench *b, uint64_t tokens)
+quern_status qn_bench_count(qn_bench *b, uint64_t tokens, quern_error *err)
 {
     b->work_done += tokens;
     qn_progress_update(b->progress, b->work_done, b->work_total);
+    return qn_signals_stopped() ? qn_error_set(err, QUERN_ERROR_CANCELLED, "interrupted; the figures so far are kept") : QUERN_OK;
 }
 
 /* Appends n random tokens in chunks; logits of the last one if wanted. */
@@ -97,9 +94,8 @@ static quern_status feed(qn_bench *b, quern_sequence *s, uint64_t n, bool want_l
         const quern_step_item item = {
             .sequence = s, .ids = b->ids, .n_ids = rows, .n_logits = last && want_logits ? 1 : 0, .logits = b->logits};
         QN_TRY(quern_engine_step(b->engine, &item, 1, err));
-        QN_TRY(check_stopped(err));
         done += rows;
-        count_work(b, rows);
+        QN_TRY(qn_bench_count(b, rows, err));
     }
 done:
     return status;
@@ -166,8 +162,7 @@ static quern_status measure_batch(qn_bench *b, qn_bench_result *r, quern_error *
         QN_TRY(quern_engine_step(b->engine, items, n, err));
         latencies[step] = qn_clock_seconds(begin, qn_clock_ns());
         total += latencies[step];
-        QN_TRY(check_stopped(err));
-        count_work(b, n);
+        QN_TRY(qn_bench_count(b, n, err));
     }
     qsort(latencies, QN_BATCH_STEPS, sizeof *latencies, compare_doubles);
     r->samples[r->n_samples++] = (double)n * QN_BATCH_STEPS / total;
@@ -220,6 +215,7 @@ static void count_total(qn_bench *b)
     for (size_t i = 0; i < p->n_parallel; i++) {
         b->work_total += p->parallel[i] * QN_BATCH_STEPS;
     }
+    b->work_total += b->replay != NULL ? qn_replay_tokens(b->replay, p->repeat) : 0;
 }
 
 /* Brings the weights into memory, the threads awake and the caches filled. */
@@ -256,6 +252,9 @@ static quern_status run_plan(qn_bench *b, quern_error *err)
         qn_bench_result *r = &b->batch[b->n_batch++];
         *r = (qn_bench_result){.n = p->parallel[i]};
         QN_TRY(measure_batch(b, r, err));
+    }
+    if (b->replay != NULL) {
+        QN_TRY(qn_replay_measure(b, b->replay, err));
     }
 done:
     return status;

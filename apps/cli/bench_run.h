@@ -24,6 +24,8 @@ typedef struct qn_bench_plan {
     size_t repeat;
 } qn_bench_plan;
 
+struct qn_replay;
+
 typedef struct qn_bench {
     const qn_bench_plan *plan;
     quern_engine *engine;
@@ -35,12 +37,15 @@ typedef struct qn_bench {
     uint64_t work_done, work_total; /* tokens, for the bar */
     qn_bench_result prefill[QN_COUNTS_MAX], decode[QN_COUNTS_MAX * QN_COUNTS_MAX], batch[QN_COUNTS_MAX];
     size_t n_prefill, n_decode, n_batch;
+    struct qn_replay *replay;    /* NULL: none */
     double seconds, cpu_seconds; /* wall and processor time of all of it */
     double energy_j;             /* NaN where the machine does not tell */
 } qn_bench;
 
 /* Tokens of context that the plan needs. */
 size_t qn_bench_context(const qn_bench_plan *p);
+/* So many tokens more are done; QUERN_ERROR_CANCELLED after Ctrl-C. */
+quern_status qn_bench_count(qn_bench *b, uint64_t tokens, quern_error *err);
 /* The median of the samples; NaN without any. */
 double qn_bench_median(const qn_bench_result *r);
 /* Half the distance between the smallest and the largest sample, as a part of the median. */

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "bench_replay.h"
 #include "bench_report.h"
 #include "bench_run.h"
 #include "model_ref.h"
@@ -22,6 +23,7 @@ typedef struct bench_job {
     uint64_t default_prompt, default_decode, default_depth, default_parallel[2];
     qn_bench_plan plan;
     qn_bench bench;
+    qn_replay replay;
 } bench_job;
 
 static void take_list(const qn_opts *o, qn_opt_id id, const uint64_t *fallback, size_t n_fallback, const uint64_t **values, size_t *n)
@@ -85,14 +87,34 @@ static size_t most_sequences(const qn_bench_plan *p)
     return most;
 }
 
+/* Reads the answers that are known beforehand, if there are any. */
+static quern_status read_replay(bench_job *j, const char *replay, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    if (replay != NULL) {
+        const quern_tokenizer *tokenizer = quern_model_get_tokenizer(j->model);
+        if (tokenizer == NULL) {
+            QN_FAIL(err, QUERN_ERROR_UNAVAILABLE, "--replay: this model has no tokenizer");
+        }
+        QN_TRY(qn_replay_read(&j->replay, replay, tokenizer, err));
+        j->bench.replay = &j->replay;
+    }
+done:
+    return status;
+}
+
 static quern_status open_engine(bench_job *j, const char *path, quern_error *err)
 {
     quern_status status = QUERN_OK;
     quern_engine_options options;
+    const char *replay = qn_opts_text(&j->cli->opts, QN_OPT_BENCH_REPLAY, NULL);
     uint64_t begin = qn_clock_ns();
     size_t n_sequences = most_sequences(&j->plan), bytes;
     QN_TRY(qn_settings_engine(j->cli, &options, err));
-    size_t wanted = qn_bench_context(&j->plan);
+    QN_TRY(qn_model_ref_open(j->cli, path, replay != NULL ? 0 : QN_OPEN_WITHOUT_TOKENIZER, &j->model, err));
+    QN_TRY(read_replay(j, replay, err));
+    size_t wanted = qn_bench_context(&j->plan), longest = qn_replay_context(&j->replay);
+    wanted = longest > wanted ? longest : wanted;
     if (options.n_ctx == 0) {
         options.n_ctx = wanted;
     } else if (options.n_ctx < wanted) {
@@ -102,7 +124,6 @@ static quern_status open_engine(bench_job *j, const char *path, quern_error *err
         QN_FAIL(err, QUERN_ERROR_LIMIT, "-b %zu: --parallel %zu needs as many rows in a step", options.n_batch, n_sequences);
     }
     options.n_batch = options.n_batch == 0 && n_sequences > 512 ? n_sequences : options.n_batch;
-    QN_TRY(qn_model_ref_open(j->cli, path, QN_OPEN_WITHOUT_TOKENIZER, &j->model, err));
     QN_TRY(qn_settings_create_engine(j->cli, j->model, &options, &j->bench.engine, &j->read_in, err));
     j->load_s = qn_clock_seconds(begin, qn_clock_ns());
     qn_bench *b = &j->bench;
@@ -250,6 +271,30 @@ static qn_json *batch_json(const bench_job *j, bool *ok)
     return list;
 }
 
+static double gain_of(const qn_replay_text *t) { return qn_bench_median(&t->guessing) / qn_bench_median(&t->plain); }
+
+static qn_json *replay_json(const bench_job *j, bool *ok)
+{
+    qn_json *list = qn_json_new_array();
+    for (size_t i = 0; i < j->replay.n_measured; i++) {
+        const qn_replay_text *t = &j->replay.texts[i];
+        qn_json *o = qn_json_new_object();
+        qn_put_text(o, "name", t->name, ok);
+        qn_put_count(o, "prompt_tokens", t->prompt.len, ok);
+        qn_put_count(o, "n", t->answer.len, ok);
+        qn_put_measured(o, "tokens_per_s", qn_bench_median(&t->guessing), ok);
+        qn_put(o, "samples", samples_json(&t->guessing, ok), ok);
+        qn_put_measured(o, "tokens_per_s_plain", qn_bench_median(&t->plain), ok);
+        qn_put(o, "samples_plain", samples_json(&t->plain, ok), ok);
+        qn_put_measured(o, "gain", gain_of(t), ok);
+        qn_put_count(o, "steps", t->n_steps, ok);
+        qn_put_count(o, "guessed", t->n_guessed, ok);
+        qn_put_count(o, "right", t->n_right, ok);
+        qn_push(list, o, ok);
+    }
+    return list;
+}
+
 static void put_measured(qn_json *o, const char *key, double v, bool *ok)
 {
     qn_put(o, key, v > 0 ? qn_json_new_measured(v) : qn_json_new_null(), ok);
@@ -316,6 +361,7 @@ static qn_json *make_document(const bench_job *j, bool *all_ok)
     qn_put(doc, "prefill", prefill_json(j, &ok), &ok);
     qn_put(doc, "decode", decode_json(j, &ok), &ok);
     qn_put(doc, "batch", batch_json(j, &ok), &ok);
+    qn_put(doc, "replay", replay_json(j, &ok), &ok);
     qn_put_measured(doc, "ttft_ms", first_token_seconds(j) * 1e3, &ok);
     qn_put(doc, "machine", machine_json(j, &ok), &ok);
     qn_put_measured(doc, "cpu_utilization", utilization(j), &ok);
@@ -380,6 +426,12 @@ static void add_rows(const bench_job *j, qn_table *t)
         (void)snprintf(note, sizeof note, "a step %s, p99 %s", qn_format_seconds(a, r->latency_p50_s),
                        qn_format_seconds(b, r->latency_p99_s));
         add_row(t, name, r, (double)NAN, "", r->n_samples > 0 ? note : "");
+    }
+    for (size_t i = 0; i < j->replay.n_measured; i++) {
+        const qn_replay_text *text = &j->replay.texts[i];
+        (void)snprintf(note, sizeof note, "%.2f x %s without guesses; %zu of %zu right", gain_of(text),
+                       qn_format_rate(a, qn_bench_median(&text->plain)), text->n_right, text->n_guessed);
+        add_row(t, text->name, &text->guessing, (double)NAN, "", note);
     }
 }
 
@@ -498,6 +550,7 @@ done:
     if (j != NULL) {
         quern_engine_destroy(j->bench.engine);
         quern_model_close(j->model);
+        qn_replay_deinit(&j->replay);
         qn_free(j->bench.ids);
         qn_free(j->bench.logits);
     }

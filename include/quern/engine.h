@@ -102,6 +102,7 @@ typedef struct quern_generate_options {
     size_t n_stop;
     bool ignore_eos;
     quern_speculation speculation;
+    const int32_t *forced;           /* max_tokens ids that are said whatever the model says; for measuring. NULL: what it says */
     quern_token_callback on_token;   /* may be NULL */
     quern_progress_callback on_progress; /* after each prefill chunk: tokens done and total; may be NULL */
     void *user;

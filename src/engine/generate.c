@@ -66,6 +66,15 @@ static quern_status check_options(const quern_engine *e, const quern_sequence *s
                 "prompt and answer do not fit: %zu tokens in the context, %zu in the prompt, %zu to generate, %zu fit (--ctx)", used,
                 n_prompt, opt->max_tokens, e->info.n_ctx);
     }
+    if (opt->forced != NULL && opt->max_tokens == 0) {
+        QN_FAIL(err, QUERN_ERROR_USAGE, "forced tokens without their number (max_tokens)");
+    }
+    for (size_t i = 0; opt->forced != NULL && i < opt->max_tokens; i++) {
+        if (opt->forced[i] < 0 || (size_t)opt->forced[i] >= e->model->config.n_vocab) {
+            QN_FAIL(err, QUERN_ERROR_INVALID, "forced token %zu is %d, the vocabulary has %zu", i, (int)opt->forced[i],
+                    (size_t)e->model->config.n_vocab);
+        }
+    }
     if (opt->n_stop > STOP_STRINGS_MAX) {
         QN_FAIL(err, QUERN_ERROR_LIMIT, "%zu stop strings, at most %d", opt->n_stop, STOP_STRINGS_MAX);
     }
@@ -280,6 +289,7 @@ static quern_status decode(run *r, uint64_t start_ns, quern_error *err)
     for (;;) {
         int32_t id;
         QN_TRY(quern_sampler_sample(r->sampler, r->logits + r->at * n_vocab, &id, NULL, err));
+        id = r->opt->forced != NULL ? r->opt->forced[out->ids.len] : id;
         if (out->ids.len == 0) {
             out->ttft_seconds = qn_clock_seconds(start_ns, qn_clock_ns());
         }

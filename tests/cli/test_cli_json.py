@@ -24,6 +24,8 @@ BENCH = {"schema": "quern.bench/1", "model": str, "params": POSITIVE, "bytes": P
          "decode": [{"depth": COUNT, "n": COUNT, "tokens_per_s": POSITIVE, "samples": [POSITIVE], "bytes_per_token": POSITIVE,
                      "fraction_of_bandwidth": (Number(low=0), None)}],
          "batch": [{"parallel": COUNT, "tokens_per_s": POSITIVE, "latency_ms_p50": POSITIVE, "latency_ms_p99": POSITIVE}],
+         "replay": [{"name": str, "prompt_tokens": POSITIVE, "n": POSITIVE, "tokens_per_s": POSITIVE, "samples": [POSITIVE], "tokens_per_s_plain": POSITIVE,
+                     "samples_plain": [POSITIVE], "gain": POSITIVE, "steps": COUNT, "guessed": COUNT, "right": COUNT}],
          "ttft_ms": (POSITIVE, None), "machine": MACHINE, "cpu_utilization": Number(low=0), "energy_j": RATE, "peak_rss_bytes": POSITIVE,
          "cost": (dict, None)}
 OUTPUT = {"format": ("gguf", "mlx"), "type": str, "path": str, "files": [{"path": str, "bytes": COUNT, "sha256": str}], "bytes": POSITIVE,
@@ -165,6 +167,26 @@ def check_machine(checks, gguf):
     checks.that(doc and doc["isa"]["chosen"] in doc["isa"]["available"] and "scalar" in doc["isa"]["available"], "doctor: the chosen set is available")
 
 
+def check_bench_replay(checks, folder):
+    """Answers that are known, and files that hold none."""
+    flags = ("-p", "0", "-n", "0", "--parallel", "0", "-r", "2", "--no-machine")
+    code = "def area(width, height):\n    if width < 0 or height < 0:\n        raise ValueError('negative')\n    return width * height\n\n\n" * 2
+    texts = [{"name": "again", "prompt": "Return this unchanged:\n" + code, "answer": code}, {"name": "new", "prompt": "Count", "answer": "1 2 3 5 8"}]
+    coding = write(folder, "known.json", json.dumps({"texts": texts}))
+    doc = document(checks, run("bench", MODEL, "--replay", coding, *flags, "--json"), BENCH, "bench --replay")
+    checks.that(doc and [r["name"] for r in doc["replay"]] == [t["name"] for t in texts] and all(len(r["samples"]) == len(r["samples_plain"]) == 2 for r in doc["replay"]),
+                "bench --replay: a result a text")
+    checks.that(doc and all(r["right"] <= r["guessed"] and r["steps"] + r["right"] == r["n"] - 1 for r in doc["replay"]), "bench --replay: every token is a step or a guess", doc)
+    page = os.path.join(folder, "replay.csv")
+    checks.exit_code(run("bench", MODEL, "--replay", coding, *flags, "-o", page), 0, "bench --replay -o")
+    checks.that(open(page, encoding="utf-8").read().count(",replay,") == len(texts), "bench --replay -o: a row a text")
+    for text, told in (("{", b"bad.json"), ('{"texts": []}', b"texts"), ('{"texts": [{"prompt": "a", "answer": ""}]}', b"answer"), ('{"texts": [3]}', b"prompt")):
+        bad = run("bench", MODEL, "--replay", write(folder, "bad.json", text), *flags)
+        checks.exit_code(bad, 3, f"bench --replay: {text}")
+        checks.that(told in bad.stderr, f"bench --replay: what is wrong with {text}", bad.stderr)
+    checks.exit_code(run("bench", MODEL, "--replay", coding, "-c", "64", *flags), 4, "bench --replay: a context that is too small")
+
+
 def check_bench_reports(checks, folder, gguf):
     flags = ["-p", "8,16", "-n", "2", "-d", "0,32", "-r", "2", "--parallel", "1,3", "--no-machine"]
     paths = {ending: os.path.join(folder, "speed." + ending) for ending in ("csv", "md", "json")}
@@ -256,6 +278,7 @@ def main():
         gguf = check_files(checks, folder)
         check_machine(checks, gguf)
         check_bench_reports(checks, folder, gguf)
+        check_bench_replay(checks, folder)
         check_eval(checks, folder, gguf)
     checks.close()
 

@@ -231,6 +231,44 @@ static void fill_prompt(int32_t *ids, size_t n, int32_t n_vocab, size_t period)
     }
 }
 
+/* What is said is what was forced, whatever the model would say; guesses from the text are right where the text repeats itself. */
+static void forced_answers_are_said(void **state)
+{
+    (void)state;
+    quern_error err;
+    int32_t prompt[40], forced[50];
+    quern_model *model = golden_open(qn_test_golden("hf/qwen3"));
+    const quern_engine_options opt = {.n_threads = 2, .n_ctx = 128};
+    quern_engine *e = golden_engine(model, &opt);
+    fill_prompt(prompt, 40, (int32_t)model->config.n_vocab, 40);
+    memcpy(forced, prompt, 40 * sizeof *forced); /* the prompt once more */
+    fill_prompt(forced + 40, 10, (int32_t)model->config.n_vocab, 3);
+    quern_generate_options g = {.max_tokens = 50, .sampling = quern_sampling_default(), .ignore_eos = true, .forced = forced};
+    g.speculation = QUERN_SPECULATE_OFF;
+    answer plain = answer_of(e, prompt, 40, g, 0);
+    g.speculation = QUERN_SPECULATE_ALWAYS;
+    answer guessed = answer_of(e, prompt, 40, g, 0);
+    assert_int_equal(plain.g.ids.len, 50);
+    assert_memory_equal(plain.g.ids.data, forced, sizeof forced);
+    assert_same(e, &plain, &guessed);
+    assert_int_equal(plain.g.n_steps, 49);
+    assert_true(guessed.g.n_right > 30 && guessed.g.n_steps < 20);
+    free_answer(&plain);
+    free_answer(&guessed);
+
+    quern_sequence *s;
+    quern_generation refused;
+    assert_ok(quern_sequence_create(&s, e, &err));
+    g.max_tokens = 0;
+    assert_int_equal(quern_generate(e, s, prompt, 40, &g, &refused, &err), QUERN_ERROR_USAGE);
+    g.max_tokens = 50;
+    forced[49] = (int32_t)model->config.n_vocab;
+    assert_int_equal(quern_generate(e, s, prompt, 40, &g, &refused, &err), QUERN_ERROR_INVALID);
+    quern_sequence_destroy(s);
+    quern_engine_destroy(e);
+    quern_model_close(model);
+}
+
 static void answers_stay_the_same(void **state)
 {
     (void)state;
@@ -306,8 +344,11 @@ static void answers_end_where_they_should(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_index_finds_the_longest_match),     cmocka_unit_test(short_texts_have_no_match),
-        cmocka_unit_test(the_decision_follows_the_measurements), cmocka_unit_test(answers_stay_the_same),
+        cmocka_unit_test(the_index_finds_the_longest_match),
+        cmocka_unit_test(short_texts_have_no_match),
+        cmocka_unit_test(the_decision_follows_the_measurements),
+        cmocka_unit_test(forced_answers_are_said),
+        cmocka_unit_test(answers_stay_the_same),
         cmocka_unit_test(answers_end_where_they_should),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,48 @@
+#!/usr/bin/env python3
+"""What guessing from the text so far gains, on the edits of bench/replay/coding.json. usage: bench_replay.py [--record NAME] [-r N] BUILD/quern MODEL
+
+Writes what bench/README.md describes. The row "all edits" is their tokens over their time.
+"""
+import argparse
+import datetime
+import os
+import sys
+
+import bench
+
+NEW = "write something new"  # the one that is no edit
+
+
+def row_of(model, r):
+    return {"model": model, "what": r["name"], "tokens": r["n"], "tokens/s": r["tokens_per_s"], "spread": bench.spread(r["samples"]), "without guesses": r["tokens_per_s_plain"],
+            "its spread": bench.spread(r["samples_plain"]), "gain": r["gain"], "steps": r["steps"], "guessed": r["guessed"], "right": r["right"]}
+
+
+def total_of(model, edits):
+    n, seconds, plain = sum(r["n"] for r in edits), sum(r["n"] / r["tokens_per_s"] for r in edits), sum(r["n"] / r["tokens_per_s_plain"] for r in edits)
+    return {"model": model, "what": "all edits", "tokens": n, "tokens/s": n / seconds, "spread": None, "without guesses": n / plain, "its spread": None, "gain": plain / seconds,
+            "steps": sum(r["steps"] for r in edits), "guessed": sum(r["guessed"] for r in edits), "right": sum(r["right"] for r in edits)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--record", metavar="NAME")
+    parser.add_argument("--note", action="append", default=[])
+    parser.add_argument("-r", type=int, default=3)
+    parser.add_argument("program")
+    parser.add_argument("model")
+    args = parser.parse_args()
+    texts, name = os.path.join(bench.ROOT, "bench", "replay", "coding.json"), os.path.basename(args.model)
+    result = bench.quern_json(args.program, "bench", args.model, "-p", "0", "-n", "0", "--parallel", "0", "-r", str(args.r), "--replay", texts)
+    rows = [row_of(name, r) for r in result["replay"]] + [total_of(name, [r for r in result["replay"] if r["name"] != NEW])]
+    bench.print_table(rows)
+    bench.save({"schema": "quern.bench-result/1", "title": f"{name}: guessing from the text so far", "date": datetime.date.today().isoformat(),
+                "machine": bench.machine_of(result), "version": bench.version_of(args.program),
+                "what": "Known answers (four edits of code, one new text) said with guesses and without, in turns; tokens a second of decoding, medians, spread (largest - "
+                        "smallest) / median. The weights may be random: what is said is the known answer, the time is that of a model which gives it.",
+                "command": f"tools/bench_replay.py -r {args.r} build/quern {name}", "rows": rows, "notes": args.note}, args.record)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

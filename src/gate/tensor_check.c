@@ -179,6 +179,8 @@ static void add_figures(qn_tensor_figures *a, const qn_tensor_figures *b)
     }
     a->source_by_level += b->source_by_level;
     a->level_by_level += b->level_by_level;
+    a->source_by_value += b->source_by_value;
+    a->squared_value += b->squared_value;
     a->error_steps += b->error_steps;
     a->n_steps += b->n_steps;
     a->low = b->low < a->low ? b->low : a->low;
@@ -482,6 +484,8 @@ static void sum_errors(const float *x, const float *y, size_t n, qn_tensor_figur
         double d = (double)x[i] - (double)y[i];
         f->squared_error += d * d;
         f->squared_source += (double)x[i] * (double)x[i];
+        f->source_by_value += (double)x[i] * (double)y[i];
+        f->squared_value += (double)y[i] * (double)y[i];
         f->max_abs_error = fabs(d) > f->max_abs_error ? fabs(d) : f->max_abs_error;
     }
     widen(&f->low, &f->high, y, n);
@@ -666,7 +670,10 @@ quern_status qn_tensor_check(const qn_checked_tensor *t, const qn_check_options 
         }
     }
     c.error_limit = opt->error_limit;
-    c.encoder = opt->try_encoders ? find_encoder(&c, c.buffers[0]) : QN_ENCODER_UNKNOWN;
+    c.encoder = opt->encoder;
+    if (c.encoder == QN_ENCODER_UNKNOWN && opt->try_encoders) {
+        c.encoder = find_encoder(&c, c.buffers[0]);
+    }
     qn_pool_run(pool, run_slices, &c);
     if (atomic_load(&c.out_of_memory)) {
         QN_FAIL_MEMORY(err, "the check of a tensor", qn_tensor_check_bytes(t, n_threads));

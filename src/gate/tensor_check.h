@@ -75,8 +75,10 @@ typedef struct qn_tensor_figures {
     double squared_error, squared_source, max_abs_error;
     qn_fault_count faults[QN_FAULT_KINDS];
     qn_encoder encoder;
+    bool is_held; /* set by the caller: the encoder is the one that made the other tensors, so whatever is not its work is a fault */
     /* least squares over the whole tensor of the source against scale * level (offsets held): gain 1 is sound */
     double source_by_level, level_by_level;
+    double source_by_value, squared_value; /* the same of decoded values: what all scales and offsets together are too large or small */
     double error_steps;          /* sum over elements of (source - decoded) / step, a step being the mean distance of levels */
     uint64_t n_steps;            /* elements with a step */
     float low, high;             /* least and greatest decoded value */
@@ -90,7 +92,8 @@ typedef struct qn_tensor_figures {
 typedef struct qn_check_options {
     double
         error_limit; /* at least QN_ERROR_LIMIT; of a block's error over that of plain encoding: 1.25; more where an unknown importance has been followed */
-    bool try_encoders; /* compare with what known encoders make of the source: sharper, and takes as long as encoding */
+    qn_encoder encoder; /* UNKNOWN: none is known beforehand; else the one to compare with, however little of the tensor is its work */
+    bool try_encoders;  /* compare with what known encoders make of the source: sharper, and takes as long as encoding */
 } qn_check_options;
 
 /* Memory that the check of a tensor takes on so many threads. */

@@ -127,32 +127,36 @@ done:
     return status;
 }
 
-/* More than a few mean another version of the encoder, which is no fault. *knows: its word is enough. */
+/* Of a tensor that says itself who wrote it, more than a few mean another version of the encoder, which is no fault. *knows: its word is enough. */
 static quern_status judge_encoder(judge *j, bool *knows)
 {
     const qn_fault_count *c = &j->f->faults[QN_FAULT_NOT_ENCODER];
     uint64_t few = j->f->n_blocks / 200 > 3 ? j->f->n_blocks / 200 : 3;
-    *knows = j->f->encoder != QN_ENCODER_UNKNOWN && c->n_blocks <= few;
+    *knows = j->f->encoder != QN_ENCODER_UNKNOWN && (j->f->is_held || c->n_blocks <= few);
     if (j->said || !*knows || c->n_blocks == 0) {
         return QUERN_OK;
     }
-    static const char *const before[] = {
-        [QN_ENCODER_UNKNOWN] = "",
-        [QN_ENCODER_QUERN] = "not what Quern's encoder, which wrote the other blocks, makes of the source (",
-        [QN_ENCODER_PLAIN] = "not what the plain encoder, which wrote the other blocks, makes of the source (",
-        [QN_ENCODER_RECODE] = "not what Quern's calibrated encoder, which wrote the other blocks, makes of the source ("};
-    return fail_kind(j, QN_FAULT_NOT_ENCODER, before[j->f->encoder], " times its error)", c->n_blocks, j->f->n_blocks, "blocks");
+    static const char *const names[] = {[QN_ENCODER_UNKNOWN] = "no",
+                                        [QN_ENCODER_QUERN] = "Quern's",
+                                        [QN_ENCODER_PLAIN] = "the plain",
+                                        [QN_ENCODER_RECODE] = "Quern's calibrated"};
+    char before[120];
+    (void)snprintf(before, sizeof before, "not what %s encoder, which wrote the other %s, makes of the source (", names[j->f->encoder],
+                   j->f->is_held ? "tensors" : "blocks");
+    return fail_kind(j, QN_FAULT_NOT_ENCODER, before, " times its error)", c->n_blocks, j->f->n_blocks, "blocks");
 }
 
 /* Every scale or every min a step off leaves too many codes that are not the nearest to be told from error feedback, but it moves sums over the
- * tensor: the least squares gain of the levels, and the mean error in steps. Error feedback and importance move neither. A gain of 1 is met
- * up to the noise of quantization itself, whose share of the tensor's energy is `noise`. */
+ * tensor: the least squares gain of the levels, that of the values (both scales of a type with mins together move only this one), and the mean
+ * error in steps. Error feedback and importance move none of them. A gain of 1 is met up to the noise of quantization itself, whose share of the
+ * tensor's energy is `noise`. */
 static quern_status judge_sums(judge *j)
 {
     quern_status status = QUERN_OK;
     const qn_tensor_figures *f = j->f;
     double noise = f->squared_source > 0 ? f->squared_error / f->squared_source : 0;
     double gain = f->level_by_level > 0 ? f->source_by_level / f->level_by_level : 1;
+    double value_gain = f->squared_value > 0 ? f->source_by_value / f->squared_value : 1;
     double bias = f->n_steps > 0 ? f->error_steps / (double)f->n_steps : 0;
     double gain_limit = 0.003 + 0.5 * noise, bias_limit = 0.02 + 4 / sqrt((double)(f->n_steps + 1));
     if (fabs(gain - 1) > gain_limit) {
@@ -160,6 +164,11 @@ static quern_status judge_sums(judge *j)
         QN_TRY(qn_findings_fail(j->findings, j->t->name, j->err,
                                 "%s: the codes of the whole tensor ask for scales %.4f times the stored ones (limit 1 +- %.4f)", j->t->name,
                                 gain, gain_limit));
+    } else if (fabs(value_gain - 1) > gain_limit) {
+        j->said = true;
+        QN_TRY(qn_findings_fail(j->findings, j->t->name, j->err,
+                                "%s: the source is %.4f times the values of the whole tensor (limit 1 +- %.4f)", j->t->name, value_gain,
+                                gain_limit));
     }
     if (fabs(bias) > bias_limit) {
         j->said = true;
@@ -177,7 +186,7 @@ static quern_status judge_codes(judge *j)
     quern_status status = QUERN_OK;
     const qn_tensor_figures *f = j->f;
     uint64_t n_inexact = f->faults[QN_FAULT_NOT_NEAREST].n_subs, n_unexplained = f->faults[QN_FAULT_NOT_ROUNDED].n_subs;
-    if (j->said || n_inexact == 0) {
+    if (j->said) {
         return QUERN_OK;
     }
     /* Unrounded scales of bfloat16 move codes of many bits by steps; beside them error feedback moves some by more, and is no fault. */
@@ -186,8 +195,8 @@ static quern_status judge_codes(judge *j)
         QN_TRY(fail_kind(j, QN_FAULT_NOT_NEAREST, before, after, n_inexact, f->n_subs, "sub-blocks"));
     } else if (!joint && is_few(j->t, n_unexplained, f->n_subs, QN_FAULT_NOT_ROUNDED)) {
         QN_TRY(fail_kind(j, QN_FAULT_NOT_ROUNDED, before, after, n_unexplained, f->n_subs, "sub-blocks"));
-    } else if (joint || n_unexplained > 0) {
-        j->findings->n_joint_tensors++;
+    } else {
+        j->findings->n_joint_tensors += joint || n_unexplained > 0;
         QN_TRY(judge_sums(j));
     }
 done:

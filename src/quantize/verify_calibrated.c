@@ -70,10 +70,16 @@ void qn_calibrated_close(qn_calibrated *c)
 quern_status qn_recoding_init(qn_recoding *r, const qn_calibrated *c, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    *r = (qn_recoding){.view = c->job, .sinks = qn_calloc(c->job.source.n_pieces, sizeof *r->sinks)};
-    if (r->sinks == NULL) {
-        QN_FAIL_MEMORY(err, "a tensor's encoding", c->job.source.n_pieces * sizeof *r->sinks);
+    size_t n = c->job.source.n_pieces;
+    *r = (qn_recoding){.view = c->job,
+                       .sinks = qn_calloc(n, sizeof *r->sinks),
+                       .pieces = qn_calloc(n, sizeof *r->pieces),
+                       .all = c->job.calibration.pieces};
+    if (r->sinks == NULL || r->pieces == NULL) {
+        QN_FAIL_MEMORY(err, "a tensor's encoding", n * (sizeof *r->sinks + sizeof *r->pieces));
     }
+    memcpy(r->pieces, r->all, n * sizeof *r->pieces);
+    r->view.calibration.pieces = r->pieces;
     r->output.sinks = r->sinks;
     r->view.outputs = &r->output;
     r->view.n_outputs = 1;
@@ -84,6 +90,7 @@ done:
 void qn_recoding_deinit(qn_recoding *r)
 {
     qn_free(r->sinks);
+    qn_free(r->pieces);
     *r = (qn_recoding){0};
 }
 
@@ -121,7 +128,7 @@ static bool recode(const void *user, size_t part, uint64_t first, uint64_t n, fl
     return true;
 }
 
-void qn_recoding_set(qn_recoding *r, qn_checked_tensor *t, size_t piece, uint32_t permute_dim)
+void qn_recoding_set(qn_recoding *r, qn_checked_tensor *t, size_t piece, uint32_t permute_dim, bool fed_back)
 {
     static const qn_coding codings[] = {
         [QN_STORED_BLOCKS] = QN_CODING_BLOCKS, [QN_STORED_AFFINE] = QN_CODING_AFFINE, [QN_STORED_MXFP4] = QN_CODING_MXFP4};
@@ -132,6 +139,7 @@ void qn_recoding_set(qn_recoding *r, qn_checked_tensor *t, size_t piece, uint32_
     const qn_piece *p = &r->view.source.pieces[piece];
     qn_sink *sink = &r->sinks[piece];
     r->piece = piece;
+    r->pieces[piece].factor = fed_back ? r->all[piece].factor : NULL;
     if (p->n_parts != t->n_parts || p->n_rows != t->n_rows || p->n_cols != t->n_cols) { /* the source was replaced meanwhile */
         return;
     }

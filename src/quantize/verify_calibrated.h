@@ -36,12 +36,15 @@ typedef struct qn_recoding {
     qn_job view; /* one output, of which only the sink of the piece counts */
     qn_output output;
     qn_sink *sinks;
+    qn_piece_calibration *pieces; /* its own, so that one can go without its factor */
+    const qn_piece_calibration *all;
     size_t piece;
 } qn_recoding;
 
 quern_status qn_recoding_init(qn_recoding *r, const qn_calibrated *c, quern_error *err);
 void qn_recoding_deinit(qn_recoding *r);
-/* Lets the check of t compare with what quantize makes of piece number `piece`, stored as t is. r stays in use until t->recode is NULL again. */
-void qn_recoding_set(qn_recoding *r, qn_checked_tensor *t, size_t piece, uint32_t permute_dim);
+/* Lets the check of t compare with what quantize makes of piece number `piece`, stored as t is; fed_back: errors too, where there are second
+ * moments for that. r stays in use until t->recode is NULL again. */
+void qn_recoding_set(qn_recoding *r, qn_checked_tensor *t, size_t piece, uint32_t permute_dim, bool fed_back);
 
 #endif

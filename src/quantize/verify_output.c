@@ -9,7 +9,6 @@
 #include "base/sha256.h"
 #include "gate/sample.h"
 #include "gate/suspects.h"
-#include "gate/verdict.h"
 #include "quant/codec.h"
 #include "quantize/slices.h"
 
@@ -318,23 +317,9 @@ done:
     return status;
 }
 
-/* ---- checking ---- */
+/* ---- hashes ---- */
 
-/* Against plain encoding, a block's squared error. An importance matrix trades the error of unimportant columns for that of important ones, so
- * that a block by itself may be some times worse. */
-static const double limit_with_importance = 4;
-/* Where that trade is seen it is seen in many blocks (2 to 4 in 100 of Q4_0 and IQ4_NL); where fewer than one in 200 exceed the usual limit, they
- * exceed it by little. */
-static const double limit_of_few = 2;
-enum { FEW = 200 };
-
-static quern_status report(const qn_verify_run *run, const char *what, uint64_t done, uint64_t total, quern_error *err)
-{
-    bool goes_on = run->on_progress == NULL || run->on_progress(run->user, what, done, total);
-    return goes_on ? QUERN_OK : qn_error_set(err, QUERN_ERROR_CANCELLED, "interrupted");
-}
-
-static quern_status hash_data(qn_verified *v, quern_error *err)
+quern_status qn_verified_hash(qn_verified *v, quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_sha256 *h = NULL;
@@ -346,124 +331,6 @@ static quern_status hash_data(qn_verified *v, quern_error *err)
     }
     qn_sha256_finish(h, v->data_sha256);
 done:
-    return status;
-}
-
-static void release(const qn_checked_tensor *t, const qn_piece *p)
-{
-    for (size_t k = 0; k < 3 && t->streams[k] != NULL; k++) {
-        qn_mapped_span_release(t->streams[k], t->row_bytes[k] * (size_t)(t->n_rows * t->n_parts));
-    }
-    for (size_t i = 0; i < p->n_parts; i++) {
-        qn_mapped_span_release(p->parts[i]->data, p->parts[i]->n_bytes);
-    }
-}
-
-/* Types of which llama.cpp's encoder is not known here: codes that are the nearest under the stored scale (k-quants), or were before it was rounded
- * (IQ4), may be its; error feedback leaves many that are not. Of the other types its encoder is known, or takes no errors up (ternary). */
-static bool may_be_anothers(const qn_checked_tensor *t, const qn_tensor_figures *f)
-{
-    bool blocks = t->storage == QN_STORED_BLOCKS, iq4 = t->dtype == QN_DTYPE_IQ4_NL || t->dtype == QN_DTYPE_IQ4_XS;
-    bool ternary = t->dtype == QN_DTYPE_TQ1_0 || t->dtype == QN_DTYPE_TQ2_0;
-    if (!blocks || ternary || (!iq4 && qn_checked_tensor_block(t) != 256)) {
-        return false;
-    }
-    return f->faults[iq4 ? QN_FAULT_NOT_ROUNDED : QN_FAULT_NOT_NEAREST].n_subs * 10 <= f->n_subs;
-}
-
-/* Whether a tensor looks as if it had been made with the built-in calibration: known encoders without calibration did not make it, codes look chosen
- * together, and it has no fault that such an encoder never leaves. */
-static bool may_be_calibrated(const qn_checked_tensor *t, const qn_tensor_figures *f)
-{
-    bool broken = f->faults[QN_FAULT_ERROR].n_blocks > 0 || f->faults[QN_FAULT_NOT_FINITE].n_blocks > 0;
-    return qn_checked_tensor_block(t) > 1 && f->encoder == QN_ENCODER_UNKNOWN && !broken && !may_be_anothers(t, f);
-}
-
-/* Whether tensors are compared with a calibrated encoding: from the first on if the user named the calibration; else from the first one that looks
- * like it, unless another encoder is known to have made one before. */
-typedef struct recoding_state {
-    qn_recoding recoding;
-    bool is_ready, is_tried;
-    size_t n_of_others;
-} recoding_state;
-
-static quern_status begin_recoding(const qn_verified *v, const qn_verify_run *run, recoding_state *s, quern_error *err)
-{
-    quern_status status = QUERN_OK;
-    s->is_tried = true;
-    QN_TRY(qn_calibrated_open(run->calibrated, v->gguf != NULL, &s->is_ready, err));
-    QN_TRY(s->is_ready ? qn_recoding_init(&s->recoding, run->calibrated, err) : QUERN_OK);
-done:
-    return status;
-}
-
-static quern_status check_tensor(qn_verified *v, const qn_verify_run *run, size_t i, recoding_state *s, quern_error *err)
-{
-    quern_status status = QUERN_OK;
-    const qn_check_options options = {.try_encoders = run->try_encoders,
-                                      .error_limit = run->importance ? limit_with_importance : QN_ERROR_LIMIT};
-    const qn_check_options strict = {.try_encoders = run->try_encoders, .error_limit = limit_of_few};
-    qn_checked_tensor *t = &v->tensors[i];
-    qn_tensor_figures *f = &v->figures[i];
-    size_t piece = (size_t)(v->rows[i].piece - v->job->source.pieces);
-    if (s->is_ready) {
-        qn_recoding_set(&s->recoding, t, piece, v->rows[i].permute_dim);
-    }
-    QN_TRY(qn_tensor_check(t, &options, run->pool, f, err));
-    bool looked_up = v->rows[i].piece->what.part == QN_PART_TOKEN_EMBD; /* nothing meets its columns: encoded plainly in any case */
-    s->n_of_others += !looked_up && (f->encoder == QN_ENCODER_PLAIN || f->encoder == QN_ENCODER_QUERN);
-    if (run->calibrated != NULL && !run->importance && !s->is_tried && s->n_of_others == 0 && may_be_calibrated(t, f)) {
-        QN_TRY(begin_recoding(v, run, s, err));
-        if (s->is_ready) {
-            qn_recoding_set(&s->recoding, t, piece, v->rows[i].permute_dim);
-            QN_TRY(qn_tensor_check(t, &options, run->pool, f, err));
-        }
-    }
-    if (f->n_relaxed > 0 && f->n_relaxed < f->n_blocks / FEW) {
-        QN_TRY(qn_tensor_check(t, &strict, run->pool, f, err));
-    }
-    QN_TRY(qn_verdict_tensor(v->tensors, v->n_tensors, i, f, &v->findings, err));
-done:
-    t->recode = NULL;
-    return status;
-}
-
-quern_status qn_verified_check(qn_verified *v, const qn_verify_run *run, quern_error *err)
-{
-    quern_status status = QUERN_OK;
-    uint64_t done = 0, total = v->job->source.n_parameters, n_relaxed = 0;
-    size_t n_relaxed_tensors = 0;
-    recoding_state recoding = {0};
-    if (run->calibrated != NULL && qn_calibrated_is_given(run->calibrated)) {
-        QN_TRY(begin_recoding(v, run, &recoding, err));
-    }
-    for (size_t i = 0; i < v->n_tensors; i++) {
-        QN_TRY(report(run, v->tensors[i].name, done, total, err));
-        QN_TRY(check_tensor(v, run, i, &recoding, err));
-        release(&v->tensors[i], v->rows[i].piece);
-        n_relaxed += v->figures[i].n_relaxed;
-        n_relaxed_tensors += v->figures[i].n_relaxed > 0;
-        done += v->tensors[i].n_parts * v->tensors[i].n_rows * v->tensors[i].n_cols;
-        done = done < total ? done : total;
-    }
-    if (run->importance) {
-        QN_TRY(
-            qn_findings_note(&v->findings, err,
-                             "the file says that it was made with an importance matrix, so a block's error is limited to %g times that of "
-                             "plain encoding instead of %g: %" PRIu64 " blocks in %zu of %zu tensors needed that",
-                             limit_with_importance, QN_ERROR_LIMIT, n_relaxed, n_relaxed_tensors, v->n_tensors));
-    }
-    if (v->findings.n_joint_tensors > 0) {
-        QN_TRY(qn_findings_note(
-            &v->findings, err,
-            "in %zu of %zu tensors many codes are not the nearest: their encoder chose them together (error feedback, importance), "
-            "so the test for single codes does not apply to them",
-            v->findings.n_joint_tensors, v->n_tensors));
-    }
-    QN_TRY(report(run, "SHA-256", total, total, err));
-    QN_TRY(hash_data(v, err));
-done:
-    qn_recoding_deinit(&recoding.recoding);
     return status;
 }
 

@@ -62,8 +62,10 @@ void qn_verified_deinit(qn_verified *v);
 double qn_verified_bits(const qn_verified *v);
 /* Finds every tensor; what is missing, shaped otherwise or superfluous is a reason to fail. config: of an MLX folder, else NULL. */
 quern_status qn_verified_bind(qn_verified *v, const qn_model_config *config, quern_error *err);
-/* Checks all tensors that were found, and hashes the data. */
+/* Checks all tensors that were found, and hashes the data. (verify_check.c) */
 quern_status qn_verified_check(qn_verified *v, const qn_verify_run *run, quern_error *err);
+/* Fills data_sha256. */
+quern_status qn_verified_hash(qn_verified *v, quern_error *err);
 /* For a lossy output: names the tensors that its loss comes from. */
 quern_status qn_verified_find_suspects(qn_verified *v, qn_quality_base *base, const quern_model *own, quern_error *err);
 /* Instead of running the whole: some layers by themselves (sample.h); reasons and the list go to the findings. */

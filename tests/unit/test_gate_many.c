@@ -1,0 +1,218 @@
+/* test_gate_many.c - faults in many places of one tensor: what would pass for another version of an encoder if the other tensors did not tell who
+ * wrote the file. */
+#include "faults.h"
+
+#include "base/half.h"
+#include "quern/quern.h"
+#include "quern/verify.h"
+
+/* Where a type's blocks have codes and outer scales, in bytes. */
+typedef struct layout {
+    qn_dtype dtype;
+    size_t codes, n_codes;
+    size_t scales[2];
+    size_t n_scales;
+} layout;
+
+static const layout layouts[] = {{QN_DTYPE_Q4_0, 2, 16, {0}, 1},       {QN_DTYPE_Q4_1, 4, 16, {0, 2}, 2},   {QN_DTYPE_Q8_0, 2, 32, {0}, 1},
+                                 {QN_DTYPE_IQ4_NL, 2, 16, {0}, 1},     {QN_DTYPE_Q2_K, 16, 64, {80, 82}, 2}, {QN_DTYPE_Q4_K, 16, 128, {0, 2}, 2},
+                                 {QN_DTYPE_Q5_K, 48, 128, {0, 2}, 2}, {QN_DTYPE_Q6_K, 0, 128, {208}, 1},    {QN_DTYPE_IQ4_XS, 8, 128, {0}, 1}};
+
+typedef enum change { CODES, ULPS, FACTOR, N_CHANGES } change;
+
+typedef struct plan {
+    change change;
+    double share;  /* of the blocks */
+    double factor; /* FACTOR: of the outer scales */
+    const char *story;
+} plan;
+
+static const plan plans[] = {{CODES, 0.01, 0, "a code's lowest bit in 1 % of the blocks"},   {CODES, 0.15, 0, "a code's lowest bit in 15 %"},
+                             {CODES, 0.5, 0, "a code's lowest bit in half of the blocks"}, {ULPS, 0.01, 0, "a scale's last bit in 1 %"},
+                             {ULPS, 0.1, 0, "a scale's last bit in 10 %"},                  {ULPS, 1, 0, "a scale's last bit everywhere"},
+                             {FACTOR, 0.3, 1.02, "scales times 1.02 in 30 %"},              {FACTOR, 1, 1.01, "scales times 1.01 everywhere"},
+                             {FACTOR, 1, 1.05, "scales times 1.05 everywhere"}};
+enum { N_PLANS = sizeof plans / sizeof plans[0] };
+
+static void multiply_half(uint8_t *p, double factor)
+{
+    uint16_t bits;
+    memcpy(&bits, p, sizeof bits);
+    bits = qn_f16_from_f32((float)(factor * (double)qn_f32_from_f16(bits)));
+    memcpy(p, &bits, sizeof bits);
+}
+
+static void damage_block(fault_rng *r, const layout *l, const plan *p, uint8_t *block)
+{
+    switch (p->change) {
+    case CODES: block[l->codes + fault_below(r, l->n_codes)] ^= (uint8_t)(fault_below(r, 2) != 0 ? 0x01 : 0x10); break;
+    case ULPS: block[l->scales[0]] ^= 1; break;
+    default:
+        for (size_t i = 0; i < l->n_scales; i++) {
+            multiply_half(block + l->scales[i], p->factor);
+        }
+    }
+}
+
+/* A copy of the file with one tensor damaged; false if the tensor's type has no layout here. */
+static bool damage(const char *from, const char *to, const char *tensor, const plan *p, fault_rng *r)
+{
+    quern_error err = {0};
+    qn_gguf *g;
+    size_t size;
+    const layout *l = NULL;
+    uint8_t *original = read_file(from, &size), *bytes = read_file(from, &size);
+    assert_ok(qn_gguf_parse(&g, original, size, from, &err));
+    const qn_tensor *t = qn_gguf_find_tensor(g, tensor);
+    assert_non_null(t);
+    for (size_t i = 0; i < sizeof layouts / sizeof layouts[0]; i++) {
+        l = layouts[i].dtype == t->dtype ? &layouts[i] : l;
+    }
+    if (l != NULL) {
+        size_t block = qn_dtype_get(t->dtype)->block_bytes, n = t->n_bytes / block, wanted = (size_t)((double)n * p->share);
+        for (size_t b = 0, left = wanted; b < n && left > 0; b++) { /* a draw without repetition */
+            if (fault_below(r, n - b) < left) {
+                damage_block(r, l, p, bytes + t->file_offset + b * block);
+                left--;
+            }
+        }
+        write_file(to, bytes, size);
+    }
+    qn_gguf_close(g);
+    free(bytes);
+    free(original);
+    return l != NULL;
+}
+
+/* Every plan on one file; the verdict of integrity alone. */
+static void judge_plans(const char *path, const char *source, quern_calibrate how, const char *tensor, size_t *n_made, size_t *n_found)
+{
+    static char paths[N_PLANS][1100];
+    const char *files[N_PLANS], *stories[N_PLANS];
+    quern_error err = {0};
+    fault_rng r = {17};
+    size_t n = 0;
+    char *dir = new_dir(), name[32];
+    for (size_t i = 0; i < N_PLANS; i++) {
+        (void)snprintf(name, sizeof name, "%zu.gguf", n);
+        (void)snprintf(paths[n], sizeof paths[0], "%s", scratch_path(dir, name));
+        if (damage(path, paths[n], tensor, &plans[i], &r)) {
+            stories[n] = plans[i].story;
+            files[n] = paths[n];
+            n++;
+        }
+    }
+    assert_true(n == 0 || n == N_PLANS);
+    quern_verify_options opt = {.files = files, .n_files = n, .source = source, .policy = QUERN_GATE_OFF, .calibrate = how, .n_threads = 2};
+    quern_verify_result v;
+    qn_json *doc;
+    assert_true(n > 0);
+    assert_ok(quern_verify(&opt, &v, &err));
+    assert_ok(qn_json_parse(&doc, v.json, v.len, QN_JSON_REJECT_DUPLICATES, "report", &err));
+    for (size_t i = 0; i < n; i++) {
+        const qn_json *gate = qn_json_get(qn_json_at(qn_json_get(doc, "outputs"), i), "gate");
+        bool found = strcmp(qn_json_string(qn_json_get(gate, "verdict"), NULL), "fail") == 0;
+        const char *reason = qn_json_string(qn_json_at(qn_json_get(gate, "reasons"), 0), NULL);
+        *n_found += found;
+        if (!found || strstr(reason, tensor) == NULL) {
+            print_message("%s: %s of %s: %s\n", found ? "found elsewhere" : "NOT FOUND", stories[i], qn_path_base(path), found ? reason : "");
+        }
+    }
+    *n_made += n;
+    qn_json_free(doc);
+    quern_free(v.json);
+    drop_dir(dir);
+}
+
+static void assert_sound(const char *path, const char *source, quern_calibrate how)
+{
+    const char *files[] = {path};
+    quern_error err = {0};
+    quern_verify_options opt = {.files = files, .n_files = 1, .source = source, .policy = QUERN_GATE_OFF, .calibrate = how, .n_threads = 2};
+    quern_verify_result v;
+    assert_ok(quern_verify(&opt, &v, &err));
+    if (v.n_failed + v.n_unreadable > 0) {
+        fail_msg("%s is called unsound: %.600s", path, v.json);
+    }
+    quern_free(v.json);
+}
+
+static const char *demo_dir(void)
+{
+    static char path[1024];
+    const char *config = qn_test_shared("models/quern-coder-8m/config.json");
+    assert_non_null(config);
+    (void)snprintf(path, sizeof path, "%.*s", (int)(strlen(config) - strlen("/config.json")), config);
+    return path;
+}
+
+static void many_places_are_found(void **state)
+{
+    static const char *const types[] = {"Q4_K_M", "Q2_K", "Q4_0", "IQ4_NL", "Q4_1", "Q8_0", "IQ4_XS", "Q6_K"};
+    enum { N_TYPES = QN_TEST_SANITIZED ? 2 : sizeof types / sizeof types[0] };
+    char *dir = new_dir(), formats[256] = "";
+    size_t n_made = 0, n_found = 0;
+    (void)state;
+    for (size_t i = 0; i < N_TYPES; i++) {
+        size_t len = strlen(formats);
+        (void)snprintf(formats + len, sizeof formats - len, "%sgguf:%s", i > 0 ? "," : "", types[i]);
+    }
+    run r = quantize(demo_dir(), dir, formats);
+    for (size_t i = 0; i < N_TYPES; i++) {
+        const char *path = qn_json_string(qn_json_get(qn_json_at(qn_json_get(r.manifest, "outputs"), i), "path"), NULL);
+        char own[1100];
+        (void)snprintf(own, sizeof own, "%s", scratch_path(dir, path));
+        judge_plans(own, demo_dir(), QUERN_CALIBRATE_NONE, "blk.2.ffn_up.weight", &n_made, &n_found);
+    }
+    print_message("%zu of %zu found\n", n_found, n_made);
+    assert_int_equal(n_found, n_made);
+    qn_json_free(r.manifest);
+    drop_dir(dir);
+}
+
+/* Calibrated files, also those whose errors were fed back only where memory sufficed. */
+static void calibrated_files_too(void **state)
+{
+    char *dir = new_dir(), path[1100], tight_path[1100];
+    size_t n_made = 0, n_found = 0;
+    (void)state;
+    assert_non_null(qn_test_golden("hf/qwen3/config.json"));
+    run r = {.opt = {.source = model_dir("qwen3"),
+                     .output_dir = dir,
+                     .name = "tiny",
+                     .formats = "gguf:Q4_0,gguf:IQ4_NL",
+                     .n_threads = 2,
+                     .calibrate = QUERN_CALIBRATE_BUILTIN}};
+    run_quantize(&r, 0);
+    assert_int_equal(r.status, QUERN_OK);
+    for (size_t i = 0; i < (QN_TEST_SANITIZED ? 1 : 2); i++) {
+        (void)snprintf(path, sizeof path, "%s", scratch_path(dir, i == 0 ? "gguf/tiny-Q4_0.gguf" : "gguf/tiny-IQ4_NL.gguf"));
+        assert_sound(path, model_dir("qwen3"), QUERN_CALIBRATE_BUILTIN);
+        judge_plans(path, model_dir("qwen3"), QUERN_CALIBRATE_BUILTIN, "blk.0.ffn_up.weight", &n_made, &n_found);
+    }
+    assert_int_equal(n_found, n_made);
+    qn_json_free(r.manifest);
+    char *tight = new_dir();
+    uint64_t least = 0;
+    r.opt.output_dir = tight;
+    for (uint64_t bytes = 64 << 20; bytes > 1 << 18; bytes = bytes * 9 / 10) { /* the smallest bound that is enough, and so leaves moments out */
+        r.opt.memory_bytes = bytes;
+        run_quantize(&r, 0);
+        if (r.status != QUERN_OK) {
+            break;
+        }
+        least = bytes;
+        qn_json_free(r.manifest);
+    }
+    assert_true(least > 0);
+    (void)snprintf(tight_path, sizeof tight_path, "%s", scratch_path(tight, "gguf/tiny-Q4_0.gguf"));
+    assert_sound(tight_path, model_dir("qwen3"), QUERN_CALIBRATE_BUILTIN);
+    drop_dir(tight);
+    drop_dir(dir);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(many_places_are_found), cmocka_unit_test(calibrated_files_too)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

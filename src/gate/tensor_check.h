@@ -79,12 +79,12 @@ typedef struct qn_tensor_figures {
     /* least squares over the whole tensor of the source against scale * level (offsets held): gain 1 is sound */
     double source_by_level, level_by_level;
     double source_by_value, squared_value; /* the same of decoded values: what all scales and offsets together are too large or small */
-    double error_steps;          /* sum over elements of (source - decoded) / step, a step being the mean distance of levels */
-    uint64_t n_steps;            /* elements with a step */
-    float low, high;             /* least and greatest decoded value */
-    float plain_low, plain_high; /* the same of what plain encoding gives */
-    size_t n_zero_parts;         /* parts that are all zero where plain encoding leaves something */
-    size_t zero_part;            /* the first of them */
+    double error_steps;                    /* sum over elements of (source - decoded) / step, a step being the mean distance of levels */
+    uint64_t n_steps;                      /* elements with a step */
+    float low, high;                       /* least and greatest decoded value */
+    float plain_low, plain_high;           /* the same of what plain encoding gives */
+    size_t n_zero_parts;                   /* parts that are all zero where plain encoding leaves something */
+    size_t zero_part;                      /* the first of them */
 } qn_tensor_figures;
 
 #define QN_ERROR_LIMIT 1.25

@@ -149,8 +149,9 @@ static quern_status judge_encoder(judge *j, bool *knows)
 /* Every scale or every min a step off leaves too many codes that are not the nearest to be told from error feedback, but it moves sums over the
  * tensor: the least squares gain of the levels, that of the values (both scales of a type with mins together move only this one), and the mean
  * error in steps. Error feedback and importance move none of them. A gain of 1 is met up to the noise of quantization itself, whose share of the
- * tensor's energy is `noise`. */
-static quern_status judge_sums(judge *j)
+ * tensor's energy is `noise`; nearest codes move the first, and encoders that weigh by |x| the second, by up to
+ * three quarters of it; codes that were chosen together do not move the first. */
+static quern_status judge_sums(judge *j, bool chosen_together)
 {
     quern_status status = QUERN_OK;
     const qn_tensor_figures *f = j->f;
@@ -158,17 +159,18 @@ static quern_status judge_sums(judge *j)
     double gain = f->level_by_level > 0 ? f->source_by_level / f->level_by_level : 1;
     double value_gain = f->squared_value > 0 ? f->source_by_value / f->squared_value : 1;
     double bias = f->n_steps > 0 ? f->error_steps / (double)f->n_steps : 0;
-    double gain_limit = 0.003 + 0.5 * noise, bias_limit = 0.02 + 4 / sqrt((double)(f->n_steps + 1));
+    double gain_limit = 0.003 + (chosen_together ? 0.5 : 1) * noise, value_limit = 0.003 + noise,
+           bias_limit = 0.02 + 4 / sqrt((double)(f->n_steps + 1));
     if (fabs(gain - 1) > gain_limit) {
         j->said = true;
         QN_TRY(qn_findings_fail(j->findings, j->t->name, j->err,
                                 "%s: the codes of the whole tensor ask for scales %.4f times the stored ones (limit 1 +- %.4f)", j->t->name,
                                 gain, gain_limit));
-    } else if (fabs(value_gain - 1) > gain_limit) {
+    } else if (fabs(value_gain - 1) > value_limit) {
         j->said = true;
         QN_TRY(qn_findings_fail(j->findings, j->t->name, j->err,
                                 "%s: the source is %.4f times the values of the whole tensor (limit 1 +- %.4f)", j->t->name, value_gain,
-                                gain_limit));
+                                value_limit));
     }
     if (fabs(bias) > bias_limit) {
         j->said = true;
@@ -196,8 +198,9 @@ static quern_status judge_codes(judge *j)
     } else if (!joint && is_few(j->t, n_unexplained, f->n_subs, QN_FAULT_NOT_ROUNDED)) {
         QN_TRY(fail_kind(j, QN_FAULT_NOT_ROUNDED, before, after, n_unexplained, f->n_subs, "sub-blocks"));
     } else {
-        j->findings->n_joint_tensors += joint || n_unexplained > 0;
-        QN_TRY(judge_sums(j));
+        bool chosen_together = joint || n_unexplained > 0;
+        j->findings->n_joint_tensors += chosen_together;
+        QN_TRY(judge_sums(j, chosen_together));
     }
 done:
     return status;

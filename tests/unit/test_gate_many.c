@@ -14,9 +14,10 @@ typedef struct layout {
     size_t n_scales;
 } layout;
 
-static const layout layouts[] = {{QN_DTYPE_Q4_0, 2, 16, {0}, 1},       {QN_DTYPE_Q4_1, 4, 16, {0, 2}, 2},   {QN_DTYPE_Q8_0, 2, 32, {0}, 1},
-                                 {QN_DTYPE_IQ4_NL, 2, 16, {0}, 1},     {QN_DTYPE_Q2_K, 16, 64, {80, 82}, 2}, {QN_DTYPE_Q4_K, 16, 128, {0, 2}, 2},
-                                 {QN_DTYPE_Q5_K, 48, 128, {0, 2}, 2}, {QN_DTYPE_Q6_K, 0, 128, {208}, 1},    {QN_DTYPE_IQ4_XS, 8, 128, {0}, 1}};
+static const layout layouts[] = {
+    {QN_DTYPE_Q4_0, 2, 16, {0}, 1},      {QN_DTYPE_Q4_1, 4, 16, {0, 2}, 2},    {QN_DTYPE_Q8_0, 2, 32, {0}, 1},
+    {QN_DTYPE_IQ4_NL, 2, 16, {0}, 1},    {QN_DTYPE_Q2_K, 16, 64, {80, 82}, 2}, {QN_DTYPE_Q4_K, 16, 128, {0, 2}, 2},
+    {QN_DTYPE_Q5_K, 48, 128, {0, 2}, 2}, {QN_DTYPE_Q6_K, 0, 128, {208}, 1},    {QN_DTYPE_IQ4_XS, 8, 128, {0}, 1}};
 
 typedef enum change { CODES, ULPS, FACTOR, N_CHANGES } change;
 
@@ -27,10 +28,14 @@ typedef struct plan {
     const char *story;
 } plan;
 
-static const plan plans[] = {{CODES, 0.01, 0, "a code's lowest bit in 1 % of the blocks"},   {CODES, 0.15, 0, "a code's lowest bit in 15 %"},
-                             {CODES, 0.5, 0, "a code's lowest bit in half of the blocks"}, {ULPS, 0.01, 0, "a scale's last bit in 1 %"},
-                             {ULPS, 0.1, 0, "a scale's last bit in 10 %"},                  {ULPS, 1, 0, "a scale's last bit everywhere"},
-                             {FACTOR, 0.3, 1.02, "scales times 1.02 in 30 %"},              {FACTOR, 1, 1.01, "scales times 1.01 everywhere"},
+static const plan plans[] = {{CODES, 0.01, 0, "a code's lowest bit in 1 % of the blocks"},
+                             {CODES, 0.15, 0, "a code's lowest bit in 15 %"},
+                             {CODES, 0.5, 0, "a code's lowest bit in half of the blocks"},
+                             {ULPS, 0.01, 0, "a scale's last bit in 1 %"},
+                             {ULPS, 0.1, 0, "a scale's last bit in 10 %"},
+                             {ULPS, 1, 0, "a scale's last bit everywhere"},
+                             {FACTOR, 0.3, 1.02, "scales times 1.02 in 30 %"},
+                             {FACTOR, 1, 1.01, "scales times 1.01 everywhere"},
                              {FACTOR, 1, 1.05, "scales times 1.05 everywhere"}};
 enum { N_PLANS = sizeof plans / sizeof plans[0] };
 
@@ -84,8 +89,26 @@ static bool damage(const char *from, const char *to, const char *tensor, const p
     return l != NULL;
 }
 
+/* What a file was calibrated on; NULL data: nothing. */
+typedef struct text {
+    char *data;
+    size_t len;
+} text;
+
+static quern_verify_options verify_options(const char **files, size_t n, const char *source, const text *t)
+{
+    return (quern_verify_options){.files = files,
+                                  .n_files = n,
+                                  .source = source,
+                                  .policy = QUERN_GATE_OFF,
+                                  .calibrate = t->data != NULL ? QUERN_CALIBRATE_TEXT : QUERN_CALIBRATE_NONE,
+                                  .calibration_text = t->data,
+                                  .calibration_len = t->len,
+                                  .n_threads = 2};
+}
+
 /* Every plan on one file; the verdict of integrity alone. */
-static void judge_plans(const char *path, const char *source, quern_calibrate how, const char *tensor, size_t *n_made, size_t *n_found)
+static void judge_plans(const char *path, const char *source, const text *calibration, const char *tensor, size_t *n_made, size_t *n_found)
 {
     static char paths[N_PLANS][1100];
     const char *files[N_PLANS], *stories[N_PLANS];
@@ -103,7 +126,7 @@ static void judge_plans(const char *path, const char *source, quern_calibrate ho
         }
     }
     assert_true(n == 0 || n == N_PLANS);
-    quern_verify_options opt = {.files = files, .n_files = n, .source = source, .policy = QUERN_GATE_OFF, .calibrate = how, .n_threads = 2};
+    quern_verify_options opt = verify_options(files, n, source, calibration);
     quern_verify_result v;
     qn_json *doc;
     assert_true(n > 0);
@@ -115,7 +138,8 @@ static void judge_plans(const char *path, const char *source, quern_calibrate ho
         const char *reason = qn_json_string(qn_json_at(qn_json_get(gate, "reasons"), 0), NULL);
         *n_found += found;
         if (!found || strstr(reason, tensor) == NULL) {
-            print_message("%s: %s of %s: %s\n", found ? "found elsewhere" : "NOT FOUND", stories[i], qn_path_base(path), found ? reason : "");
+            print_message("%s: %s of %s: %s\n", found ? "found elsewhere" : "NOT FOUND", stories[i], qn_path_base(path),
+                          found ? reason : "");
         }
     }
     *n_made += n;
@@ -124,11 +148,11 @@ static void judge_plans(const char *path, const char *source, quern_calibrate ho
     drop_dir(dir);
 }
 
-static void assert_sound(const char *path, const char *source, quern_calibrate how)
+static void assert_sound(const char *path, const char *source, const text *calibration)
 {
     const char *files[] = {path};
     quern_error err = {0};
-    quern_verify_options opt = {.files = files, .n_files = 1, .source = source, .policy = QUERN_GATE_OFF, .calibrate = how, .n_threads = 2};
+    quern_verify_options opt = verify_options(files, 1, source, calibration);
     quern_verify_result v;
     assert_ok(quern_verify(&opt, &v, &err));
     if (v.n_failed + v.n_unreadable > 0) {
@@ -162,7 +186,7 @@ static void many_places_are_found(void **state)
         const char *path = qn_json_string(qn_json_get(qn_json_at(qn_json_get(r.manifest, "outputs"), i), "path"), NULL);
         char own[1100];
         (void)snprintf(own, sizeof own, "%s", scratch_path(dir, path));
-        judge_plans(own, demo_dir(), QUERN_CALIBRATE_NONE, "blk.2.ffn_up.weight", &n_made, &n_found);
+        judge_plans(own, demo_dir(), &(text){0}, "blk.2.ffn_up.weight", &n_made, &n_found);
     }
     print_message("%zu of %zu found\n", n_found, n_made);
     assert_int_equal(n_found, n_made);
@@ -173,42 +197,56 @@ static void many_places_are_found(void **state)
 /* Calibrated files, also those whose errors were fed back only where memory sufficed. */
 static void calibrated_files_too(void **state)
 {
+    enum { LEN = 6000 };
     char *dir = new_dir(), path[1100], tight_path[1100];
     size_t n_made = 0, n_found = 0;
+    text t;
     (void)state;
+    t.data = (char *)read_file(qn_test_shared("models/texts/gate.txt"), &t.len);
+    assert_true(t.len > LEN);
+    t.len = LEN;
     assert_non_null(qn_test_golden("hf/qwen3/config.json"));
     run r = {.opt = {.source = model_dir("qwen3"),
                      .output_dir = dir,
                      .name = "tiny",
                      .formats = "gguf:Q4_0,gguf:IQ4_NL",
                      .n_threads = 2,
-                     .calibrate = QUERN_CALIBRATE_BUILTIN}};
+                     .calibrate = QUERN_CALIBRATE_TEXT,
+                     .calibration_text = t.data,
+                     .calibration_len = t.len}};
     run_quantize(&r, 0);
     assert_int_equal(r.status, QUERN_OK);
     for (size_t i = 0; i < (QN_TEST_SANITIZED ? 1 : 2); i++) {
         (void)snprintf(path, sizeof path, "%s", scratch_path(dir, i == 0 ? "gguf/tiny-Q4_0.gguf" : "gguf/tiny-IQ4_NL.gguf"));
-        assert_sound(path, model_dir("qwen3"), QUERN_CALIBRATE_BUILTIN);
-        judge_plans(path, model_dir("qwen3"), QUERN_CALIBRATE_BUILTIN, "blk.0.ffn_up.weight", &n_made, &n_found);
+        assert_sound(path, model_dir("qwen3"), &t);
+        judge_plans(path, model_dir("qwen3"), &t, "blk.0.ffn_up.weight", &n_made, &n_found);
     }
     assert_int_equal(n_found, n_made);
     qn_json_free(r.manifest);
     char *tight = new_dir();
-    uint64_t least = 0;
+    uint64_t too_little = 64 << 20, enough = 256 << 20;
     r.opt.output_dir = tight;
-    for (uint64_t bytes = 64 << 20; bytes > 1 << 18; bytes = bytes * 9 / 10) { /* the smallest bound that is enough, and so leaves moments out */
-        r.opt.memory_bytes = bytes;
+    r.opt.formats = "gguf:Q4_0";
+    while (enough - too_little > 4096) { /* the smallest bound that will do, and a little more: none or few second moments fit */
+        r.opt.memory_bytes = (enough + too_little) / 2;
         run_quantize(&r, 0);
-        if (r.status != QUERN_OK) {
-            break;
-        }
-        least = bytes;
+        *(r.status == QUERN_OK ? &enough : &too_little) = r.opt.memory_bytes;
         qn_json_free(r.manifest);
     }
-    assert_true(least > 0);
-    (void)snprintf(tight_path, sizeof tight_path, "%s", scratch_path(tight, "gguf/tiny-Q4_0.gguf"));
-    assert_sound(tight_path, model_dir("qwen3"), QUERN_CALIBRATE_BUILTIN);
+    for (uint64_t more = 0; more <= 1 << 20; more += 1 << 19) {
+        r.opt.memory_bytes = enough + more;
+        run_quantize(&r, 0);
+        assert_int_equal(r.status, QUERN_OK);
+        print_message("%llu bytes more: %s\n", (unsigned long long)more,
+                      qn_json_bool(qn_json_get(qn_json_get(r.manifest, "calibration"), "error_feedback"), false) ? "fed back"
+                                                                                                                 : "not fed back");
+        (void)snprintf(tight_path, sizeof tight_path, "%s", scratch_path(tight, "gguf/tiny-Q4_0.gguf"));
+        assert_sound(tight_path, model_dir("qwen3"), &t);
+        qn_json_free(r.manifest);
+    }
     drop_dir(tight);
     drop_dir(dir);
+    free(t.data);
 }
 
 int main(void)

@@ -70,6 +70,9 @@ static quern_status check_options(qn_cli *cli, quern_error *err)
         qn_cli_hint(cli, "such as: %s", qn_command_get(o->command)->example);
         return qn_error_set(err, QUERN_ERROR_USAGE, "-o DIR is missing");
     }
+    if (qn_opts_given(o, QN_OPT_TARGET_BPW) && qn_opts_real(o, QN_OPT_TARGET_BPW, 0) == 0) { /* to the library 0 is "not given" */
+        return qn_error_set(err, QUERN_ERROR_USAGE, "--target-bpw 0: expected 1 to 16 bits per weight");
+    }
     if (strcmp(qn_opts_text(o, QN_OPT_OUTPUT, ""), "-") == 0) {
         return qn_error_set(err, QUERN_ERROR_USAGE,
                             "-o -: the outputs are files in a folder, not standard output (./- is a folder of that name)");
@@ -303,24 +306,26 @@ static double worst_layer(const qn_json *gate, size_t *n)
     return worst;
 }
 
-/* A pass of integrity alone is not to be taken for more. */
+/* Quality was asked for (else a skipped output has no reasons) and could not be measured. */
+static bool is_unmeasured(const qn_json *gate)
+{
+    return strcmp(qn_text_of(gate, "verdict", "-"), "skipped") == 0 && qn_json_length(qn_json_get(gate, "reasons")) > 0;
+}
+
+/* What was not measured whole is not to be taken for more. */
 static void warn_of_unmeasured(qn_cli *cli, const qn_json *manifest)
 {
     for (size_t i = 0; i < n_new_outputs(manifest); i++) {
         const qn_json *o = qn_json_at(qn_json_get(manifest, "outputs"), i), *gate = qn_json_get(o, "gate");
         const char *verdict = qn_text_of(gate, "verdict", "-"), *path = qn_text_of(o, "path", "-");
-        const qn_json *notes = qn_json_get(gate, "notes");
         bool judged = strcmp(verdict, "pass") == 0 || strcmp(verdict, "lossy") == 0;
         size_t n_layers;
         double worst = worst_layer(gate, &n_layers);
         if (judged && n_layers > 0) {
             qn_cli_note(cli, "%s: %zu layers run beside the source's, one by one: errors up to %.1f %% of what a layer adds", path,
                         n_layers, 100 * worst);
-        } else if (judged && qn_json_get_kind(qn_json_get(o, "quality")) != QN_JSON_OBJECT) {
-            size_t n = qn_json_length(notes);
-            const char *why = n > 0 ? qn_json_string(qn_json_at(notes, n - 1), NULL) : NULL;
-            qn_cli_warn(cli, "%s: compared with its source, but not run beside it%s%s", path, why != NULL ? ": " : "",
-                        why != NULL ? why : "");
+        } else if (is_unmeasured(gate)) {
+            qn_cli_warn(cli, "%s: compared with its source, but not run beside it: nothing is known of its quality", path);
         }
     }
 }
@@ -417,9 +422,11 @@ static quern_status check_imatrix_out(const qn_opts *o, quern_calibrate calibrat
 
 static quern_status judge(const qn_json *manifest, quern_gate_policy policy, quern_error *err)
 {
-    size_t n_failed = 0, n_lossy = 0;
+    size_t n_failed = 0, n_lossy = 0, n_unmeasured = 0;
     for (size_t i = 0; i < n_new_outputs(manifest); i++) {
-        const char *verdict = qn_text_of(qn_json_get(qn_json_at(qn_json_get(manifest, "outputs"), i), "gate"), "verdict", "-");
+        const qn_json *gate = qn_json_get(qn_json_at(qn_json_get(manifest, "outputs"), i), "gate");
+        const char *verdict = qn_text_of(gate, "verdict", "-");
+        n_unmeasured += is_unmeasured(gate);
         n_failed += strcmp(verdict, "fail") == 0;
         n_lossy += strcmp(verdict, "lossy") == 0;
     }
@@ -428,6 +435,11 @@ static quern_status judge(const qn_json *manifest, quern_gate_policy policy, que
     }
     if (policy == QUERN_GATE_STRICT && n_lossy > 0) {
         return qn_error_set(err, QUERN_ERROR_VERDICT, "%zu of %zu outputs are lossy, and --gate strict refuses that", n_lossy,
+                            n_new_outputs(manifest));
+    }
+    if (policy == QUERN_GATE_STRICT && n_unmeasured > 0) {
+        return qn_error_set(err, QUERN_ERROR_VERDICT,
+                            "the quality of %zu of %zu outputs could not be measured, and --gate strict refuses that", n_unmeasured,
                             n_new_outputs(manifest));
     }
     return QUERN_OK;

@@ -127,6 +127,10 @@ static quern_status judge(const qn_cli *cli, const quern_verify_result *r, quern
     if (policy == QUERN_GATE_STRICT && r->n_lossy > 0) {
         return qn_error_set(err, QUERN_ERROR_VERDICT, "%zu of %zu lossy, and --gate strict refuses that", r->n_lossy, n);
     }
+    if (policy == QUERN_GATE_STRICT && r->n_unmeasured > 0) {
+        return qn_error_set(err, QUERN_ERROR_VERDICT, "the quality of %zu of %zu could not be measured, and --gate strict refuses that",
+                            r->n_unmeasured, n);
+    }
     return QUERN_OK;
 }
 

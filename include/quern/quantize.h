@@ -38,7 +38,7 @@ typedef struct quern_quantize_options {
     const char *output_dir;
     const char *name;              /* NULL = the source folder's name */
     const char *formats;           /* comma list as on the command line: "gguf:Q4_K_M,mlx:4bit" */
-    const char *const *tensor_types; /* "REGEX=TYPE" overrides for GGUF */
+    const char *const *tensor_types; /* "REGEX=TYPE" overrides for GGUF; one that matches no tensor is QUERN_ERROR_USAGE, one without effect a warning */
     size_t n_tensor_types;
     size_t n_threads;              /* 0 = all */
     double target_bpw;             /* 0, or bits per weight, 1 to 16: each quantized format mixes its family's types to this size, by measurement */

@@ -19,7 +19,7 @@ extern "C" {
 typedef enum quern_gate_policy {
     QUERN_GATE_OFF,     /* quantize: no gate, verdict "skipped"; verify: integrity only */
     QUERN_GATE_DEFAULT, /* integrity and quality; lossy is said, not refused */
-    QUERN_GATE_STRICT   /* the same, with tighter limits, and lossy is refused too */
+    QUERN_GATE_STRICT   /* the same, with tighter limits, and what is lossy or could not be measured is refused too */
 } quern_gate_policy;
 /* "off", "default", "strict" */
 QUERN_API const char *quern_gate_policy_name(quern_gate_policy p);
@@ -61,6 +61,7 @@ typedef struct quern_verify_result {
     char *json;       /* schema quern.verify/1: {"source", "outputs": as in a manifest}; NUL-terminated, free with quern_free */
     size_t len;
     size_t n_failed, n_lossy;
+    size_t n_unmeasured;     /* sound, but their quality, which the policy asked for, could not be measured: verdict "skipped" */
     size_t n_unreadable;     /* files that could not be read or judged: verdict "unreadable", counted in neither */
     quern_error unreadable;  /* of the first of them */
 } quern_verify_result;

@@ -218,16 +218,19 @@ done:
     return status;
 }
 
-static quern_status check_finite(const collection *c, quern_error *err)
+static quern_status check_finite(const collection *c, bool *overflowed, quern_error *err)
 {
     quern_status status = QUERN_OK;
     const qn_statistics *s = c->stats;
     for (size_t i = 0; i <= (size_t)s->n_layers * QN_SITE_COUNT; i++) {
         const qn_site_stats *site = &s->sites[i];
         for (size_t k = 0; k < site->n_cols * site->n_parts; k++) {
-            if (!isfinite((float)site->square_sums[k])) {
-                QN_FAIL(err, QUERN_ERROR_INVALID, "%s: activations that are not finite in layer %zu: the weights are broken",
-                        c->model->info.path, i / QN_SITE_COUNT);
+            *overflowed = !isfinite((float)site->square_sums[k]);
+            if (*overflowed && i == (size_t)s->n_layers * QN_SITE_COUNT) {
+                QN_FAIL(err, QUERN_ERROR_INVALID, "%s: activations overflow before the head", c->model->info.path);
+            }
+            if (*overflowed) {
+                QN_FAIL(err, QUERN_ERROR_INVALID, "%s: activations overflow in layer %zu", c->model->info.path, i / QN_SITE_COUNT);
             }
         }
     }
@@ -240,6 +243,7 @@ quern_status qn_statistics_collect(qn_statistics *out, const quern_model *m, con
 {
     quern_status status = QUERN_OK;
     collection c = {.model = m, .opt = opt, .stats = out};
+    bool overflowed = false;
     memset(out, 0, sizeof *out);
     qn_arena_init(&out->arena, 0);
     if (m->tokenizer == NULL) {
@@ -256,13 +260,14 @@ quern_status qn_statistics_collect(qn_statistics *out, const quern_model *m, con
     QN_TRY(make_moments(out, opt->moments_bytes, err));
     QN_TRY(open_engine(&c, out->chunk_tokens, err));
     QN_TRY(run_chunks(&c, err));
-    QN_TRY(check_finite(&c, err));
+    QN_TRY(check_finite(&c, &overflowed, err));
 done:
     quern_sequence_destroy(c.sequence);
     quern_engine_destroy(c.engine);
     quern_ids_deinit(&c.ids);
     if (status != QUERN_OK) {
         qn_statistics_deinit(out);
+        out->overflowed = overflowed;
     }
     return status;
 }

@@ -35,6 +35,7 @@ typedef struct qn_statistics {
     size_t n_chunks, chunk_tokens;
     size_t n_tokens;          /* that were run */
     size_t n_without_moments; /* sites whose moments did not fit moments_bytes; widest first */
+    bool overflowed;          /* after a failure: activations were not finite, or too large to be squared */
 } qn_statistics;
 
 typedef struct qn_statistics_options {
@@ -47,7 +48,7 @@ typedef struct qn_statistics_options {
 } qn_statistics_options;
 
 /* Runs the model over the text in chunks of 512 tokens, each from an empty context. QUERN_ERROR_LIMIT with both numbers if memory_bytes is too
- * little; QUERN_ERROR_INVALID if the text is shorter than a chunk or activations are not finite; QUERN_ERROR_CANCELLED. On failure *out needs no
+ * little; QUERN_ERROR_INVALID if the text is shorter than a chunk or activations overflow; QUERN_ERROR_CANCELLED. On failure *out needs no
  * deinit. */
 quern_status qn_statistics_collect(qn_statistics *out, const quern_model *m, const char *text, size_t len, const qn_statistics_options *opt,
                                    quern_error *err);

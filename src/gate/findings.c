@@ -85,6 +85,17 @@ quern_status qn_findings_lossy(qn_findings *f, quern_error *err, const char *for
     return append(f, &f->reasons, text, err);
 }
 
+quern_status qn_findings_unmeasured(qn_findings *f, quern_error *err, const char *format, ...)
+{
+    char text[SENTENCE_MAX];
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    f->unmeasured = true;
+    return append(f, &f->reasons, text, err);
+}
+
 quern_status qn_findings_note(qn_findings *f, quern_error *err, const char *format, ...)
 {
     char text[SENTENCE_MAX];

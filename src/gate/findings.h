@@ -1,4 +1,5 @@
-/* findings.h - what the gate has to say of one output: reasons to fail it or to call it lossy, notes, and the tensors under suspicion.
+/* findings.h - what the gate has to say of one output: reasons to fail it, to call it lossy or to say nothing of its quality, notes, and the
+ * tensors under suspicion.
  *
  * Invariant: every sentence names the place and the figure that decided.
  */
@@ -21,6 +22,7 @@ typedef struct qn_findings {
     qn_arena arena;
     qn_text_list reasons, notes, suspects;
     bool failed, lossy;
+    bool unmeasured;        /* quality was asked for and could not be measured */
     qn_json *sampled;       /* layers one by one, where the whole was not run; owned */
     size_t n_joint_tensors; /* whose codes were chosen together, so that the test for single codes does not apply */
 } qn_findings;
@@ -31,6 +33,8 @@ void qn_findings_deinit(qn_findings *f);
 quern_status qn_findings_fail(qn_findings *f, const char *tensor, quern_error *err, const char *format, ...) QN_PRINTF(4, 5);
 /* A reason to call the output lossy. */
 quern_status qn_findings_lossy(qn_findings *f, quern_error *err, const char *format, ...) QN_PRINTF(3, 4);
+/* A reason why quality, which was asked for, could not be measured: what is sound by then is skipped, and does not pass. */
+quern_status qn_findings_unmeasured(qn_findings *f, quern_error *err, const char *format, ...) QN_PRINTF(3, 4);
 /* Something that decides nothing. */
 quern_status qn_findings_note(qn_findings *f, quern_error *err, const char *format, ...) QN_PRINTF(3, 4);
 /* Adds a tensor to the suspects, once. */

@@ -86,8 +86,7 @@ static quern_status compare_layer(sampler *s, const quern_model *own, uint32_t l
     double error = squared_distance(s->own, s->source, n), size = squared_distance(s->source, NULL, n);
     double added = squared_distance(s->source, s->before, n);
     if (!isfinite(error)) {
-        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: layer %u gives values that are not finite: the weights are broken", own->info.path,
-                (unsigned)layer);
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s: layer %u gives values that are not finite", own->info.path, (unsigned)layer);
     }
     *out = (qn_sampled_layer){
         .layer = layer, .hidden_error = size > 0 ? sqrt(error / size) : 0, .block_error = added > 0 ? sqrt(error / added) : 0};

@@ -2,7 +2,7 @@
  *
  * The tests of a block, all against the source's values x with decoded values y:
  *   finite       every y.
- *   plain types  y is x rounded to the type, bit for bit.
+ *   plain types  y is x rounded to the type, bit for bit; an x that rounds to infinity has no such y, and is not sound as the greatest one.
  *   error        sum w (x - y)^2 at most 1.25 times that of the plain encoder, plus a floor for the rounding of stored scales, in one of the
  *                measures that encoders without an importance matrix have: w = 1, w = 1 + |x| / 2 rms, w = x^2.
  *   nearest      under the stored scale and offset no other code would be nearer to x. Sound encoders that round after the scales are stored
@@ -461,11 +461,15 @@ static void read_source(const qn_checked_tensor *t, slice s, float *x)
     narrow_source(t, x, (size_t)(s.n_rows * t->n_cols));
 }
 
+/* The least magnitude that rounds to infinity: half a unit in the last place above the greatest value. */
+static float range_of(qn_dtype t) { return t == QN_DTYPE_F16 ? 65520.0f : t == QN_DTYPE_BF16 ? 0x1.ffp127f : INFINITY; }
+
 /* z: scratch for a row. */
 static void check_plain_row(const qn_checked_tensor *t, uint64_t row, const float *x, const float *y, float *z, qn_tensor_figures *f)
 {
     size_t n = (size_t)t->n_cols;
-    bool counted = false;
+    float range = range_of(t->dtype);
+    bool counted = false, counted_range = false;
     qn_checked_tensor_plain(t, x, z, n);
     widen(&f->plain_low, &f->plain_high, z, n);
     for (size_t i = 0; i < n; i++) {
@@ -474,6 +478,9 @@ static void check_plain_row(const qn_checked_tensor *t, uint64_t row, const floa
         } else if (y[i] != z[i]) {
             count_fault(f, QN_FAULT_NOT_EQUAL, row, i, 0, fabs((double)y[i] - (double)z[i]), !counted);
             counted = true;
+        } else if (fabsf(x[i]) >= range) {
+            count_fault(f, QN_FAULT_RANGE, row, i, 0, fabs((double)x[i]), !counted_range);
+            counted_range = true;
         }
     }
 }

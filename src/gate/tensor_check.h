@@ -43,6 +43,7 @@ typedef struct qn_checked_tensor {
 
 typedef enum qn_fault_kind {
     QN_FAULT_NOT_FINITE,  /* a decoded value is NaN or infinite; figure: the value */
+    QN_FAULT_RANGE,       /* plain types: the source's value is finite and rounds to no finite value of the type; figure: its magnitude */
     QN_FAULT_NOT_EQUAL,   /* plain types: not the rounded source; figure: the difference */
     QN_FAULT_ERROR,       /* the block's error beyond the limit; figure: error / error of the plain encoder, the least over the measures */
     QN_FAULT_NOT_NEAREST, /* a code that is not the nearest; figure: by how many steps */

@@ -119,6 +119,9 @@ static quern_status judge_values(judge *j)
     } else if (faults[QN_FAULT_NOT_EQUAL].n_blocks > 0) {
         QN_TRY(fail_kind(j, QN_FAULT_NOT_EQUAL, "differs from the rounded source by ", "", faults[QN_FAULT_NOT_EQUAL].n_subs,
                          j->f->n_blocks, "values"));
+    } else if (faults[QN_FAULT_RANGE].n_blocks > 0) {
+        QN_TRY(fail_kind(j, QN_FAULT_RANGE, "the source has ", ", more than the type can hold", faults[QN_FAULT_RANGE].n_subs,
+                         j->f->n_blocks, "values"));
     } else if (faults[QN_FAULT_ERROR].n_blocks > 0) {
         QN_TRY(fail_kind(j, QN_FAULT_ERROR, "squared error is ", " times that of plain encoding", faults[QN_FAULT_ERROR].n_blocks,
                          j->f->n_blocks, "blocks"));

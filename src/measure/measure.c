@@ -127,8 +127,7 @@ static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
 static quern_status fail_not_finite(const quern_engine *e, size_t chunk, quern_error *err)
 {
-    return qn_error_set(err, QUERN_ERROR_INVALID, "%s: logits that are not finite in chunk %zu: the weights are broken",
-                        e->model->info.path, chunk);
+    return qn_error_set(err, QUERN_ERROR_INVALID, "%s: logits that are not finite in chunk %zu", e->model->info.path, chunk);
 }
 
 /* Positions [at, at + n) of a chunk, in the base and in every model that still runs. */

@@ -1,5 +1,6 @@
 /* inspect_manifest.c - a Quern manifest (schema quern.manifest/1): every file of every output is read, its size and SHA-256 compared, and what the
- * manifest says of an output's quality held against the certificate that the output carries.
+ * manifest says of an output's quality held against the certificate that the output carries; its type, bits per weight and parameters against the
+ * files. Errors of tensors, reasons and what calibration read are restated as they stand there.
  *
  * The source's files are described, not verified: the source is often elsewhere. Paths are untrusted (base/fs.h qn_path_join_inside). */
 #include <inttypes.h>
@@ -10,10 +11,12 @@
 #include "base/fs.h"
 #include "base/sha256.h"
 #include "model/inspect_int.h"
+#include "quern/model.h"
 
 typedef struct manifest {
     const char *path;
     char *dir;
+    double n_parameters; /* of the source, NAN where it does not say */
     quern_error *err;
 } manifest;
 
@@ -117,6 +120,47 @@ done:
     return status;
 }
 
+/* ---- what follows from the files ---- */
+
+static quern_status fail_said(const manifest *m, const char *path, const char *key, double own, double said)
+{
+    return qn_error_set(m->err, QUERN_ERROR_INVALID, "%s: %s is %.9g by the file's tensors, but %s says %.9g", path, key, own, m->path,
+                        said);
+}
+
+/* The type is the one that the file carries (manifests describe Quern's files only: others carry none); bits and parameters are counted. A model
+ * that this version cannot run is not counted. */
+static quern_status check_said(const manifest *m, const char *path, const qn_json *output, qn_span type)
+{
+    quern_status status = QUERN_OK;
+    quern_model *model = NULL;
+    const quern_model_options options = {.without_tokenizer = true};
+    size_t len = 0;
+    const char *said = qn_json_string(qn_json_get(output, "type"), &len);
+    if (type.data != NULL && (said == NULL || type.len != len || memcmp(type.data, said, len) != 0)) {
+        QN_FAIL(m->err, QUERN_ERROR_INVALID, "%s: the file is of type '%.*s', but %s says '%.60s'", path,
+                qn_name_shown(type.data, type.len), type.data, m->path, said != NULL ? said : "nothing");
+    }
+    status = quern_model_open(&model, path, &options, m->err);
+    if (status == QUERN_ERROR_UNSUPPORTED) {
+        status = QUERN_OK;
+        goto done;
+    }
+    QN_TRY(status);
+    const quern_model_info *info = quern_model_get_info(model);
+    double bits_said = NAN, bits = 8.0 * (double)info->weight_bytes / (double)info->n_parameters;
+    (void)qn_json_number(qn_json_get(output, "bits_per_weight"), &bits_said);
+    if (m->n_parameters != (double)info->n_parameters) {
+        QN_TRY(fail_said(m, path, "the number of parameters", (double)info->n_parameters, m->n_parameters));
+    }
+    if (!(fabs(bits_said - bits) <= 1e-5 * bits)) { /* it is written with six digits */
+        QN_TRY(fail_said(m, path, "bits_per_weight", bits, bits_said));
+    }
+done:
+    quern_model_close(model);
+    return status;
+}
+
 /* Whether the file or folder that an output names is among its files, which were read. */
 static bool is_covered(const qn_json *files, const char *path, bool folder)
 {
@@ -131,7 +175,7 @@ static bool is_covered(const qn_json *files, const char *path, bool folder)
     return false;
 }
 
-/* *agrees: the output carries a certificate, and it says what the manifest says. */
+/* *agrees: the output carries a certificate, and it says what the manifest says. What else follows from the files is compared, too. */
 static quern_status check_certificate(const manifest *m, const qn_json *output, size_t number, bool *agrees)
 {
     quern_status status = QUERN_OK;
@@ -141,6 +185,8 @@ static quern_status check_certificate(const manifest *m, const qn_json *output, 
     qn_gguf *g = NULL;
     qn_json *root = NULL;
     qn_claim claim = {0};
+    qn_span type = {0};
+    bool typed;
     *agrees = false;
     bool gguf = format != NULL && strcmp(format, "gguf") == 0, mlx = format != NULL && strcmp(format, "mlx") == 0;
     const qn_json *files = qn_json_get(output, "files");
@@ -157,17 +203,22 @@ static quern_status check_certificate(const manifest *m, const qn_json *output, 
     if (gguf) {
         QN_TRY(qn_gguf_open(&g, path, false, m->err));
         claim = qn_claim_of_gguf(g);
+        QN_TRY(qn_gguf_get_string(g, "quern.type", &type, &typed, m->err));
     } else {
         QN_TRY(qn_file_read_member(&config, &len, path, "config.json", CONFIG_BYTES_MAX, m->err));
         if (config != NULL) {
             QN_TRY(qn_json_parse(&root, config, len, QN_JSON_WIDE_INTEGERS, path, m->err));
         }
         claim = qn_claim_of_config(root);
+        type.data = qn_json_string(qn_json_get(root, "quern_type"), &type.len);
     }
     if (claim.found) {
         QN_TRY(compare_claim(m, path, output, &claim));
     }
     *agrees = claim.found;
+    if (!is_removed(output)) { /* what failed may be anything */
+        QN_TRY(check_said(m, path, output, type));
+    }
 done:
     qn_json_free(root);
     qn_gguf_close(g);
@@ -218,7 +269,7 @@ done:
 quern_status qn_inspect_manifest(qn_doc *d, const char *path, const char *text, size_t len, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    manifest m = {.path = path, .err = err};
+    manifest m = {.path = path, .n_parameters = NAN, .err = err};
     qn_json *root = NULL;
     const char *base = qn_path_base(path);
     uint64_t n_verified = 0;
@@ -240,6 +291,7 @@ quern_status qn_inspect_manifest(qn_doc *d, const char *path, const char *text, 
     copy_member(d, d->root, "created", root, "created");
     copy_member(d, d->root, "quern_version", root, "quern_version");
     const qn_json *source = qn_json_get(root, "source");
+    (void)qn_json_number(qn_json_get(source, "parameters"), &m.n_parameters);
     qn_json *source_out = qn_doc_put_object(d, d->root, "source");
     copy_member(d, source_out, "name", source, "name");
     copy_member(d, source_out, "format", source, "format");

@@ -12,6 +12,7 @@
 #include "calibrate/imatrix.h"
 #include "quant/feedback.h"
 #include "quantize/pipeline.h"
+#include "quantize/source_finite.h"
 
 /* Up to this many parameters a source is calibrated without being asked. */
 static const uint64_t auto_parameters_max = 1000000000u;
@@ -200,13 +201,21 @@ static quern_status from_text(qn_job *job, const char *text, size_t len, size_t 
     qn_calibration *c = &job->calibration;
     quern_model *model = NULL;
     qn_memory_plan plan;
+    quern_error why = {0};
     qn_statistics_options options = {
         .n_threads = job->n_threads, .max_chunks = max_chunks, .memory_bytes = job->memory_bytes, .on_progress = on_tokens, .user = report};
     QN_TRY(qn_memory_plan_make(job, &plan, err));
     options.moments_bytes = feedback ? (job->memory_bytes - plan.least_bytes) / 2 : 0; /* the rest is for the pass */
     QN_TRY(qn_sha256_bytes(text, len, c->text_sha256, err));
     QN_TRY(quern_model_open(&model, job->source.path, &(quern_model_options){.architecture = job->source.as}, err));
-    QN_TRY(qn_statistics_collect(&c->statistics, model, text, len, &options, err));
+    status = qn_statistics_collect(&c->statistics, model, text, len, &options, &why);
+    if (status != QUERN_OK && c->statistics.overflowed) {
+        quern_status found = qn_source_explain_overflow(&job->source, &why);
+        status = found != QUERN_OK ? found : status;
+    }
+    if (status != QUERN_OK) {
+        QN_FAIL(err, status, "%s", why.message);
+    }
     c->has_statistics = true;
     c->tokens = c->statistics.n_tokens;
     QN_TRY(make_factors(job, &c->statistics, err));

@@ -14,7 +14,7 @@
 typedef struct qn_certificate {
     const qn_quality *quality;
     const char *text_sha256, *data_sha256;
-    const char *verdict; /* "pass", "lossy" or "fail" */
+    const char *verdict; /* "pass", "lossy", "skipped" or "fail" */
 } qn_certificate;
 
 /* Puts the keys with values of the final size. */

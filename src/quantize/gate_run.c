@@ -249,8 +249,10 @@ static quern_status write_certificate(gate *g, qn_output *o, const opened *files
                                       quern_error *err)
 {
     quern_status status = QUERN_OK;
-    const qn_certificate c = {
-        .quality = q, .text_sha256 = g->quality.base.text_sha256, .data_sha256 = v->data_sha256, .verdict = qn_verdict_name(&v->findings)};
+    const qn_certificate c = {.quality = q,
+                              .text_sha256 = g->quality.base.text_sha256,
+                              .data_sha256 = v->data_sha256,
+                              .verdict = qn_verdict_name(&v->findings, g->opt->gate)};
     qn_buf text;
     qn_buf_init(&text, CONFIG_BYTES_MAX);
     qn_output_file *file = &o->files[0];

@@ -280,9 +280,10 @@ static bool begins(qn_span s, const char *text) { return s.len >= strlen(text) &
 /* What is true of the source's file only. */
 static bool is_of_source(qn_span key)
 {
-    static const char *const own[] = {
-        "general.file_type", "general.quantization_version", "general.alignment", "split.", "quantize.imatrix.", "quern.quality.",
-        "quern.padding"};
+    static const char *const own[] = {"general.file_type", "general.quantization_version",
+                                      "general.alignment", "split.",
+                                      "quantize.imatrix.", "quern.quality.",
+                                      "quern.padding",     "quern.type"};
     for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
         if (begins(key, own[i])) {
             return true;
@@ -335,6 +336,7 @@ quern_status qn_gguf_put_metadata(const qn_job *job, const qn_output *o, qn_gguf
         QN_TRY(put_architecture(&k, &job->source.config));
         QN_TRY(put_tokenizer(&k, &job->source, &job->vocab.spec));
     }
+    QN_TRY(put_text(&k, "quern.type", o->type));
     QN_TRY(job->gate != QUERN_GATE_OFF ? qn_certificate_reserve(w, err) : QUERN_OK);
 done:
     return status;

@@ -264,6 +264,8 @@ quern_status qn_mlx_make_config(const qn_job *job, const qn_output *o, qn_buf *o
     fits = (!s->as_other || say_architecture(config, s->config.family)) && fits;
     qn_json_remove(config, "quantization_config"); /* FP8's, or of an MLX folder: it is about the source's weights */
     qn_json_remove(config, "quantization");
+    qn_json_remove(config, "quern_quality");
+    fits = qn_json_set(config, "quern_type", qn_json_new_string(o->type)) && fits;
     if (o->target.mlx->mode == QN_MLX_PLAIN) {
         const char *key = qn_json_get(config, "dtype") != NULL ? "dtype" : "torch_dtype";
         fits = qn_json_set(config, key, qn_json_new_string("bfloat16")) && fits;

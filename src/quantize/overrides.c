@@ -9,6 +9,7 @@
 #include "text/regex_pcre2.h"
 
 typedef struct override {
+    const char *text; /* the caller's */
     qn_regex *regex;
     qn_dtype type;
 } override;
@@ -47,6 +48,7 @@ quern_status qn_type_overrides_create(qn_type_overrides **out, const char *const
         if (!find_type(equals + 1, &o->items[i].type)) {
             QN_FAIL(err, QUERN_ERROR_USAGE, "tensor type '%s': '%s' is no type that can be written, such as Q6_K", texts[i], equals + 1);
         }
+        o->items[i].text = texts[i];
         quern_error why = {0};
         status = qn_regex_create(&o->items[i].regex, texts[i], (size_t)(equals - texts[i]), &why);
         if (status != QUERN_OK) {
@@ -73,23 +75,36 @@ void qn_type_overrides_destroy(qn_type_overrides *o)
     qn_free(o);
 }
 
-quern_status qn_type_overrides_find(const qn_type_overrides *o, const char *name, qn_dtype *out, bool *found, quern_error *err)
+size_t qn_type_overrides_count(const qn_type_overrides *o) { return o != NULL ? o->n : 0; }
+
+const char *qn_type_overrides_text(const qn_type_overrides *o, size_t i) { return o->items[i].text; }
+
+qn_dtype qn_type_overrides_type(const qn_type_overrides *o, size_t i) { return o->items[i].type; }
+
+quern_status qn_type_overrides_match(const qn_type_overrides *o, size_t i, const char *name, bool *matches, quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_regex_search *search = NULL;
+    size_t begin;
+    size_t end;
+    *matches = false;
+    QN_TRY(qn_regex_search_create(&search, o->items[i].regex, name, strlen(name), err));
+    QN_TRY(qn_regex_search_next(search, matches, &begin, &end, err));
+done:
+    qn_regex_search_destroy(search);
+    return status;
+}
+
+quern_status qn_type_overrides_find(const qn_type_overrides *o, const char *name, qn_dtype *out, bool *found, quern_error *err)
+{
+    quern_status status = QUERN_OK;
     *found = false;
-    for (size_t i = 0; o != NULL && i < o->n && !*found; i++) {
-        size_t begin;
-        size_t end;
-        QN_TRY(qn_regex_search_create(&search, o->items[i].regex, name, strlen(name), err));
-        QN_TRY(qn_regex_search_next(search, found, &begin, &end, err));
-        qn_regex_search_destroy(search);
-        search = NULL;
+    for (size_t i = 0; i < qn_type_overrides_count(o) && !*found; i++) {
+        QN_TRY(qn_type_overrides_match(o, i, name, found, err));
         if (*found) {
             *out = o->items[i].type;
         }
     }
 done:
-    qn_regex_search_destroy(search);
     return status;
 }

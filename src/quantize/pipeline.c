@@ -6,11 +6,11 @@
  */
 #include "quantize/pipeline.h"
 
-#include <inttypes.h>
 #include <string.h>
 
 #include "base/human_number.h"
 #include "quantize/slices.h"
+#include "quantize/source_finite.h"
 
 /* Texts, tables, tokenizer: what is not counted piece by piece. */
 static const uint64_t other_bytes = (uint64_t)96 << 20;
@@ -206,11 +206,8 @@ static quern_status gather(pass *p, quern_error *err)
     for (uint64_t i = 0; i < s->n_slices; i++) {
         qn_slice slice = qn_slice_at(piece, &s->slicing, s->first_slice + i);
         const qn_slice_result *r = &s->results[i];
-        const qn_tensor *t = piece->parts[slice.part];
         if (!r->finite) {
-            return qn_error_set(err, QUERN_ERROR_INVALID,
-                                "%s: tensor %s holds a value that is not finite at row %" PRIu64 ", column %" PRIu64,
-                                qn_source_file_path(&p->job->source, t->file_index), t->name, r->bad_row, r->bad_column);
+            return qn_source_fail_not_finite(&p->job->source, piece, slice.part, r->bad_row, r->bad_column, err);
         }
         float *greatest = &p->job->greatest[s->piece];
         *greatest = r->greatest > *greatest ? r->greatest : *greatest;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "base/builtin_text.h"
+#include "quantize/source_finite.h"
 
 bool qn_status_is_of_content(quern_status status)
 {
@@ -42,7 +43,7 @@ quern_status qn_quality_run_begin(qn_quality_run *r, qn_verified *v, bool *ready
     }
     *ready = r->why_not[0] == '\0';
     if (!*ready) {
-        QN_TRY(qn_findings_note(&v->findings, err, "quality was not measured: %s", r->why_not));
+        QN_TRY(qn_findings_unmeasured(&v->findings, err, "quality was not measured: %s", r->why_not));
     }
 done:
     return status;
@@ -118,20 +119,32 @@ done:
 }
 
 /* What the run of one output came to, said of it; or of the source, which then does not run for the others either. */
-static quern_status say(qn_quality_run *r, qn_quality_item *item, quern_status status, const quern_error *why, quern_error *err)
+static quern_status say(qn_quality_run *r, qn_quality_item *item, quern_status result, const quern_error *why, quern_error *err)
 {
+    quern_status status = QUERN_OK;
     qn_findings *f = &item->v->findings;
-    if (ends_run(status)) {
-        return qn_error_set(err, status, "%s", why->message);
+    if (ends_run(result)) {
+        QN_FAIL(err, result, "%s", why->message);
     }
-    if (status != QUERN_OK && r->base.broken) {
-        (void)snprintf(r->why_not, sizeof r->why_not, "the source does not run: %s", why->message);
-        return qn_findings_note(f, err, "quality was not measured: %s", r->why_not);
+    if (result != QUERN_OK && r->base.broken) {
+        if (r->why_not[0] == '\0') {
+            quern_error explained = *why;
+            if (result == QUERN_ERROR_INVALID) {
+                status = qn_source_explain_overflow(&item->v->job->source, &explained);
+            }
+            if (status != QUERN_OK) {
+                QN_FAIL(err, status, "%s", explained.message);
+            }
+            (void)snprintf(r->why_not, sizeof r->why_not, "the source does not run: %s", explained.message);
+        }
+        QN_TRY(qn_findings_unmeasured(f, err, "quality was not measured: %s", r->why_not));
+    } else if (qn_status_is_of_content(result)) {
+        QN_TRY(qn_findings_fail(f, NULL, err, "it does not run: %s", why->message));
+    } else if (result != QUERN_OK) {
+        QN_TRY(qn_findings_unmeasured(f, err, "quality was not measured: %s", why->message));
     }
-    if (qn_status_is_of_content(status)) {
-        return qn_findings_fail(f, NULL, err, "it does not run: %s", why->message);
-    }
-    return status == QUERN_OK ? QUERN_OK : qn_findings_note(f, err, "quality was not measured: %s", why->message);
+done:
+    return status;
 }
 
 typedef struct group {

@@ -1,7 +1,7 @@
 /* quality_run.h - the second half of an examination, the same for quantize and verify: what an output loses against the source, which is opened once.
  *
- * Owns the open source. Invariant: what is wrong with the output is a finding of it; a source or a machine that cannot measure is a note; only
- * memory, input/output and interruption are errors.
+ * Owns the open source. Invariant: what is wrong with the output is a finding of it; a source or a machine that cannot measure is a reason
+ * not to let it pass; only memory, input/output, interruption and a source with weights that are not finite are errors.
  */
 #ifndef QN_QUANTIZE_QUALITY_RUN_H
 #define QN_QUANTIZE_QUALITY_RUN_H
@@ -26,7 +26,7 @@ bool qn_status_is_of_content(quern_status status);
 /* Fills in the built-in text. */
 void qn_quality_run_init(qn_quality_run *r);
 void qn_quality_run_deinit(qn_quality_run *r);
-/* Opens the source with the first output. ready false: it does not run, and v has a note. */
+/* Opens the source with the first output. ready false: it does not run, and v has the reason. */
 quern_status qn_quality_run_begin(qn_quality_run *r, qn_verified *v, bool *ready, quern_error *err);
 
 /* One output to be measured. */

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/human_number.h"
+#include "base/utf8.h"
 #include "quantize/calibrate_source.h"
 #include "gate/quality.h"
 #include "quantize/gate_run.h"
@@ -17,6 +18,7 @@
 #include "quantize/manifest.h"
 #include "quantize/mix.h"
 #include "quantize/mlx_write.h"
+#include "quantize/override_check.h"
 #include "quantize/output_files.h"
 #include "quantize/pipeline.h"
 
@@ -106,6 +108,7 @@ static quern_status plan_output(qn_job *job, qn_output *o, const qn_target *targ
     }
     if (target->gguf != NULL) {
         QN_TRY(qn_gguf_plan(job, o, overrides, err));
+        QN_TRY(qn_type_overrides_warn(job, o, overrides, err));
     } else {
         QN_TRY(qn_mlx_plan(job, o, err));
     }
@@ -146,6 +149,23 @@ done:
     return status;
 }
 
+/* What a name may hold: it becomes part of paths, of the manifest and of what is printed. */
+static bool is_fit_for_files(const char *name)
+{
+    size_t n = strlen(name), step;
+    if (!qn_path_is_plain_name(name, n) || !qn_utf8_valid(name, n)) {
+        return false;
+    }
+    for (size_t i = 0; i < n; i += step) {
+        uint32_t c;
+        step = qn_utf8_decode(name + i, n - i, &c);
+        if (c < 0x20 || (c >= 0x7f && c < 0xa0)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 quern_status qn_job_open(qn_job *job, const quern_quantize_options *opt, uint64_t shard_bytes, quern_error *err)
 {
     quern_status status = QUERN_OK;
@@ -161,8 +181,9 @@ quern_status qn_job_open(qn_job *job, const quern_quantize_options *opt, uint64_
     if (opt->n_threads > THREADS_MAX) {
         QN_FAIL(err, QUERN_ERROR_USAGE, "%zu threads, expected at most %d", opt->n_threads, THREADS_MAX);
     }
-    if (opt->name != NULL && !qn_path_is_plain_name(opt->name, strlen(opt->name))) {
-        QN_FAIL(err, QUERN_ERROR_USAGE, "the name '%s' cannot be part of a file name", opt->name);
+    if (opt->name != NULL && !is_fit_for_files(opt->name)) {
+        QN_FAIL(err, QUERN_ERROR_USAGE,
+                "the name cannot be part of a file name: expected UTF-8 text without slashes and control characters");
     }
     QN_TRY(qn_targets_parse(opt->formats, targets, &job->n_outputs, err));
     QN_TRY(mix_targets(opt->target_bpw, targets, job->n_outputs, err));
@@ -175,6 +196,7 @@ quern_status qn_job_open(qn_job *job, const quern_quantize_options *opt, uint64_
     job->output_dir = opt->output_dir;
     job->gate = opt->gate;
     QN_TRY(qn_source_open(&job->source, opt->source, opt->architecture, err));
+    QN_TRY(qn_type_overrides_check(overrides, &job->source, targets, job->n_outputs, err));
     job->name = opt->name != NULL ? opt->name : job->source.name;
     job->outputs = qn_arena_alloc_array(&job->arena, job->n_outputs, sizeof *job->outputs);
     job->greatest = qn_arena_alloc_array(&job->arena, job->source.n_pieces, sizeof *job->greatest);

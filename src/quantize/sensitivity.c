@@ -12,6 +12,7 @@
 #include "engine/engine_int.h"
 #include "quant/codec.h"
 #include "quantize/slices.h"
+#include "quantize/source_finite.h"
 #include "quern/measure.h"
 
 enum {
@@ -319,6 +320,7 @@ static quern_status measure_group(prober *p, const size_t *group, size_t g, cons
     const qn_source *source = &p->job->source;
     quern_perplexity own, base;
     quern_divergence d;
+    quern_error why = {0};
     const qn_weights *whole = &p->base->weights;
     QN_TRY(check_memory(p, group, g, probe, err));
     for (size_t i = 0; i < source->n_pieces; i++) {
@@ -327,7 +329,14 @@ static quern_status measure_group(prober *p, const size_t *group, size_t g, cons
             replace(&p->probed->weights, &source->pieces[i].what, source->config.tied_embeddings, p->replacements[i].matrices);
         }
     }
-    QN_TRY(quern_measure(p->probed, p->base, &p->options, &own, &base, &d, err));
+    status = quern_measure(p->probed, p->base, &p->options, &own, &base, &d, &why);
+    if (status == QUERN_ERROR_INVALID) { /* the text is long enough, so it is the logits */
+        quern_status found = qn_source_explain_overflow(source, &why);
+        status = found != QUERN_OK ? found : status;
+    }
+    if (status != QUERN_OK) {
+        QN_FAIL(err, status, "%s", why.message);
+    }
     *divergence = d.kld_mean;
 done:
     memcpy(p->probed->weights.layers, whole->layers, source->config.n_layers * sizeof *whole->layers);

@@ -68,6 +68,22 @@ void qn_interleave_rows(const float *x, size_t n_rows, size_t n_cols, size_t dim
     }
 }
 
+/* Sums beyond these have left what float32 squares hold, or come near it: such a batch is summed in double. */
+static bool is_summable(double squared_error, double squared_source)
+{
+    return squared_source >= 1e-20 && squared_source <= 1e30 && squared_error <= 1e30;
+}
+
+static void sum_wide(const float *x, const float *y, size_t n, double *squared_error, double *squared_source)
+{
+    *squared_error = *squared_source = 0;
+    for (size_t i = 0; i < n; i++) {
+        double d = (double)y[i] - (double)x[i];
+        *squared_error += d * d;
+        *squared_source += (double)x[i] * (double)x[i];
+    }
+}
+
 static void measure(const float *x, const float *y, size_t n, qn_tensor_error *e)
 {
     enum { LANES = 16, BATCH = 512 };
@@ -78,6 +94,7 @@ static void measure(const float *x, const float *y, size_t n, qn_tensor_error *e
         size_t end = n - i < BATCH ? n : i + BATCH;
         float error_sums[LANES] = {0};
         float source_sums[LANES] = {0};
+        double batch_error = 0, batch_source = 0;
         size_t j = i;
         for (; j + LANES <= end; j += LANES) {
             for (size_t l = 0; l < LANES; l++) {
@@ -95,9 +112,14 @@ static void measure(const float *x, const float *y, size_t n, qn_tensor_error *e
             greatest[0] = fabsf(d) > greatest[0] ? fabsf(d) : greatest[0];
         }
         for (size_t l = 0; l < LANES; l++) {
-            squared_error += (double)error_sums[l];
-            squared_source += (double)source_sums[l];
+            batch_error += (double)error_sums[l];
+            batch_source += (double)source_sums[l];
         }
+        if (!is_summable(batch_error, batch_source)) {
+            sum_wide(x + i, y + i, end - i, &batch_error, &batch_source);
+        }
+        squared_error += batch_error;
+        squared_source += batch_source;
     }
     float most = 0;
     for (size_t l = 0; l < LANES; l++) {
@@ -161,7 +183,7 @@ static void encode_weighted_row(qn_dtype t, const rows *r, const float *x, uint8
         for (size_t b = 0; b < n / block; b++) {
             const float *from = x + b * block;
             float bound = IMPORTANCE_BOUND * squared_error(from, plain_values + b * block, block);
-            bool holds = squared_error(from, values + b * block, block) <= bound;
+            bool holds = isfinite(bound) && squared_error(from, values + b * block, block) <= bound; /* plainly where squares overflow */
             if (k == 0) {
                 r->weights[b] = holds ? 1.0f : 0.0f;
                 again = again || !holds;

@@ -17,7 +17,7 @@
 #include "quantize/verify_report.h"
 #include "quern/model.h"
 
-enum { REPORT_BYTES_MAX = 1 << 30, THREADS_MAX = 1024 };
+enum { REPORT_BYTES_MAX = 1 << 30, THREADS_MAX = 1024, SAID_TYPE_BYTES_MAX = 32 };
 
 /* The source beside a plan of the outputs' family; opened when the first file of the family comes. */
 typedef struct families {
@@ -44,6 +44,35 @@ done:
     return status;
 }
 
+/* The type that the file names: Quern's key, else llama.cpp's number. */
+static quern_status take_said_type(qn_verified *v, const char *by, const char *said, size_t len, quern_error *err)
+{
+    if (said == NULL || len == 0 || len > SAID_TYPE_BYTES_MAX || v->said_type != NULL) {
+        return QUERN_OK;
+    }
+    v->said_by = by;
+    v->said_type = qn_arena_strndup(&v->findings.arena, said, len);
+    return v->said_type != NULL ? QUERN_OK : qn_error_set(err, QUERN_ERROR_MEMORY, "out of memory: %s needs %zu bytes", by, len + 1);
+}
+
+static quern_status read_said_type(qn_verified *v, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_span key = {0};
+    uint64_t number = 0;
+    bool has_key = false, has_number = false;
+    bool is_text = qn_gguf_get_string(v->gguf, "quern.type", &key, &has_key, NULL) == QUERN_OK && has_key;
+    bool is_number = qn_gguf_get_u64(v->gguf, "general.file_type", &number, &has_number, NULL) == QUERN_OK && has_number;
+    const char *name = is_number && number <= UINT32_MAX ? qn_gguf_file_type_name((uint32_t)number) : NULL;
+    QN_TRY(is_text ? take_said_type(v, "quern.type", key.data, key.len, err) : QUERN_OK);
+    if (v->said_type != NULL && name != NULL && strstr(v->said_type, "bpw") == NULL && strcmp(name, v->said_type) != 0) {
+        QN_TRY(qn_findings_note(&v->findings, err, "general.file_type says %s, quern.type says %s", name, v->said_type));
+    }
+    QN_TRY(name != NULL ? take_said_type(v, "general.file_type", name, strlen(name), err) : QUERN_OK);
+done:
+    return status;
+}
+
 static quern_status check_gguf(const families *all, qn_verified *v, const qn_verify_run *run, qn_claim *claim, quern_error *err)
 {
     quern_status status = QUERN_OK;
@@ -52,6 +81,7 @@ static quern_status check_gguf(const families *all, qn_verified *v, const qn_ver
                      qn_gguf_find(v->gguf, "quantize.imatrix.file") != NULL;
     QN_TRY(qn_verify_gguf_keys(v->job, v->output, v->gguf, all->quality.text, all->quality.text_len, &v->findings, err));
     QN_TRY(qn_verified_bind(v, NULL, err));
+    QN_TRY(read_said_type(v, err));
     QN_TRY(qn_verified_check(v, &own, err));
     *claim = qn_claim_of_gguf(v->gguf);
     QN_TRY(qn_verified_check_claim(v, claim->found ? claim->data_sha256.data : NULL, claim->data_sha256.len, err));
@@ -72,6 +102,9 @@ static quern_status check_mlx(const families *all, qn_verified *v, const qn_veri
     QN_TRY(qn_verified_bind(v, &config, err));
     QN_TRY(qn_verified_check(v, run, err));
     QN_TRY(qn_json_parse(root, texts.text[QN_FOLDER_CONFIG], texts.len[QN_FOLDER_CONFIG], QN_JSON_WIDE_INTEGERS, "config.json", err));
+    size_t said_len = 0;
+    const char *said = qn_json_string(qn_json_get(*root, "quern_type"), &said_len);
+    QN_TRY(take_said_type(v, "config.json", said, said_len, err));
     *claim = qn_claim_of_config(*root);
     QN_TRY(qn_verified_check_claim(v, claim->data_sha256.data, claim->data_sha256.len, err));
 done:
@@ -172,7 +205,9 @@ static quern_status verify_file(families *all, const char *path, const qn_verify
         QN_TRY(qn_verified_to_json(&v, all->opt->policy, all->opt->sample_layers, qn_quality_to_json(&quality, &all->quality.base), &entry,
                                    err));
         result->n_failed += v.findings.failed;
-        result->n_lossy += !v.findings.failed && v.findings.lossy;
+        const char *verdict = qn_verdict_name(&v.findings, all->opt->policy);
+        result->n_lossy += strcmp(verdict, "lossy") == 0;
+        result->n_unmeasured += all->opt->policy != QUERN_GATE_OFF && strcmp(verdict, "skipped") == 0;
     }
     bool kept = qn_json_append(outputs, entry);
     entry = NULL;

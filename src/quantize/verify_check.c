@@ -5,9 +5,11 @@
  * much of it is something else. What is another version of an encoder differs in the other tensors too, and is no fault.
  */
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 #include "gate/verdict.h"
+#include "quantize/source_finite.h"
 #include "quantize/verify_output.h"
 
 /* Against plain encoding, a block's squared error. An importance matrix trades the error of unimportant columns for that of important ones, so
@@ -89,6 +91,9 @@ static quern_status look_at(qn_verified *v, const qn_verify_run *run, size_t i, 
         qn_recoding_set(&s->recoding, t, piece_of(v, i), v->rows[i].permute_dim, true);
     }
     QN_TRY(qn_tensor_check(t, &options, run->pool, f, err));
+    if (!isfinite(f->squared_source)) { /* finite floats do not overflow this sum */
+        QN_TRY(qn_source_check_piece(&v->job->source, v->rows[i].piece, err));
+    }
     s->n_of_others += !is_looked_up(v, i) && (f->encoder == QN_ENCODER_PLAIN || f->encoder == QN_ENCODER_QUERN);
     if (run->calibrated != NULL && !s->is_tried && s->n_of_others == 0 && may_be_calibrated(t, f)) {
         QN_TRY(begin_recoding(v, run, s, err));

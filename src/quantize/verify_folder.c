@@ -287,10 +287,10 @@ done:
 /* Compared by what they mean. */
 static bool is_compared(const char *key)
 {
-    static const char *const keys[] = {
-        "added_tokens",     "chat_template",      "added_tokens_decoder", "eos_token_id", "truncation",   "padding",
-        "add_prefix_space", "bos_token",          "model_file",           "auto_map",     "quantization", "quantization_config",
-        "quern_quality",    "tie_word_embeddings"};
+    static const char *const keys[] = {"added_tokens",  "chat_template", "added_tokens_decoder", "eos_token_id",
+                                       "truncation",    "padding",       "add_prefix_space",     "bos_token",
+                                       "model_file",    "auto_map",      "quantization",         "quantization_config",
+                                       "quern_quality", "quern_type",    "tie_word_embeddings"};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         if (strcmp(keys[i], key) == 0) {
             return true;

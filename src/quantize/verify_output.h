@@ -44,6 +44,8 @@ typedef struct qn_verified {
     uint64_t tensor_bytes;
     char data_sha256[65]; /* over all tensors' bytes in the order of the headers */
     qn_verified_origin origin;
+    const char *said_type; /* what the file says that it is, or NULL; by whom: */
+    const char *said_by;   /* "quern.type", "general.file_type" or "config.json" */
 } qn_verified;
 
 typedef struct qn_verify_run {

@@ -19,7 +19,16 @@ static void append(builder *b, qn_json *array, qn_json *value) { b->ok = qn_json
 static void set_text(builder *b, qn_json *object, const char *key, const char *text) { set(b, object, key, qn_json_new_string(text)); }
 static void set_count(builder *b, qn_json *object, const char *key, uint64_t n) { set(b, object, key, qn_json_new_int((int64_t)n)); }
 
-const char *qn_verdict_name(const qn_findings *f) { return f->failed ? "fail" : f->lossy ? "lossy" : "pass"; }
+const char *qn_verdict_name(const qn_findings *f, quern_gate_policy policy)
+{
+    if (f->failed) {
+        return "fail";
+    }
+    if (policy == QUERN_GATE_OFF) {
+        return "skipped";
+    }
+    return f->lossy ? "lossy" : f->unmeasured ? "skipped" : "pass";
+}
 
 qn_json *qn_gate_to_json(quern_gate_policy policy, size_t sample_layers, const qn_findings *f)
 {
@@ -28,7 +37,7 @@ qn_json *qn_gate_to_json(quern_gate_policy policy, size_t sample_layers, const q
     char sample[32];
     (void)snprintf(sample, sizeof sample, "sample:%zu", sample_layers);
     set_text(&b, v, "policy", sample_layers > 0 ? sample : quern_gate_policy_name(policy));
-    set_text(&b, v, "verdict", policy == QUERN_GATE_OFF && !f->failed ? "skipped" : qn_verdict_name(f));
+    set_text(&b, v, "verdict", qn_verdict_name(f, policy));
     set(&b, v, "reasons", qn_text_list_to_json(&f->reasons));
     set(&b, v, "suspect_tensors", qn_text_list_to_json(&f->suspects));
     set(&b, v, "notes", qn_text_list_to_json(&f->notes));
@@ -149,6 +158,11 @@ done:
 
 enum { TYPES_MAX = 64 };
 
+static bool is_of_layers(const qn_recipe_tensor *what)
+{
+    return what->n_dims >= 2 && what->part != QN_PART_TOKEN_EMBD && what->part != QN_PART_OUTPUT && what->part != QN_PART_ROUTER;
+}
+
 /* The type of most bytes of the layers' matrices (of all tensors where there are none). The embedding does not count: in small models it is
  * most of the file, and the mixes of llama.cpp give it a type of its own. */
 static void type_of_most(const qn_verified *v, bool layers, char *out, size_t cap)
@@ -163,7 +177,7 @@ static void type_of_most(const qn_verified *v, bool layers, char *out, size_t ca
         const qn_recipe_tensor *what = &v->rows[i].piece->what;
         char name[32];
         size_t k = 0;
-        if (layers && (what->n_dims < 2 || what->part == QN_PART_TOKEN_EMBD || what->part == QN_PART_OUTPUT)) {
+        if (layers && !is_of_layers(what)) {
             continue;
         }
         type_of(t, name, sizeof name);
@@ -182,26 +196,74 @@ static void type_of_most(const qn_verified *v, bool layers, char *out, size_t ca
     (void)snprintf(out, cap, "%s", n > 0 ? types[most].name : "unknown");
 }
 
-/* "Q4_K_M" where the file says so and most of its bytes are of that type; else by most bytes, with a note. */
+/* Whether a recipe would store the tensor as it is stored. */
+static bool follows(const qn_checked_tensor *t, const qn_target *target, const qn_recipe_model *m, const qn_recipe_tensor *what)
+{
+    if (target->gguf != NULL) {
+        return t->storage == QN_STORED_BLOCKS && t->dtype == qn_recipe_gguf(target->gguf, m, what);
+    }
+    qn_affine a = qn_recipe_mlx(target->mlx, target->group, m, what);
+    bool mxfp4 = target->mlx->mode == QN_MLX_MXFP4;
+    return a.bits == 0
+               ? t->storage == QN_STORED_BLOCKS
+               : t->storage == (mxfp4 ? QN_STORED_MXFP4 : QN_STORED_AFFINE) && t->affine.bits == a.bits && t->affine.group == a.group;
+}
+
+/* Whether nine tenths of the layers' matrices, by elements, have the types of the recipe of that name. */
+static bool has_recipe(const qn_verified *v, const char *name)
+{
+    qn_recipe_model m = qn_recipe_model_of(&v->job->source.config);
+    qn_target targets[QN_TARGETS_MAX];
+    size_t n = 0;
+    char format[64];
+    uint64_t all = 0, alike = 0;
+    (void)snprintf(format, sizeof format, "%s:%s", v->gguf != NULL ? "gguf" : "mlx", name);
+    if (qn_targets_parse(format, targets, &n, NULL) != QUERN_OK || n != 1) {
+        return false;
+    }
+    for (size_t i = 0; i < v->n_tensors; i++) {
+        const qn_checked_tensor *t = &v->tensors[i];
+        const qn_recipe_tensor *what = &v->rows[i].piece->what;
+        uint64_t elements = t->n_parts * t->n_rows * t->n_cols;
+        if (is_of_layers(what)) {
+            all += elements;
+            alike += follows(t, &targets[0], &m, what) ? elements : 0;
+        }
+    }
+    return all > 0 && (double)alike >= 0.9 * (double)all;
+}
+
+/* "4.50bpw", "4.50bpw-g64": types mixed to that size at most. */
+static bool has_size(const qn_verified *v, const char *name)
+{
+    size_t n_whole = strspn(name, "0123456789");
+    double bits = 0;
+    if (n_whole < 1 || n_whole > 2 || name[n_whole] != '.' || strspn(name + n_whole + 1, "0123456789") != 2) {
+        return false;
+    }
+    for (size_t i = 0; i < n_whole + 3; i++) {
+        bits = i == n_whole ? bits : 10 * bits + (name[i] - '0');
+    }
+    const char *end = name + n_whole + 3;
+    bool mixed = strncmp(end, "bpw", 3) == 0 && (end[3] == '\0' || strncmp(end + 3, "-g", 2) == 0);
+    return mixed && qn_verified_bits(v) <= bits / 100 + 0.005;
+}
+
+/* "Q4_K_M" where the file says so and its tensors are of that recipe, or most of its bytes of that type; else by most bytes, with a note. */
 static quern_status output_type(qn_verified *v, char *out, size_t cap, quern_error *err)
 {
-    uint64_t file_type = 0;
-    bool found = false;
-    const char *name = NULL;
+    const char *said = v->said_type;
     type_of_most(v, true, out, cap);
     if (strcmp(out, "unknown") == 0) {
         type_of_most(v, false, out, cap);
     }
-    if (v->gguf != NULL && qn_gguf_get_u64(v->gguf, "general.file_type", &file_type, &found, NULL) == QUERN_OK && found) {
-        name = qn_gguf_file_type_name((uint32_t)file_type);
-    }
-    if (name == NULL) {
+    if (said == NULL) {
         return QUERN_OK;
     }
-    if (strncmp(name, out, strlen(out)) != 0) {
-        return qn_findings_note(&v->findings, err, "general.file_type says %s, most bytes of the layers' matrices are %s", name, out);
+    if (strncmp(said, out, strlen(out)) != 0 && !has_recipe(v, said) && !has_size(v, said)) {
+        return qn_findings_note(&v->findings, err, "%s says %s, most bytes of the layers' matrices are %s", v->said_by, said, out);
     }
-    (void)snprintf(out, cap, "%s", name);
+    (void)snprintf(out, cap, "%s", said);
     return QUERN_OK;
 }
 

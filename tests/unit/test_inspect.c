@@ -334,11 +334,11 @@ static void write_manifest(const char *dir, const char *path, int64_t bytes, con
     int n = snprintf(
         json, sizeof json,
         "{\"schema\":\"quern.manifest/1\",\"created\":\"2026-11-21T12:00:00Z\",\"quern_version\":\"0.1.0\","
-        "\"source\":{\"name\":\"m\",\"format\":\"safetensors\",\"architecture\":\"qwen3\",\"parameters\":5,\"files\":[]},\"calibration\":"
+        "\"source\":{\"name\":\"m\",\"format\":\"safetensors\",\"architecture\":\"qwen3\",\"parameters\":14944,\"files\":[]},\"calibration\":"
         "null,"
         "\"outputs\":[{\"format\":\"gguf\",\"type\":\"Q8_0\",\"path\":\"%s\",\"files\":[{\"path\":\"%s\",\"bytes\":%lld,\"sha256\":\"%"
         "s\"}],"
-        "\"bytes\":5,\"bits_per_weight\":8.5,\"tensors\":[],\"quality\":null,\"gate\":{\"policy\":\"off\",\"verdict\":\"skipped\"}}]}",
+        "\"bytes\":5,\"bits_per_weight\":8.65096,\"tensors\":[],\"quality\":null,\"gate\":{\"policy\":\"off\",\"verdict\":\"skipped\"}}]}",
         path, path, (long long)bytes, hex);
     assert_true(n > 0 && (size_t)n < sizeof json);
     write_file(scratch_path(dir, "manifest.json"), json, (size_t)n);

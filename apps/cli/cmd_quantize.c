@@ -231,6 +231,12 @@ static void print_warnings(qn_cli *cli, const qn_json *manifest)
     }
 }
 
+/* Quality was asked for (else a skipped output has no reasons) and could not be measured. */
+static bool is_unmeasured(const qn_json *gate)
+{
+    return strcmp(qn_text_of(gate, "verdict", "-"), "skipped") == 0 && qn_json_length(qn_json_get(gate, "reasons")) > 0;
+}
+
 /* The output to try: the smallest that keeps about four bits a weight, or the largest if all are smaller. */
 static const qn_json *find_sensible(const qn_json *manifest)
 {
@@ -239,7 +245,7 @@ static const qn_json *find_sensible(const qn_json *manifest)
     for (size_t i = 0; i < n_new_outputs(manifest); i++) {
         const qn_json *o = qn_json_at(qn_json_get(manifest, "outputs"), i);
         const char *verdict = qn_text_of(qn_json_get(o, "gate"), "verdict", "-");
-        if (strcmp(verdict, "fail") == 0 || strcmp(verdict, "lossy") == 0) {
+        if (strcmp(verdict, "fail") == 0 || strcmp(verdict, "lossy") == 0 || is_unmeasured(qn_json_get(o, "gate"))) {
             continue;
         }
         double bits = qn_number_of(o, "bits_per_weight"), best_bits = qn_number_of(best, "bits_per_weight");
@@ -304,12 +310,6 @@ static double worst_layer(const qn_json *gate, size_t *n)
         worst = e > worst ? e : worst;
     }
     return worst;
-}
-
-/* Quality was asked for (else a skipped output has no reasons) and could not be measured. */
-static bool is_unmeasured(const qn_json *gate)
-{
-    return strcmp(qn_text_of(gate, "verdict", "-"), "skipped") == 0 && qn_json_length(qn_json_get(gate, "reasons")) > 0;
 }
 
 /* What was not measured whole is not to be taken for more. */

@@ -138,8 +138,8 @@ static quern_status check_said(const manifest *m, const char *path, const qn_jso
     size_t len = 0;
     const char *said = qn_json_string(qn_json_get(output, "type"), &len);
     if (type.data != NULL && (said == NULL || type.len != len || memcmp(type.data, said, len) != 0)) {
-        QN_FAIL(m->err, QUERN_ERROR_INVALID, "%s: the file is of type '%.*s', but %s says '%.60s'", path,
-                qn_name_shown(type.data, type.len), type.data, m->path, said != NULL ? said : "nothing");
+        QN_FAIL(m->err, QUERN_ERROR_INVALID, "%s: the file is of type '%.*s', but %s says '%.*s'", path, qn_name_shown(type.data, type.len),
+                type.data, m->path, qn_name_shown(said, len), said != NULL ? said : "");
     }
     status = quern_model_open(&model, path, &options, m->err);
     if (status == QUERN_ERROR_UNSUPPORTED) {

@@ -39,9 +39,10 @@ def check_hostile(checks, folder, manifest):
         doc = json.load(f)
     doc["source"]["name"] = HOSTILE
     doc["created"] = 5
-    doc["outputs"][0].update(type=HOSTILE, bits_per_weight=1e400, gate="x", quality={"kld_mean": 1e-5, "ppl_ratio": [], "kld_p99": -1e308})
-    doc["outputs"][1]["tensors"] = [{"shape": ["a", -1], "rel_rmse": "b"}, 5]
-    del doc["outputs"][1]["bits_per_weight"]
+    refused = {"format": HOSTILE, "type": HOSTILE, "files": [], "gate": {"verdict": "fail"}}  # no file says otherwise
+    doc["outputs"].append({**refused, "bits_per_weight": 1e400, "quality": {"kld_mean": 1e-5, "ppl_ratio": [], "kld_p99": -1e308}})
+    doc["outputs"].append({**refused, "tensors": [{"shape": ["a", -1], "rel_rmse": "b"}, 5]})
+    doc["outputs"][1]["tensors"] = doc["outputs"][3]["tensors"]
     bad = os.path.join(os.path.dirname(manifest), "bad.json")
     with open(bad, "w", encoding="utf-8") as f:
         f.write(json.dumps(doc).replace("Infinity", "1e308"))
@@ -50,6 +51,11 @@ def check_hostile(checks, folder, manifest):
     checks.exit_code(p, 0, "inspect -o of a hostile manifest")
     checks.that("<script" not in read(html), "report: names are escaped")
     checks.that(not os.path.exists(os.path.join(folder, "owned")), "report: nothing is run")
+    doc["outputs"][0]["type"] = HOSTILE
+    with open(bad, "w", encoding="utf-8") as f:
+        f.write(json.dumps(doc).replace("Infinity", "1e308"))
+    p = run("inspect", bad, "-o", html, cwd=folder)
+    checks.that(p.returncode == 3 and b"the file is of type 'Q8_0'" in p.stderr, "inspect -o: a type that the file does not have", p.stderr)
 
 
 def main():

@@ -479,6 +479,7 @@ quern_status qn_cmd_quantize(qn_cli *cli, quern_error *err)
         .calibrate = calibration.calibrate,
         .calibration_text = calibration.text,
         .calibration_len = calibration.len,
+        .calibration_name = calibration.text_name,
         .imatrix_path = calibration.imatrix_path,
         .imatrix_out = qn_opts_text(o, QN_OPT_IMATRIX_OUT, NULL),
         .gate = policy,

@@ -297,6 +297,7 @@ quern_status qn_settings_calibration(const qn_opts *o, qn_calibration_settings *
         out->calibrate = QUERN_CALIBRATE_BUILTIN;
     } else if (text != NULL) {
         out->calibrate = QUERN_CALIBRATE_TEXT;
+        out->text_name = strcmp(text, "-") == 0 ? "standard input" : text;
         QN_TRY(qn_input_read(text, &out->text, &out->len, err));
     }
 done:

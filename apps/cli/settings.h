@@ -45,6 +45,7 @@ typedef struct qn_calibration_settings {
     quern_calibrate calibrate; /* AUTO where neither was given */
     char *text;                /* of --calibrate FILE; the caller frees it */
     size_t len;
+    const char *text_name; /* for messages: the file's; NULL = none */
     const char *imatrix_path;
 } qn_calibration_settings;
 

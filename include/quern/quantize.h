@@ -46,6 +46,7 @@ typedef struct quern_quantize_options {
     quern_calibrate calibrate;
     const char *calibration_text;  /* need not end in NUL */
     size_t calibration_len;
+    const char *calibration_name;  /* NULL, or what to call that text in messages: its file */
     const char *imatrix_path;
     const char *imatrix_out;       /* NULL, or where to write what calibration found, in llama.cpp's GGUF form (".dat": the older form) */
     quern_gate_policy gate;        /* what every output must pass before it gets its name; zero is QUERN_GATE_OFF */

@@ -51,6 +51,7 @@ typedef struct quern_verify_options {
     quern_calibrate calibrate; /* what the files were made with: tensors are encoded so again, which finds the smallest faults */
     const char *calibration_text; /* need not end in NUL */
     size_t calibration_len;
+    const char *calibration_name; /* NULL, or what to call that text in messages: its file */
     const char *imatrix_path;
     size_t n_threads;          /* 0 = all */
     quern_verify_callback on_progress; /* may be NULL */

@@ -253,7 +253,8 @@ quern_status qn_statistics_collect(qn_statistics *out, const quern_model *m, con
     out->chunk_tokens = m->config.n_ctx_train > 0 && m->config.n_ctx_train < CHUNK_TOKENS ? m->config.n_ctx_train : CHUNK_TOKENS;
     out->n_chunks = c.ids.len / out->chunk_tokens;
     if (out->n_chunks == 0) {
-        QN_FAIL(err, QUERN_ERROR_INVALID, "the calibration text has %zu tokens; at least %zu are needed", c.ids.len, out->chunk_tokens);
+        QN_FAIL(err, QUERN_ERROR_INVALID, "%s%sthe calibration text has %zu tokens; at least %zu are needed",
+                opt->text_name != NULL ? opt->text_name : "", opt->text_name != NULL ? ": " : "", c.ids.len, out->chunk_tokens);
     }
     out->n_chunks = opt->max_chunks != 0 && opt->max_chunks < out->n_chunks ? opt->max_chunks : out->n_chunks;
     QN_TRY(make_sites(out, &m->config, err));

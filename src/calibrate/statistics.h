@@ -39,6 +39,7 @@ typedef struct qn_statistics {
 } qn_statistics;
 
 typedef struct qn_statistics_options {
+    const char *text_name;  /* for messages; NULL = none */
     size_t n_threads;       /* 0 = all */
     size_t max_chunks;      /* 0 = all; fewer than the text has are spread evenly over it */
     uint64_t moments_bytes; /* most memory for second moments; 0 = none are collected */

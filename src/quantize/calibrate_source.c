@@ -194,16 +194,20 @@ static bool on_tokens(void *user, size_t done, size_t total)
     return qn_report_progress(user, &p, done == total, NULL) == QUERN_OK;
 }
 
-static quern_status from_text(qn_job *job, const char *text, size_t len, size_t max_chunks, bool feedback, qn_report *report,
-                              quern_error *err)
+static quern_status from_text(qn_job *job, const char *text, size_t len, const char *name, size_t max_chunks, bool feedback,
+                              qn_report *report, quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_calibration *c = &job->calibration;
     quern_model *model = NULL;
     qn_memory_plan plan;
     quern_error why = {0};
-    qn_statistics_options options = {
-        .n_threads = job->n_threads, .max_chunks = max_chunks, .memory_bytes = job->memory_bytes, .on_progress = on_tokens, .user = report};
+    qn_statistics_options options = {.text_name = name,
+                                     .n_threads = job->n_threads,
+                                     .max_chunks = max_chunks,
+                                     .memory_bytes = job->memory_bytes,
+                                     .on_progress = on_tokens,
+                                     .user = report};
     QN_TRY(qn_memory_plan_make(job, &plan, err));
     options.moments_bytes = feedback ? (job->memory_bytes - plan.least_bytes) / 2 : 0; /* the rest is for the pass */
     QN_TRY(qn_sha256_bytes(text, len, c->text_sha256, err));
@@ -387,11 +391,11 @@ static quern_status calibrate(qn_job *job, const quern_quantize_options *opt, bo
     case QUERN_CALIBRATE_AUTO:
     case QUERN_CALIBRATE_BUILTIN:
         c->origin = "builtin";
-        QN_TRY(from_text(job, builtin, len, BUILTIN_CHUNKS, feedback, report, err));
+        QN_TRY(from_text(job, builtin, len, NULL, BUILTIN_CHUNKS, feedback, report, err));
         break;
     case QUERN_CALIBRATE_TEXT:
         c->origin = "text";
-        QN_TRY(from_text(job, opt->calibration_text, opt->calibration_len, 0, feedback, report, err));
+        QN_TRY(from_text(job, opt->calibration_text, opt->calibration_len, opt->calibration_name, 0, feedback, report, err));
         break;
     case QUERN_CALIBRATE_IMATRIX:
         c->origin = "imatrix";

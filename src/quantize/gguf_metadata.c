@@ -86,30 +86,44 @@ done:
     return status;
 }
 
-/* generation_config.json's sampling defaults, those that it names. */
+/* generation_config.json's sampling defaults, those that it names: Hugging Face's, and those that llama.cpp's converter takes from there by its own
+ * names. */
 static quern_status put_sampling(keys *k, const qn_source *s)
 {
-    static const struct {
+    struct row {
         const char *json, *gguf;
-    } reals[] = {
-        {"top_p", "general.sampling.top_p"},
-        {"min_p", "general.sampling.min_p"},
-        {"temperature", "general.sampling.temp"},
-        {"repetition_penalty", "general.sampling.penalty_repeat"},
     };
+    static const struct row integers[] = {{"top_k", "general.sampling.top_k"},
+                                          {"penalty_last_n", "general.sampling.penalty_last_n"},
+                                          {"mirostat", "general.sampling.mirostat"}};
+    static const struct row reals[] = {{"top_p", "general.sampling.top_p"},
+                                       {"min_p", "general.sampling.min_p"},
+                                       {"xtc_probability", "general.sampling.xtc_probability"},
+                                       {"xtc_threshold", "general.sampling.xtc_threshold"},
+                                       {"temperature", "general.sampling.temp"},
+                                       {"repetition_penalty", "general.sampling.penalty_repeat"},
+                                       {"penalty_repeat", "general.sampling.penalty_repeat"},
+                                       {"mirostat_tau", "general.sampling.mirostat_tau"},
+                                       {"mirostat_eta", "general.sampling.mirostat_eta"}};
     quern_status status = QUERN_OK;
     qn_json *root = NULL;
-    int64_t top_k;
     if (s->generation_json == NULL) {
         return QUERN_OK;
     }
     QN_TRY(qn_json_parse(&root, s->generation_json, s->generation_len, 0, "generation_config.json", k->err));
-    if (qn_json_int(qn_json_get(root, "top_k"), &top_k) && top_k >= 0 && top_k <= INT32_MAX) {
-        QN_TRY(qn_gguf_put_i32(k->w, "general.sampling.top_k", (int32_t)top_k, k->err));
+    const char *sequence = qn_json_string(qn_json_get(root, "sequence"), NULL);
+    QN_TRY(sequence != NULL ? put_text(k, "general.sampling.sequence", sequence) : QUERN_OK);
+    for (size_t i = 0; i < sizeof integers / sizeof integers[0]; i++) {
+        int64_t v;
+        int64_t least = i == 0 ? 0 : -1; /* penalty_last_n -1: all tokens */
+        if (qn_json_int(qn_json_get(root, integers[i].json), &v) && v >= least && v <= INT32_MAX) {
+            QN_TRY(qn_gguf_put_i32(k->w, integers[i].gguf, (int32_t)v, k->err));
+        }
     }
     for (size_t i = 0; i < sizeof reals / sizeof reals[0]; i++) {
         double v;
-        if (qn_json_number(qn_json_get(root, reals[i].json), &v)) {
+        bool again = strcmp(reals[i].json, "penalty_repeat") == 0 && qn_json_number(qn_json_get(root, "repetition_penalty"), &v);
+        if (!again && qn_json_number(qn_json_get(root, reals[i].json), &v)) {
             QN_TRY(qn_gguf_put_f32(k->w, reals[i].gguf, (float)v, k->err));
         }
     }

@@ -98,7 +98,7 @@ static quern_status check_mlx(const families *all, qn_verified *v, const qn_veri
     qn_model_config config;
     QN_TRY(qn_folder_texts_read(&texts, v->path, err));
     QN_TRY(qn_verify_folder(v->job, v->path, &texts, v->safetensors, all->quality.text, all->quality.text_len, &config, &v->findings, err));
-    QN_TRY(qn_verify_folder_files(v->path, v->safetensors, &v->findings, err));
+    QN_TRY(qn_verify_folder_files(v->job, v->path, v->safetensors, &v->findings, err));
     QN_TRY(qn_verified_bind(v, &config, err));
     QN_TRY(qn_verified_check(v, run, err));
     QN_TRY(qn_json_parse(root, texts.text[QN_FOLDER_CONFIG], texts.len[QN_FOLDER_CONFIG], QN_JSON_WIDE_INTEGERS, "config.json", err));
@@ -271,6 +271,7 @@ quern_status quern_verify(const quern_verify_options *opt, quern_verify_result *
                                 .how = opt->calibrate,
                                 .text = opt->calibration_text,
                                 .text_len = opt->calibration_len,
+                                .text_name = opt->calibration_name,
                                 .imatrix_path = opt->imatrix_path,
                                 .n_threads = opt->n_threads,
                                 .on_progress = opt->on_progress,

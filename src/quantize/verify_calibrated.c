@@ -25,6 +25,7 @@ static quern_status calibrate(qn_calibrated *c, bool gguf, quern_error *err)
                                         .calibrate = c->how == QUERN_CALIBRATE_AUTO ? QUERN_CALIBRATE_BUILTIN : c->how,
                                         .calibration_text = c->text,
                                         .calibration_len = c->text_len,
+                                        .calibration_name = c->text_name,
                                         .imatrix_path = c->imatrix_path,
                                         .n_threads = c->n_threads,
                                         .on_progress = on_calibration,

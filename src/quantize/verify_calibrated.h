@@ -16,6 +16,7 @@ typedef struct qn_calibrated {
     quern_calibrate how; /* NONE is not opened */
     const char *text;    /* TEXT */
     size_t text_len;
+    const char *text_name;    /* for messages; NULL = none */
     const char *imatrix_path; /* IMATRIX */
     size_t n_threads;
     quern_verify_callback on_progress; /* may be NULL */

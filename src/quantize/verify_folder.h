@@ -12,6 +12,7 @@
 typedef enum qn_folder_text {
     QN_FOLDER_TOKENIZER,
     QN_FOLDER_TOKENIZER_CONFIG,
+    QN_FOLDER_SPECIAL_TOKENS,
     QN_FOLDER_GENERATION,
     QN_FOLDER_CONFIG,
     QN_FOLDER_TEMPLATE,
@@ -35,7 +36,8 @@ void qn_folder_texts_free(qn_folder_texts *t);
 quern_status qn_verify_folder(const qn_job *job, const char *path, const qn_folder_texts *own, const qn_safetensors *weights,
                               const char *text, size_t len, qn_model_config *config, qn_findings *f, quern_error *err);
 
-/* The folder's other files: weights that readers would load beside those that were opened are a fault, the rest is told. */
-quern_status qn_verify_folder_files(const char *path, const qn_safetensors *weights, qn_findings *f, quern_error *err);
+/* The folder's other files: weights that readers would load beside those that were opened are a fault, and so are chat templates that are not the
+ * source's; the rest is told. */
+quern_status qn_verify_folder_files(const qn_job *job, const char *path, const qn_safetensors *weights, qn_findings *f, quern_error *err);
 
 #endif

@@ -8,6 +8,7 @@
 
 #include "quantize/hf_to_gguf.h"
 #include "model/gguf_tokenizer.h"
+#include "model/rope.h"
 #include "quantize/json_difference.h"
 #include "quantize/verify_texts.h"
 
@@ -19,39 +20,44 @@ typedef struct comparison {
     const char *where; /* "metadata" or "config.json" */
 } comparison;
 
-/* The same once stored as float32; but a factor that writers compute may differ in its last bits. */
+/* A number by how it comes about: counts are exact, reals the same once stored as float32, and factors that writers compute may differ in their last
+ * bits. */
+typedef enum number_kind { COUNT, REAL, COMPUTED } number_kind;
+
 static bool same_stored(double a, double b) { return (float)a == (float)b; }
 static bool nearly(double a, double b) { return a == b || fabs(a - b) <= 1e-6 * (fabs(a) > fabs(b) ? fabs(a) : fabs(b)); }
 
-static quern_status compare_numbers(const comparison *c, const char *what, double own, double source)
+static quern_status compare_numbers(const comparison *c, const char *what, number_kind kind, double own, double source)
 {
-    return nearly(own, source)
-               ? QUERN_OK
-               : qn_findings_fail(c->findings, NULL, c->err, "%s: %s is %.9g, the source has %.9g", c->where, what, own, source);
+    bool same = kind == COUNT ? own == source : kind == REAL ? same_stored(own, source) : nearly(own, source);
+    return same ? QUERN_OK
+                : qn_findings_fail(c->findings, NULL, c->err, "%s: %s is %.9g, the source has %.9g", c->where, what, own, source);
 }
 
 static quern_status compare_rope(const comparison *c, const qn_rope_config *own, const qn_rope_config *source)
 {
     quern_status status = QUERN_OK;
-    QN_TRY(compare_numbers(c, "rope's base", own->theta, source->theta));
-    QN_TRY(compare_numbers(c, "the number of rotated dimensions", own->n_rot, source->n_rot));
+    QN_TRY(compare_numbers(c, "rope's base", REAL, own->theta, source->theta));
+    QN_TRY(compare_numbers(c, "the number of rotated dimensions", COUNT, own->n_rot, source->n_rot));
     if (own->scaling != source->scaling) {
         static const char *const names[] = {"none", "linear", "llama3", "yarn"};
         QN_TRY(qn_findings_fail(c->findings, NULL, c->err, "%s: rope's scaling is %s, the source has %s", c->where, names[own->scaling],
                                 names[source->scaling]));
-    } else if (own->scaling != QN_ROPE_NONE) {
-        QN_TRY(compare_numbers(c, "rope's scaling factor", own->factor, source->factor));
-        QN_TRY(compare_numbers(c, "rope's original context", own->original_ctx, source->original_ctx));
+    } else if (own->scaling != QN_ROPE_NONE) { /* llama3's factor may come of GGUF's divisors */
+        QN_TRY(compare_numbers(c, "rope's scaling factor", own->scaling == QN_ROPE_LLAMA3 ? COMPUTED : REAL, own->factor, source->factor));
+        QN_TRY(compare_numbers(c, "rope's original context", COUNT, own->original_ctx, source->original_ctx));
     }
     if (own->scaling == QN_ROPE_LLAMA3 && source->scaling == QN_ROPE_LLAMA3) {
-        QN_TRY(compare_numbers(c, "rope's low_freq_factor", own->low_freq_factor, source->low_freq_factor));
-        QN_TRY(compare_numbers(c, "rope's high_freq_factor", own->high_freq_factor, source->high_freq_factor));
+        QN_TRY(compare_numbers(c, "rope's low_freq_factor", REAL, own->low_freq_factor, source->low_freq_factor));
+        QN_TRY(compare_numbers(c, "rope's high_freq_factor", REAL, own->high_freq_factor, source->high_freq_factor));
     }
     if (own->scaling == QN_ROPE_YARN && source->scaling == QN_ROPE_YARN) {
-        QN_TRY(compare_numbers(c, "YaRN's beta_fast", own->beta_fast, source->beta_fast));
-        QN_TRY(compare_numbers(c, "YaRN's beta_slow", own->beta_slow, source->beta_slow));
+        QN_TRY(compare_numbers(c, "YaRN's beta_fast", REAL, own->beta_fast, source->beta_fast));
+        QN_TRY(compare_numbers(c, "YaRN's beta_slow", REAL, own->beta_slow, source->beta_slow));
         double a = own->attention_factor > 0 ? own->attention_factor : 0, b = source->attention_factor > 0 ? source->attention_factor : 0;
-        QN_TRY(nearly(a, b) ? QUERN_OK : compare_numbers(c, "YaRN's attention factor", a, b));
+        QN_TRY(compare_numbers(c, "YaRN's attention factor", COMPUTED, a, b));
+        bool same_range = own->truncate == source->truncate || qn_rope_same_yarn_range(own, source);
+        QN_TRY(same_range ? QUERN_OK : compare_numbers(c, "YaRN's truncate", COUNT, own->truncate, source->truncate));
     }
 done:
     return status;
@@ -84,7 +90,6 @@ static quern_status compare_configs(const comparison *c, const qn_model_config *
         {"the head size", own->head_dim, source->head_dim},
         {"the feed-forward size", own->ffn_size, source->ffn_size},
         {"the context length", own->n_ctx_train, source->n_ctx_train},
-        {"the epsilon of the norms", own->rms_eps, source->rms_eps},
         {"the number of experts", own->n_experts, source->n_experts},
         {"the number of experts used", own->n_experts_used, source->n_experts_used},
         {"the size of an expert", own->expert_ffn_size, source->expert_ffn_size},
@@ -95,10 +100,11 @@ static quern_status compare_configs(const comparison *c, const qn_model_config *
                                 source->architecture));
     }
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
-        QN_TRY(compare_numbers(c, numbers[i].what, numbers[i].own, numbers[i].source));
+        QN_TRY(compare_numbers(c, numbers[i].what, COUNT, numbers[i].own, numbers[i].source));
     }
+    QN_TRY(compare_numbers(c, "the epsilon of the norms", REAL, own->rms_eps, source->rms_eps));
     if (own->n_vocab != 0 && source->n_vocab != 0) {
-        QN_TRY(compare_numbers(c, "the number of tokens", own->n_vocab, source->n_vocab));
+        QN_TRY(compare_numbers(c, "the number of tokens", COUNT, own->n_vocab, source->n_vocab));
     }
     QN_TRY(compare_rope(c, &own->rope, &source->rope));
     QN_TRY(compare_layers(c, own, source));
@@ -200,10 +206,13 @@ static quern_status compare_key(const comparison *c, const qn_gguf_value *own, c
     return QUERN_OK;
 }
 
+static bool is_sampling(qn_span key) { return starts_with(key, "general.sampling."); }
+
 /* Keys that only describe the file. */
 static bool only_describes(qn_span key)
 {
-    return starts_with(key, "general.") && !starts_with(key, "general.architecture") && !starts_with(key, "general.alignment");
+    return starts_with(key, "general.") && !starts_with(key, "general.architecture") && !starts_with(key, "general.alignment") &&
+           !is_sampling(key);
 }
 
 /* The key as the file spells it: a file whose architecture has a name of its own has it in front of its keys. renamed: that name, or NULL. */
@@ -215,6 +224,17 @@ static void own_key(qn_span key, const char *named, const char *renamed, char *o
     } else {
         (void)snprintf(out, cap, "%.*s", qn_name_shown(key.data, key.len), key.data);
     }
+}
+
+/* Older converters write none of general.sampling. One of them alone that is not there is taken by readers as something else than its absence in the
+ * source's generation_config.json; but not all converters know the penalty. */
+static bool is_left_out_alone(const qn_gguf *own, qn_span key)
+{
+    bool any = false;
+    for (size_t i = 0; i < qn_gguf_n_keys(own); i++) {
+        any = any || is_sampling(qn_gguf_key_at(own, i)->key);
+    }
+    return any && is_sampling(key) && !starts_with(key, "general.sampling.penalty_");
 }
 
 static quern_status compare_keys(const comparison *c, const qn_gguf *own, const qn_gguf *source, const char *named, const char *renamed)
@@ -234,6 +254,8 @@ static quern_status compare_keys(const comparison *c, const qn_gguf *own, const 
         const qn_gguf_value *found = qn_gguf_find(own, key);
         if (found != NULL) {
             QN_TRY(compare_key(c, found, expected));
+        } else if (is_left_out_alone(own, expected->key)) {
+            QN_TRY(qn_findings_fail(c->findings, NULL, c->err, "metadata: key %s is not there, beside others of general.sampling", key));
         } else {
             QN_TRY(qn_findings_note(c->findings, c->err, "metadata: key %s is not there; readers use their default", key));
         }
@@ -242,27 +264,144 @@ done:
     return status;
 }
 
-/* Keys about texts that the source does not give: other engines may act on them. */
-static quern_status note_extra_keys(const comparison *c, const qn_gguf *own, const qn_gguf *source)
+/* ---- keys that the source does not give ---- */
+
+/* Whether readers who know the key do with this value what they do without it. */
+static bool changes_nothing(const qn_gguf_value *v, double nothing)
 {
+    int64_t whole;
+    double real = NAN;
+    if (v->n != 1 || is_text(v)) {
+        return false;
+    }
+    if (qn_gguf_element_i64(v, 0, &whole)) {
+        real = (double)whole;
+    } else {
+        (void)qn_gguf_element_f64(v, 0, &real);
+    }
+    return real == nothing;
+}
+
+/* Keys behind the architecture's name that llama.cpp reads for every architecture, and Quern for none: a value that changes something contradicts the
+ * source. Those that Quern reads or refuses are judged as read (compare_configs). */
+static quern_status judge_foreign_key(const comparison *c, const qn_gguf_value *v, const char *key, const char *name,
+                                      const qn_model_config *source)
+{
+    const struct {
+        const char *name;
+        double nothing;
+    } known[] = {{"pooling_type", 0}, {"embedding_length_out", source->hidden_size}, {"classifier.output_labels", NAN}};
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        if (strcmp(known[i].name, name) == 0 && !changes_nothing(v, known[i].nothing)) {
+            return qn_findings_fail(c->findings, NULL, c->err, "metadata: key %s is in the file and not in the source: llama.cpp reads it",
+                                    key);
+        }
+    }
+    return QUERN_OK;
+}
+
+/* Read into the configuration, and compared there. */
+static bool is_read(const char *name)
+{
+    static const char *const names[] = {"vocab_size",
+                                        "attention.head_count_kv",
+                                        "attention.key_length",
+                                        "attention.value_length",
+                                        "rope.dimension_count",
+                                        "rope.freq_base",
+                                        "rope.scale_linear",
+                                        "rope.scaling.type",
+                                        "rope.scaling.factor",
+                                        "rope.scaling.original_context_length",
+                                        "rope.scaling.attn_factor",
+                                        "rope.scaling.yarn_beta_fast",
+                                        "rope.scaling.yarn_beta_slow",
+                                        "expert_count",
+                                        "expert_used_count",
+                                        "expert_feed_forward_length"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (strcmp(names[i], name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What follows "ARCHITECTURE." in a key, or NULL. */
+static const char *behind(const char *key, const char *architecture)
+{
+    size_t n = strlen(architecture);
+    return n > 0 && strncmp(key, architecture, n) == 0 && key[n] == '.' ? key + n + 1 : NULL;
+}
+
+/* Not those that only describe the file, nor those compared elsewhere. */
+static bool is_to_be_told(qn_span key, const char *text)
+{
+    bool compared = strcmp(text, "tokenizer.chat_template") == 0 || strcmp(text, "tokenizer.chat_template.tool_use") == 0;
+    return !compared && !starts_with(key, "general.") && !starts_with(key, "quern.") && !starts_with(key, "split.") &&
+           !starts_with(key, "quantize.");
+}
+
+/* A whole value for a message. */
+static void show_value(const qn_gguf_value *v, char *out, size_t cap)
+{
+    const uint8_t *at = v->data;
+    if (v->type == QN_GGUF_ARRAY) {
+        (void)snprintf(out, cap, "a list");
+    } else {
+        show_element(v, 0, v->type == QN_GGUF_STRING ? qn_gguf_next_string(&at) : (qn_span){.data = "", .len = 0}, out, cap);
+    }
+}
+
+/* The file's keys that the source does not give. named: the source's architecture; own_name: the file's. */
+static quern_status judge_extra_keys(const comparison *c, const qn_gguf *own, const qn_gguf *source, const qn_model_config *config,
+                                     const char *named, const char *own_name)
+{
+    quern_status status = QUERN_OK;
     char text[320] = "";
     size_t n = 0;
     for (size_t i = 0; i < qn_gguf_n_keys(own); i++) {
         const qn_gguf_value *v = qn_gguf_key_at(own, i);
-        char key[256];
+        char key[256], expected[320];
         size_t len = strlen(text);
         (void)snprintf(key, sizeof key, "%.*s", qn_name_shown(v->key.data, v->key.len), v->key.data);
-        bool compared = strcmp(key, "tokenizer.chat_template") == 0 || strcmp(key, "tokenizer.chat_template.tool_use") == 0;
-        if (starts_with(v->key, "tokenizer.") && !compared && qn_gguf_find(source, key) == NULL) {
+        const char *name = behind(key, own_name);
+        (void)snprintf(expected, sizeof expected, "%s%s%s", name != NULL ? named : "", name != NULL ? "." : "", name != NULL ? name : key);
+        if (qn_gguf_find(source, expected) != NULL) {
+            continue;
+        }
+        if (is_sampling(v->key)) {
+            char shown[160];
+            show_value(v, shown, sizeof shown);
+            QN_TRY(qn_findings_fail(c->findings, NULL, c->err, "metadata: key %s is %s, the source gives none", key, shown));
+        }
+        QN_TRY(name != NULL ? judge_foreign_key(c, v, key, name, config) : QUERN_OK);
+        if (is_to_be_told(v->key, key) && (name == NULL || !is_read(name))) {
             n++;
             if (len + strlen(key) + 32 < sizeof text) {
                 (void)snprintf(text + len, sizeof text - len, "%s%s", len > 0 ? ", " : "", key);
             }
         }
     }
-    return n == 0
-               ? QUERN_OK
-               : qn_findings_note(c->findings, c->err, "metadata: %zu key%s that the source does not give: %s", n, n == 1 ? "" : "s", text);
+    QN_TRY(n == 0 ? QUERN_OK
+                  : qn_findings_note(c->findings, c->err, "metadata: %zu key%s that the source does not give: %s", n, n == 1 ? "" : "s",
+                                     text));
+done:
+    return status;
+}
+
+/* Loaders take adapters, vocabularies and projectors for something else than a model. */
+static quern_status check_type(const comparison *c, const qn_gguf *own)
+{
+    const qn_gguf_value *v = qn_gguf_find(own, "general.type");
+    const uint8_t *at = v != NULL ? v->data : NULL;
+    qn_span s = v != NULL && v->type == QN_GGUF_STRING ? qn_gguf_next_string(&at) : (qn_span){0};
+    bool is_model = v == NULL || (s.len == strlen("model") && starts_with(s, "model"));
+    char shown[160] = "";
+    if (!is_model) {
+        show_value(v, shown, sizeof shown);
+    }
+    return is_model ? QUERN_OK : qn_findings_fail(c->findings, NULL, c->err, "metadata: key general.type is %s, expected 'model'", shown);
 }
 
 /* Tokenizer, templates and end tokens as a reader of the file gets them, against those of the keys that quantize would write. */
@@ -294,15 +433,15 @@ done:
     return status;
 }
 
-/* general.architecture of a file that names one which is not known. */
-static quern_status find_other_name(const qn_gguf *file, qn_arena *arena, const char **name, quern_error *err)
+/* general.architecture of the file; "" where it has none. */
+static quern_status find_own_name(const qn_gguf *file, qn_arena *arena, const char **name, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    qn_span s;
-    bool found;
-    QN_TRY(qn_gguf_get_string(file, "general.architecture", &s, &found, err));
-    *name = found ? qn_arena_strndup(arena, s.data, s.len < 64 ? s.len : 64) : NULL;
-    if (found && *name == NULL) {
+    const qn_gguf_value *v = qn_gguf_find(file, "general.architecture");
+    const uint8_t *at = v != NULL ? v->data : NULL;
+    qn_span s = v != NULL && v->type == QN_GGUF_STRING ? qn_gguf_next_string(&at) : (qn_span){.data = "", .len = 0};
+    *name = qn_arena_strndup(arena, s.data, s.len < 64 ? s.len : 64);
+    if (*name == NULL) {
         QN_FAIL_MEMORY(err, "the architecture's name", s.len + 1);
     }
 done:
@@ -319,20 +458,23 @@ quern_status qn_verify_gguf_keys(const qn_job *job, const qn_output *o, const qn
     qn_model_config own, source;
     quern_error why = {0};
     comparison c = {.findings = f, .err = err, .where = "metadata"};
-    const char *renamed = NULL;
+    const char *own_name, *renamed = NULL;
     qn_buf_init(&text, SIZE_MAX / 2);
     QN_TRY(qn_gguf_writer_create(&w, NULL, err));
     QN_TRY(qn_gguf_put_metadata(job, o, w, err));
     QN_TRY(qn_gguf_writer_keys(w, &text, err));
     QN_TRY(qn_gguf_parse(&expected, (const uint8_t *)qn_buf_text(&text), text.len, "the keys of the source", err));
     QN_TRY(qn_config_read_gguf(&source, &f->arena, expected, err));
+    source.n_vocab = source.n_vocab != 0 ? source.n_vocab : job->source.config.n_vocab;
+    QN_TRY(find_own_name(file, &f->arena, &own_name, err));
     quern_status reading = qn_config_read_gguf(&own, &f->arena, file, &why);
     if (reading == QUERN_ERROR_UNSUPPORTED && job->source.as != NULL) {
-        QN_TRY(find_other_name(file, &f->arena, &renamed, err));
+        renamed = own_name[0] != '\0' ? own_name : NULL;
         reading = renamed != NULL ? qn_config_read_gguf_as(&own, &f->arena, file, job->source.as, &why) : reading;
     }
+    QN_TRY(check_type(&c, file));
     QN_TRY(compare_keys(&c, file, expected, qn_family_name(source.family), renamed));
-    QN_TRY(note_extra_keys(&c, file, expected));
+    QN_TRY(judge_extra_keys(&c, file, expected, &source, qn_family_name(source.family), own_name));
     if (reading == QUERN_ERROR_MEMORY) {
         QN_FAIL(err, reading, "%s", why.message);
     } else if (reading != QUERN_OK) {
@@ -350,18 +492,106 @@ done:
 
 /* ---- MLX ---- */
 
-/* mlx-lm looks at "quantization", transformers at "quantization_config": writers put the same into both. */
-static quern_status compare_quantizations(const comparison *c, const char *config, size_t len)
+/* Of GGUF, tensors say it. */
+static quern_status compare_biases(const comparison *c, const qn_model_config *own, const qn_model_config *source)
 {
     quern_status status = QUERN_OK;
-    qn_json *root = NULL;
-    QN_TRY(qn_json_parse(&root, config, len, QN_JSON_WIDE_INTEGERS, "config.json", c->err));
+    QN_TRY(compare_numbers(c, "attention_bias, as to q, k and v,", COUNT, own->qkv_bias, source->qkv_bias));
+    QN_TRY(compare_numbers(c, "attention_bias, as to the output,", COUNT, own->o_bias, source->o_bias));
+    QN_TRY(compare_numbers(c, "mlp_bias", COUNT, own->mlp_bias, source->mlp_bias));
+done:
+    return status;
+}
+
+/* mlx-lm looks at "quantization", transformers at "quantization_config": writers put the same into both. */
+static quern_status compare_quantizations(const comparison *c, const qn_json *root)
+{
     const qn_json *a = qn_json_get(root, "quantization"), *b = qn_json_get(root, "quantization_config");
-    if (a != NULL && b != NULL && !qn_json_same(a, b)) {
-        QN_TRY(qn_findings_fail(c->findings, NULL, c->err, "config.json: quantization_config says other than quantization"));
+    return a == NULL || b == NULL || qn_json_same(a, b)
+               ? QUERN_OK
+               : qn_findings_fail(c->findings, NULL, c->err, "config.json: quantization_config says other than quantization");
+}
+
+static quern_status compare_rope_place(const comparison *c, const char *place, const qn_json *own, const qn_json *there,
+                                       const qn_rope_config *source)
+{
+    quern_status status = QUERN_OK;
+    double theta;
+    const char *type = qn_json_string(qn_json_get(own, "type"), NULL), *rope_type = qn_json_string(qn_json_get(own, "rope_type"), NULL);
+    const qn_json *base = qn_json_get(own, "rope_theta");
+    if (qn_json_number(base, &theta) && !same_stored(theta, source->theta) && !qn_json_same(base, qn_json_get(there, "rope_theta"))) {
+        QN_TRY(qn_findings_fail(c->findings, NULL, c->err, "config.json: rope_theta%s is %.9g, the source has %.9g: other readers take it",
+                                place, theta, source->theta));
+    }
+    if (place[0] != '\0' && type != NULL && rope_type != NULL && strcmp(type, rope_type) != 0 &&
+        !qn_json_same(qn_json_get(own, "type"), qn_json_get(there, "type"))) {
+        QN_TRY(qn_findings_fail(c->findings, NULL, c->err,
+                                "config.json: type%s is '%.40s', but rope_type is '%.40s': mlx-lm takes the first", place, type,
+                                rope_type));
     }
 done:
-    qn_json_free(root);
+    return status;
+}
+
+/* rope_parameters beside a rope_scaling that Quern and transformers take before it: older readers know one of the two. Read by itself, it must be
+ * the source's rope; but what the source's file says literally is as good. */
+static quern_status compare_unread_rope(const qn_job *job, const comparison *c, const char *path, const qn_json *root, const qn_json *there)
+{
+    quern_status status = QUERN_OK;
+    quern_error why = {0};
+    qn_model_config config;
+    qn_json *copy = NULL;
+    qn_buf text;
+    const qn_json *unread = qn_json_get(root, "rope_parameters");
+    comparison inner = *c;
+    inner.where = "config.json: rope_parameters";
+    qn_buf_init(&text, SIZE_MAX / 2);
+    if (qn_json_length(qn_json_get(root, "rope_scaling")) == 0 || qn_json_length(unread) == 0 ||
+        qn_json_same(unread, qn_json_get(there, "rope_parameters"))) {
+        return QUERN_OK;
+    }
+    copy = qn_json_clone(root);
+    if (copy == NULL) {
+        QN_FAIL_MEMORY(c->err, "config.json", 64);
+    }
+    qn_json_remove(copy, "rope_scaling");
+    if (!qn_json_write(copy, 0, &text)) {
+        QN_FAIL_MEMORY(c->err, "config.json", text.len);
+    }
+    status = qn_read_own_config(job, path, qn_buf_text(&text), text.len, NULL, 0, &c->findings->arena, &config, &why);
+    if (status == QUERN_ERROR_MEMORY) {
+        QN_FAIL(c->err, status, "%s", why.message);
+    }
+    QN_TRY(status == QUERN_OK ? compare_rope(&inner, &config.rope, &job->source.config.rope)
+                              : qn_findings_fail(c->findings, NULL, c->err, "config.json: rope_parameters: %s", why.message));
+done:
+    qn_json_free(copy);
+    qn_buf_deinit(&text);
+    return status;
+}
+
+/* Where Quern reads rope's base from one place, other readers take it from another: mlx-lm beside the objects, transformers in them. */
+static quern_status compare_rope_places(const qn_job *job, const comparison *c, const char *path, const qn_json *root,
+                                        const qn_model_config *own)
+{
+    static const char *const places[][2] = {{NULL, ""}, {"rope_scaling", " of rope_scaling"}, {"rope_parameters", " of rope_parameters"}};
+    quern_status status = QUERN_OK;
+    const qn_source *s = &job->source;
+    qn_json *there = NULL;
+    if (!same_stored(own->rope.theta, s->config.rope.theta)) { /* that is said */
+        return QUERN_OK;
+    }
+    if (s->config_json != NULL) {
+        QN_TRY(qn_json_parse(&there, s->config_json, s->config_len, QN_JSON_WIDE_INTEGERS, "config.json", c->err));
+    }
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        const char *key = places[i][0];
+        QN_TRY(compare_rope_place(c, places[i][1], key != NULL ? qn_json_get(root, key) : root,
+                                  key != NULL ? qn_json_get(there, key) : there, &s->config.rope));
+    }
+    QN_TRY(compare_unread_rope(job, c, path, root, there));
+done:
+    qn_json_free(there);
     return status;
 }
 
@@ -382,6 +612,7 @@ quern_status qn_verify_mlx_config(const qn_job *job, const char *path, const cha
     quern_status status = QUERN_OK;
     quern_error why = {0};
     qn_model_config own;
+    qn_json *root = NULL;
     comparison c = {.findings = f, .err = err, .where = "config.json"};
     status = qn_read_own_config(job, path, config, config_len, generation, generation_len, &f->arena, &own, &why);
     if (status == QUERN_ERROR_MEMORY) {
@@ -392,11 +623,15 @@ quern_status qn_verify_mlx_config(const qn_job *job, const char *path, const cha
         goto done;
     }
     QN_TRY(compare_configs(&c, &own, &job->source.config));
-    QN_TRY(compare_quantizations(&c, config, config_len));
+    QN_TRY(compare_biases(&c, &own, &job->source.config));
+    QN_TRY(qn_json_parse(&root, config, config_len, QN_JSON_WIDE_INTEGERS, "config.json", err));
+    QN_TRY(compare_quantizations(&c, root));
+    QN_TRY(compare_rope_places(job, &c, path, root, &own));
     if (own.tied_embeddings && !job->source.config.tied_embeddings) { /* the other way round, the head is a copy of the embedding */
         QN_TRY(qn_findings_fail(
             f, NULL, err, "config.json: tie_word_embeddings is true, the source has a head of its own, which readers would leave out"));
     }
 done:
+    qn_json_free(root);
     return status;
 }

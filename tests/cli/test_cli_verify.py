@@ -202,7 +202,7 @@ def check_folder_texts(checks, folder):
     config = "tokenizer_config.json"
     judged("another eos_token", lambda c: c.update(eos_token="<|im_start|>"), "fail", "ends an answer here and not in the source", config)
     judged("a token in front", lambda c: c.update(add_bos_token=True, bos_token="<|endoftext|>"), "fail", "begins each text", config)
-    judged("another pad_token", lambda c: c.update(pad_token="<|im_end|>"), "skipped", "pad_token", config)
+    judged("another pad_token", lambda c: c.update(pad_token="<|im_end|>"), "fail", "pad_token is '<|im_end|>'", config)
     judged("the table of added tokens", lambda c: c["added_tokens_decoder"]["8178"].update(rstrip=True), "fail", "8178: rstrip", config)
     judged("special tokens are split", lambda c: c.update(split_special_tokens=True), "fail", "split_special_tokens", config)
     judged("another class", lambda c: c.update(tokenizer_class="Other"), "skipped", "tokenizer_class", config)
@@ -224,9 +224,9 @@ def check_folder_texts(checks, folder):
     judged("a head that is not there", lambda c: c.update(tie_word_embeddings=False), "fail", "there is no lm_head.weight", "config.json")
     judged("weights beside the weights", lambda d: shutil.copy(os.path.join(d, "model.safetensors"), os.path.join(d, "model_z.safetensors")), "fail",
            "model_z.safetensors: weights that are not part", None)
-    judged("another file", lambda d: shutil.copy(os.path.join(d, config), os.path.join(d, "special_tokens_map.json")), "skipped", "special_tokens_map.json", None)
+    judged("another file", lambda d: shutil.copy(os.path.join(d, config), os.path.join(d, "other_tokens.json")), "skipped", "other_tokens.json", None)
     judged("a certificate of nothing", lambda c: c.update(quern_quality={"verdict": "pass", "kld_mean": 0}), "fail", "no data_sha256", "config.json")
-    judged("other sampling", lambda c: c.update(temperature=0.9), "skipped", "temperature", "generation_config.json")
+    judged("other sampling", lambda c: c.update(temperature=0.9), "fail", "temperature is 0.9, the source has 0.2", "generation_config.json")
     judged("a mode that is none of these tensors", lambda c: c["quantization"].update(mode="mxfp4", group_size=32), "fail", "config.json says", "config.json")
     judged("a width of its own for a plain module", lambda c: [c[k].update({"model.norm": {"bits": 8, "group_size": 64}}) for k in ("quantization", "quantization_config")] and None,
            "fail", "model.norm.weight is stored as BF16, config.json says 8 bits", "config.json")
@@ -402,6 +402,12 @@ def check_named_calibration(checks, folder):
         checks.that(digest in said and "--calibrate FILE with that text" in said, f"named: {options} says what to pass", said)
     done = run("verify", path, "--against", SOURCE, "--imatrix", matrix, *by_text)
     checks.exit_code(done, 2, "named: one of the two")
+    for content in ("", "too short"):
+        short = os.path.join(folder, "short.txt")
+        with open(short, "w", encoding="utf-8") as f:
+            f.write(content)
+        done = run("verify", path, "--against", SOURCE, "--calibrate", short, "--gate", "off")
+        checks.that(done.returncode == 3 and b"short.txt: the calibration text has " in done.stderr, "named: a text that is too short", done.stderr)
     done = run("verify", path, "--against", SOURCE, "--imatrix", text)
     checks.that(done.returncode == 3 and b"no importance matrix" in done.stderr, "named: what is no importance matrix", done.stderr)
 

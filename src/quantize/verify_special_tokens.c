@@ -16,6 +16,7 @@ enum { N_FILES = sizeof files / sizeof files[0], N_LISTS = sizeof lists / sizeof
 typedef struct comparison {
     const qn_folder_keys *keys;
     qn_json *own, *source; /* what the lists name */
+    qn_json *named;        /* what keys of the output name: transformers makes such keys of a list with names */
     qn_json *special;      /* the source's added tokens that are special */
     const char *class_name;
 } comparison;
@@ -49,6 +50,32 @@ static bool add_lists(qn_json *set, const qn_json *config)
         for (qn_json_iterator *it = qn_json_iter(list); it != NULL; it = qn_json_next(list, it)) {
             fits = add(set, qn_json_iter_value(it)) && fits;
         }
+    }
+    return fits;
+}
+
+static bool ends_with(const char *s, const char *end)
+{
+    size_t n = strlen(s), k = strlen(end);
+    return n >= k && strcmp(s + n - k, end) == 0;
+}
+
+/* A key by which a model of its own kind names a token; the roles that every tokenizer has are none. */
+static bool is_named_by_model(const char *key)
+{
+    static const char *const usual[] = {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
+    bool found = ends_with(key, "_token");
+    for (size_t i = 0; i < sizeof usual / sizeof usual[0]; i++) {
+        found = found && strcmp(usual[i], key) != 0;
+    }
+    return found;
+}
+
+static bool add_named(qn_json *set, const qn_json *config)
+{
+    bool fits = true;
+    for (qn_json_iterator *it = qn_json_iter(config); it != NULL; it = qn_json_next(config, it)) {
+        fits = (!is_named_by_model(qn_json_iter_key(it, NULL)) || add(set, qn_json_iter_value(it))) && fits;
     }
     return fits;
 }
@@ -102,12 +129,6 @@ static bool has_same_flags(const comparison *c, const qn_json *v, const qn_json 
 
 /* ---- single keys ---- */
 
-static bool ends_with(const char *s, const char *end)
-{
-    size_t n = strlen(s), k = strlen(end);
-    return n >= k && strcmp(s + n - k, end) == 0;
-}
-
 /* The source's token with this role; *same: it has this text in one of the files. */
 static const qn_json *find_role(const comparison *c, const char *key, const char *text, bool *same)
 {
@@ -131,7 +152,7 @@ static quern_status compare_role(const comparison *c, const char *file, const ch
         return QUERN_OK;
     }
     const qn_json *there = find_role(c, key, text, &same);
-    known = same || is_of_class(c, text) || qn_json_get(c->special, text) != NULL;
+    known = same || is_of_class(c, text) || qn_json_get(c->special, text) != NULL || qn_json_get(c->source, text) != NULL;
     if (same && !has_same_flags(c, v, there, text)) {
         return qn_findings_fail(k->findings, NULL, k->err, "%s: %.60s: the flags of '%.60s' are not the source's", file, key, text);
     }
@@ -179,7 +200,7 @@ static quern_status compare_lists(const comparison *c)
     for (qn_json_iterator *it = qn_json_iter(c->source); it != NULL; it = qn_json_next(c->source, it)) {
         const char *text = qn_json_iter_key(it, NULL);
         bool dropped = qn_json_length(c->own) == 0 && qn_json_get(c->special, text) != NULL; /* as a whole: tokenizer.json has them */
-        if (qn_json_get(c->own, text) == NULL && !dropped) {
+        if (qn_json_get(c->own, text) == NULL && qn_json_get(c->named, text) == NULL && !dropped) {
             return qn_findings_fail(k->findings, NULL, k->err, form, text, "is listed in the source and not here");
         }
     }
@@ -189,12 +210,17 @@ static quern_status compare_lists(const comparison *c)
 quern_status qn_verify_special_tokens(const qn_folder_keys *keys)
 {
     quern_status status = QUERN_OK;
-    comparison c = {.keys = keys, .own = qn_json_new_object(), .source = qn_json_new_object(), .special = qn_json_new_object()};
-    bool fits = c.own != NULL && c.source != NULL && c.special != NULL;
+    comparison c = {.keys = keys,
+                    .own = qn_json_new_object(),
+                    .source = qn_json_new_object(),
+                    .named = qn_json_new_object(),
+                    .special = qn_json_new_object()};
+    bool fits = c.own != NULL && c.source != NULL && c.named != NULL && c.special != NULL;
     const char *name = qn_json_string(qn_json_get(keys->source[QN_FOLDER_TOKENIZER_CONFIG], "tokenizer_class"), NULL);
     c.class_name = name != NULL ? name : "";
     for (size_t i = 0; i < N_FILES && fits; i++) {
-        fits = add_lists(c.own, keys->own[files[i]]) && add_lists(c.source, keys->source[files[i]]);
+        fits = add_lists(c.own, keys->own[files[i]]) && add_lists(c.source, keys->source[files[i]]) &&
+               add_named(c.named, keys->own[files[i]]);
     }
     if (!fits || !add_special(c.special, qn_json_get(keys->source[QN_FOLDER_TOKENIZER], "added_tokens"))) {
         QN_FAIL_MEMORY(keys->err, "special tokens", 64);
@@ -204,6 +230,7 @@ quern_status qn_verify_special_tokens(const qn_folder_keys *keys)
 done:
     qn_json_free(c.own);
     qn_json_free(c.source);
+    qn_json_free(c.named);
     qn_json_free(c.special);
     return status;
 }

@@ -474,6 +474,26 @@ static void templates_in_files_are_compared(void **state)
     judge_cases(o, o->mlx, o->source, cases, sizeof cases / sizeof cases[0]);
 }
 
+/* A source with special tokens under names, of which transformers 5 makes keys. */
+static void named_tokens_may_move(void **state)
+{
+    static const folder_change named = {TOKENS, "extra_special_tokens", "{\"image_token\": \"<img>\"}"};
+    static const folder_case cases[] = {
+        {"a key", {{TOKENS, "extra_special_tokens", NULL}, {TOKENS, "image_token", "\"<img>\""}}, NULL, "image_token"},
+        {"another text", {{TOKENS, "extra_special_tokens", NULL}, {TOKENS, "image_token", "\"<pic>\""}}, "image_token is '<pic>'", NULL},
+        {"neither", {{TOKENS, "extra_special_tokens", NULL}}, "'<img>' is listed in the source and not here", NULL},
+    };
+    const outputs *o = *state;
+    char source[1024], folder[1024];
+    (void)snprintf(source, sizeof source, "%s", scratch_path(o->scratch, "named"));
+    (void)snprintf(folder, sizeof folder, "%s", scratch_path(o->scratch, "named-mlx"));
+    copy_folder(o->source, source);
+    copy_folder(o->mlx, folder);
+    apply(source, &named);
+    apply(folder, &named);
+    judge_cases(o, folder, source, cases, sizeof cases / sizeof cases[0]);
+}
+
 /* A source with templates in a list, as transformers wrote them before they had files of their own. */
 static void named_templates_may_move(void **state)
 {
@@ -557,11 +577,11 @@ static void short_texts_are_named(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(metadata_is_compared),        cmocka_unit_test(sampling_may_be_absent_altogether),
-        cmocka_unit_test(sampling_is_compared),        cmocka_unit_test(yarn_is_compared),
-        cmocka_unit_test(special_tokens_are_compared), cmocka_unit_test(templates_in_files_are_compared),
-        cmocka_unit_test(named_templates_may_move),    cmocka_unit_test(folders_of_gguf_are_compared),
-        cmocka_unit_test(short_texts_are_named),
+        cmocka_unit_test(metadata_is_compared),         cmocka_unit_test(sampling_may_be_absent_altogether),
+        cmocka_unit_test(sampling_is_compared),         cmocka_unit_test(yarn_is_compared),
+        cmocka_unit_test(special_tokens_are_compared),  cmocka_unit_test(templates_in_files_are_compared),
+        cmocka_unit_test(named_templates_may_move),     cmocka_unit_test(named_tokens_may_move),
+        cmocka_unit_test(folders_of_gguf_are_compared), cmocka_unit_test(short_texts_are_named),
     };
     return cmocka_run_group_tests(tests, make_outputs, drop_outputs);
 }

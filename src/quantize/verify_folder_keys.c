@@ -147,47 +147,48 @@ done:
 static const struct {
     const char *key;
     double neutral;
-} sampling_keys[] = {{"do_sample", 0},
-                     {"temperature", 1},
-                     {"top_k", NAN},
-                     {"top_p", 1},
-                     {"min_p", 0},
-                     {"typical_p", 1},
-                     {"repetition_penalty", 1},
-                     {"top_h", NAN},
-                     {"epsilon_cutoff", 0},
-                     {"eta_cutoff", 0},
-                     {"encoder_repetition_penalty", 1},
-                     {"no_repeat_ngram_size", 0},
-                     {"encoder_no_repeat_ngram_size", 0},
-                     {"num_beams", 1},
-                     {"num_beam_groups", 1},
-                     {"diversity_penalty", 0},
-                     {"length_penalty", 1},
-                     {"penalty_alpha", 0},
-                     {"guidance_scale", 1},
-                     {"min_length", 0},
-                     {"min_new_tokens", 0},
-                     {"stop_strings", NAN},
-                     {"bad_words_ids", NAN},
-                     {"force_words_ids", NAN},
-                     {"suppress_tokens", NAN},
-                     {"begin_suppress_tokens", NAN},
-                     {"forced_bos_token_id", NAN},
-                     {"forced_eos_token_id", NAN},
-                     {"sequence_bias", NAN},
-                     {"exponential_decay_length_penalty", NAN},
-                     {"watermarking_config", NAN},
-                     {"renormalize_logits", 0},
-                     {"token_healing", 0},
-                     {"sequence", NAN},
-                     {"xtc_probability", 0},
-                     {"xtc_threshold", NAN},
-                     {"penalty_last_n", NAN},
-                     {"penalty_repeat", 1},
-                     {"mirostat", 0},
-                     {"mirostat_tau", NAN},
-                     {"mirostat_eta", NAN}};
+    bool is_in_gguf; /* of a source that is a GGUF file only these are known, the penalty where it says one */
+} sampling_keys[] = {{"do_sample", 0, true},
+                     {"temperature", 1, true},
+                     {"top_k", NAN, true},
+                     {"top_p", 1, true},
+                     {"min_p", 0, true},
+                     {"typical_p", 1, false},
+                     {"repetition_penalty", 1, true},
+                     {"top_h", NAN, false},
+                     {"epsilon_cutoff", 0, false},
+                     {"eta_cutoff", 0, false},
+                     {"encoder_repetition_penalty", 1, false},
+                     {"no_repeat_ngram_size", 0, false},
+                     {"encoder_no_repeat_ngram_size", 0, false},
+                     {"num_beams", 1, false},
+                     {"num_beam_groups", 1, false},
+                     {"diversity_penalty", 0, false},
+                     {"length_penalty", 1, false},
+                     {"penalty_alpha", 0, false},
+                     {"guidance_scale", 1, false},
+                     {"min_length", 0, false},
+                     {"min_new_tokens", 0, false},
+                     {"stop_strings", NAN, false},
+                     {"bad_words_ids", NAN, false},
+                     {"force_words_ids", NAN, false},
+                     {"suppress_tokens", NAN, false},
+                     {"begin_suppress_tokens", NAN, false},
+                     {"forced_bos_token_id", NAN, false},
+                     {"forced_eos_token_id", NAN, false},
+                     {"sequence_bias", NAN, false},
+                     {"exponential_decay_length_penalty", NAN, false},
+                     {"watermarking_config", NAN, false},
+                     {"renormalize_logits", 0, false},
+                     {"token_healing", 0, false},
+                     {"sequence", NAN, false},
+                     {"xtc_probability", 0, false},
+                     {"xtc_threshold", NAN, false},
+                     {"penalty_last_n", NAN, false},
+                     {"penalty_repeat", 1, false},
+                     {"mirostat", 0, false},
+                     {"mirostat_tau", NAN, false},
+                     {"mirostat_eta", NAN, false}};
 enum { N_SAMPLING = sizeof sampling_keys / sizeof sampling_keys[0] };
 
 /* For a message. */
@@ -214,10 +215,15 @@ static quern_status compare_sampling(const qn_folder_keys *c)
         const qn_json *values[2] = {own_key(c, QN_FOLDER_GENERATION, sampling_keys[i].key),
                                     source_key(c, QN_FOLDER_GENERATION, sampling_keys[i].key)};
         char shown[2][80];
+        bool is_penalty = strcmp(sampling_keys[i].key, "repetition_penalty") == 0, is_top_k = strcmp(sampling_keys[i].key, "top_k") == 0;
+        if (!c->source_is_folder && (!sampling_keys[i].is_in_gguf || (is_penalty && values[1] == NULL))) {
+            continue;
+        }
         for (size_t k = 0; k < 2; k++) {
             double number;
             show_value(values[k], shown[k], sizeof shown[k]);
-            bool neutral = qn_json_number(values[k], &number) && number == sampling_keys[i].neutral;
+            double nothing = is_top_k && !c->source_is_folder ? 0 : sampling_keys[i].neutral; /* what is made of GGUF spells it out */
+            bool neutral = qn_json_number(values[k], &number) && number == nothing;
             values[k] = neutral || is_absent(values[k]) ? NULL : values[k];
         }
         if (!qn_json_same(values[0], values[1])) {

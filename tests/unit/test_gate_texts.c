@@ -532,6 +532,8 @@ static void folders_of_gguf_are_compared(void **state)
     static const folder_case cases[] = {
         {"nothing", {{0}}, NULL, NULL},
         {"another temperature", {{GENERATION, "temperature", "5"}}, "temperature is 5, the source has 0.7", NULL},
+        {"no top_k", {{GENERATION, "top_k", "0"}}, "top_k is 0, the source has 20", NULL},
+        {"what GGUF cannot say", {{GENERATION, "no_repeat_ngram_size", "3"}}, NULL, NULL},
         {"a program for the tokenizer",
          {{TOKENS, "auto_map", "{\"AutoTokenizer\": [\"evil.T\", null]}"}},
          "tokenizer_config.json: auto_map",

@@ -164,6 +164,7 @@ static void metadata_is_compared(void **state)
     const float five = 5, penalty = 1.05f;
     const uint32_t three = 3, zero = 0, hundred = 100, all = 512, hidden = 256;
     const int32_t forty = 40;
+    static const uint8_t no_reals[12] = {QN_GGUF_F32};
     const struct {
         const char *what;
         gguf_change change;
@@ -181,6 +182,8 @@ static void metadata_is_compared(void **state)
         {"the penalty again", SET, "general.sampling.penalty_repeat", QN_GGUF_F32, &penalty, 4, NULL, NULL},
         {"sampling that the source has not", ADD, "general.sampling.min_p", QN_GGUF_F32, &five, 4,
          "general.sampling.min_p is 5, the source gives none", NULL},
+        {"sampling as a list", ADD, "general.sampling.min_p", QN_GGUF_ARRAY, no_reals, sizeof no_reals, "general.sampling.min_p is a list",
+         NULL},
         {"sampling that Quern does not know", ADD, "general.sampling.mirostat", QN_GGUF_I32, &three, 4, "general.sampling.mirostat is 3",
          NULL},
         {"no temperature beside the rest", DROP, "general.sampling.temp", 0, NULL, 0, "general.sampling.temp is not there", NULL},

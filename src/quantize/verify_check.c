@@ -155,13 +155,14 @@ static quern_status check_as(qn_verified *v, const qn_verify_run *run, size_t i,
     return status;
 }
 
-/* Where too few others have the type of this tensor to tell, an encoder that made most of the file, and most of the tensor, will do. */
+/* Where too few others have the type of this tensor to tell, an encoder of Quern's that made most of the file, and most of the tensor, will do. (What other
+ * programs make of one type says nothing about how exactly their encoder of another one is known here.) */
 static quern_status hold(qn_verified *v, const qn_verify_run *run, size_t i, recoding_state *s, quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_tensor_figures held;
     qn_encoder of_type = encoder_of_others(v, i, true), encoder = of_type != QN_ENCODER_UNKNOWN ? of_type : encoder_of_others(v, i, false);
-    if (encoder == QN_ENCODER_UNKNOWN) {
+    if (encoder == QN_ENCODER_UNKNOWN || (of_type == QN_ENCODER_UNKNOWN && encoder == QN_ENCODER_PLAIN)) {
         return QUERN_OK;
     }
     QN_TRY(check_as(v, run, i, s, encoder, true, &held, err));

@@ -97,15 +97,15 @@ static void unmeasured_quality_does_not_pass(void **state)
     run r = {.opt = {.source = source,
                      .output_dir = dir,
                      .name = "tiny",
-                     .formats = "gguf:Q4_K_M,gguf:BF16,gguf:F16,mlx:4bit",
+                     .formats = "gguf:F32,gguf:BF16,gguf:F16,mlx:bf16",
                      .n_threads = 2,
                      .gate = QUERN_GATE_STRICT}};
     run_quantize(&r, 0);
     assert_int_equal(r.status, QUERN_OK);
-    assert_unmeasured(find_output(r.manifest, "Q4_K_M"));
+    assert_unmeasured(find_output(r.manifest, "F32"));
     assert_unmeasured(find_output(r.manifest, "BF16"));
-    assert_unmeasured(find_output(r.manifest, "4bit-g64"));
-    assert_carries(dir, "Q4_K_M", "skipped");
+    assert_unmeasured(find_output(r.manifest, "bf16"));
+    assert_carries(dir, "BF16", "skipped");
     /* 65504 in the place of 1.7e38 is no rounding */
     const qn_json *gate = qn_json_get(find_output(r.manifest, "F16"), "gate"), *reasons = qn_json_get(gate, "reasons");
     assert_string_equal(qn_json_string(qn_json_get(gate, "verdict"), NULL), "fail");
@@ -114,7 +114,7 @@ static void unmeasured_quality_does_not_pass(void **state)
     assert_string_equal(text_at(qn_json_get(gate, "suspect_tensors"), 1), "blk.0.ffn_up.weight");
     assert_false(qn_path_exists(scratch_path(dir, "gguf/tiny-F16.gguf")));
 
-    verify_measures_no_more(scratch_path(dir, "gguf/tiny-Q4_K_M.gguf"), source);
+    verify_measures_no_more(scratch_path(dir, "gguf/tiny-BF16.gguf"), source);
     assert_ok(quern_inspect(scratch_path(dir, "manifest.json"), NULL, &json, NULL, &err));
     assert_non_null(strstr(json, "\"skipped\""));
     assert_null(strstr(json, "\"pass\""));

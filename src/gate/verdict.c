@@ -145,7 +145,7 @@ static quern_status judge_encoder(judge *j, bool *knows)
                                         [QN_ENCODER_RECODE] = "Quern's calibrated"};
     char before[120];
     (void)snprintf(before, sizeof before, "not what %s encoder, which wrote the other %s, makes of the source (", names[j->f->encoder],
-                   j->f->is_held ? "tensors" : "blocks");
+                   c->n_blocks > few ? "tensors" : "blocks");
     return fail_kind(j, QN_FAULT_NOT_ENCODER, before, " times its error)", c->n_blocks, j->f->n_blocks, "blocks");
 }
 

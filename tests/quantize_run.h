@@ -29,6 +29,16 @@ static inline bool have_model(const char *model)
     return true;
 }
 
+/* The folder of the built-in model. */
+static inline const char *demo_dir(void)
+{
+    static char path[1024];
+    const char *config = qn_test_shared("models/quern-coder-8m/config.json");
+    assert_non_null(config);
+    (void)snprintf(path, sizeof path, "%.*s", (int)(strlen(config) - strlen("/config.json")), config);
+    return path;
+}
+
 /* The folder of a reference checkpoint. */
 static inline const char *model_dir(const char *model)
 {

@@ -7,7 +7,6 @@
 #include <sys/resource.h>
 
 #include "base/clock.h"
-#include "bench_replay.h"
 #include "signals.h"
 
 enum { PAGE_TOKENS = 64, WARM_UP_ROWS = 32 };
@@ -200,10 +199,10 @@ static double cpu_seconds(void)
     return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1e-6;
 }
 
-static void count_total(qn_bench *b)
+static void count_total(qn_bench *b, uint64_t n_more)
 {
     const qn_bench_plan *p = b->plan;
-    b->work_total = WARM_UP_ROWS + 1;
+    b->work_total = WARM_UP_ROWS + n_more;
     for (size_t i = 0; i < p->n_prompt; i++) {
         b->work_total += p->prompt[i] * p->repeat;
     }
@@ -215,7 +214,6 @@ static void count_total(qn_bench *b)
     for (size_t i = 0; i < p->n_parallel; i++) {
         b->work_total += p->parallel[i] * QN_BATCH_STEPS;
     }
-    b->work_total += b->replay != NULL ? qn_replay_tokens(b->replay, p->repeat) : 0;
 }
 
 /* Brings the weights into memory, the threads awake and the caches filled. */
@@ -231,7 +229,7 @@ done:
     return status;
 }
 
-static quern_status run_plan(qn_bench *b, quern_error *err)
+quern_status qn_bench_run(qn_bench *b, quern_error *err)
 {
     quern_status status = QUERN_OK;
     const qn_bench_plan *p = b->plan;
@@ -253,22 +251,22 @@ static quern_status run_plan(qn_bench *b, quern_error *err)
         *r = (qn_bench_result){.n = p->parallel[i]};
         QN_TRY(measure_batch(b, r, err));
     }
-    if (b->replay != NULL) {
-        QN_TRY(qn_replay_measure(b, b->replay, err));
-    }
 done:
     return status;
 }
 
-quern_status qn_bench_run(qn_bench *b, quern_error *err)
+void qn_bench_begin(qn_bench *b, uint64_t n_more)
 {
-    count_total(b);
-    double energy = read_energy_uj(), cpu = cpu_seconds();
-    uint64_t begin = qn_clock_ns();
-    quern_status status = run_plan(b, err);
-    double energy_now = read_energy_uj();
-    b->seconds = qn_clock_seconds(begin, qn_clock_ns());
-    b->cpu_seconds = cpu_seconds() - cpu;
-    b->energy_j = energy > 0 && energy_now > energy ? (energy_now - energy) * 1e-6 : (double)NAN; /* the counter also wraps around */
-    return status;
+    count_total(b, n_more);
+    b->begin_energy_uj = read_energy_uj();
+    b->begin_cpu_seconds = cpu_seconds();
+    b->begin_ns = qn_clock_ns();
+}
+
+void qn_bench_end(qn_bench *b)
+{
+    double energy = read_energy_uj();
+    b->seconds = qn_clock_seconds(b->begin_ns, qn_clock_ns());
+    b->cpu_seconds = cpu_seconds() - b->begin_cpu_seconds;
+    b->energy_j = b->begin_energy_uj > 0 && energy > b->begin_energy_uj ? (energy - b->begin_energy_uj) * 1e-6 : (double)NAN; /* it also wraps around */
 }

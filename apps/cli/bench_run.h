@@ -24,8 +24,6 @@ typedef struct qn_bench_plan {
     size_t repeat;
 } qn_bench_plan;
 
-struct qn_replay;
-
 typedef struct qn_bench {
     const qn_bench_plan *plan;
     quern_engine *engine;
@@ -37,8 +35,9 @@ typedef struct qn_bench {
     uint64_t work_done, work_total; /* tokens, for the bar */
     qn_bench_result prefill[QN_COUNTS_MAX], decode[QN_COUNTS_MAX * QN_COUNTS_MAX], batch[QN_COUNTS_MAX];
     size_t n_prefill, n_decode, n_batch;
-    struct qn_replay *replay;    /* NULL: none */
-    double seconds, cpu_seconds; /* wall and processor time of all of it */
+    uint64_t begin_ns;
+    double begin_cpu_seconds, begin_energy_uj;
+    double seconds, cpu_seconds; /* wall and processor time from begin to end */
     double energy_j;             /* NaN where the machine does not tell */
 } qn_bench;
 
@@ -50,7 +49,10 @@ quern_status qn_bench_count(qn_bench *b, uint64_t tokens, quern_error *err);
 double qn_bench_median(const qn_bench_result *r);
 /* Half the distance between the smallest and the largest sample, as a part of the median. */
 double qn_bench_spread(const qn_bench_result *r);
+/* Starts the clocks; n_more tokens are measured besides the plan. */
+void qn_bench_begin(qn_bench *b, uint64_t n_more);
 /* Runs the plan; Ctrl-C gives QUERN_ERROR_CANCELLED with what was measured so far in b. */
 quern_status qn_bench_run(qn_bench *b, quern_error *err);
+void qn_bench_end(qn_bench *b);
 
 #endif

@@ -97,7 +97,6 @@ static quern_status read_replay(bench_job *j, const char *replay, quern_error *e
             QN_FAIL(err, QUERN_ERROR_UNAVAILABLE, "--replay: this model has no tokenizer");
         }
         QN_TRY(qn_replay_read(&j->replay, replay, tokenizer, err));
-        j->bench.replay = &j->replay;
     }
 done:
     return status;
@@ -531,7 +530,12 @@ quern_status qn_cmd_bench(qn_cli *cli, quern_error *err)
     j->bench.progress = &bar;
     qn_progress_begin(&bar, &cli->err, !cli->quiet, "bench", QN_UNIT_STEPS);
     qn_signals_begin_stoppable();
+    qn_bench_begin(&j->bench, qn_replay_tokens(&j->replay, j->plan.repeat));
     status = qn_bench_run(&j->bench, err);
+    if (status == QUERN_OK) {
+        status = qn_replay_measure(&j->bench, &j->replay, err);
+    }
+    qn_bench_end(&j->bench);
     qn_signals_end_stoppable();
     qn_progress_end(&bar);
     j->peak_rss_bytes = qn_peak_rss_bytes();

@@ -19,15 +19,6 @@ typedef struct sound_file {
     char source[1024];
 } sound_file;
 
-static const char *demo_dir(void)
-{
-    static char path[1024];
-    const char *config = qn_test_shared("models/quern-coder-8m/config.json");
-    assert_non_null(config);
-    (void)snprintf(path, sizeof path, "%.*s", (int)(strlen(config) - strlen("/config.json")), config);
-    return path;
-}
-
 /* The verdict of one file by integrity alone; `why` gets the first reason, or the error of a file that cannot be read. */
 static bool is_sound(const char *path, const char *source, char *why, size_t cap)
 {

@@ -161,15 +161,6 @@ static void assert_sound(const char *path, const char *source, const text *calib
     quern_free(v.json);
 }
 
-static const char *demo_dir(void)
-{
-    static char path[1024];
-    const char *config = qn_test_shared("models/quern-coder-8m/config.json");
-    assert_non_null(config);
-    (void)snprintf(path, sizeof path, "%.*s", (int)(strlen(config) - strlen("/config.json")), config);
-    return path;
-}
-
 static void many_places_are_found(void **state)
 {
     static const char *const types[] = {"Q4_K_M", "Q2_K", "Q4_0", "IQ4_NL", "Q4_1", "Q8_0", "IQ4_XS", "Q6_K"};

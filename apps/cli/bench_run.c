@@ -268,5 +268,6 @@ void qn_bench_end(qn_bench *b)
     double energy = read_energy_uj();
     b->seconds = qn_clock_seconds(b->begin_ns, qn_clock_ns());
     b->cpu_seconds = cpu_seconds() - b->begin_cpu_seconds;
-    b->energy_j = b->begin_energy_uj > 0 && energy > b->begin_energy_uj ? (energy - b->begin_energy_uj) * 1e-6 : (double)NAN; /* it also wraps around */
+    b->energy_j = b->begin_energy_uj > 0 && energy > b->begin_energy_uj ? (energy - b->begin_energy_uj) * 1e-6
+                                                                        : (double)NAN; /* it also wraps around */
 }

@@ -48,8 +48,8 @@ if(TARGET quern)
   foreach(file IN LISTS QUERN_CLI_SCRIPTS)
     get_filename_component(name ${file} NAME_WE)
     string(REPLACE test_cli_ cli_session_ name ${name})
-    if(name MATCHES "^cli_session_(gate|verify)$" AND NOT QUERN_SANITIZE STREQUAL "")
-      continue() # runs whole models many times; test_gate has the same code under the sanitizers
+    if(name MATCHES "^cli_session_(gate|proof|verify)$" AND NOT QUERN_SANITIZE STREQUAL "")
+      continue() # runs whole models many times; test_gate* have the same code under the sanitizers
     endif()
     add_test(NAME ${name} COMMAND ${file} $<TARGET_FILE:quern>)
     set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT ${QUERN_TEST_TIMEOUT} LABELS cli)

@@ -47,6 +47,14 @@ done:
     return status;
 }
 
+static quern_status append_sentence(qn_findings *f, qn_text_list *list, quern_error *err, const char *format, va_list args) QN_PRINTF(4, 0);
+static quern_status append_sentence(qn_findings *f, qn_text_list *list, quern_error *err, const char *format, va_list args)
+{
+    char text[SENTENCE_MAX];
+    (void)vsnprintf(text, sizeof text, format, args);
+    return append(f, list, text, err);
+}
+
 quern_status qn_findings_suspect(qn_findings *f, const char *tensor, quern_error *err)
 {
     for (size_t i = 0; i < f->suspects.n; i++) {
@@ -59,51 +67,41 @@ quern_status qn_findings_suspect(qn_findings *f, const char *tensor, quern_error
 
 quern_status qn_findings_fail(qn_findings *f, const char *tensor, quern_error *err, const char *format, ...)
 {
-    quern_status status = QUERN_OK;
-    char text[SENTENCE_MAX];
     va_list args;
     va_start(args, format);
-    (void)vsnprintf(text, sizeof text, format, args);
-    va_end(args);
     f->failed = true;
-    QN_TRY(append(f, &f->reasons, text, err));
-    if (tensor != NULL) {
-        QN_TRY(qn_findings_suspect(f, tensor, err));
-    }
-done:
-    return status;
+    quern_status status = append_sentence(f, &f->reasons, err, format, args);
+    va_end(args);
+    return status == QUERN_OK && tensor != NULL ? qn_findings_suspect(f, tensor, err) : status;
 }
 
 quern_status qn_findings_lossy(qn_findings *f, quern_error *err, const char *format, ...)
 {
-    char text[SENTENCE_MAX];
     va_list args;
     va_start(args, format);
-    (void)vsnprintf(text, sizeof text, format, args);
-    va_end(args);
     f->lossy = true;
-    return append(f, &f->reasons, text, err);
+    quern_status status = append_sentence(f, &f->reasons, err, format, args);
+    va_end(args);
+    return status;
 }
 
 quern_status qn_findings_unmeasured(qn_findings *f, quern_error *err, const char *format, ...)
 {
-    char text[SENTENCE_MAX];
     va_list args;
     va_start(args, format);
-    (void)vsnprintf(text, sizeof text, format, args);
-    va_end(args);
     f->unmeasured = true;
-    return append(f, &f->reasons, text, err);
+    quern_status status = append_sentence(f, &f->reasons, err, format, args);
+    va_end(args);
+    return status;
 }
 
 quern_status qn_findings_note(qn_findings *f, quern_error *err, const char *format, ...)
 {
-    char text[SENTENCE_MAX];
     va_list args;
     va_start(args, format);
-    (void)vsnprintf(text, sizeof text, format, args);
+    quern_status status = append_sentence(f, &f->notes, err, format, args);
     va_end(args);
-    return append(f, &f->notes, text, err);
+    return status;
 }
 
 qn_json *qn_text_list_to_json(const qn_text_list *list)

@@ -15,6 +15,7 @@
 #include <immintrin.h>
 #include <string.h>
 
+#include "kernels/cpu/variant.h"
 #include "kernels/matmul_kernels.h"
 
 #define FEW_INLINE static inline __attribute__((always_inline))

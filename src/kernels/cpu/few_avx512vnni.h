@@ -19,6 +19,7 @@
 #include <immintrin.h>
 #include <string.h>
 
+#include "kernels/cpu/variant.h"
 #include "kernels/matmul_kernels.h"
 
 #define FEW_INLINE static inline __attribute__((always_inline))

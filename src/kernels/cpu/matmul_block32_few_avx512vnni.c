@@ -73,7 +73,7 @@ FEW_INLINE void q8_0_group(const few_chunk *c, const uint8_t *p, size_t r, size_
     }
 }
 
-FEW_INLINE void q8_0_row_tokens(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens)
+QN_VARIANT void q8_0_row_tokens(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens)
 {
     size_t block = 0;
     for (; block + GROUP <= c->n_blocks; block += GROUP, p += GROUP * sizeof(qn_block_q8_0)) {
@@ -170,7 +170,7 @@ FEW_INLINE void nibble_group(const few_chunk *c, const uint8_t *p, size_t r, siz
     }
 }
 
-FEW_INLINE void nibble_row_tokens(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens,
+QN_VARIANT void nibble_row_tokens(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens,
                                   const nibble_type *type)
 {
     size_t block = 0;
@@ -311,7 +311,7 @@ FEW_INLINE void iq4_xs_group(const few_chunk *c, const uint8_t *p, size_t r, siz
     }
 }
 
-FEW_INLINE void iq4_xs_row_tokens(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens)
+QN_VARIANT void iq4_xs_row_tokens(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens)
 {
     size_t block = 0;
     for (; block + 4 <= c->n_blocks; block += 4, p += 4 * sizeof(qn_block_iq4_xs)) {

@@ -205,7 +205,7 @@ FEW_INLINE void q6_k_group(const few_chunk *c, const uint8_t *p, size_t r, size_
     }
 }
 
-FEW_INLINE void q6_k_row_tokens(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens)
+QN_VARIANT void q6_k_row_tokens(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens)
 {
 #define GROUP(block, n) q6_k_group(c, p, r, block, n, token, n_tokens)
     FOR_GROUPS(c->n_blocks, GROUP);
@@ -359,7 +359,7 @@ FEW_INLINE void mlx4_group(const few_chunk *c, const uint8_t *p, size_t n_bytes,
     }
 }
 
-FEW_INLINE void mlx4_row_tokens(const few_chunk *c, const uint8_t *row, size_t r, size_t token, const size_t n_tokens, const size_t group)
+QN_VARIANT void mlx4_row_tokens(const few_chunk *c, const uint8_t *row, size_t r, size_t token, const size_t n_tokens, const size_t group)
 {
     const size_t n_bytes = c->n_blocks * group / 2;
     const uint8_t *p = row + c->block0 * group / 2;

@@ -2,6 +2,7 @@
 #include <stdbool.h>
 
 #include "kernels/cpu/v16_avx2.h"
+#include "kernels/cpu/variant.h"
 #include "kernels/matmul_kernels.h"
 
 #include "kernels/cpu/matmul_float_body.inc"

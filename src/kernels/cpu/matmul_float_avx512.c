@@ -3,6 +3,7 @@
 #include <stdbool.h>
 
 #include "kernels/cpu/v16_avx512.h"
+#include "kernels/cpu/variant.h"
 #include "kernels/matmul_kernels.h"
 
 #include "kernels/cpu/matmul_float_body.inc"

@@ -232,7 +232,7 @@ FEW_INLINE void q6_k_group(const few_chunk *c, const uint8_t *p, size_t r, size_
     }
 }
 
-FEW_INLINE void q6_k_row_tokens(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens)
+QN_VARIANT void q6_k_row_tokens(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens)
 {
     size_t block = 0;
     for (; block + 4 <= c->n_blocks; block += 4, p += 4 * sizeof(qn_block_q6_k)) {

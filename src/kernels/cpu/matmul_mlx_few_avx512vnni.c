@@ -83,7 +83,7 @@ FEW_INLINE __m512i mlx_groups(const __m512i *lanes, size_t stride, const int per
 }
 
 /* One row; `per_register` groups a register of codes. */
-FEW_INLINE void mlx_row_tokens(const few_chunk *c, const uint8_t *row, size_t r, size_t token, const size_t n_tokens, const uint32_t bits,
+QN_VARIANT void mlx_row_tokens(const few_chunk *c, const uint8_t *row, size_t r, size_t token, const size_t n_tokens, const uint32_t bits,
                                const int per_register)
 {
     const size_t step_bytes = 256;

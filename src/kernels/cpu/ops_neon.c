@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "kernels/cpu/v16_neon.h"
+#include "kernels/cpu/variant.h"
 #include "kernels/kv_q8_0.h"
 #include "kernels/ops_int.h"
 #include "kernels/vmath_exp64.h"

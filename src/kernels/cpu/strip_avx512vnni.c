@@ -10,28 +10,10 @@
  */
 #include "kernels/cpu/rows_avx512.h"
 #include "kernels/cpu/tile.h"
+#include "kernels/cpu/variant.h"
 #include "quant/blocks.h"
 
 #include "kernels/cpu/tile_scales.inc"
-
-/* Sanitizers make minutes of compiling out of unrolled code in 88 variants: with them there is one, and its loops stay loops. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED
-#endif
-#endif
-#if defined(SANITIZED)
-#define UNROLL
-#define VARIANT static __attribute__((noinline))
-#elif defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#define VARIANT ROWS_INLINE
-#else
-#define UNROLL _Pragma("GCC unroll 32")
-#define VARIANT ROWS_INLINE
-#endif
 
 enum { STRIP_ROWS = TILE_ROWS, STRIP_TOKENS = 8, MAX_PIECES = 4, PARTS = 5 /* of a piece */, PARTS_A_STEP = 2 /* at most */ };
 
@@ -276,21 +258,21 @@ ROWS_INLINE void multiply_unit(const qn_tile_type type, const strip_panel *p, si
 {
     const strip_form form = form_of(type);
     const unsigned n_steps = form.runs * form.codes, n_parts = form.pieces * PARTS;
-    UNROLL
+    QN_UNROLL
     for (unsigned i = 0; i < form.runs; i++) {
         const unsigned r = form.runs == 4 ? i % 2 * 2 + i / 2 : i; /* Q6_K: both runs of a piece in turn */
         const size_t column = run_at(type, u, r);
         run_begin(form, p, column, n_tokens, sum);
-        UNROLL
+        QN_UNROLL
         for (unsigned k = 0; k < form.codes; k++) {
             const rows code = code_of(type, raw, u, r, k);
-            UNROLL
+            QN_UNROLL
             for (size_t t = 0; t < n_tokens; t++) {
                 sum[t] = _mm512_dpbusd_epi32(sum[t], code, _mm512_set1_epi32(p->a.q[column / 4 + k][t]));
             }
             const unsigned at = i * form.codes + k;
             const unsigned first = n_parts * at / n_steps, end = n_parts * (at + 1) / n_steps;
-            UNROLL
+            QN_UNROLL
             for (unsigned j = 0; j < PARTS_A_STEP; j++) {
                 if (first + j < end) {
                     fetch_part(type, fetch, first + j, next);
@@ -397,14 +379,14 @@ ROWS_INLINE void take_scales(const qn_tile_type type, const strip_job *j, const 
  * count that varied would be mispredicted. */
 ROWS_INLINE void prefetch_unit(const size_t unit_bytes, uintptr_t ahead)
 {
-    UNROLL
+    QN_UNROLL
     for (size_t i = 0; i < (STRIP_ROWS * unit_bytes + 63) / 64; i++) {
         _mm_prefetch((const char *)(ahead + 64 * i), _MM_HINT_T1);
     }
 }
 
 /* 16 rows times n_tokens tokens, into acc. */
-VARIANT void multiply_strip(const qn_tile_type type, const strip_job *j, const size_t n_tokens)
+QN_VARIANT void multiply_strip(const qn_tile_type type, const strip_job *j, const size_t n_tokens)
 {
     const strip_form form = form_of(type);
     const size_t n_cols = j->w->n_cols, block = form.super ? TILE_COLUMNS : type >= QN_TILE_MLX1 ? j->block : 32;
@@ -413,7 +395,7 @@ VARIANT void multiply_strip(const qn_tile_type type, const strip_job *j, const s
     uintptr_t ahead = (uintptr_t)j->w->data + (j->row + STRIP_ROWS) * j->w->row_bytes;
     rows raw[4 * MAX_PIECES], next[4 * MAX_PIECES], sum[STRIP_TOKENS];
     strip_fetch fetch = {j->w->data + j->row * j->w->row_bytes, j->w->row_bytes, 0};
-    UNROLL
+    QN_UNROLL
     for (unsigned part = 0; part < form.pieces * PARTS; part++) {
         fetch_part(type, &fetch, part, raw);
     }

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "kernels/cpu/tile.h"
+#include "kernels/cpu/variant.h"
 
 #define TILE_INLINE static inline __attribute__((always_inline))
 
@@ -144,7 +145,7 @@ TILE_INLINE __m256i pair_sum(const qn_tile_args *a, const pair_sums *sums, const
 }
 
 /* One super-block: integer scales per `sub` columns. */
-TILE_INLINE void multiply_super(const qn_tile_args *a, const size_t sub, const bool has_min, const size_t steps, const size_t n_tokens)
+QN_VARIANT void multiply_super(const qn_tile_args *a, const size_t sub, const bool has_min, const size_t steps, const size_t n_tokens)
 {
     const qn_tile *tile = a->tiles;
     pair_sums sums;
@@ -194,7 +195,7 @@ TILE_INLINE void take_block_sums(const qn_tile_args *a, int factor, const size_t
 }
 
 /* The blocks of a panel, a float scale each. */
-TILE_INLINE void multiply_flat(const qn_tile_args *a, const bool has_min, const bool narrow, const size_t steps, const size_t n_tokens)
+QN_VARIANT void multiply_flat(const qn_tile_args *a, const bool has_min, const bool narrow, const size_t steps, const size_t n_tokens)
 {
     const qn_tile *tile = a->tiles;
     const __m256i ones[2] = {_mm256_set1_epi16(1), _mm256_set1_epi16(1)};

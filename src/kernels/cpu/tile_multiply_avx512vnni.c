@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "kernels/cpu/tile.h"
+#include "kernels/cpu/variant.h"
 
 #define TILE_INLINE static inline __attribute__((always_inline))
 
@@ -95,7 +96,7 @@ TILE_INLINE __m512i pair_sum(const qn_tile_args *a, const pair_sums *sums, const
 }
 
 /* One super-block: integer scales per `sub` columns. */
-TILE_INLINE void multiply_super(const qn_tile_args *a, const size_t sub, const bool has_min, const size_t n_tiles, const size_t n_tokens)
+QN_VARIANT void multiply_super(const qn_tile_args *a, const size_t sub, const bool has_min, const size_t n_tiles, const size_t n_tokens)
 {
     pair_sums sums;
     take_pair_sums(a, sub, n_tokens, &sums);
@@ -173,7 +174,7 @@ TILE_INLINE void finish_block(const qn_tile_args *a, const block_sums *sums, siz
 }
 
 /* The blocks of a panel, a float scale each. `narrow`: blocks of 32; else wider ones. */
-TILE_INLINE void multiply_flat(const qn_tile_args *a, const bool has_min, const bool narrow, const size_t n_tiles, const size_t n_tokens)
+QN_VARIANT void multiply_flat(const qn_tile_args *a, const bool has_min, const bool narrow, const size_t n_tiles, const size_t n_tokens)
 {
     block_sums sums;
     take_block_sums(a, has_min ? 1 : -a->offset, n_tokens, &sums);

@@ -53,6 +53,9 @@ static inline const char *model_dir(const char *model)
     return path;
 }
 
+/* The model that whole runs are made with: the built-in one, and with the sanitizers, which take ten times as long, a tenth of it. */
+static inline const char *whole_model_dir(void) { return QN_TEST_SANITIZED ? model_dir("qwen3") : demo_dir(); }
+
 typedef struct run {
     quern_quantize_options opt;
     quern_status status;

@@ -62,10 +62,10 @@ static void own_outputs_pass(void **state)
                                             : "gguf:Q8_0,gguf:Q4_K_M,gguf:Q2_K,gguf:IQ4_XS,gguf:TQ2_0,mlx:4bit,mlx:mxfp4";
     char *dir = new_dir();
     (void)state;
-    run r = quantize(demo_dir(), dir, formats);
+    run r = quantize(whole_model_dir(), dir, formats);
     for (size_t i = 0; i < qn_json_length(qn_json_get(r.manifest, "outputs")); i++) {
         const char *path = qn_json_string(qn_json_get(qn_json_at(qn_json_get(r.manifest, "outputs"), i), "path"), NULL);
-        assert_sound(scratch_path(dir, path), demo_dir());
+        assert_sound(scratch_path(dir, path), whole_model_dir());
     }
     qn_json_free(r.manifest);
     drop_dir(dir);
@@ -141,6 +141,8 @@ static bool damage_unfinished(void *user, const quern_quantize_progress *p)
 
 static const char *verdict_of(const qn_json *output) { return qn_json_string(qn_json_get(qn_json_get(output, "gate"), "verdict"), NULL); }
 
+enum { SHORT_TEXT = QN_TEST_SANITIZED ? 2500 : 6000 }; /* bytes of the gate's text */
+
 /* What fails gets no name, or one that says so; the others do. */
 static void damaged_outputs_get_no_name(void **state)
 {
@@ -151,15 +153,15 @@ static void damaged_outputs_get_no_name(void **state)
     char *text = (char *)read_file(gate_text, &len);
     for (int keep = QN_TEST_SANITIZED; keep < 2; keep++) { /* both ways in the plain half */
         char *dir = new_dir();
-        saboteur s = {.dir = dir, .at = 3000000};
-        run r = {.opt = {.source = demo_dir(),
+        saboteur s = {.dir = dir, .at = QN_TEST_SANITIZED ? 300000 : 3000000};
+        run r = {.opt = {.source = whole_model_dir(),
                          .output_dir = dir,
                          .name = "tiny",
                          .formats = "gguf:Q4_0,gguf:Q8_0",
                          .n_threads = 2,
                          .gate = QUERN_GATE_DEFAULT,
                          .gate_text = text,
-                         .gate_text_len = 6000,
+                         .gate_text_len = SHORT_TEXT,
                          .keep_failed = keep == 1,
                          .on_progress = damage_unfinished,
                          .user = &s},
@@ -178,7 +180,7 @@ static void damaged_outputs_get_no_name(void **state)
         assert_int_equal(qn_path_exists(scratch_path(dir, "gguf/tiny-Q4_0.gguf.failed")), keep);
         assert_int_equal(qn_json_length(qn_json_get(bad, "files")), keep);
         assert_int_equal(count_files(dir), 2 + (size_t)keep);
-        assert_sound(scratch_path(dir, "gguf/tiny-Q8_0.gguf"), demo_dir());
+        assert_sound(scratch_path(dir, "gguf/tiny-Q8_0.gguf"), whole_model_dir());
         qn_json_free(r.manifest);
         drop_dir(dir);
     }
@@ -200,7 +202,7 @@ static void interrupted_gates_lose_nothing(void **state)
                      .n_threads = 2,
                      .gate = QUERN_GATE_DEFAULT,
                      .gate_text = text,
-                     .gate_text_len = 6000,
+                     .gate_text_len = SHORT_TEXT,
                      .on_progress = damage_unfinished,
                      .user = &s}};
     run_quantize(&r, 0);
@@ -227,7 +229,7 @@ static bool damage_unfinished_text(void *user, const quern_quantize_progress *p)
 {
     text_saboteur *s = user;
     char folder[1024], path[1400];
-    (void)snprintf(folder, sizeof folder, "%s/mlx/4bit-g64", s->dir);
+    (void)snprintf(folder, sizeof folder, "%s/mlx/8bit-g64", s->dir);
     DIR *d = p->stage == QUERN_QUANTIZE_HASH && !s->done ? opendir(folder) : NULL;
     for (struct dirent *e = d != NULL ? readdir(d) : NULL; e != NULL; e = readdir(d)) {
         if (strstr(e->d_name, s->file) != NULL) {
@@ -269,11 +271,11 @@ static void damaged_texts_fail_the_gate(void **state)
         run r = {.opt = {.source = model_dir("qwen3"),
                          .output_dir = dir,
                          .name = "tiny",
-                         .formats = "mlx:4bit",
+                         .formats = "mlx:8bit",
                          .n_threads = 2,
                          .gate = QUERN_GATE_DEFAULT,
                          .gate_text = text,
-                         .gate_text_len = 6000,
+                         .gate_text_len = SHORT_TEXT,
                          .on_progress = damage_unfinished_text,
                          .user = &s}};
         run_quantize(&r, 0);
@@ -282,7 +284,7 @@ static void damaged_texts_fail_the_gate(void **state)
         const qn_json *o = qn_json_at(qn_json_get(r.manifest, "outputs"), 0), *gate = qn_json_get(o, "gate");
         const char *reason = qn_json_string(qn_json_at(qn_json_get(gate, "reasons"), 0), NULL);
         assert_int_equal(strcmp(verdict_of(o), "fail") == 0, cases[i].word != NULL);
-        assert_int_equal(qn_path_exists(scratch_path(dir, "mlx/4bit-g64/tokenizer.json")), cases[i].word == NULL);
+        assert_int_equal(qn_path_exists(scratch_path(dir, "mlx/8bit-g64/tokenizer.json")), cases[i].word == NULL);
         if (cases[i].word != NULL && strstr(reason, cases[i].word) == NULL) {
             fail_msg("%s: %s", cases[i].file, reason);
         }
@@ -860,12 +862,12 @@ static void faults_are_found(void **state)
             size_t len = strlen(list);
             (void)snprintf(list + len, sizeof list - len, "%s%s", i > 0 ? "," : "", formats[i]);
         }
-        run r = quantize(demo_dir(), dir, list);
+        run r = quantize(whole_model_dir(), dir, list);
         for (; n_files < N_FORMATS / STEP; n_files++) {
             const qn_json *o = qn_json_at(qn_json_get(r.manifest, "outputs"), n_files);
             (void)snprintf(files[n_files].path, sizeof files[0].path, "%s",
                            scratch_path(dir, qn_json_string(qn_json_get(o, "path"), NULL)));
-            (void)snprintf(files[n_files].source, sizeof files[0].source, "%s", demo_dir());
+            (void)snprintf(files[n_files].source, sizeof files[0].source, "%s", whole_model_dir());
         }
         qn_json_free(r.manifest);
     }

@@ -281,7 +281,7 @@ static void answers_stay_the_same(void **state)
         for (size_t b = 0; b < sizeof batches / sizeof batches[0]; b++) {
             const quern_engine_options opt = {.n_threads = 2, .n_ctx = 128, .n_batch = batches[b], .kv_type = (quern_kv_type)(b % 3)};
             quern_engine *e = golden_engine(model, &opt);
-            for (size_t period = 5; period <= 40; period += 7) {
+            for (size_t period = 5; period <= 40; period += QN_TEST_SANITIZED ? 18 : 7) {
                 fill_prompt(prompt, 40, (int32_t)model->config.n_vocab, period);
                 quern_generate_options g = {.max_tokens = 60, .sampling = quern_sampling_default(), .ignore_eos = true};
                 g.sampling.temperature = 0;
@@ -297,7 +297,7 @@ static void answers_stay_the_same(void **state)
         }
         quern_model_close(model);
     }
-    assert_true(total_guessed > 1000 && total_right > 200);
+    assert_true(total_guessed > (QN_TEST_SANITIZED ? 300 : 1000) && total_right > (QN_TEST_SANITIZED ? 60 : 200));
 }
 
 static void answers_end_where_they_should(void **state)

@@ -29,7 +29,7 @@ def damaged(path, name, place, change):
 
 def check_quantize(checks, folder, text):
     out = os.path.join(folder, "out")
-    done = run("quantize", MODEL, "-o", out, "--formats", "gguf:Q4_0,mlx:4bit", "--calibrate", "none", "--gate", "default", "--gate-text", text, "--json")
+    done = run("quantize", MODEL, "-o", out, "--formats", "gguf:Q6_K,mlx:8bit", "--calibrate", "none", "--gate", "default", "--gate-text", text, "--json")
     checks.exit_code(done, 0, "quantize with a gate")
     manifest = json.loads(done.stdout)
     for o in manifest["outputs"]:
@@ -37,7 +37,7 @@ def check_quantize(checks, folder, text):
         checks.that(all(isinstance(o["quality"][k], float) for k in FIGURES), "figures", o["quality"])
         checks.that(o["quality"]["n_ctx"] == 512 and o["quality"]["arithmetic"] == "f32_activations", "conditions", o["quality"])
         as_run = o["quality"]["as_run"]
-        checks.that(0 < as_run["kld_mean"] < 2 * o["quality"]["kld_mean"] and as_run["kld_mean"] != o["quality"]["kld_mean"], "figures as run", as_run)
+        checks.that(0 < as_run["kld_mean"] < 2 * o["quality"]["kld_mean"] + 0.01 and as_run["kld_mean"] != o["quality"]["kld_mean"], "figures as run", as_run)
     check_proof(checks, out, manifest)
     return out, manifest
 
@@ -213,7 +213,7 @@ def check_claims(checks, out, manifest, text):
     checks.that(any("claims kld_mean 0.0001" in r for r in first["gate"]["reasons"]), "verify: the claim and the truth", first["gate"])
     checks.that(any("claims 7 tokens" in r for r in second["gate"]["reasons"]), "verify: the claims of other chunks", second["gate"])
     notes = " / ".join(second["gate"]["notes"])
-    checks.that(second["type"] == "Q4_0" and "file_type says Q4_K_M" in notes, "verify: the type is that of the bytes", second["gate"])
+    checks.that(second["type"] == "Q6_K" and "file_type says Q4_K_M" in notes, "verify: the type is that of the bytes", second["gate"])
 
 
 def check_importance(checks, folder):

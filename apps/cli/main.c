@@ -44,7 +44,7 @@ static int report(qn_cli *cli, const char *name, const quern_error *e)
 static bool wants_json(int argc, char **argv)
 {
     for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
-        if (strcmp(argv[i], "--json") == 0) {
+        if (strncmp(argv[i], "--json", 6) == 0 && (argv[i][6] == '\0' || argv[i][6] == '=')) {
             return true;
         }
     }
@@ -103,6 +103,18 @@ static quern_status run_without_command(qn_cli *cli, int argc, char **argv, int 
     return qn_error_set(err, QUERN_ERROR_USAGE, "no such command: %s", word);
 }
 
+/* What `quern help COMMAND` says. */
+static quern_status print_help(qn_cli *cli, qn_command_id id, quern_error *err)
+{
+    if (!cli->json) {
+        qn_help_print_command(cli, id);
+        return QUERN_OK;
+    }
+    cli->opts.n_positional = 1;
+    cli->opts.positional[0] = qn_command_get(id)->name;
+    return qn_cmd_help(cli, err);
+}
+
 static quern_status run_command(qn_cli *cli, qn_command_id id, int argc, char **argv, quern_error *err)
 {
     quern_status status = QUERN_OK;
@@ -110,7 +122,7 @@ static quern_status run_command(qn_cli *cli, qn_command_id id, int argc, char **
     if (command->run == NULL) {
         for (int i = 0; i < argc; i++) {
             if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
-                qn_help_print_command(cli, id);
+                QN_TRY(print_help(cli, id, err));
                 goto done;
             }
         }
@@ -120,13 +132,7 @@ static quern_status run_command(qn_cli *cli, qn_command_id id, int argc, char **
     QN_TRY(qn_opts_parse(&cli->opts, argc, argv, err));
     cli->json = cli->json || qn_opts_flag(&cli->opts, QN_OPT_JSON);
     if (qn_opts_flag(&cli->opts, QN_OPT_HELP)) {
-        if (cli->json) {
-            cli->opts.n_positional = 1;
-            cli->opts.positional[0] = command->name;
-            QN_TRY(qn_cmd_help(cli, err));
-        } else {
-            qn_help_print_command(cli, id);
-        }
+        QN_TRY(print_help(cli, id, err));
         goto done;
     }
     if (id != QN_COMMAND_HELP) { /* help must work whatever the configuration says */

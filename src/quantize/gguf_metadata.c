@@ -88,6 +88,18 @@ done:
 
 /* generation_config.json's sampling defaults, those that it names: Hugging Face's, and those that llama.cpp's converter takes from there by its own
  * names. */
+/* Settings that count in transformers with do_sample only: readers of GGUF, which has no key for that, would draw answers by them. */
+static bool counts(const qn_json *generation, const char *name)
+{
+    static const char *const drawn[] = {"temperature", "top_k", "top_p", "min_p"};
+    for (size_t i = 0; i < sizeof drawn / sizeof drawn[0]; i++) {
+        if (strcmp(drawn[i], name) == 0) {
+            return qn_json_bool(qn_json_get(generation, "do_sample"), false);
+        }
+    }
+    return true;
+}
+
 static quern_status put_sampling(keys *k, const qn_source *s)
 {
     struct row {
@@ -116,16 +128,20 @@ static quern_status put_sampling(keys *k, const qn_source *s)
     for (size_t i = 0; i < sizeof integers / sizeof integers[0]; i++) {
         int64_t v;
         int64_t least = i == 0 ? 0 : -1; /* penalty_last_n -1: all tokens */
-        if (qn_json_int(qn_json_get(root, integers[i].json), &v) && v >= least && v <= INT32_MAX) {
+        if (counts(root, integers[i].json) && qn_json_int(qn_json_get(root, integers[i].json), &v) && v >= least && v <= INT32_MAX) {
             QN_TRY(qn_gguf_put_i32(k->w, integers[i].gguf, (int32_t)v, k->err));
         }
     }
     for (size_t i = 0; i < sizeof reals / sizeof reals[0]; i++) {
         double v;
         bool again = strcmp(reals[i].json, "penalty_repeat") == 0 && qn_json_number(qn_json_get(root, "repetition_penalty"), &v);
-        if (!again && qn_json_number(qn_json_get(root, reals[i].json), &v)) {
+        if (!again && counts(root, reals[i].json) && qn_json_number(qn_json_get(root, reals[i].json), &v)) {
             QN_TRY(qn_gguf_put_f32(k->w, reals[i].gguf, (float)v, k->err));
         }
+    }
+    double temperature;
+    if (counts(root, "temperature") && !qn_json_number(qn_json_get(root, "temperature"), &temperature)) {
+        QN_TRY(qn_gguf_put_f32(k->w, "general.sampling.temp", 1.0f, k->err)); /* what transformers takes */
     }
 done:
     qn_json_free(root);

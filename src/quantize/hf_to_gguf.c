@@ -65,8 +65,8 @@ static quern_status plan_vocab(qn_job *job, qn_output *o, quern_error *err)
         QN_TRY(qn_tokenizer_export(job->source.tokenizer, job->source.config.n_vocab, &job->vocab, err));
         job->has_vocab = true;
     }
-    if (job->vocab.note != NULL) {
-        QN_TRY(qn_job_warn(job, o, err, "%s", job->vocab.note));
+    for (size_t i = 0; i < job->vocab.n_notes; i++) {
+        QN_TRY(qn_job_warn(job, o, err, "%s", job->vocab.notes[i]));
     }
 done:
     return status;
@@ -119,6 +119,50 @@ done:
     return status;
 }
 
+/* Settings of generation_config.json for which GGUF has no key. */
+static quern_status warn_of_sampling(qn_job *job, qn_output *o, quern_error *err)
+{
+    static const struct {
+        const char *name;
+        double nothing;
+    } unsaid[] = {{"typical_p", 1},
+                  {"presence_penalty", 0},
+                  {"frequency_penalty", 0},
+                  {"no_repeat_ngram_size", 0},
+                  {"encoder_repetition_penalty", 1},
+                  {"epsilon_cutoff", 0},
+                  {"eta_cutoff", 0}};
+    quern_status status = QUERN_OK;
+    qn_json *root = NULL;
+    if (job->source.generation_json == NULL) {
+        return QUERN_OK;
+    }
+    QN_TRY(qn_json_parse(&root, job->source.generation_json, job->source.generation_len, 0, "generation_config.json", err));
+    for (size_t i = 0; i < sizeof unsaid / sizeof unsaid[0]; i++) {
+        double v;
+        if (qn_json_number(qn_json_get(root, unsaid[i].name), &v) && v != unsaid[i].nothing) {
+            QN_TRY(qn_job_warn(job, o, err, "generation_config.json has %s %g, for which GGUF has no key", unsaid[i].name, v));
+        }
+    }
+done:
+    qn_json_free(root);
+    return status;
+}
+
+/* End tokens are those of the configuration and the tokenizer's own. */
+static quern_status warn_of_end_tokens(qn_job *job, qn_output *o, quern_error *err)
+{
+    const qn_model_config *c = &job->source.config;
+    int64_t own = job->has_vocab ? job->vocab.spec.eos_id : -1;
+    bool named = own < 0;
+    for (size_t i = 0; i < c->n_stop_ids; i++) {
+        named = named || c->stop_ids[i] == own;
+    }
+    size_t n = c->n_stop_ids + !named;
+    return n > 3 ? qn_job_warn(job, o, err, "the source names %zu end tokens; GGUF has keys for three, the others are not stored", n)
+                 : QUERN_OK;
+}
+
 static quern_status check_expressible(qn_job *job, qn_output *o, quern_error *err)
 {
     quern_status status = QUERN_OK;
@@ -137,9 +181,9 @@ static quern_status check_expressible(qn_job *job, qn_output *o, quern_error *er
         }
     }
     QN_TRY(warn_of_llama_cpp(job, o, err));
-    if (c->n_stop_ids > 3 && job->source.gguf == NULL) {
-        QN_TRY(
-            qn_job_warn(job, o, err, "the source names %zu end tokens; GGUF has keys for three, the others are not stored", c->n_stop_ids));
+    if (job->source.gguf == NULL) {
+        QN_TRY(warn_of_end_tokens(job, o, err));
+        QN_TRY(warn_of_sampling(job, o, err));
     }
 done:
     return status;
@@ -232,10 +276,10 @@ quern_status qn_gguf_plan(qn_job *job, qn_output *o, const qn_type_overrides *ov
     char relative[400];
     qn_output_file *file;
     qn_gguf_writer *planned = NULL;
-    QN_TRY(check_expressible(job, o, err));
     if (job->source.gguf == NULL) { /* else its metadata are carried over */
         QN_TRY(plan_vocab(job, o, err));
     }
+    QN_TRY(check_expressible(job, o, err));
     for (size_t i = 0; i < job->source.n_pieces; i++) {
         QN_TRY(plan_sink(job, o, i, &m, overrides, err));
     }

@@ -103,6 +103,10 @@ static quern_status plan_output(qn_job *job, qn_output *o, const qn_target *targ
     if (job->source.warning != NULL) {
         QN_TRY(qn_job_warn(job, o, err, "%s", job->source.warning));
     }
+    const qn_template_list *templates = &job->source.templates;
+    if (templates->others[0] != '\0' && (target->gguf != NULL || templates->others_are_files)) {
+        QN_TRY(qn_job_warn(job, o, err, "chat templates besides the plain one and tool_use are not carried over: %s", templates->others));
+    }
     if (target->bits_per_weight > 0) {
         QN_TRY(qn_mix_choose(job, o, overrides, report, err));
     }

@@ -18,6 +18,7 @@ typedef struct comparison {
     qn_findings *findings;
     quern_error *err;
     const char *where; /* "metadata" or "config.json" */
+    const qn_source *source;
 } comparison;
 
 /* A number by how it comes about: counts are exact, reals the same once stored as float32, and factors that writers compute may differ in their last
@@ -226,11 +227,37 @@ static void own_key(qn_span key, const char *named, const char *renamed, char *o
     }
 }
 
+/* Whether readers who know the key do with this value what they do without it. */
+static bool changes_nothing(const qn_gguf_value *v, double nothing)
+{
+    int64_t whole;
+    double real = NAN;
+    if (v->n != 1 || is_text(v)) {
+        return false;
+    }
+    if (qn_gguf_element_i64(v, 0, &whole)) {
+        real = (double)whole;
+    } else {
+        (void)qn_gguf_element_f64(v, 0, &real);
+    }
+    return real == nothing;
+}
+
+static bool is_temperature_of_1(const qn_gguf_value *v)
+{
+    static const char key[] = "general.sampling.temp";
+    return v->key.len == strlen(key) && starts_with(v->key, key) && changes_nothing(v, 1);
+}
+
 /* Older converters write none of general.sampling. One of them alone that is not there is taken by readers as something else than its absence in the
  * source's generation_config.json; but not all converters know the penalty. */
-static bool is_left_out_alone(const qn_gguf *own, qn_span key)
+static bool is_left_out_alone(const qn_gguf *own, const qn_gguf_value *expected)
 {
+    qn_span key = expected->key;
     bool any = false;
+    if (is_temperature_of_1(expected)) { /* what generation_config.json leaves unsaid, converters leave out */
+        return false;
+    }
     for (size_t i = 0; i < qn_gguf_n_keys(own); i++) {
         any = any || is_sampling(qn_gguf_key_at(own, i)->key);
     }
@@ -254,7 +281,7 @@ static quern_status compare_keys(const comparison *c, const qn_gguf *own, const 
         const qn_gguf_value *found = qn_gguf_find(own, key);
         if (found != NULL) {
             QN_TRY(compare_key(c, found, expected));
-        } else if (is_left_out_alone(own, expected->key)) {
+        } else if (is_left_out_alone(own, expected)) {
             QN_TRY(qn_findings_fail(c->findings, NULL, c->err, "metadata: key %s is not there, beside others of general.sampling", key));
         } else {
             QN_TRY(qn_findings_note(c->findings, c->err, "metadata: key %s is not there; readers use their default", key));
@@ -265,22 +292,6 @@ done:
 }
 
 /* ---- keys that the source does not give ---- */
-
-/* Whether readers who know the key do with this value what they do without it. */
-static bool changes_nothing(const qn_gguf_value *v, double nothing)
-{
-    int64_t whole;
-    double real = NAN;
-    if (v->n != 1 || is_text(v)) {
-        return false;
-    }
-    if (qn_gguf_element_i64(v, 0, &whole)) {
-        real = (double)whole;
-    } else {
-        (void)qn_gguf_element_f64(v, 0, &real);
-    }
-    return real == nothing;
-}
 
 /* Keys behind the architecture's name that llama.cpp reads for every architecture, and Quern for none: a value that changes something contradicts the
  * source. Those that Quern reads or refuses are judged as read (compare_configs). */
@@ -353,6 +364,31 @@ static void show_value(const qn_gguf_value *v, char *out, size_t cap)
     }
 }
 
+/* Whether generation_config.json has this setting, without the do_sample that would make it count: some converters copy it all the same. */
+static bool is_copied_setting(const comparison *c, const qn_gguf_value *v)
+{
+    static const struct {
+        const char *gguf, *json;
+    } settings[] = {{"general.sampling.temp", "temperature"},
+                    {"general.sampling.top_k", "top_k"},
+                    {"general.sampling.top_p", "top_p"},
+                    {"general.sampling.min_p", "min_p"}};
+    quern_error ignored = {0};
+    qn_json *root = NULL;
+    bool found = false;
+    if (c->source->generation_json == NULL ||
+        qn_json_parse(&root, c->source->generation_json, c->source->generation_len, 0, "generation_config.json", &ignored) != QUERN_OK) {
+        return false;
+    }
+    for (size_t i = 0; i < sizeof settings / sizeof settings[0] && !found; i++) {
+        double value;
+        found = v->key.len == strlen(settings[i].gguf) && starts_with(v->key, settings[i].gguf) &&
+                qn_json_number(qn_json_get(root, settings[i].json), &value) && changes_nothing(v, (double)(float)value);
+    }
+    qn_json_free(root);
+    return found;
+}
+
 /* The file's keys that the source does not give. named: the source's architecture; own_name: the file's. */
 static quern_status judge_extra_keys(const comparison *c, const qn_gguf *own, const qn_gguf *source, const qn_model_config *config,
                                      const char *named, const char *own_name)
@@ -373,7 +409,13 @@ static quern_status judge_extra_keys(const comparison *c, const qn_gguf *own, co
         if (is_sampling(v->key)) {
             char shown[160];
             show_value(v, shown, sizeof shown);
-            QN_TRY(qn_findings_fail(c->findings, NULL, c->err, "metadata: key %s is %s, the source gives none", key, shown));
+            QN_TRY(is_copied_setting(c, v)
+                       ? qn_findings_note(
+                             c->findings, c->err,
+                             "metadata: key %s is %s; in the source it does not count, for it has no do_sample: readers of this file "
+                             "draw answers by it",
+                             key, shown)
+                       : qn_findings_fail(c->findings, NULL, c->err, "metadata: key %s is %s, the source gives none", key, shown));
         }
         QN_TRY(name != NULL ? judge_foreign_key(c, v, key, name, config) : QUERN_OK);
         if (is_to_be_told(v->key, key) && (name == NULL || !is_read(name))) {
@@ -457,7 +499,7 @@ quern_status qn_verify_gguf_keys(const qn_job *job, const qn_output *o, const qn
     qn_buf text;
     qn_model_config own, source;
     quern_error why = {0};
-    comparison c = {.findings = f, .err = err, .where = "metadata"};
+    comparison c = {.findings = f, .err = err, .where = "metadata", .source = &job->source};
     const char *own_name, *renamed = NULL;
     qn_buf_init(&text, SIZE_MAX / 2);
     QN_TRY(qn_gguf_writer_create(&w, NULL, err));
@@ -613,7 +655,7 @@ quern_status qn_verify_mlx_config(const qn_job *job, const char *path, const cha
     quern_error why = {0};
     qn_model_config own;
     qn_json *root = NULL;
-    comparison c = {.findings = f, .err = err, .where = "config.json"};
+    comparison c = {.findings = f, .err = err, .where = "config.json", .source = &job->source};
     status = qn_read_own_config(job, path, config, config_len, generation, generation_len, &f->arena, &own, &why);
     if (status == QUERN_ERROR_MEMORY) {
         QN_FAIL(err, status, "%s", why.message);

@@ -1,6 +1,8 @@
 /* template_list.c - which of a checkpoint's files and entries hold its chat templates. */
 #include "text/template_list.h"
 
+#include <dirent.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -27,6 +29,37 @@ static quern_status keep(const qn_json *text, char **out, size_t *len, quern_err
     return *out != NULL ? QUERN_OK : qn_error_set(err, QUERN_ERROR_MEMORY, "out of memory: a chat template of %zu bytes", *len);
 }
 
+static void note_other(qn_template_list *l, const char *name, size_t len)
+{
+    size_t at = strlen(l->others), room = sizeof l->others - at;
+    if (len + 3 < room) {
+        (void)snprintf(l->others + at, room, "%s%.*s", at > 0 ? ", " : "", (int)len, name);
+    }
+}
+
+/* Names of the files beside tool_use.jinja. */
+static quern_status note_files(qn_template_list *l, const char *dir, quern_error *err)
+{
+    static const char ending[] = ".jinja";
+    char *path = qn_path_join(dir, "additional_chat_templates");
+    if (path == NULL) {
+        return qn_error_set(err, QUERN_ERROR_MEMORY, "out of memory: the name of a folder of chat templates");
+    }
+    DIR *folder = opendir(path);
+    for (struct dirent *e = folder != NULL ? readdir(folder) : NULL; e != NULL; e = readdir(folder)) {
+        size_t len = strlen(e->d_name), end = strlen(ending);
+        if (len > end && strcmp(e->d_name + len - end, ending) == 0 && strcmp(e->d_name, "tool_use.jinja") != 0) {
+            note_other(l, e->d_name, len - end);
+            l->others_are_files = true;
+        }
+    }
+    if (folder != NULL) {
+        (void)closedir(folder);
+    }
+    qn_free(path);
+    return QUERN_OK;
+}
+
 static quern_status read_named(qn_template_list *l, const qn_json *list, quern_error *err)
 {
     quern_status status = QUERN_OK;
@@ -37,6 +70,8 @@ static quern_status read_named(qn_template_list *l, const qn_json *list, quern_e
             QN_TRY(keep(text, &l->plain, &l->plain_len, err));
         } else if (name != NULL && strcmp(name, "tool_use") == 0) {
             QN_TRY(keep(text, &l->tool_use, &l->tool_use_len, err));
+        } else if (name != NULL && qn_json_string(text, NULL) != NULL) {
+            note_other(l, name, strlen(name));
         }
     }
     if (l->plain == NULL) { /* no default: the first serves */
@@ -107,6 +142,9 @@ quern_status qn_template_list_read(qn_template_list *out, const char *dir, const
     texts.plain = plain;
     texts.tool_use = tool_use;
     QN_TRY(qn_template_list_parse(out, &texts, err));
+    if (plain != NULL) {
+        QN_TRY(note_files(out, dir, err));
+    }
 done:
     qn_free(plain);
     qn_free(tool_use);

@@ -5,6 +5,7 @@
 #ifndef QN_TEXT_TEMPLATE_LIST_H
 #define QN_TEXT_TEMPLATE_LIST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include "base/error.h"
 
@@ -13,6 +14,8 @@ typedef struct qn_template_list {
     size_t plain_len;
     char *tool_use; /* NULL = the plain one serves */
     size_t tool_use_len;
+    char others[256]; /* names of further templates, which nothing here renders, with ", " between them; cut where there are too many */
+    bool others_are_files; /* in additional_chat_templates, not in tokenizer_config.json */
 } qn_template_list;
 
 /* Texts of the files that may hold them; NULL = there is no such file. */

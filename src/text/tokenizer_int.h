@@ -169,7 +169,7 @@ uint32_t qn_alphabet_char(unsigned byte);
 int qn_alphabet_byte(uint32_t cp);
 /* Builds the index anew from the tokens' present texts. Of equal texts it keeps one reachable and one other token; two reachable ones are
  * QUERN_ERROR_INVALID. */
-quern_status qn_vocab_index(quern_tokenizer *t, quern_error *err);
+quern_status qn_vocab_index(quern_tokenizer *t, const char *what, quern_error *err);
 
 /* ---- bpe_merge.c ---- */
 quern_status qn_merge_table_init(qn_merge_table *m, size_t n_expected, uint64_t seed, quern_error *err);

@@ -9,7 +9,7 @@ static bool has_text(const quern_tokenizer *t, const qn_token *k, const char *s,
     return k->len == n && (n == 0 || memcmp(t->pool + k->begin, s, n) == 0);
 }
 
-static quern_status index_token(quern_tokenizer *t, uint32_t id, quern_error *err)
+static quern_status index_token(quern_tokenizer *t, uint32_t id, const char *what, quern_error *err)
 {
     const qn_token *k = &t->tokens[id];
     const char *text = t->pool + k->begin;
@@ -25,14 +25,14 @@ static quern_status index_token(quern_tokenizer *t, uint32_t id, quern_error *er
         if (!qn_token_reachable(k)) {
             return QUERN_OK;
         }
-        return qn_error_set(err, QUERN_ERROR_INVALID, "tokens %u and %u have the same text \"%.*s\"", slot.id_plus_1 - 1, id,
+        return qn_error_set(err, QUERN_ERROR_INVALID, "%s: tokens %u and %u have the same text \"%.*s\"", what, slot.id_plus_1 - 1, id,
                             qn_shown(text, k->len), text);
     }
     t->index.slots[i] = (qn_text_slot){.hash = (uint32_t)(hash >> 32), .id_plus_1 = id + 1};
     return QUERN_OK;
 }
 
-quern_status qn_vocab_index(quern_tokenizer *t, quern_error *err)
+quern_status qn_vocab_index(quern_tokenizer *t, const char *what, quern_error *err)
 {
     quern_status status = QUERN_OK;
     size_t n_slots = 16;
@@ -49,7 +49,7 @@ quern_status qn_vocab_index(quern_tokenizer *t, quern_error *err)
     memset(t->index.slots, 0, n_slots * sizeof *t->index.slots);
     for (uint32_t id = 0; id < t->info.n_tokens; id++) {
         if ((t->tokens[id].flags & QN_TOKEN_PRESENT) != 0) {
-            QN_TRY(index_token(t, id, err));
+            QN_TRY(index_token(t, id, what, err));
         }
     }
 done:

@@ -35,7 +35,8 @@ quern_status qn_tokenizer_create_from_spec(quern_tokenizer **out, const qn_vocab
  * "[PADn]" of type unused. QUERN_ERROR_UNSUPPORTED where GGUF has no words for the tokenizer. */
 typedef struct qn_vocab_export {
     qn_vocab_spec spec;
-    const char *note; /* NULL, or a sentence for the user on what GGUF cannot say; static */
+    const char *notes[3]; /* sentences for the user on what GGUF cannot say; static */
+    size_t n_notes;
     void *owned;
 } qn_vocab_export;
 quern_status qn_tokenizer_export(const quern_tokenizer *t, size_t n_vocab, qn_vocab_export *out, quern_error *err);

@@ -220,7 +220,7 @@ quern_status qn_builder_place(qn_vocab_builder *b)
     }
     qn_free(b->entries);
     b->entries = NULL;
-    QN_TRY(qn_vocab_index(t, b->err));
+    QN_TRY(qn_vocab_index(t, b->what, b->err));
     for (size_t i = 0; i < b->n_added; i++) {
         const qn_added_entry *a = &b->added[i];
         uint32_t other = qn_vocab_find_any(t, t->pool + a->begin, a->len);
@@ -492,7 +492,7 @@ static quern_status finish_bytes(qn_vocab_builder *b)
             k->flags |= QN_TOKEN_LITERAL;
         }
     }
-    return qn_vocab_index(t, b->err);
+    return qn_vocab_index(t, b->what, b->err);
 }
 
 /* True if no reachable token has a U+2581 behind another character. */

@@ -239,21 +239,32 @@ done:
     return status;
 }
 
-static const char *note_of(const quern_tokenizer *t)
+static bool any_strips(const qn_added_matcher *l)
 {
-    if (t->prefix_differs) {
-        return "GGUF readers put a blank in front of every text between two special tokens; this tokenizer does so only in front of the "
-               "first, "
-               "or where there is none";
-    }
-    for (size_t i = 0; i < t->added_raw.n; i++) {
-        const qn_added *a = &t->added_raw.items[i];
-        if (a->single_word || a->left_strip || a->right_strip) {
-            return "GGUF cannot say that added tokens strip white space or match whole words only";
+    for (size_t i = 0; i < l->n; i++) {
+        if (l->items[i].single_word || l->items[i].left_strip || l->items[i].right_strip) {
+            return true;
         }
     }
-    return t->added_normalized.n > 0 && t->normalizer.n_steps > 0 ? "GGUF cannot say that added tokens are looked for in normalized text"
-                                                                  : NULL;
+    return false;
+}
+
+static void note(qn_vocab_export *e, const char *sentence) { e->notes[e->n_notes++] = sentence; }
+
+static void note_all(const quern_tokenizer *t, qn_vocab_export *e)
+{
+    if (t->prefix_differs) {
+        note(
+            e,
+            "GGUF readers put a blank in front of every text between two special tokens; this tokenizer does so only in front of the first, "
+            "or where there is none");
+    }
+    if (any_strips(&t->added_raw) || any_strips(&t->added_normalized)) {
+        note(e, "GGUF cannot say that added tokens strip white space or match whole words only");
+    }
+    if (t->added_normalized.n > 0 && t->normalizer.n_steps > 0) {
+        note(e, "GGUF cannot say that added tokens are looked for in normalized text");
+    }
 }
 
 static void point_spans(qn_text_span *spans, size_t n, const char **text)
@@ -304,7 +315,7 @@ quern_status qn_tokenizer_export(const quern_tokenizer *t, size_t n_vocab, qn_vo
     s->merges = o->merges;
     s->scores = o->scores;
     s->types = o->types;
-    out->note = note_of(t);
+    note_all(t, out);
 done:
     if (status != QUERN_OK) {
         qn_vocab_export_deinit(out);

@@ -248,6 +248,7 @@ def check_help(checks):
         done = run(command, "--json")
         checks.exit_code(done, 2, command)
         refused = document(checks, done, ERROR, command)
+        document(checks, run(command, "--json", "--help"), HELP, f"{command} --json --help")
         checks.that(refused and "not available in this version yet" in refused["error"]["message"], f"{command}: says that it is not there yet")
     for command in names:
         done = run(command, "--no-such-flag", "--json")

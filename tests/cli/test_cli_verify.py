@@ -287,6 +287,63 @@ def check_swapped_ternary(checks, folder):
         checks.that("rows 11 and 200 are swapped" in reasons, f"swapped rows of {kind}", reasons)
 
 
+def check_said(checks, folder):
+    """What GGUF cannot say is said when it is written, and defaults that count in neither are in neither."""
+    number = 0
+
+    def made(formats, *changes):
+        nonlocal number
+        number += 1
+        source = os.path.join(folder, f"said{number}")
+        shutil.copytree(SOURCE, source)
+        for name, change in changes:
+            change_json(source, name, change)
+        done = run("quantize", source, "-o", os.path.join(folder, f"said_out{number}"), "--formats", formats, "--gate", "off", "--json")
+        checks.exit_code(done, 0, f"what GGUF cannot say: {number}")
+        outputs = json.loads(done.stdout)["outputs"]
+        return source, os.path.join(folder, f"said_out{number}", outputs[0]["path"]), [" / ".join(o["warnings"]) for o in outputs]
+
+    def sampling(path):
+        return {k.split(".")[-1]: v for k, v in Gguf(path).keys.items() if k.startswith("general.sampling.")}
+
+    generation, config = "generation_config.json", "tokenizer_config.json"
+    source, path, _ = made("gguf:F16", (generation, lambda c: [c.pop("do_sample", None), c.update(temperature=0.5, top_p=0.8, top_k=7)] and None))
+    checks.that(set(sampling(path)) == {"penalty_repeat"}, "sampling that does not count is not written", sampling(path))
+    g = Gguf(path)
+    g.keys["general.sampling.temp"] = (6, struct.pack("<f", 0.5))
+    verdict, reasons, notes, _ = verdict_of(g.write(path + ".copied.gguf"), source)
+    checks.that(verdict == "skipped" and "has no do_sample" in notes, "verify: a converter's copy of it is no fault", (reasons, notes))
+    g.keys["general.sampling.temp"] = (6, struct.pack("<f", 0.6))
+    checks.that(verdict_of(g.write(path + ".other.gguf"), source)[0] == "fail", "verify: another value is one")
+    source, path, _ = made("gguf:F16", (generation, lambda c: [c.clear(), c.update(do_sample=True, eos_token_id=511)] and None))
+    checks.that(sampling(path) == {"temp": (6, struct.pack("<f", 1.0))}, "do_sample alone is a temperature of 1", sampling(path))
+    g = Gguf(path)
+    g.keys.pop("general.sampling.temp")
+    checks.that(verdict_of(g.write(path + ".unsaid.gguf"), source)[0] == "skipped", "verify: which converters leave out")
+    _, _, warnings = made("gguf:F16", (generation, lambda c: c.update(do_sample=True, typical_p=0.6, presence_penalty=1.5)))
+    checks.that("typical_p 0.6" in warnings[0] and "presence_penalty 1.5" in warnings[0], "settings without a key are named", warnings)
+    named = [{"name": n, "template": "{{ messages }}"} for n in ("default", "tool_use", "rag")]
+    _, _, warnings = made("gguf:F16,mlx:bf16", (config, lambda c: c.update(chat_template=named)))
+    checks.that("not carried over: rag" in warnings[0] and "rag" not in warnings[1], "templates of other names are named", warnings)
+    _, _, warnings = made("gguf:F16", (generation, lambda c: c.update(eos_token_id=[509, 510, 3])), ("config.json", lambda c: c.update(eos_token_id=[509, 510, 3])))
+    checks.that("4 end tokens" in warnings[0], "the tokenizer's own end token is counted", warnings)
+
+    def strip(t):
+        t["normalizer"] = None
+        t["added_tokens"][-1].update(lstrip=True, normalized=True)
+    _, _, warnings = made("gguf:F16", ("tokenizer.json", strip))
+    checks.that("strip white space" in warnings[0], "an added token that strips, looked for in normalized text", warnings)
+    source = os.path.join(folder, "said_files")
+    shutil.copytree(SOURCE, source)
+    os.mkdir(os.path.join(source, "additional_chat_templates"))
+    for name in ("additional_chat_templates/tool_use.jinja", "additional_chat_templates/rag.jinja", "chat_template.jinja"):
+        with open(os.path.join(source, name), "w", encoding="utf-8") as f:
+            f.write("{{ messages }}")
+    done = run("quantize", source, "-o", os.path.join(folder, "said_files_out"), "--formats", "gguf:F16,mlx:bf16", "--gate", "off", "--json")
+    warnings = [" / ".join(o["warnings"]) for o in json.loads(done.stdout)["outputs"]]
+    checks.that(all("not carried over: rag" in w for w in warnings), "files of templates are named", warnings)
+
+
 def check_report(checks, folder):
     """An entry of the report has the form of a manifest's, with every file of a folder."""
     out = os.path.join(folder, "report")
@@ -423,6 +480,7 @@ def main():
         check_calibrated(checks, folder)
         check_calibrated_rope(checks, folder)
         check_named_calibration(checks, folder)
+        check_said(checks, folder)
         check_report(checks, folder)
         check_other_architecture(checks, folder)
     checks.close()

@@ -149,6 +149,8 @@ static quern_status judge_encoder(judge *j, bool *knows)
     return fail_kind(j, QN_FAULT_NOT_ENCODER, before, " times its error)", c->n_blocks, j->f->n_blocks, "blocks");
 }
 
+static bool has_powers_of_two(const qn_checked_tensor *t) { return t->storage == QN_STORED_MXFP4 || t->dtype == QN_DTYPE_MXFP4; }
+
 /* Every scale or every min a step off leaves too many codes that are not the nearest to be told from error feedback, but it moves sums over the
  * tensor: the least squares gain of the levels, that of the values (both scales of a type with mins together move only this one), and the mean
  * error in steps. Error feedback and importance move none of them. A gain of 1 is met up to the noise of quantization itself, whose share of the
@@ -164,6 +166,11 @@ static quern_status judge_sums(judge *j, bool chosen_together)
     double bias = f->n_steps > 0 ? f->error_steps / (double)f->n_steps : 0;
     double gain_limit = 0.003 + (chosen_together ? 0.5 : 1) * noise, value_limit = 0.003 + noise,
            bias_limit = 0.02 + 4 / sqrt((double)(f->n_steps + 1));
+    if (has_powers_of_two(
+            j->t)) { /* scales a factor of 2 apart: the gain is where the source's largest values happen to lie between them */
+        gain_limit += 0.1;
+        value_limit += 0.1;
+    }
     if (fabs(gain - 1) > gain_limit) {
         j->said = true;
         QN_TRY(qn_findings_fail(j->findings, j->t->name, j->err,
@@ -196,7 +203,8 @@ static quern_status judge_codes(judge *j)
     }
     /* Unrounded scales of bfloat16 move codes of many bits by steps; beside them error feedback moves some by more, and is no fault. */
     bool joint = j->t->storage == QN_STORED_AFFINE && n_inexact * 10 > f->n_subs;
-    if (is_few(j->t, n_inexact, f->n_subs, QN_FAULT_NOT_NEAREST)) {
+    bool alone = n_inexact > 0 && f->others_are_nearest && rounds_after_storing(j->t);
+    if (alone || is_few(j->t, n_inexact, f->n_subs, QN_FAULT_NOT_NEAREST)) {
         QN_TRY(fail_kind(j, QN_FAULT_NOT_NEAREST, before, after, n_inexact, f->n_subs, "sub-blocks"));
     } else if (!joint && is_few(j->t, n_unexplained, f->n_subs, QN_FAULT_NOT_ROUNDED)) {
         QN_TRY(fail_kind(j, QN_FAULT_NOT_ROUNDED, before, after, n_unexplained, f->n_subs, "sub-blocks"));

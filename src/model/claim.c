@@ -35,6 +35,7 @@ qn_claim qn_claim_of_gguf(const qn_gguf *g)
                   .text_sha256 = string_of(g, "text_sha256"),
                   .verdict = string_of(g, "verdict"),
                   .version = string_of(g, "quern_version"),
+                  .arithmetic = string_of(g, "arithmetic"),
                   .tokens = number_of(g, "tokens"),
                   .n_ctx = number_of(g, "n_ctx")};
     c.found = c.data_sha256.data != NULL || c.text_sha256.data != NULL || c.verdict.data != NULL || c.version.data != NULL;
@@ -65,6 +66,7 @@ qn_claim qn_claim_of_config(const qn_json *config)
                   .text_sha256 = text_of(o, "text_sha256"),
                   .verdict = text_of(o, "verdict"),
                   .version = text_of(o, "quern_version"),
+                  .arithmetic = text_of(o, "arithmetic"),
                   .tokens = member_of(o, "tokens"),
                   .n_ctx = member_of(o, "n_ctx")};
     c.found = c.data_sha256.data != NULL || c.text_sha256.data != NULL || c.verdict.data != NULL || c.version.data != NULL;

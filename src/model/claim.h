@@ -16,8 +16,8 @@ extern const char *const qn_claim_figure_names[QN_CLAIM_FIGURES];
 /* found: any of this is there. Strings are borrowed from g or config. */
 typedef struct qn_claim {
     bool found;
-    qn_span data_sha256, text_sha256, verdict, version; /* empty where absent */
-    double tokens, n_ctx;                               /* NAN where absent, as the figures are */
+    qn_span data_sha256, text_sha256, verdict, version, arithmetic; /* empty where absent */
+    double tokens, n_ctx;                                           /* NAN where absent, as the figures are */
     double figures[QN_CLAIM_FIGURES];
 } qn_claim;
 

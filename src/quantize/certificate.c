@@ -236,6 +236,30 @@ done:
     return status;
 }
 
+/* What no version of Quern writes. claims: it has figures. */
+static quern_status check_form(const qn_claim *claim, bool claims, qn_findings *f, quern_error *err)
+{
+    static const char *const verdicts[] = {"", "pass", "lossy", "fail", "skipped"};
+    quern_status status = QUERN_OK;
+    bool known = claim->verdict.data == NULL;
+    for (size_t i = 0; i < sizeof verdicts / sizeof verdicts[0] && !known; i++) {
+        known = is_text(claim->verdict, verdicts[i]);
+    }
+    if (!known) {
+        QN_TRY(qn_findings_fail(f, NULL, err, "the certificate's verdict is '%.*s', expected pass, lossy, fail or skipped",
+                                qn_name_shown(claim->verdict.data, claim->verdict.len), claim->verdict.data));
+    }
+    if (claim->arithmetic.data != NULL && !is_text(claim->arithmetic, arithmetic)) {
+        QN_TRY(qn_findings_fail(f, NULL, err, "the certificate's arithmetic is '%.*s', expected %s",
+                                qn_name_shown(claim->arithmetic.data, claim->arithmetic.len), claim->arithmetic.data, arithmetic));
+    }
+    if (claims && claim->text_sha256.data == NULL) {
+        QN_TRY(qn_findings_fail(f, NULL, err, "the certificate has figures without the hash of the text that they were measured on"));
+    }
+done:
+    return status;
+}
+
 quern_status qn_claim_check(const qn_claim *claim, const qn_quality *q, const char *text_sha256, double bits, qn_findings *f,
                             quern_error *err)
 {
@@ -247,6 +271,7 @@ quern_status qn_claim_check(const qn_claim *claim, const qn_quality *q, const ch
     if (!claim->found) {
         goto done;
     }
+    QN_TRY(check_form(claim, claims, f, err));
     if (is_text(claim->verdict, "fail")) {
         QN_TRY(qn_findings_note(f, err, "the certificate itself says fail"));
     }

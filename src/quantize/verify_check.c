@@ -179,6 +179,20 @@ done:
     return status;
 }
 
+/* No encoder is known, but what it does can be seen: it leaves no code of this type that is not the nearest in three quarters of the other tensors, of which
+ * there must be three. Then many such codes in one tensor are not its choice. */
+static bool others_are_nearest(const qn_verified *v, size_t i)
+{
+    size_t n = 0, n_nearest = 0;
+    for (size_t k = 0; k < v->n_tensors; k++) {
+        if (k != i && qn_checked_tensor_block(&v->tensors[k]) > 1 && !is_looked_up(v, k) && same_type(&v->tensors[k], &v->tensors[i])) {
+            n++;
+            n_nearest += v->figures[k].faults[QN_FAULT_NOT_NEAREST].n_subs == 0;
+        }
+    }
+    return n_nearest >= 3 && 4 * n_nearest >= 3 * n;
+}
+
 static quern_status judge_all(qn_verified *v, const qn_verify_run *run, recoding_state *s, quern_error *err)
 {
     quern_status status = QUERN_OK;
@@ -189,6 +203,7 @@ static quern_status judge_all(qn_verified *v, const qn_verify_run *run, recoding
         }
     }
     for (size_t i = 0; i < v->n_tensors; i++) {
+        v->figures[i].others_are_nearest = others_are_nearest(v, i);
         QN_TRY(qn_verdict_tensor(v->tensors, v->n_tensors, i, &v->figures[i], &v->findings, err));
     }
 done:

@@ -236,6 +236,31 @@ done:
     return status;
 }
 
+/* mlx-lm takes the end tokens of generation_config.json in the place of config.json's, so that one left out there ends nothing. */
+static quern_status compare_end_tokens(const qn_folder_keys *c)
+{
+    quern_status status = QUERN_OK;
+    const qn_json *own = own_key(c, QN_FOLDER_GENERATION, "eos_token_id"), *source = source_key(c, QN_FOLDER_GENERATION, "eos_token_id");
+    bool is_list = qn_json_get_kind(source) == QN_JSON_ARRAY, own_is_list = qn_json_get_kind(own) == QN_JSON_ARRAY;
+    for (size_t i = 0; !is_absent(own) && !is_absent(source) && i < (is_list ? qn_json_length(source) : 1); i++) {
+        const qn_json *id = is_list ? qn_json_at(source, i) : source;
+        bool found = false;
+        for (size_t k = 0; k < (own_is_list ? qn_json_length(own) : 1); k++) {
+            found = found || qn_json_same(own_is_list ? qn_json_at(own, k) : own, id);
+        }
+        int64_t number = -1;
+        if (!found && qn_json_int(id, &number)) {
+            QN_TRY(qn_findings_fail(
+                c->findings, NULL, c->err,
+                "generation_config.json: eos_token_id leaves out %lld, which the source has: readers that ask only this file "
+                "do not end there",
+                (long long)number));
+        }
+    }
+done:
+    return status;
+}
+
 /* ---- what is only written otherwise ---- */
 
 /* Compared by what it means, in this file. */
@@ -303,6 +328,7 @@ quern_status qn_verify_folder_keys(const qn_folder_keys *c)
     quern_status status = QUERN_OK;
     QN_TRY(compare_deciding_keys(c));
     QN_TRY(compare_sampling(c));
+    QN_TRY(compare_end_tokens(c));
     if (!c->source_is_folder) { /* nothing of the kind to compare with */
         goto done;
     }

@@ -549,6 +549,11 @@ done:
 static quern_status compare_quantizations(const comparison *c, const qn_json *root)
 {
     const qn_json *a = qn_json_get(root, "quantization"), *b = qn_json_get(root, "quantization_config");
+    int64_t bits;
+    if (a == NULL && qn_json_get(b, "quant_method") == NULL && qn_json_int(qn_json_get(b, "bits"), &bits)) {
+        return qn_findings_fail(c->findings, NULL, c->err,
+                                "config.json: there is quantization_config, but no quantization: mlx-lm does not load it");
+    }
     return a == NULL || b == NULL || qn_json_same(a, b)
                ? QUERN_OK
                : qn_findings_fail(c->findings, NULL, c->err, "config.json: quantization_config says other than quantization");

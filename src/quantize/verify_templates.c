@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/fs.h"
+#include "quantize/json_difference.h"
 
 static const char folder[] = "additional_chat_templates/", suffix[] = ".jinja", legacy[] = "chat_template.json";
 enum { TEMPLATE_BYTES_MAX = 4 << 20, CONFIG_BYTES_MAX = 256 << 20, NAME_BYTES_MAX = 512 };
@@ -185,6 +186,39 @@ done:
     return status;
 }
 
+/* tokenizer_config.json beside chat_template.jinja: converters to GGUF ask it first. Its own text may be the source's there, or the one that the
+ * source has under the name. */
+static quern_status compare_shadowed(const comparison *c)
+{
+    static const char *const names[] = {"default", "tool_use"};
+    quern_status status = QUERN_OK;
+    quern_error why = {0};
+    char *plain = NULL, *text = NULL;
+    size_t len = 0;
+    qn_json *own = NULL;
+    QN_TRY(qn_file_read_member(&plain, &len, c->path, "chat_template.jinja", TEMPLATE_BYTES_MAX, c->err));
+    if (plain == NULL) {
+        goto done;
+    }
+    QN_TRY(qn_file_read_member(&text, &len, c->path, "tokenizer_config.json", CONFIG_BYTES_MAX, c->err));
+    if (text == NULL ||
+        qn_json_parse(&own, text, len, QN_JSON_ALLOW_NUL | QN_JSON_WIDE_INTEGERS, "tokenizer_config.json", &why) != QUERN_OK) {
+        goto done; /* what cannot be read is told where the tokenizer is compared */
+    }
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const qn_json *there = find_in_config(own, names[i]), *source = find_in_config(c->config, names[i]);
+        const char *template = qn_json_string(there, &len);
+        if (template != NULL && !qn_json_same(there, source)) {
+            QN_TRY(compare_with_source(c, "tokenizer_config.json", names[i], template, len));
+        }
+    }
+done:
+    qn_json_free(own);
+    qn_free(text);
+    qn_free(plain);
+    return status;
+}
+
 quern_status qn_verify_templates(const qn_source *source, const char *path, const char *const *files, size_t n, qn_findings *f,
                                  quern_error *err)
 {
@@ -198,6 +232,7 @@ quern_status qn_verify_templates(const qn_source *source, const char *path, cons
             QN_TRY(compare_legacy(&c));
         }
     }
+    QN_TRY(compare_shadowed(&c));
 done:
     qn_json_free(c.config);
     return status;

@@ -2,6 +2,7 @@
 """quern verify against what a file says of texts and of itself: tokenizers, templates, end tokens, modes, empty tensors; and the form of its report."""
 import json
 import os
+import random
 import shutil
 import struct
 import tempfile
@@ -232,6 +233,20 @@ def check_folder_texts(checks, folder):
            "fail", "model.norm.weight is stored as BF16, config.json says 8 bits", "config.json")
     judged("a width of its own that is another", lambda c: [c[k].update({"model.layers.1.mlp.up_proj": {"bits": 8, "group_size": 64}}) for k in ("quantization", "quantization_config")] and None,
            "fail", "model.layers.1.mlp.up_proj.weight is stored with 4 bits in groups of 64, config.json says 8", "config.json")
+    judged("no word for mlx-lm", lambda c: c.pop("quantization") and None, "fail", "no quantization", "config.json")
+    judged("an end token that config.json still names", lambda c: c.update(eos_token_id=c["eos_token_id"][:1]), "fail", "eos_token_id leaves out", "generation_config.json")
+
+    def shadow(d):
+        with open(os.path.join(d, config), encoding="utf-8") as f:
+            template = json.load(f)["chat_template"]
+        with open(os.path.join(d, "chat_template.jinja"), "w", encoding="utf-8") as f:
+            f.write(template)
+        if judged.hostile:
+            change_json(d, config, lambda c: c.update(chat_template="{{ 'obey' }}"))
+    judged.hostile = False
+    judged("the template twice", shadow, "skipped", "", None)
+    judged.hostile = True
+    judged("another template in the shadow of a file", shadow, "fail", "tokenizer_config.json: the chat template is not the source's", None)
     judged("two words for one thing", lambda c: c["quantization_config"].update(bits=8), "fail", "quantization_config says other", "config.json")
 
 
@@ -242,6 +257,27 @@ def check_mode(checks, folder):
     change_json(mlx, "config.json", lambda c: [c[k].update(mode="affine") for k in ("quantization", "quantization_config")] and None)
     verdict, reasons, _, _ = verdict_of(mlx, SOURCE)
     checks.that(verdict == "fail" and "is stored in mode mxfp4, config.json says mode affine" in reasons, "MLX: the mode", reasons)
+
+
+def check_uniform(checks, folder):
+    """Weights without a tail, as layers are drawn before training: the sums over a tensor of a type with scales of 2^n are not those of others."""
+    source, rng = os.path.join(folder, "uniform"), random.Random(3)
+    shutil.copytree(SOURCE, source)
+    path = os.path.join(source, "model.safetensors")
+    with open(path, "rb") as f:
+        data = bytearray(f.read())
+    n = struct.unpack("<Q", data[:8])[0]
+    for entry in json.loads(data[8:8 + n]).values():
+        if len(entry.get("shape", ())) == 2:
+            begin, end = (8 + n + o for o in entry["data_offsets"])
+            width = {"F32": 4, "BF16": 2}[entry["dtype"]]
+            values = [struct.pack("<f", rng.uniform(-1, 1) / 16)[4 - width:] for _ in range((end - begin) // width)]
+            data[begin:end] = b"".join(values)
+    with open(path, "wb") as f:
+        f.write(data)
+    for made in quantized(folder, source, "mlx:mxfp4", "mlx:4bit", "gguf:Q4_0", "gguf:Q4_K_M", name="uniform_out"):
+        verdict, reasons, _, _ = verdict_of(made, source)
+        checks.that(verdict == "skipped", f"uniform weights: {os.path.basename(made)}", reasons)
 
 
 def check_empty(checks, folder):
@@ -475,6 +511,7 @@ def main():
         check_gguf_texts(checks, folder)
         check_folder_texts(checks, folder)
         check_mode(checks, folder)
+        check_uniform(checks, folder)
         check_empty(checks, folder)
         check_swapped_ternary(checks, folder)
         check_calibrated(checks, folder)

@@ -377,6 +377,18 @@ static void claims_are_compared(void **state)
     assert_int_equal(judge_claim(&mute, &q, text), '-');
     praised.verdict = (qn_span){"lossy", 5};
     assert_int_equal(judge_claim(&praised, &lossy, text), '-');
+    /* what no version writes */
+    qn_claim odd = honest;
+    odd.verdict = (qn_span){"PASS", 4};
+    assert_int_equal(judge_claim(&odd, &q, text), 'f');
+    assert_int_equal(judge_claim(&odd, &(qn_quality){0}, text), 'f');
+    odd = honest;
+    odd.arithmetic = (qn_span){"int8", 4};
+    assert_int_equal(judge_claim(&odd, &q, text), 'f');
+    odd.arithmetic = (qn_span){"f32_activations", 15};
+    assert_int_equal(judge_claim(&odd, &q, text), '-');
+    odd.text_sha256 = (qn_span){0};
+    assert_int_equal(judge_claim(&odd, &q, text), 'f');
 }
 
 /* ---- calibrations that the user names ---- */

@@ -77,8 +77,7 @@ typedef struct qn_tensor_figures {
     qn_fault_count faults[QN_FAULT_KINDS];
     qn_encoder encoder;
     bool is_held; /* set by the caller: the encoder is the one that made the other tensors, so whatever is not its work is a fault */
-    bool
-        others_are_nearest; /* set by the caller: the other tensors of this type have no code that is not the nearest, so any here is a fault */
+    bool others_are_nearest; /* set by the caller: the others of this type have only nearest codes, so any other code here is a fault */
     /* least squares over the whole tensor of the source against scale * level (offsets held): gain 1 is sound */
     double source_by_level, level_by_level;
     double source_by_value, squared_value; /* the same of decoded values: what all scales and offsets together are too large or small */

@@ -166,8 +166,7 @@ static quern_status judge_sums(judge *j, bool chosen_together)
     double bias = f->n_steps > 0 ? f->error_steps / (double)f->n_steps : 0;
     double gain_limit = 0.003 + (chosen_together ? 0.5 : 1) * noise, value_limit = 0.003 + noise,
            bias_limit = 0.02 + 4 / sqrt((double)(f->n_steps + 1));
-    if (has_powers_of_two(
-            j->t)) { /* scales a factor of 2 apart: the gain is where the source's largest values happen to lie between them */
+    if (has_powers_of_two(j->t)) { /* the gain is where the source's largest values happen to lie between two such scales */
         gain_limit += 0.1;
         value_limit += 0.1;
     }

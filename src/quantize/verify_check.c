@@ -203,7 +203,7 @@ static quern_status judge_all(qn_verified *v, const qn_verify_run *run, recoding
         }
     }
     for (size_t i = 0; i < v->n_tensors; i++) {
-        v->figures[i].others_are_nearest = others_are_nearest(v, i);
+        v->figures[i].others_are_nearest = v->figures[i].faults[QN_FAULT_NOT_NEAREST].n_subs > 0 && others_are_nearest(v, i);
         QN_TRY(qn_verdict_tensor(v->tensors, v->n_tensors, i, &v->figures[i], &v->findings, err));
     }
 done:

@@ -92,7 +92,7 @@ struct qn_arena_chunk {
 };
 
 /* The header is one cache line, so that the bytes after it are 64-byte aligned as the chunk is. */
-enum { CHUNK_HEADER_BYTES = 64, CHUNK_MIN_BYTES = 64 * 1024 };
+enum { CHUNK_HEADER_BYTES = 64, CHUNK_MIN_BYTES = 64 * 1024, CHUNK_LARGE_BYTES = 8 * 1024 * 1024 };
 
 void qn_arena_init(qn_arena *arena, size_t cap_bytes) { *arena = (qn_arena){.cap_bytes = cap_bytes}; }
 
@@ -121,7 +121,8 @@ static void *arena_take(qn_arena *arena, size_t bytes, size_t align)
     size_t start = chunk != NULL ? qn_align_up(chunk->used, align) : 0;
     if (chunk == NULL || start > chunk->cap || need > chunk->cap - start) {
         size_t cap = need > CHUNK_MIN_BYTES ? need : CHUNK_MIN_BYTES;
-        chunk = qn_malloc_aligned(CHUNK_HEADER_BYTES + cap);
+        /* large ones are walked over in long strides by kernels: huge pages, where the system gives them */
+        chunk = cap >= CHUNK_LARGE_BYTES ? qn_malloc_pages(CHUNK_HEADER_BYTES + cap) : qn_malloc_aligned(CHUNK_HEADER_BYTES + cap);
         if (chunk == NULL) {
             return NULL;
         }

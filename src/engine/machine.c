@@ -185,6 +185,7 @@ quern_status quern_machine_measure(quern_machine *m, size_t n_threads, quern_err
     m->read_bandwidth_all = best_bandwidth(pool, isa, &buffer, 1, false);
     m->peak_fma_f32 = best_peak(pool, isa, qn_peak_fma_f32);
     m->peak_vnni_int8 = best_peak(pool, isa, qn_peak_int8);
+    m->peak_amx_int8 = best_peak(pool, isa, qn_peak_int8_tiles);
 done:
     qn_free_aligned((void *)(uintptr_t)buffer.data);
     qn_pool_destroy(pool);

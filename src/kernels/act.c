@@ -34,11 +34,18 @@ qn_act_kind qn_act_kind_for(qn_dtype t, qn_affine affine, uint32_t *block)
     }
 }
 
-/* Elements of a row of each plane, rounded up to whole 64-byte lines. */
-static size_t q_stride_for(size_t n_cols) { return qn_align_up(n_cols, PLANE_ALIGN); }
-static size_t d_stride_for(size_t n_cols, uint32_t block) { return qn_align_up((n_cols + block - 1) / block, PLANE_ALIGN / sizeof(float)); }
-static size_t s_stride_for(size_t n_cols) { return qn_align_up((n_cols + SUM_WIDTH - 1) / SUM_WIDTH, PLANE_ALIGN / sizeof(int16_t)); }
-static size_t f_stride_for(size_t n_cols) { return qn_align_up(n_cols, PLANE_ALIGN / sizeof(float)); }
+/* Elements of a row of a plane with n of them: whole 64-byte lines, an odd number, since rows a power of two apart would share a few sets of
+ * the caches. */
+static size_t stride_for(size_t n, size_t element_bytes)
+{
+    size_t lines = (n * element_bytes + PLANE_ALIGN - 1) / PLANE_ALIGN;
+    return (lines | 1) * (PLANE_ALIGN / element_bytes);
+}
+
+static size_t q_stride_for(size_t n_cols) { return stride_for(n_cols, sizeof(int8_t)); }
+static size_t d_stride_for(size_t n_cols, uint32_t block) { return stride_for((n_cols + block - 1) / block, sizeof(float)); }
+static size_t s_stride_for(size_t n_cols) { return stride_for((n_cols + SUM_WIDTH - 1) / SUM_WIDTH, sizeof(int16_t)); }
+static size_t f_stride_for(size_t n_cols) { return stride_for(n_cols, sizeof(float)); }
 
 size_t qn_act_bytes(qn_act_kind kind, uint32_t block, size_t n_rows, size_t n_cols)
 {

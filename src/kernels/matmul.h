@@ -46,10 +46,10 @@ typedef struct qn_matrix {
 typedef enum qn_act_kind { QN_ACT_F32, QN_ACT_I8 } qn_act_kind;
 
 /* Activation rows. F32: f (n, f_stride). I8: planes
- *   q    (n, q_stride) int8, -127..127, q_stride = n_cols rounded up to 64, padding zero
+ *   q    (n, q_stride) int8, -127..127, padding zero
  *   d    (n, d_stride) float32, one a block of `block` elements
  *   sum16 (n, s_stride) int16, sums of q over 16 elements each
- * Strides are in elements; every plane's rows start 64-byte aligned. */
+ * Strides are in elements, an odd number of 64-byte lines each; every plane's rows start 64-byte aligned. */
 typedef struct qn_act {
     qn_act_kind kind;
     size_t n_rows, n_cols;

@@ -19,6 +19,8 @@ uint64_t qn_peak_fma_f32(qn_isa isa, uint64_t rounds)
 }
 
 uint64_t qn_peak_int8(qn_isa isa, uint64_t rounds) { return isa >= QN_ISA_AVX512VNNI ? qn_peak_int8_avx512vnni(rounds) : 0; }
+
+uint64_t qn_peak_int8_tiles(qn_isa isa, uint64_t rounds) { return isa == QN_ISA_AMX ? qn_peak_int8_amx(rounds) : 0; }
 #else
 uint64_t qn_peak_read(qn_isa isa, const void *p, size_t bytes)
 {
@@ -33,6 +35,13 @@ uint64_t qn_peak_fma_f32(qn_isa isa, uint64_t rounds)
 }
 
 uint64_t qn_peak_int8(qn_isa isa, uint64_t rounds)
+{
+    (void)isa;
+    (void)rounds;
+    return 0;
+}
+
+uint64_t qn_peak_int8_tiles(qn_isa isa, uint64_t rounds)
 {
     (void)isa;
     (void)rounds;

@@ -18,6 +18,9 @@ uint64_t qn_peak_fma_f32(qn_isa isa, uint64_t rounds);
 /* The same with 8-bit integer dot products (VPDPBUSD); 0 operations below QN_ISA_AVX512VNNI. */
 uint64_t qn_peak_int8(qn_isa isa, uint64_t rounds);
 
+/* The same with 8-bit integers in tile registers (TDPBUSD); 0 operations below QN_ISA_AMX. */
+uint64_t qn_peak_int8_tiles(qn_isa isa, uint64_t rounds);
+
 /* The loops of each instruction set, for peak.c. */
 uint64_t qn_peak_read_scalar(const void *p, size_t bytes);
 uint64_t qn_peak_read_avx2(const void *p, size_t bytes);
@@ -26,5 +29,6 @@ uint64_t qn_peak_fma_f32_scalar(uint64_t rounds);
 uint64_t qn_peak_fma_f32_avx2(uint64_t rounds);
 uint64_t qn_peak_fma_f32_avx512(uint64_t rounds);
 uint64_t qn_peak_int8_avx512vnni(uint64_t rounds);
+uint64_t qn_peak_int8_amx(uint64_t rounds);
 
 #endif

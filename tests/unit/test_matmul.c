@@ -457,8 +457,10 @@ static void test_act_sizes(void **state)
     (void)state;
     assert_int_equal(qn_act_bytes(QN_ACT_I8, 256, SIZE_MAX / 2, 4096), SIZE_MAX);
     assert_int_equal(qn_act_bytes(QN_ACT_I8, 32, 2, SIZE_MAX - 5), SIZE_MAX);
-    assert_int_equal(qn_act_bytes(QN_ACT_F32, 0, 3, 20), 3 * 32 * sizeof(float));
-    assert_int_equal(qn_act_bytes(QN_ACT_I8, 32, 1, 96), 128 + 64 + 64);
+    /* rows of an odd number of lines, so that they do not share a few sets of the caches */
+    assert_int_equal(qn_act_bytes(QN_ACT_F32, 0, 3, 20), 3 * 48 * sizeof(float));
+    assert_int_equal(qn_act_bytes(QN_ACT_I8, 32, 1, 96), 192 + 64 + 64);
+    assert_int_equal(qn_act_bytes(QN_ACT_I8, 256, 1, 4096), 4096 + 64 + 64 + 512 + 64);
     uint32_t block = 7;
     assert_int_equal(qn_act_kind_for(QN_DTYPE_Q4_K, (qn_affine){0}, &block), QN_ACT_I8);
     assert_int_equal(block, 256);

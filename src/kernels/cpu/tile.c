@@ -15,20 +15,21 @@ enum { TILES = 2 };
 typedef struct tile_scratch {
     qn_tile tiles[TILES];
     float acc[TILE_TOKENS * TILES * TILE_ROWS]; /* [token][tile][row] */
+    _Alignas(64) uint8_t work[TILE_WORK_BYTES];
 } tile_scratch;
 static_assert(sizeof(tile_scratch) <= QN_MATMUL_SCRATCH_BYTES, "the tile kernels must fit the scratch");
 
 typedef struct tile_traits {
     qn_tile_type type;
-    int offset; /* flat offset types: what the unpacker adds to codes */
+    int offset; /* offset types: what the unpacker adds to codes */
 } tile_traits;
 
 static const tile_traits block_types[QN_DTYPE_COUNT] = {
-    [QN_DTYPE_Q4_0] = {QN_TILE_Q4_0, 8},     [QN_DTYPE_Q4_1] = {QN_TILE_Q4_1, 0},   [QN_DTYPE_Q5_0] = {QN_TILE_Q5_0, 16},
-    [QN_DTYPE_Q5_1] = {QN_TILE_Q5_1, 0},     [QN_DTYPE_Q8_0] = {QN_TILE_Q8_0, 128}, [QN_DTYPE_IQ4_NL] = {QN_TILE_IQ4_NL, 128},
-    [QN_DTYPE_MXFP4] = {QN_TILE_MXFP4, 12},  [QN_DTYPE_Q2_K] = {QN_TILE_Q2_K, 0},   [QN_DTYPE_Q3_K] = {QN_TILE_Q3_K, 0},
-    [QN_DTYPE_Q4_K] = {QN_TILE_Q4_K, 0},     [QN_DTYPE_Q5_K] = {QN_TILE_Q5_K, 0},   [QN_DTYPE_Q6_K] = {QN_TILE_Q6_K, 0},
-    [QN_DTYPE_IQ4_XS] = {QN_TILE_IQ4_XS, 0}, [QN_DTYPE_TQ1_0] = {QN_TILE_TQ1_0, 1}, [QN_DTYPE_TQ2_0] = {QN_TILE_TQ2_0, 1},
+    [QN_DTYPE_Q4_0] = {QN_TILE_Q4_0, 8},       [QN_DTYPE_Q4_1] = {QN_TILE_Q4_1, 0},   [QN_DTYPE_Q5_0] = {QN_TILE_Q5_0, 16},
+    [QN_DTYPE_Q5_1] = {QN_TILE_Q5_1, 0},       [QN_DTYPE_Q8_0] = {QN_TILE_Q8_0, 128}, [QN_DTYPE_IQ4_NL] = {QN_TILE_IQ4_NL, 128},
+    [QN_DTYPE_MXFP4] = {QN_TILE_MXFP4, 12},    [QN_DTYPE_Q2_K] = {QN_TILE_Q2_K, 0},   [QN_DTYPE_Q3_K] = {QN_TILE_Q3_K, 4},
+    [QN_DTYPE_Q4_K] = {QN_TILE_Q4_K, 0},       [QN_DTYPE_Q5_K] = {QN_TILE_Q5_K, 0},   [QN_DTYPE_Q6_K] = {QN_TILE_Q6_K, 32},
+    [QN_DTYPE_IQ4_XS] = {QN_TILE_IQ4_XS, 128}, [QN_DTYPE_TQ1_0] = {QN_TILE_TQ1_0, 1}, [QN_DTYPE_TQ2_0] = {QN_TILE_TQ2_0, 1},
 };
 
 static tile_traits traits_of(const qn_matrix *w)
@@ -87,7 +88,8 @@ static ahead ahead_of(const tile_job *j, size_t row, size_t n_rows, size_t colum
     return (ahead){(uintptr_t)j->w->data + (row + n_rows) * j->w->row_bytes + begin * 64, end - begin};
 }
 
-static void multiply_panel(const tile_job *j, size_t n_tiles, size_t n_blocks, size_t column, size_t t0, size_t n_tokens, ahead next)
+static void multiply_panel(const tile_job *j, size_t n_tiles, size_t n_blocks, size_t column, size_t t0, size_t n_tokens, ahead next,
+                           const float *y, size_t y_stride)
 {
     const qn_act *a = j->a;
     const qn_tile_multiplier *multiplier = j->engine->multiplier[j->traits.type];
@@ -98,6 +100,7 @@ static void multiply_panel(const tile_job *j, size_t n_tiles, size_t n_blocks, s
         size_t n_lines = (next.n_lines - line + n_groups - g - 1) / (n_groups - g);
         qn_tile_args args = {
             .tiles = j->s->tiles,
+            .n_tokens = n,
             .q = a->q + (t0 + t) * a->q_stride + column,
             .sum16 = a->sum16 + (t0 + t) * a->s_stride + column / 16,
             .d = a->d + (t0 + t) * a->d_stride + column / j->block,
@@ -112,10 +115,25 @@ static void multiply_panel(const tile_job *j, size_t n_tiles, size_t n_blocks, s
             .n_ahead = n_lines,
             .next = a->q + (t0 + t + n) * a->q_stride + column,
             .n_next = g + 1 < n_groups ? n : 0,
+            .y = y != NULL ? y + t * y_stride : NULL,
+            .y_stride = y_stride,
+            .work = j->s->work,
         };
-        multiplier->fn[n_tiles - 1][n - 1](&args);
+        (multiplier->any[n_tiles - 1] != NULL ? multiplier->any[n_tiles - 1] : multiplier->fn[n_tiles - 1][n - 1])(&args);
         t += n;
         line += n_lines;
+    }
+}
+
+static void put_rows(const float *acc, size_t n_tiles, size_t n_rows, size_t n_tokens, float *y, size_t y_stride)
+{
+    const size_t width = n_tiles * TILE_ROWS;
+    for (size_t t = 0; t < n_tokens; t++) {
+        if (n_rows == TILES * TILE_ROWS) { /* nearly always: a size that compilers know needs no call */
+            memcpy(y + t * y_stride, acc + t * width, TILES * TILE_ROWS * sizeof(float));
+        } else {
+            memcpy(y + t * y_stride, acc + t * width, n_rows * sizeof(float));
+        }
     }
 }
 
@@ -131,11 +149,11 @@ static void multiply_rows(const tile_job *j, size_t row0, size_t r1, size_t t0, 
             locate(j, row0 + i * TILE_ROWS, r1, column, &source);
             j->engine->unpack[j->traits.type](&source, &j->s->tiles[i]);
         }
-        multiply_panel(j, n_tiles, source.n_blocks, column, t0, n_tokens, ahead_of(j, row0, n_rows, column));
+        const bool last = column + TILE_COLUMNS >= j->w->n_cols;
+        multiply_panel(j, n_tiles, source.n_blocks, column, t0, n_tokens, ahead_of(j, row0, n_rows, column),
+                       last ? y + t0 * y_stride + row0 : NULL, y_stride);
     }
-    for (size_t t = 0; t < n_tokens; t++) {
-        memcpy(y + (t0 + t) * y_stride + row0, j->s->acc + t * n_tiles * TILE_ROWS, n_rows * sizeof(float));
-    }
+    put_rows(j->s->acc, n_tiles, n_rows, n_tokens, y + t0 * y_stride + row0, y_stride);
 }
 
 void qn_tile_matmul(const qn_tile_engine *e, const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y,
@@ -143,8 +161,10 @@ void qn_tile_matmul(const qn_tile_engine *e, const qn_matrix *w, size_t r0, size
 {
     tile_job j = {.engine = e, .w = w, .a = a, .traits = traits_of(w), .block = a->block, .s = scratch};
     j.block_bytes = w->dtype == QN_DTYPE_MLX_AFFINE ? a->block / 8 * w->affine.bits : qn_dtype_get(w->dtype)->block_bytes;
-    for (size_t t = t0; t < t1; t += TILE_TOKENS) {
-        size_t n_tokens = t1 - t < TILE_TOKENS ? t1 - t : TILE_TOKENS;
+    size_t n_parts = (t1 - t0 + TILE_TOKENS - 1) / TILE_TOKENS; /* of equal size, or one less: a small rest would pay for unpacking alone */
+    for (size_t t = t0, n_tokens; t < t1; t += n_tokens) {
+        n_tokens = (t1 - t + n_parts - 1) / n_parts;
+        n_parts--;
         for (size_t r = r0; r < r1; r += e->max_tiles * TILE_ROWS) {
             size_t end = r + e->max_tiles * TILE_ROWS < r1 ? r + e->max_tiles * TILE_ROWS : r1;
             multiply_rows(&j, r, end, t, n_tokens, y, y_stride);

@@ -1,7 +1,8 @@
 /* tile.h - the many-token (prefill) kernels: a tile of 16 rows is unpacked once into a normal form and multiplied with many tokens.
  *
- * Three parts that meet here: one unpacker a weight type (tile_unpack.inc, compiled for AVX2 and for AVX-512), a few multipliers an instruction set
- * (tile_multiply_*.c), and one driver (tile.c). A new type needs an unpacker and a row in the table of tile.c, nothing else.
+ * Three parts that meet here: one unpacker a weight type (tile_unpack.inc, compiled for AVX2 and for AVX-512), a few multipliers an instruction
+ * set (tile_multiply_*.c; that of AMX folds scales into codes first), and one driver (tile.c). A new type needs an unpacker and a row in the table
+ * of tile.c, nothing else.
  *
  * The normal form covers a panel of at most 256 columns. Codes are unsigned; of a type with signed codes ("offset type") something was added.
  *
@@ -20,9 +21,10 @@
 
 enum {
     TILE_ROWS = 16,
-    TILE_COLUMNS = 256, /* of a panel */
-    TILE_GROUP = 6,     /* most tokens of one multiplier call */
-    TILE_TOKENS = 512   /* tokens that one unpacking serves */
+    TILE_COLUMNS = 256,         /* of a panel */
+    TILE_GROUP = 6,             /* most tokens of one multiplier call */
+    TILE_TOKENS = 512,          /* tokens that one unpacking serves */
+    TILE_WORK_BYTES = 64 * 1024 /* what a multiplier may use for itself */
 };
 
 typedef struct qn_tile {
@@ -47,17 +49,21 @@ typedef void (*qn_tile_unpack_fn)(const qn_tile_source *s, qn_tile *out);
 /* One panel times one group of tokens. Pointers are at the panel's first column and the group's first token. */
 typedef struct qn_tile_args {
     const qn_tile *tiles; /* one or two */
+    size_t n_tokens;
     const int8_t *q;
     const int16_t *sum16;
     const float *d; /* activation scales */
     size_t q_stride, s_stride, d_stride;
     float *acc; /* [token][tile][row], 64-byte aligned */
     size_t n_blocks, block;
-    int offset;      /* flat offset types: what was added to codes */
+    int offset;      /* offset types: what was added to codes */
     uintptr_t ahead; /* cache lines to ask for meanwhile, spread over the work: a burst would make other loads wait */
     size_t n_ahead;
     const int8_t *next; /* activations of the next group, to be asked for likewise */
     size_t n_next;
+    const float *y; /* at the last panel: where the group's results will go, to be asked for likewise; else NULL */
+    size_t y_stride;
+    void *work; /* TILE_WORK_BYTES, 64-byte aligned */
 } qn_tile_args;
 
 typedef void (*qn_tile_multiply_fn)(const qn_tile_args *a);
@@ -92,10 +98,11 @@ typedef enum qn_tile_type {
 extern const qn_tile_unpack_fn qn_tile_unpack_avx2[QN_TILE_TYPE_COUNT];
 extern const qn_tile_unpack_fn qn_tile_unpack_avx512[QN_TILE_TYPE_COUNT];
 
-/* The multiplier of some types: one function for each number of tiles and tokens. */
+/* The multiplier of some types: one function for each number of tiles and tokens, or one for any number of tokens. */
 typedef struct qn_tile_multiplier {
     size_t max_group; /* tokens of a call that make it fastest; entries beyond are NULL */
     qn_tile_multiply_fn fn[2][TILE_GROUP];
+    qn_tile_multiply_fn any[2]; /* by number of tiles; if not NULL, instead of fn */
 } qn_tile_multiplier;
 
 /* An instruction set's parts, by type. */

@@ -114,6 +114,9 @@ TILE_INLINE void prefetch_part(const qn_tile_args *a, size_t i, size_t n)
             _mm_prefetch((const char *)(a->next + j * a->q_stride + k), _MM_HINT_T0);
         }
     }
+    for (size_t j = i; a->y != NULL && j < a->n_tokens; j += n) {
+        _mm_prefetch((const char *)(a->y + j * a->y_stride), _MM_HINT_T1);
+    }
 }
 
 /* The panel's sums of activations that `pair` multiplies, two a dword: of 16 columns as they are, of 32 added up. */
@@ -235,10 +238,10 @@ QN_VARIANT void multiply_flat(const qn_tile_args *a, const bool has_min, const b
     static void name##_##tokens(const qn_tile_args *a) { body(a, tokens); }
 #define MULTIPLIER_2(name, body) \
     ONE(name, body, 1) ONE(name, body, 2) \
-    static const qn_tile_multiplier name = {2, {{name##_1, name##_2}}};
+    static const qn_tile_multiplier name = {.max_group = 2, .fn = {{name##_1, name##_2}}};
 #define MULTIPLIER_4(name, body) \
     ONE(name, body, 1) ONE(name, body, 2) ONE(name, body, 3) ONE(name, body, 4) \
-    static const qn_tile_multiplier name = {4, {{name##_1, name##_2, name##_3, name##_4}}};
+    static const qn_tile_multiplier name = {.max_group = 4, .fn = {{name##_1, name##_2, name##_3, name##_4}}};
 /* clang-format on */
 
 #define SUPER16_MIN(a, tokens) multiply_super(a, 16, true, 4, tokens)

@@ -4,21 +4,8 @@
  * One body for super types and one for flat types; every number of tiles and tokens is compiled from it, so that all sums stay in registers
  * (two tiles times six tokens use 24 for sums). Invariant: the order of the float steps of matmul.h.
  */
-#include <immintrin.h>
-#include <string.h>
-
-#include "kernels/cpu/tile.h"
+#include "kernels/cpu/tile_sums_avx512vnni.h"
 #include "kernels/cpu/variant.h"
-
-#define TILE_INLINE static inline __attribute__((always_inline))
-
-/* Four activations, or the sums of two times 16, in every lane. */
-TILE_INLINE __m512i broadcast4(const void *p)
-{
-    int32_t v;
-    memcpy(&v, p, sizeof v);
-    return _mm512_set1_epi32(v);
-}
 
 /* Part `i` of `n` of the lines to ask for. */
 TILE_INLINE void prefetch_part(const qn_tile_args *a, size_t i, size_t n)
@@ -30,6 +17,10 @@ TILE_INLINE void prefetch_part(const qn_tile_args *a, size_t i, size_t n)
         for (size_t k = 0; k < TILE_COLUMNS; k += 64) {
             _mm_prefetch((const char *)(a->next + j * a->q_stride + k), _MM_HINT_T0);
         }
+    }
+    for (size_t j = i; a->y != NULL && j < a->n_tokens; j += n) {
+        _mm_prefetch((const char *)(a->y + j * a->y_stride), _MM_HINT_T1);
+        _mm_prefetch((const char *)(a->y + j * a->y_stride + TILE_ROWS), _MM_HINT_T1);
     }
 }
 
@@ -64,46 +55,21 @@ TILE_INLINE void add_32(const qn_tile_args *a, size_t column, const size_t n_til
     add_16(a, column + 16, n_tiles, n_tokens, sum);
 }
 
-TILE_INLINE __m512 step(__m512 acc, const float *scale, float activation_scale, __m512 sum)
-{
-    return _mm512_fmadd_ps(_mm512_mul_ps(_mm512_load_ps(scale), _mm512_set1_ps(activation_scale)), sum, acc);
-}
-
-/* The panel's sums of activations that `pair` multiplies, two a dword: of 16 columns as they are, of 32 added up. */
 typedef struct pair_sums {
-    _Alignas(16) int16_t of[TILE_GROUP][16];
+    _Alignas(32) int16_t of[TILE_GROUP][16];
 } pair_sums;
-
-TILE_INLINE void take_pair_sums(const qn_tile_args *a, const size_t sub, const size_t n_tokens, pair_sums *out)
-{
-    for (size_t t = 0; t < n_tokens; t++) {
-        __m256i sum16 = _mm256_loadu_si256((const __m256i *)(const void *)(a->sum16 + t * a->s_stride));
-        if (sub == 16) {
-            _mm256_storeu_si256((__m256i *)(void *)out->of[t], sum16);
-        } else {
-            _mm_store_si128((__m128i *)(void *)out->of[t], _mm256_cvtepi32_epi16(_mm256_madd_epi16(sum16, _mm256_set1_epi16(1))));
-        }
-    }
-}
-
-TILE_INLINE __m512i pair_sum(const qn_tile_args *a, const pair_sums *sums, const size_t sub, size_t tile, size_t token)
-{
-    __m512i sum = _mm512_setzero_si512();
-    for (size_t i = 0; i < TILE_COLUMNS / sub / 2; i++) {
-        sum = _mm512_dpwssd_epi32(sum, _mm512_load_si512(a->tiles[tile].pair[i]), broadcast4(&sums->of[token][2 * i]));
-    }
-    return sum;
-}
 
 /* One super-block: integer scales per `sub` columns. */
 QN_VARIANT void multiply_super(const qn_tile_args *a, const size_t sub, const bool has_min, const size_t n_tiles, const size_t n_tokens)
 {
     pair_sums sums;
-    take_pair_sums(a, sub, n_tokens, &sums);
+    for (size_t t = 0; t < n_tokens; t++) {
+        take_pair_sums(a->sum16 + t * a->s_stride, sub, sums.of[t]);
+    }
     __m512i isum[TILE_GROUP][2];
     for (size_t t = 0; t < n_tokens; t++) {
         for (size_t i = 0; i < n_tiles; i++) {
-            isum[t][i] = has_min ? _mm512_setzero_si512() : pair_sum(a, &sums, sub, i, t);
+            isum[t][i] = has_min ? _mm512_setzero_si512() : pair_sum((const void *)a->tiles[i].pair, sums.of[t], sub);
         }
     }
     for (size_t s = 0; s < TILE_COLUMNS / sub; s++) {
@@ -130,44 +96,30 @@ QN_VARIANT void multiply_super(const qn_tile_args *a, const size_t sub, const bo
         float activation_scale = a->d[t * a->d_stride];
         for (size_t i = 0; i < n_tiles; i++) {
             float *out = a->acc + (t * n_tiles + i) * TILE_ROWS;
-            __m512 acc = step(_mm512_load_ps(out), a->tiles[i].d[0], activation_scale, _mm512_cvtepi32_ps(isum[t][i]));
+            __m512 acc = tile_step(_mm512_load_ps(out), _mm512_load_ps(a->tiles[i].d[0]), activation_scale, _mm512_cvtepi32_ps(isum[t][i]));
             if (has_min) {
-                acc = step(acc, a->tiles[i].m[0], activation_scale, _mm512_cvtepi32_ps(pair_sum(a, &sums, sub, i, t)));
+                acc = tile_step(acc, _mm512_load_ps(a->tiles[i].m[0]), activation_scale,
+                                _mm512_cvtepi32_ps(pair_sum((const void *)a->tiles[i].pair, sums.of[t], sub)));
             }
             _mm512_store_ps(out, acc);
         }
     }
 }
 
-/* Sums of a token's activations over the panel's blocks, times `factor`. */
-typedef struct block_sums {
+typedef struct flat_sums {
     _Alignas(32) int32_t of[TILE_GROUP][TILE_COLUMNS / 32];
-} block_sums;
-
-TILE_INLINE void take_block_sums(const qn_tile_args *a, int factor, const size_t n_tokens, block_sums *out)
-{
-    for (size_t t = 0; t < n_tokens; t++) {
-        __m256i sum16 = _mm256_loadu_si256((const __m256i *)(const void *)(a->sum16 + t * a->s_stride));
-        _mm256_store_si256((__m256i *)(void *)out->of[t], _mm256_madd_epi16(sum16, _mm256_set1_epi16((short)factor)));
-    }
-    for (size_t width = 32; width < a->block; width *= 2) { /* neighbours meet until a sum covers a block */
-        for (size_t t = 0; t < n_tokens; t++) {
-            for (size_t i = 0; i < TILE_COLUMNS / width / 2; i++) {
-                out->of[t][i] = out->of[t][2 * i] + out->of[t][2 * i + 1];
-            }
-        }
-    }
-}
+} flat_sums;
 
 /* The float step of block b. */
-TILE_INLINE void finish_block(const qn_tile_args *a, const block_sums *sums, size_t b, const bool has_min, const size_t n_tiles,
+TILE_INLINE void finish_block(const qn_tile_args *a, const flat_sums *sums, size_t b, const bool has_min, const size_t n_tiles,
                               const size_t n_tokens, __m512i sum[TILE_GROUP][2], __m512 acc[TILE_GROUP][2])
 {
     for (size_t i = 0; i < n_tiles; i++) {
         for (size_t t = 0; t < n_tokens; t++) {
-            acc[t][i] = step(acc[t][i], a->tiles[i].d[b], a->d[t * a->d_stride + b], _mm512_cvtepi32_ps(sum[t][i]));
+            acc[t][i] = tile_step(acc[t][i], _mm512_load_ps(a->tiles[i].d[b]), a->d[t * a->d_stride + b], _mm512_cvtepi32_ps(sum[t][i]));
             if (has_min) {
-                acc[t][i] = step(acc[t][i], a->tiles[i].m[b], a->d[t * a->d_stride + b], _mm512_set1_ps((float)sums->of[t][b]));
+                acc[t][i] = tile_step(acc[t][i], _mm512_load_ps(a->tiles[i].m[b]), a->d[t * a->d_stride + b],
+                                      _mm512_set1_ps((float)sums->of[t][b]));
             }
         }
     }
@@ -176,8 +128,10 @@ TILE_INLINE void finish_block(const qn_tile_args *a, const block_sums *sums, siz
 /* The blocks of a panel, a float scale each. `narrow`: blocks of 32; else wider ones. */
 QN_VARIANT void multiply_flat(const qn_tile_args *a, const bool has_min, const bool narrow, const size_t n_tiles, const size_t n_tokens)
 {
-    block_sums sums;
-    take_block_sums(a, has_min ? 1 : -a->offset, n_tokens, &sums);
+    flat_sums sums;
+    for (size_t t = 0; t < n_tokens; t++) {
+        _mm256_store_si256((__m256i *)(void *)sums.of[t], block_sums(a->sum16 + t * a->s_stride, a->block, has_min ? 1 : -a->offset));
+    }
     __m512 acc[TILE_GROUP][2];
     for (size_t t = 0; t < n_tokens; t++) {
         for (size_t i = 0; i < n_tiles; i++) {
@@ -220,10 +174,10 @@ QN_VARIANT void multiply_flat(const qn_tile_args *a, const bool has_min, const b
 #define LIST_4(name, tiles) name##_##tiles##_1, name##_##tiles##_2, name##_##tiles##_3, name##_##tiles##_4
 #define MULTIPLIER_4(name, body) \
     UP_TO_4(name, body, 1) UP_TO_4(name, body, 2) \
-    static const qn_tile_multiplier name = {4, {{LIST_4(name, 1)}, {LIST_4(name, 2)}}};
+    static const qn_tile_multiplier name = {.max_group = 4, .fn = {{LIST_4(name, 1)}, {LIST_4(name, 2)}}};
 #define MULTIPLIER_6(name, body) \
     UP_TO_6(name, body, 1) UP_TO_6(name, body, 2) \
-    static const qn_tile_multiplier name = {6, {{LIST_4(name, 1), name##_1_5, name##_1_6}, {LIST_4(name, 2), name##_2_5, name##_2_6}}};
+    static const qn_tile_multiplier name = {.max_group = 6, .fn = {{LIST_4(name, 1), name##_1_5, name##_1_6}, {LIST_4(name, 2), name##_2_5, name##_2_6}}};
 /* clang-format on */
 
 #define SUPER16_MIN(a, tiles, tokens) multiply_super(a, 16, true, tiles, tokens)

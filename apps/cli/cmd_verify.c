@@ -41,13 +41,30 @@ static qn_style verdict_style(const char *verdict)
     return strcmp(verdict, "pass") == 0 ? QN_STYLE_GOOD : strcmp(verdict, "fail") == 0 ? QN_STYLE_BAD : QN_STYLE_BOLD;
 }
 
+/* What became of the certificates: a column where there is any, so that a pass is not read as more than it says. */
+static bool has_certificates(const qn_json *outputs)
+{
+    bool found = false;
+    for (size_t i = 0; i < qn_json_length(outputs); i++) {
+        found = found || qn_json_get(qn_json_get(qn_json_at(outputs, i), "gate"), "certificate") != NULL;
+    }
+    return found;
+}
+
+static qn_style certificate_style(const char *state)
+{
+    return strcmp(state, "agrees") == 0 ? QN_STYLE_GOOD : strcmp(state, "differs") == 0 ? QN_STYLE_BAD : QN_STYLE_BOLD;
+}
+
 static void print_table(qn_cli *cli, const qn_json *outputs)
 {
     static const qn_table_column columns[] = {{"file", false, 48, QN_STYLE_NONE},      {"type", false, 0, QN_STYLE_BOLD},
                                               {"bits/weight", true, 0, QN_STYLE_NONE}, {"tensors", true, 0, QN_STYLE_NONE},
                                               {"error", true, 0, QN_STYLE_NONE},       {"ppl ratio", true, 0, QN_STYLE_NONE},
-                                              {"KLD", true, 0, QN_STYLE_NONE},         {"verdict", false, 0, QN_STYLE_BOLD}};
-    qn_table *t = qn_table_create(columns, 8);
+                                              {"KLD", true, 0, QN_STYLE_NONE},         {"verdict", false, 0, QN_STYLE_BOLD},
+                                              {"certificate", false, 0, QN_STYLE_NONE}};
+    bool certificates = has_certificates(outputs);
+    qn_table *t = qn_table_create(columns, certificates ? 9 : 8);
     for (size_t i = 0; i < qn_json_length(outputs); i++) {
         const qn_json *o = qn_json_at(outputs, i), *tensors = qn_json_get(o, "tensors"), *quality = qn_json_get(o, "quality");
         const char *verdict = qn_text_of(qn_json_get(o, "gate"), "verdict", "-");
@@ -62,6 +79,11 @@ static void print_table(qn_cli *cli, const qn_json *outputs)
         qn_table_cell(t, isnan(kld) ? "-" : "%.5f", kld);
         qn_table_cell(t, "%s", verdict);
         qn_table_mark(t, verdict_style(verdict));
+        if (certificates) {
+            const char *state = qn_text_of(qn_json_get(o, "gate"), "certificate", "none");
+            qn_table_cell(t, "%s", state);
+            qn_table_mark(t, certificate_style(state));
+        }
     }
     qn_table_print(t, &cli->out, 0);
     qn_table_destroy(t);
@@ -79,12 +101,16 @@ static void print_list(const char *title, const qn_json *list)
     }
 }
 
-/* A calibration that made none of a file's tensors: which one to name. */
-static void warn_of_calibration(qn_cli *cli, const qn_json *outputs)
+/* What could not be checked, and a calibration that made none of a file's tensors: which one to name. */
+static void print_warnings(qn_cli *cli, const qn_json *outputs)
 {
     for (size_t i = 0; i < qn_json_length(outputs); i++) {
-        const qn_json *o = qn_json_at(outputs, i);
+        const qn_json *o = qn_json_at(outputs, i), *warnings = qn_json_get(qn_json_get(o, "gate"), "warnings");
         const char *note = qn_json_string(qn_json_get(o, "calibration_note"), NULL);
+        for (size_t k = 0; k < qn_json_length(warnings); k++) {
+            const char *text = qn_json_string(qn_json_at(warnings, k), NULL);
+            qn_cli_warn(cli, "%s: %s", qn_text_of(o, "path", "-"), text != NULL ? text : "");
+        }
         if (note != NULL) {
             qn_cli_warn(cli, "%s: %s", qn_text_of(o, "path", "-"), note);
         }
@@ -94,12 +120,12 @@ static void warn_of_calibration(qn_cli *cli, const qn_json *outputs)
 static void print_result(qn_cli *cli, const qn_json *doc)
 {
     const qn_json *outputs = qn_json_get(doc, "outputs");
-    size_t n_notes = 0;
+    size_t n_notes = 0; /* not shown otherwise */
     print_table(cli, outputs);
     for (size_t i = 0; i < qn_json_length(outputs); i++) {
         const qn_json *o = qn_json_at(outputs, i), *gate = qn_json_get(o, "gate");
         const qn_json *reasons = qn_json_get(gate, "reasons"), *notes = qn_json_get(gate, "notes");
-        n_notes += qn_json_length(notes);
+        n_notes += qn_json_length(notes) - qn_json_length(qn_json_get(gate, "warnings"));
         if (qn_json_length(reasons) == 0 && (!cli->verbose || qn_json_length(notes) == 0)) {
             continue;
         }
@@ -109,7 +135,7 @@ static void print_result(qn_cli *cli, const qn_json *doc)
             print_list("note: ", notes);
         }
     }
-    warn_of_calibration(cli, outputs);
+    print_warnings(cli, outputs);
     if (n_notes > 0 && !cli->verbose) {
         qn_cli_note(cli, "%zu note%s on what was found or not compared: -v", n_notes, n_notes == 1 ? "" : "s");
     }

@@ -104,6 +104,18 @@ quern_status qn_findings_note(qn_findings *f, quern_error *err, const char *form
     return status;
 }
 
+quern_status qn_findings_warn(qn_findings *f, quern_error *err, const char *format, ...)
+{
+    va_list args, again;
+    va_start(args, format);
+    va_copy(again, args);
+    quern_status status = append_sentence(f, &f->notes, err, format, args);
+    status = status == QUERN_OK ? append_sentence(f, &f->warnings, err, format, again) : status;
+    va_end(again);
+    va_end(args);
+    return status;
+}
+
 qn_json *qn_text_list_to_json(const qn_text_list *list)
 {
     qn_json *v = qn_json_new_array();

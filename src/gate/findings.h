@@ -18,9 +18,20 @@ typedef struct qn_text_list {
 
 enum { QN_FINDINGS_MAX = 64 };
 
+/* What became of the certificate that a file carries. */
+typedef enum qn_certificate_state {
+    QN_CERTIFICATE_NONE,      /* it carries none */
+    QN_CERTIFICATE_UNCHECKED, /* its figures could not be compared: of another text, or nothing was measured */
+    QN_CERTIFICATE_ROUGH,     /* another version's: compared with room for other kernels */
+    QN_CERTIFICATE_AGREES,
+    QN_CERTIFICATE_DIFFERS
+} qn_certificate_state;
+
 typedef struct qn_findings {
     qn_arena arena;
     qn_text_list reasons, notes, suspects;
+    qn_text_list warnings; /* those of the notes that nobody should have to ask for */
+    qn_certificate_state certificate;
     bool failed, lossy;
     bool unmeasured;        /* quality was asked for and could not be measured */
     qn_json *sampled;       /* layers one by one, where the whole was not run; owned */
@@ -37,6 +48,8 @@ quern_status qn_findings_lossy(qn_findings *f, quern_error *err, const char *for
 quern_status qn_findings_unmeasured(qn_findings *f, quern_error *err, const char *format, ...) QN_PRINTF(3, 4);
 /* Something that decides nothing. */
 quern_status qn_findings_note(qn_findings *f, quern_error *err, const char *format, ...) QN_PRINTF(3, 4);
+/* A note that decides nothing either, but that a user is told unasked. */
+quern_status qn_findings_warn(qn_findings *f, quern_error *err, const char *format, ...) QN_PRINTF(3, 4);
 /* Adds a tensor to the suspects, once. */
 quern_status qn_findings_suspect(qn_findings *f, const char *tensor, quern_error *err);
 /* An array of a list's sentences, with "and N more" at its end; NULL when out of memory. */

@@ -211,7 +211,7 @@ static quern_status check_verdict(const qn_claim *claim, const qn_quality *q, bo
         QN_TRY(qn_findings_fail(f, NULL, err, "the certificate claims the verdict pass, measured%s it is lossy",
                                 same_text ? " on the same text" : ""));
     } else {
-        QN_TRY(qn_findings_note(f, err, "the certificate claims the verdict pass, %s; measured here it is lossy",
+        QN_TRY(qn_findings_warn(f, err, "the certificate claims the verdict pass, %s; measured here it is lossy",
                                 claims ? "on another text" : "without figures"));
     }
 done:
@@ -260,29 +260,14 @@ done:
     return status;
 }
 
-quern_status qn_claim_check(const qn_claim *claim, const qn_quality *q, const char *text_sha256, double bits, qn_findings *f,
-                            quern_error *err)
+static quern_status check_measured(const qn_claim *claim, const qn_quality *q, const char *text_sha256, bool claims, bool same_version, double bits,
+                                   qn_findings *f, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    bool claims = false, same_version = is_text(claim->version, quern_version());
-    for (size_t i = 0; i < N_FIGURES; i++) {
-        claims = claims || !isnan(claim->figures[i]);
-    }
-    if (!claim->found) {
-        goto done;
-    }
-    QN_TRY(check_form(claim, claims, f, err));
-    if (is_text(claim->verdict, "fail")) {
-        QN_TRY(qn_findings_note(f, err, "the certificate itself says fail"));
-    }
-    if (!q->measured) {
-        QN_TRY(claims ? qn_findings_note(f, err, "the certificate's figures could not be checked: quality was not measured") : QUERN_OK);
-        goto done;
-    }
     bool same_text = is_text(claim->text_sha256, text_sha256);
     bool same_chunks = claim->tokens == (double)q->n_tokens && claim->n_ctx == (double)q->n_ctx;
     if (!same_version) {
-        QN_TRY(qn_findings_note(f, err, "the certificate is of Quern %.*s, this is %s: its figures are compared roughly",
+        QN_TRY(qn_findings_warn(f, err, "the certificate is of Quern %.*s, this is %s: its figures are compared roughly",
                                 qn_name_shown(claim->version.data, claim->version.len),
                                 claim->version.data != NULL ? claim->version.data : "", quern_version()));
     }
@@ -290,11 +275,42 @@ quern_status qn_claim_check(const qn_claim *claim, const qn_quality *q, const ch
         QN_TRY(qn_findings_fail(f, NULL, err, "the certificate claims %.0f tokens in chunks of %.0f; its text gives %zu in chunks of %zu",
                                 claim->tokens, claim->n_ctx, q->n_tokens, q->n_ctx));
     } else if (same_text && same_chunks) {
+        f->certificate = same_version ? QN_CERTIFICATE_AGREES : QN_CERTIFICATE_ROUGH;
         QN_TRY(check_figures(claim, q, same_version, f, err));
     } else if (claims) {
-        QN_TRY(qn_findings_note(f, err, "the certificate's figures could not be checked: they are of another text or other chunks"));
+        QN_TRY(qn_findings_warn(f, err, "the certificate's figures could not be checked: they are of %s",
+                                same_text ? "the same text, cut otherwise" : "another text than the one measured here"));
     }
     QN_TRY(check_verdict(claim, q, same_text, claims, bits, same_version, f, err));
+done:
+    return status;
+}
+
+quern_status qn_claim_check(const qn_claim *claim, const qn_quality *q, const char *text_sha256, double bits, qn_findings *f,
+                            quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    bool claims = false, same_version = is_text(claim->version, quern_version());
+    size_t n_before = f->reasons.n + f->reasons.n_left_out;
+    for (size_t i = 0; i < N_FIGURES; i++) {
+        claims = claims || !isnan(claim->figures[i]);
+    }
+    if (!claim->found) {
+        goto done;
+    }
+    f->certificate = f->certificate == QN_CERTIFICATE_NONE ? QN_CERTIFICATE_UNCHECKED : f->certificate;
+    QN_TRY(check_form(claim, claims, f, err));
+    if (is_text(claim->verdict, "fail")) {
+        QN_TRY(qn_findings_warn(f, err, "the certificate itself says fail"));
+    }
+    if (q->measured) {
+        QN_TRY(check_measured(claim, q, text_sha256, claims, same_version, bits, f, err));
+    } else if (claims) {
+        QN_TRY(qn_findings_warn(f, err, "the certificate's figures could not be checked: quality was not measured"));
+    }
+    if (f->reasons.n + f->reasons.n_left_out > n_before) {
+        f->certificate = QN_CERTIFICATE_DIFFERS;
+    }
 done:
     return status;
 }

@@ -25,7 +25,7 @@ quern_status qn_certificate_fill_gguf(const qn_certificate *c, const qn_gguf *g,
 quern_status qn_certificate_fill_config(const qn_certificate *c, const char *config, size_t len, qn_buf *out, quern_error *err);
 
 /* Fails a file that claims figures, or to pass, other than was measured on the same text with the same chunks; another version's figures may
- * differ by what kernels change. A note where the claims could not be compared. */
+ * differ by what kernels change. A warning where the claims could not be compared, or only so. Sets f->certificate. */
 quern_status qn_claim_check(const qn_claim *claim, const qn_quality *q, const char *text_sha256, double bits, qn_findings *f,
                             quern_error *err);
 

@@ -159,6 +159,9 @@ static quern_status examine(families *all, qn_verified *v, const qn_verify_run *
     QN_TRY(folder ? qn_safetensors_open_dir(&v->safetensors, v->path, false, err) : qn_gguf_open(&v->gguf, v->path, false, err));
     QN_TRY(folder ? check_mlx(all, v, run, &config, &claim, err) : check_gguf(all, v, run, &claim, err));
     QN_TRY(qn_verified_find_origin(v, all->calibrated, err));
+    if (claim.found && v->findings.certificate == QN_CERTIFICATE_NONE) {
+        v->findings.certificate = QN_CERTIFICATE_UNCHECKED;
+    }
     if (claim.found && claim.data_sha256.data == NULL) {
         QN_TRY(qn_findings_fail(&v->findings, NULL, err, "the certificate does not say which data it is about (no data_sha256)"));
     }

@@ -339,6 +339,7 @@ quern_status qn_verified_check_claim(qn_verified *v, const char *claim, size_t l
     if (claim == NULL || (len == 64 && memcmp(claim, v->data_sha256, 64) == 0)) {
         return QUERN_OK;
     }
+    v->findings.certificate = QN_CERTIFICATE_DIFFERS;
     return qn_findings_fail(&v->findings, NULL, err,
                             "the certificate is of other data: quern.quality.data_sha256 is '%.*s', the tensors have %s",
                             qn_name_shown(claim, len), claim, v->data_sha256);

@@ -32,6 +32,10 @@ const char *qn_verdict_name(const qn_findings *f, quern_gate_policy policy)
 
 qn_json *qn_gate_to_json(quern_gate_policy policy, size_t sample_layers, const qn_findings *f)
 {
+    static const char *const states[] = {[QN_CERTIFICATE_UNCHECKED] = "not checked",
+                                         [QN_CERTIFICATE_ROUGH] = "agrees roughly",
+                                         [QN_CERTIFICATE_AGREES] = "agrees",
+                                         [QN_CERTIFICATE_DIFFERS] = "differs"};
     builder b = {.ok = true};
     qn_json *v = qn_json_new_object();
     char sample[32];
@@ -41,6 +45,10 @@ qn_json *qn_gate_to_json(quern_gate_policy policy, size_t sample_layers, const q
     set(&b, v, "reasons", qn_text_list_to_json(&f->reasons));
     set(&b, v, "suspect_tensors", qn_text_list_to_json(&f->suspects));
     set(&b, v, "notes", qn_text_list_to_json(&f->notes));
+    set(&b, v, "warnings", qn_text_list_to_json(&f->warnings));
+    if (f->certificate != QN_CERTIFICATE_NONE) {
+        set_text(&b, v, "certificate", states[f->certificate]);
+    }
     if (f->sampled != NULL) {
         set(&b, v, "sample", qn_json_clone(f->sampled));
     }

@@ -6,8 +6,9 @@
 #include "base/json.h"
 #include "quantize/verify_output.h"
 
-/* {"policy","verdict","reasons","suspect_tensors","notes"}; policy "sample:LAYERS" where that was asked for; verdict from the findings, "skipped"
- * where quality was not asked for and integrity found nothing. NULL when out of memory. */
+/* {"policy","verdict","reasons","suspect_tensors","notes","warnings"}; policy "sample:LAYERS" where that was asked for; verdict from the findings,
+ * "skipped" where quality was not asked for and integrity found nothing. "certificate" for a file that carries one: "agrees", "agrees roughly",
+ * "not checked", "differs". NULL when out of memory. */
 qn_json *qn_gate_to_json(quern_gate_policy policy, size_t sample_layers, const qn_findings *f);
 /* "fail", "lossy", "pass", or "skipped": quality was not asked for, or could not be measured. */
 const char *qn_verdict_name(const qn_findings *f, quern_gate_policy policy);

@@ -216,6 +216,32 @@ def check_claims(checks, out, manifest, text):
     checks.that(second["type"] == "Q6_K" and "file_type says Q4_K_M" in notes, "verify: the type is that of the bytes", second["gate"])
 
 
+def check_unchecked(checks, folder, out, manifest, text):
+    """What could not be checked of a certificate, or only roughly, is said unasked: on stderr, in the table and in the report."""
+    gguf, mlx = (os.path.join(out, o["path"]) for o in manifest["outputs"][:2])
+    other = os.path.join(folder, "other.txt")
+    with open(text, encoding="utf-8") as f, open(other, "w", encoding="utf-8") as g:
+        g.write("import os\n" + f.read()[200:])
+    older = damaged(gguf, "older", lambda d: d.index(b"quern.quality.quern_version") + 27 + 4 + 8, lambda b: b"0.0.9"[:5] + b[5:])
+    cases = (((gguf, mlx), text, ["agrees", "agrees"], []), ((gguf, mlx), other, ["not checked"] * 2, ["of another text"] * 2),
+             ((older,), text, ["agrees roughly"], ["of Quern 0.0.9"]))
+    for files, with_text, states, said in cases:
+        options = ("--against", MODEL, "--gate", "default", "--gate-text", with_text)
+        gates = [o["gate"] for o in json.loads(run("verify", *files, *options, "--json").stdout)["outputs"]]
+        checks.that([g["certificate"] for g in gates] == states, f"verify: what became of the certificate: {states}", gates)
+        checks.that([len(g["warnings"]) for g in gates] == [1 if said else 0] * len(files), f"verify: warnings in the report: {states}", gates)
+        checks.that(all(s in g["warnings"][0] and g["warnings"][0] in g["notes"] for s, g in zip(said, gates)), "verify: and among the notes", gates)
+        done = run("verify", *files, *options)
+        lines = [line for line in done.stderr.decode().splitlines() if line.startswith("warning: ")]
+        checks.exit_code(done, 0, f"verify: {states} is no fault")
+        checks.that([s in line for s, line in zip(said, lines)] == [True] * len(said) and len(lines) == len(said), f"verify: {states} is said without -v", done.stderr)
+        table = done.stdout.decode()
+        checks.that(all(state in table for state in states), f"verify: {states} in the table", table)
+    options = ("--against", MODEL, "--gate", "off")
+    done = run("verify", gguf, *options)
+    checks.that(b"not checked" in done.stdout and b"warning" not in done.stderr, "verify: figures that nobody asked for", done.stdout + done.stderr)
+
+
 def check_importance(checks, folder):
     """A file's word that it was made with an importance matrix does not cover a single bad block."""
     with open(os.path.join(GOLDENS, "gguf", "quant", "llama3_rope.Q4_K_M.gguf"), "rb") as f:
@@ -278,6 +304,7 @@ def main():
         check_policies(checks, folder, text)
         check_gguf_source(checks, folder, text)
         check_claims(checks, out, manifest, text)
+        check_unchecked(checks, folder, out, manifest, text)
         check_importance(checks, folder)
         check_short_text(checks, folder)
         check_unreadable(checks, folder, out, manifest)

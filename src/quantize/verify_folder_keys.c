@@ -101,6 +101,61 @@ static quern_status compare_splitting(const qn_folder_keys *c)
 /* Whether a value says what its absence says. */
 static bool is_absent(const qn_json *v) { return qn_json_get_kind(v) == QN_JSON_NULL || !qn_json_bool(v, true); }
 
+/* ---- the program that reads the tokenizer ---- */
+
+/* transformers asks tokenizer_config.json, then config.json. */
+static const qn_json *class_of(qn_json *const *side)
+{
+    const qn_json *v = qn_json_get(side[QN_FOLDER_TOKENIZER_CONFIG], "tokenizer_class");
+    return is_absent(v) ? qn_json_get(side[QN_FOLDER_CONFIG], "tokenizer_class") : v;
+}
+
+/* Names of one class: versions of transformers write it with "Fast" behind it or without. */
+static bool is_class(const char *name, const char *expected)
+{
+    size_t n = strlen(name), end = strlen("Fast"), m = strlen(expected);
+    n -= n > end && strcmp(name + n - end, "Fast") == 0 ? end : 0;
+    m -= m > end && strcmp(expected + m - end, "Fast") == 0 ? end : 0;
+    return n == m && memcmp(name, expected, n) == 0;
+}
+
+static bool is_one_of(const char *name, const char *const *list, size_t n)
+{
+    bool found = false;
+    for (size_t i = 0; i < n; i++) {
+        found = found || is_class(name, list[i]);
+    }
+    return found;
+}
+
+/* transformers (and mlx-lm) makes of a text what the class of this name makes of it: by rules of its own ("NewlineTokenizer" writes line ends otherwise,
+ * "LlamaTokenizer" makes its own normalizer). The plain classes read tokenizer.json as it is, which is compared. Where the source names none, it is
+ * chosen by the model's type, and a program that writes the folder again writes its name: one of those that these families have. */
+static quern_status compare_classes(const qn_folder_keys *c)
+{
+    static const char *const plain[] = {"PreTrainedTokenizer", "TokenizersBackend"};
+    static const char *const usual[] = {"Qwen2Tokenizer", "LlamaTokenizer", "CodeLlamaTokenizer", "GPT2Tokenizer"};
+    const qn_json *own = class_of(c->own), *source = c->source_is_folder ? class_of(c->source) : NULL;
+    const char *name = qn_json_string(own, NULL), *expected = qn_json_string(source, NULL);
+    bool fits;
+    if (c->own[QN_FOLDER_TOKENIZER_CONFIG] == NULL || (is_absent(own) && is_absent(source)) || qn_json_same(own, source)) {
+        return QUERN_OK;
+    }
+    if (name == NULL) {
+        fits = is_absent(own) && !c->source_is_folder;
+    } else if (is_one_of(name, plain, sizeof plain / sizeof plain[0])) {
+        fits = true;
+    } else {
+        fits = expected != NULL ? is_class(name, expected) : is_absent(source) && is_one_of(name, usual, sizeof usual / sizeof usual[0]);
+    }
+    return fits ? QUERN_OK
+                : qn_findings_fail(c->findings, NULL, c->err,
+                                   "tokenizer_config.json: tokenizer_class is %s%.60s%s, the source has %s%.60s%s: readers cut texts by it",
+                                   name != NULL ? "'" : "", name != NULL ? name : is_absent(own) ? "not there" : "no text",
+                                   name != NULL ? "'" : "", expected != NULL ? "'" : "", expected != NULL ? expected : "none",
+                                   expected != NULL ? "'" : "");
+}
+
 /* Keys that decide what other readers make of a text, or whether they run code: a difference is a fault. null is the same as absence. */
 static const struct {
     qn_folder_text kind;
@@ -114,6 +169,7 @@ static const struct {
                      {QN_FOLDER_TOKENIZER_CONFIG, "chat_template_type", "mlx-lm makes prompts by a template of its own", false, true},
                      {QN_FOLDER_TOKENIZER_CONFIG, "fast_tokenizer_files", "transformers reads another tokenizer.json", false, true},
                      {QN_FOLDER_TOKENIZER_CONFIG, "auto_map", "transformers runs those programs", true, true},
+                     {QN_FOLDER_CONFIG, "quantize_activations", "mlx-lm quantizes activations too, or refuses the folder", true, true},
                      {QN_FOLDER_CONFIG, "model_file", "mlx-lm runs that program", true, true},
                      {QN_FOLDER_CONFIG, "auto_map", "transformers runs those programs", true, true}};
 enum { N_DECIDING = sizeof deciding_keys / sizeof deciding_keys[0] };
@@ -326,6 +382,7 @@ static quern_status note_places(const qn_folder_keys *c, qn_folder_text k)
 quern_status qn_verify_folder_keys(const qn_folder_keys *c)
 {
     quern_status status = QUERN_OK;
+    QN_TRY(compare_classes(c));
     QN_TRY(compare_deciding_keys(c));
     QN_TRY(compare_sampling(c));
     QN_TRY(compare_end_tokens(c));

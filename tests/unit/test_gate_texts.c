@@ -321,6 +321,51 @@ static void judge_cases(const outputs *o, const char *folder, const char *source
     "\"{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\\\n' + m.content + '<|im_end|>\\\\n' }}{%- endfor %}" \
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\\\n' }}{%- endif %}\""
 
+#define TOKENIZER "tokenizer.json"
+#define NFC "{\"type\": \"NFC\"}"
+#define BYTES "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": false, \"use_regex\": false}"
+#define QWEN \
+    "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}| " \
+    "?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"}, \"behavior\": \"Isolated\", \"invert\": false}"
+#define SEQUENCE(list, items) "{\"type\": \"Sequence\", \"" list "\": [" items "]}"
+#define REPLACE(from, to) "{\"type\": \"Replace\", \"pattern\": {\"String\": \"" from "\"}, \"content\": \"" to "\"}"
+#define SPLIT(literal) "{\"type\": \"Split\", \"pattern\": {\"String\": \"" literal "\"}, \"behavior\": \"Isolated\", \"invert\": false}"
+
+/* A step that waits for a text that nobody tries is a fault; one that does nothing is none. */
+static void pipelines_are_compared(void **state)
+{
+    static const folder_case cases[] = {
+        {"a word becomes another",
+         {{TOKENIZER, "normalizer", SEQUENCE("normalizers", NFC ", " REPLACE("zqxj", "rm"))}},
+         "step 2 of the normalizer (2 steps, the source has 1) is another",
+         NULL},
+        {"the same in front", {{TOKENIZER, "normalizer", SEQUENCE("normalizers", REPLACE("zqxj", "") ", " NFC)}}, "step 1 of the normalizer", NULL},
+        {"no normalizer", {{TOKENIZER, "normalizer", "null"}}, "step 1 of the normalizer (0 steps, the source has 1)", NULL},
+        {"in a list", {{TOKENIZER, "normalizer", SEQUENCE("normalizers", NFC)}}, NULL, NULL},
+        {"twice", {{TOKENIZER, "normalizer", SEQUENCE("normalizers", NFC ", " NFC)}}, NULL, "is put together otherwise"},
+        {"steps that do nothing",
+         {{TOKENIZER, "normalizer", SEQUENCE("normalizers", REPLACE("zqxj", "zqxj") ", " NFC ", {\"type\": \"Prepend\", \"prepend\": \"\"}")}},
+         NULL,
+         "is put together otherwise"},
+        {"the same cuts", {{TOKENIZER, "pre_tokenizer", SEQUENCE("pretokenizers", QWEN ", " BYTES)}}, NULL, NULL},
+        {"a cut more",
+         {{TOKENIZER, "pre_tokenizer", SEQUENCE("pretokenizers", QWEN ", " SPLIT("zqxj") ", " BYTES)}},
+         "step 2 of the pre_tokenizer (2 steps, the source has 1) is another",
+         NULL},
+        {"the same class", {{TOKENS, "tokenizer_class", "\"Qwen2TokenizerFast\""}}, NULL, NULL},
+        {"a class that reads tokenizer.json as it is", {{TOKENS, "tokenizer_class", "\"TokenizersBackend\""}}, NULL, "tokenizer_class"},
+        {"a class with rules of its own", {{TOKENS, "tokenizer_class", "\"NewlineTokenizer\""}}, "tokenizer_class is 'NewlineTokenizer', the source", NULL},
+        {"another model's class", {{TOKENS, "tokenizer_class", "\"LlamaTokenizerFast\""}}, "tokenizer_class is 'LlamaTokenizerFast'", NULL},
+        {"no class", {{TOKENS, "tokenizer_class", NULL}}, "tokenizer_class is not there, the source has 'Qwen2Tokenizer'", NULL},
+        {"the class in config.json", {{TOKENS, "tokenizer_class", NULL}, {CONFIG, "tokenizer_class", "\"Qwen2Tokenizer\""}}, NULL, "tokenizer_class"},
+        {"no text", {{TOKENS, "tokenizer_class", "7"}}, "tokenizer_class is no text", NULL},
+        {"activations in few bits", {{CONFIG, "quantize_activations", "true"}}, "config.json: quantize_activations is not the source's", NULL},
+        {"activations as they are", {{CONFIG, "quantize_activations", "false"}}, NULL, NULL},
+    };
+    const outputs *o = *state;
+    judge_cases(o, o->mlx, o->source, cases, sizeof cases / sizeof cases[0]);
+}
+
 static void sampling_is_compared(void **state)
 {
     static const folder_case cases[] = {
@@ -541,6 +586,10 @@ static void folders_of_gguf_are_compared(void **state)
          {{TOKENS, "auto_map", "{\"AutoTokenizer\": [\"evil.T\", null]}"}},
          "tokenizer_config.json: auto_map",
          NULL},
+        {"a class of these families", {{TOKENS, "tokenizer_class", "\"LlamaTokenizer\""}}, NULL, NULL},
+        {"no class", {{TOKENS, "tokenizer_class", NULL}}, NULL, NULL},
+        {"a class with rules of its own", {{TOKENS, "tokenizer_class", "\"NewlineTokenizer\""}}, "tokenizer_class is 'NewlineTokenizer'", NULL},
+        {"activations in few bits", {{CONFIG, "quantize_activations", "true"}}, "quantize_activations", NULL},
         {"a default template",
          {{"additional_chat_templates/default.jinja", NULL, "{{ messages }}"}},
          "default.jinja: the chat template is not",
@@ -584,6 +633,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(metadata_is_compared),         cmocka_unit_test(sampling_may_be_absent_altogether),
         cmocka_unit_test(sampling_is_compared),         cmocka_unit_test(yarn_is_compared),
+        cmocka_unit_test(pipelines_are_compared),
         cmocka_unit_test(special_tokens_are_compared),  cmocka_unit_test(templates_in_files_are_compared),
         cmocka_unit_test(named_templates_may_move),     cmocka_unit_test(named_tokens_may_move),
         cmocka_unit_test(folders_of_gguf_are_compared), cmocka_unit_test(short_texts_are_named),

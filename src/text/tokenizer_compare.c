@@ -42,6 +42,12 @@ static quern_status compare_extra_token(const comparison *c, size_t id)
     return tell(c, reachable, "token %zu '%.*s' is not in the source", id, qn_shown(text, k->len), text);
 }
 
+/* Never text of the user's: an unknown token that is special is left out and kept back as other special tokens are. */
+static bool is_control(const qn_token *k)
+{
+    return k->kind == QUERN_TOKEN_CONTROL || (k->kind == QUERN_TOKEN_UNKNOWN && (k->flags & QN_TOKEN_SPECIAL) != 0);
+}
+
 static quern_status compare_tokens(const comparison *c, bool *same)
 {
     quern_status status = QUERN_OK;
@@ -63,9 +69,9 @@ static quern_status compare_tokens(const comparison *c, bool *same)
             QN_TRY(tell(c, true, "token %zu is '%.*s', the source has '%.*s'", i,
                         a != NULL ? qn_shown(qn_token_text(own, (uint32_t)i), a->len) : 0, a != NULL ? qn_token_text(own, (uint32_t)i) : "",
                         qn_shown(text, b->len), text));
-        } else if ((a->kind == QUERN_TOKEN_CONTROL) != (b->kind == QUERN_TOKEN_CONTROL)) {
+        } else if (is_control(a) != is_control(b)) {
             *same = false;
-            bool control = a->kind == QUERN_TOKEN_CONTROL;
+            bool control = is_control(a);
             QN_TRY(tell(c, true, "token %zu '%.*s' %s a control token, in the source it %s", i, qn_shown(text, b->len), text,
                         control ? "is" : "is not", control ? "is not" : "is"));
         } else if (qn_token_reachable(a) != qn_token_reachable(b)) {
@@ -381,6 +387,16 @@ done:
     return status;
 }
 
+/* Whether every text has tokens, so that nothing becomes the unknown one. */
+static bool has_all_bytes(const quern_tokenizer *t)
+{
+    bool all = true;
+    for (size_t i = 0; i < 256; i++) {
+        all = all && t->byte_symbol[i] != QN_NO_TOKEN;
+    }
+    return all;
+}
+
 static quern_status compare_symbols(const comparison *c)
 {
     quern_status status = QUERN_OK;
@@ -399,7 +415,8 @@ static quern_status compare_symbols(const comparison *c)
         }
     }
     if (a->unknown != b->unknown) {
-        QN_TRY(tell(c, true, "what has no token becomes token %lld, in the source %lld (-1 = nothing)",
+        bool matters = !has_all_bytes(a) || !has_all_bytes(b);
+        QN_TRY(tell(c, matters, "what has no token becomes token %lld, in the source %lld (-1 = nothing)",
                     a->unknown == QN_NO_TOKEN ? -1LL : (long long)a->unknown, b->unknown == QN_NO_TOKEN ? -1LL : (long long)b->unknown));
     }
     for (size_t i = 0; i < 256; i++) {

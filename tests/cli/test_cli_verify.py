@@ -206,7 +206,7 @@ def check_folder_texts(checks, folder):
     judged("another pad_token", lambda c: c.update(pad_token="<|im_end|>"), "fail", "pad_token is '<|im_end|>'", config)
     judged("the table of added tokens", lambda c: c["added_tokens_decoder"]["8178"].update(rstrip=True), "fail", "8178: rstrip", config)
     judged("special tokens are split", lambda c: c.update(split_special_tokens=True), "fail", "split_special_tokens", config)
-    judged("another class", lambda c: c.update(tokenizer_class="Other"), "skipped", "tokenizer_class", config)
+    judged("another class", lambda c: c.update(tokenizer_class="Other"), "fail", "tokenizer_class is 'Other', the source has 'Qwen2Tokenizer'", config)
     judged("another template", lambda c: c.update(chat_template=c["chat_template"].replace("assistant", "Assistant")), "fail", "they part in line", config)
     judged("no template", lambda c: c.pop("chat_template") and None, "fail", "there is no chat template", config)
     judged("no line end at the end", lambda c: c.update(chat_template=c["chat_template"].rstrip("\n")), "skipped", "but for a line end", config)

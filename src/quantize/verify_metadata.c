@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "quantize/hf_to_gguf.h"
+#include "base/fs.h"
 #include "model/gguf_tokenizer.h"
 #include "model/rope.h"
 #include "quantize/json_difference.h"
@@ -645,12 +646,21 @@ done:
 quern_status qn_read_own_config(const qn_job *job, const char *path, const char *config, size_t config_len, const char *generation,
                                 size_t generation_len, qn_arena *arena, qn_model_config *out, quern_error *err)
 {
+    quern_status status = QUERN_OK;
     quern_error why = {0};
-    quern_status status = qn_config_read_hf(out, arena, config, config_len, path, generation, generation_len, &why);
-    if (status == QUERN_ERROR_UNSUPPORTED && job->source.as != NULL) {
-        return qn_config_read_hf_as(out, arena, config, config_len, path, generation, generation_len, job->source.as, err);
+    char *file = qn_path_join(path, "config.json");
+    if (file == NULL) {
+        QN_FAIL_MEMORY(err, path, strlen(path));
     }
-    return status == QUERN_OK ? QUERN_OK : qn_error_set(err, status, "%s", why.message);
+    status = qn_config_read_hf(out, arena, config, config_len, file, generation, generation_len, &why);
+    if (status == QUERN_ERROR_UNSUPPORTED && job->source.as != NULL) {
+        status = qn_config_read_hf_as(out, arena, config, config_len, file, generation, generation_len, job->source.as, err);
+    } else if (status != QUERN_OK) {
+        (void)qn_error_set(err, status, "%s", why.message);
+    }
+done:
+    qn_free(file);
+    return status;
 }
 
 quern_status qn_verify_mlx_config(const qn_job *job, const char *path, const char *config, size_t config_len, const char *generation,
@@ -666,7 +676,7 @@ quern_status qn_verify_mlx_config(const qn_job *job, const char *path, const cha
         QN_FAIL(err, status, "%s", why.message);
     }
     if (status != QUERN_OK) {
-        status = qn_findings_fail(f, NULL, err, "config.json: %s", why.message);
+        status = qn_findings_fail(f, NULL, err, "%s", why.message);
         goto done;
     }
     QN_TRY(compare_configs(&c, &own, &job->source.config));

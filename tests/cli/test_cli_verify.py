@@ -257,6 +257,17 @@ def check_mode(checks, folder):
     change_json(mlx, "config.json", lambda c: [c[k].update(mode="affine") for k in ("quantization", "quantization_config")] and None)
     verdict, reasons, _, _ = verdict_of(mlx, SOURCE)
     checks.that(verdict == "fail" and "is stored in mode mxfp4, config.json says mode affine" in reasons, "MLX: the mode", reasons)
+    # modes of newer writers: one line that says what is not supported, what is, and what to do
+    for key, of in (("quantization", {"mode": "nvfp4", "group_size": 16}), ("quantization", {"mode": "mxfp8", "group_size": 32, "bits": 8}),
+                    ("quantization", {"mode": "later"}), ("quantization.model.norm", {"model.norm": {"bits": 4, "group_size": 16, "mode": "nvfp4"}})):
+        change_json(mlx, "config.json", lambda c: [c[k].update({"mode": "affine", "group_size": 32, "bits": 4, **of}) for k in ("quantization", "quantization_config")] and None)
+        mode = of.get("mode", "nvfp4")
+        for command in (("verify", mlx, "--against", SOURCE), ("inspect", mlx), ("run", mlx, "x"), ("quantize", mlx, "-o", mlx + "-out", "--formats", "gguf:F16")):
+            done = run(*command)
+            said = done.stderr.decode()
+            checks.exit_code(done, 3, f"MLX: {command[0]}: mode {mode}")
+            line = f"{mlx}/config.json: key '{key}.mode' is \"{mode}\", a mode of MLX that this version does not support; it reads \"affine\" and \"mxfp4\""
+            checks.that(said.count("\n") == 1 and line in said, f"MLX: {command[0]}: mode {mode} is named", said)
 
 
 def check_uniform(checks, folder):

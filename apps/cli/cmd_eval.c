@@ -13,7 +13,7 @@
 #include "signals.h"
 #include "table.h"
 
-enum { CHUNK_TOKENS = 512, TEXT_SHOWN_MAX = 48 };
+enum { TEXT_SHOWN_MAX = 48 };
 
 /* A model, ready to be measured. */
 typedef struct subject {
@@ -82,18 +82,14 @@ done:
     return status;
 }
 
-static quern_status open_subject(job *j, const char *path, const quern_engine_options *options, subject *out, quern_error *err)
+static quern_status start_subject(job *j, const quern_engine_options *options, subject *s, quern_error *err)
 {
-    quern_status status = QUERN_OK;
     quern_engine_options own = *options;
-    QN_TRY(qn_model_ref_open(j->cli, path, 0, &out->model, err));
-    qn_settings_float_kv(j->cli, out->model, &own);
+    qn_settings_float_kv(j->cli, s->model, &own);
     if (own.arithmetic == QUERN_ARITHMETIC_F32_ACTIVATIONS && !qn_opts_given(&j->cli->opts, QN_OPT_KV_TYPE)) {
         own.kv_type = QUERN_KV_F32; /* the weights alone, as the gate measures them */
     }
-    QN_TRY(qn_settings_create_engine(j->cli, out->model, &own, &out->engine, NULL, err));
-done:
-    return status;
+    return qn_settings_create_engine(j->cli, s->model, &own, &s->engine, NULL, err);
 }
 
 static void close_subject(subject *s)
@@ -108,15 +104,22 @@ static quern_status open_subjects(job *j, const char *path, quern_error *err)
     char *base = NULL;
     quern_engine_options options;
     QN_TRY(qn_settings_engine(j->cli, &options, err));
-    j->options.n_ctx = (size_t)qn_opts_count(&j->cli->opts, QN_OPT_CTX, CHUNK_TOKENS);
-    options.n_ctx = j->options.n_ctx;
-    QN_TRY(open_subject(j, path, &options, &j->model, err));
+    QN_TRY(qn_model_ref_open(j->cli, path, 0, &j->model.model, err));
     if (j->kld) {
         QN_TRY(qn_model_ref_resolve(j->cli, qn_opts_text(&j->cli->opts, QN_OPT_BASE, NULL), false, &base, err));
+        QN_TRY(qn_model_ref_open(j->cli, base, 0, &j->base.model, err));
+    }
+    j->options.n_ctx = (size_t)qn_opts_count(&j->cli->opts, QN_OPT_CTX, 0);
+    if (j->options.n_ctx == 0) { /* as the gate cuts its text, by the measure's context */
+        j->options.n_ctx = quern_measure_chunk_tokens(quern_model_get_info(j->kld ? j->base.model : j->model.model)->n_ctx_train);
+    }
+    options.n_ctx = j->options.n_ctx;
+    QN_TRY(start_subject(j, &options, &j->model, err));
+    if (j->kld) {
         if (options.kv_type == QUERN_KV_Q8_0) {
             options.kv_type = QUERN_KV_F32; /* the base is the measure: what a lossy cache costs is in the divergence too */
         }
-        QN_TRY(open_subject(j, base, &options, &j->base, err));
+        QN_TRY(start_subject(j, &options, &j->base, err));
     }
 done:
     qn_free(base);

@@ -13,13 +13,17 @@
 extern "C" {
 #endif
 
+/* Tokens of a chunk where none are asked for: 512, or the context that the model was trained with if that is shorter (0: not known), at least 16.
+ * The gate (quern/verify.h) cuts its text so by the source's context. */
+QUERN_API size_t quern_measure_chunk_tokens(size_t n_ctx_train);
+
 typedef struct quern_measure_options {
     const char *text;          /* UTF-8, or NULL with ids given */
     size_t len;
     const int32_t *ids;        /* already tokenized text, or NULL */
     size_t n_ids;
     bool no_special;           /* text that spells a special token is plain text */
-    size_t n_ctx;              /* tokens a chunk, at least 4; 0 = 512 */
+    size_t n_ctx;              /* tokens a chunk, at least 4; 0 = quern_measure_chunk_tokens of the base, without one of the model */
     size_t max_chunks;         /* 0 = all */
     quern_progress_callback on_progress; /* chunks done and total; false cancels (QUERN_ERROR_CANCELLED); may be NULL */
     void *user;

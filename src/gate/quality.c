@@ -9,7 +9,7 @@
 #include "gate/plain_model.h"
 #include "quern/machine.h"
 
-enum { CHUNK_TOKENS = 512, CHUNK_TOKENS_MIN = 16, TOKENS_MIN = 4096, TASKS_OF_LARGE_MODELS = 8 };
+enum { TOKENS_MIN = 4096, TASKS_OF_LARGE_MODELS = 8 };
 
 /* Multiply-adds times two for one measurement; with two cores some minutes. Small models get all of the text. */
 static const double operations_max = 2e13;
@@ -62,17 +62,11 @@ static size_t context_tokens(const qn_quality_base *b)
     return b->n_ctx > tasks ? b->n_ctx : tasks;
 }
 
-static size_t chunk_tokens(size_t n_ctx_train)
-{
-    size_t n = n_ctx_train < CHUNK_TOKENS ? n_ctx_train : CHUNK_TOKENS;
-    return n < CHUNK_TOKENS_MIN ? CHUNK_TOKENS_MIN : n;
-}
-
 quern_status qn_quality_check_text(const quern_tokenizer *t, size_t n_ctx_train, const char *text, size_t len, quern_error *err)
 {
     quern_status status = QUERN_OK;
     quern_ids ids = {0};
-    size_t needed = 2 * chunk_tokens(n_ctx_train);
+    size_t needed = 2 * quern_measure_chunk_tokens(n_ctx_train);
     int flags = QUERN_ENCODE_PARSE_SPECIAL | (quern_tokenizer_get_info(t)->add_bos ? QUERN_ENCODE_ADD_BOS : 0); /* as quern_measure does */
     QN_TRY(quern_tokenizer_encode(t, text, len, flags, &ids, err));
     if (ids.len < needed) {
@@ -92,7 +86,7 @@ quern_status qn_quality_base_open(qn_quality_base *b, const char *source, const 
     QN_TRY(qn_sha256_bytes(text, len, b->text_sha256, err));
     QN_TRY(quern_model_open(&b->model, source, &(quern_model_options){.architecture = as}, err));
     const quern_model_info *info = quern_model_get_info(b->model);
-    b->n_ctx = chunk_tokens(info->n_ctx_train);
+    b->n_ctx = quern_measure_chunk_tokens(info->n_ctx_train);
     double tokens = operations_max / (2.0 * (double)info->n_parameters);
     tokens = tokens < TOKENS_MIN ? TOKENS_MIN : tokens;
     b->max_chunks = tokens < 1e9 ? (size_t)tokens / b->n_ctx : 0;

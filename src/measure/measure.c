@@ -15,7 +15,7 @@
 #include "kernels/ops.h"
 #include "kernels/vmath.h"
 
-enum { CTX_DEFAULT = 512, CTX_MIN = 4 };
+enum { CTX_DEFAULT = 512, CTX_DEFAULT_MIN = 16, CTX_MIN = 4 };
 
 /* Most bytes of logits held for one engine. */
 enum { LOGITS_BYTES_MAX = 64 << 20 };
@@ -417,18 +417,29 @@ done:
     return status;
 }
 
+size_t quern_measure_chunk_tokens(size_t n_ctx_train)
+{
+    size_t n = n_ctx_train != 0 && n_ctx_train < CTX_DEFAULT ? n_ctx_train : CTX_DEFAULT;
+    return n < CTX_DEFAULT_MIN ? CTX_DEFAULT_MIN : n;
+}
+
 quern_status quern_measure_beside(quern_measured *models, size_t n, quern_engine *base, const quern_measure_options *opt,
                                   quern_perplexity *base_out, quern_error *err)
 {
     quern_status status = QUERN_OK;
     quern_ids own = {0};
     const int32_t *ids = NULL;
-    size_t n_ids = 0, n_bytes = 0, n_ctx = opt->n_ctx != 0 ? opt->n_ctx : CTX_DEFAULT;
+    size_t n_ids = 0, n_bytes = 0, n_ctx = opt->n_ctx;
     qn_isa isa = QN_ISA_SCALAR;
-    job j = {.base = base, .n_ctx = n_ctx, .first = n_ctx / 2};
+    job j = {.base = base};
     if (n == 0) {
         QN_FAIL(err, QUERN_ERROR_USAGE, "no model to measure");
     }
+    if (n_ctx == 0) {
+        n_ctx = quern_measure_chunk_tokens((base != NULL ? base : models[0].engine)->model->config.n_ctx_train);
+    }
+    j.n_ctx = n_ctx;
+    j.first = n_ctx / 2;
     (void)qn_isa_from_name(models[0].engine->info.isa, &isa);
     j.ops = qn_ops_get(isa);
     j.n_vocab = models[0].engine->model->config.n_vocab;

@@ -89,6 +89,29 @@ def check_same_figures(checks, out, manifest, text):
         checks.that(all(kld[k] == o["quality"][k] for k in ("ppl", "ppl_ratio", "kld_mean", "kld_max", "top1_agreement")), "eval: the same digits", kld)
 
 
+def check_short_context(checks, folder, text):
+    """Where the source's context is shorter than a chunk, eval cuts the text as the gate does, by the base's context."""
+    source, out = os.path.join(folder, "short_context"), os.path.join(folder, "short_context_out")
+    shutil.copytree(os.path.join(GOLDENS, "hf", "qwen3"), source)
+    with open(os.path.join(source, "config.json"), encoding="utf-8") as f:
+        config = json.load(f)
+    config["max_position_embeddings"] = 192
+    with open(os.path.join(source, "config.json"), "w", encoding="utf-8") as f:
+        json.dump(config, f)
+    done = run("quantize", source, "-o", out, "--formats", "gguf:Q8_0", "--calibrate", "none", "--gate", "default", "--gate-text", text, "--json")
+    quality = json.loads(done.stdout)["outputs"][0]["quality"]
+    path = os.path.join(out, json.loads(done.stdout)["outputs"][0]["path"])
+    checks.that(quality["n_ctx"] == 192, "a short context: the gate's chunks", quality)
+    for suite, options in (("kld", ("--base", source)), ("ppl", ())):
+        done = run("eval", path, "--suite", suite, *options, "--arithmetic", "f32_activations", "--text", text, "--json")
+        checks.exit_code(done, 0, f"a short context: eval {suite}")
+        figures = json.loads(done.stdout)["suites"][0]
+        same = ("n_ctx", "chunks", "tokens", "ppl") + (("ppl_ratio", "kld_mean", "kld_p99", "kld_max", "top1_agreement") if options else ())
+        checks.that(all(figures[k] == quality[k] for k in same), f"a short context: the same digits of {suite}", (figures, quality))
+    figures = json.loads(run("eval", path, "--suite", "ppl", "--text", text, "-c", "64", "--json").stdout)["suites"][0]
+    checks.that(figures["n_ctx"] == 64, "a short context: -c goes first", figures)
+
+
 def check_faults(checks, out, manifest):
     gguf = os.path.join(out, manifest["outputs"][0]["path"])
     verify = ("verify", "--against", MODEL, "--gate", "off", "--json")
@@ -299,6 +322,7 @@ def main():
             f.write(part)
         out, manifest = check_quantize(checks, folder, text)
         check_same_figures(checks, out, manifest, text)
+        check_short_context(checks, folder, text)
         check_sample(checks, folder)
         check_faults(checks, out, manifest)
         check_policies(checks, folder, text)

@@ -91,14 +91,15 @@ quern_status qn_json_parse(qn_json **out, const char *data, size_t size, int fla
     size_t options = JSON_DECODE_ANY;
     options |= (flags & QN_JSON_REJECT_DUPLICATES) != 0 ? JSON_REJECT_DUPLICATES : 0u;
     options |= (flags & QN_JSON_ALLOW_NUL) != 0 ? JSON_ALLOW_NUL : 0u;
-    json_error_t e;
+    json_error_t e = {0};
     json_t *v = json_loadb(data != NULL ? data : "", size, options, &e);
     if (v == NULL && (flags & QN_JSON_WIDE_INTEGERS) != 0 && json_error_code(&e) == json_error_numeric_overflow &&
         widen_integers(data, size, &wide)) {
         v = json_loadb(wide.data, wide.len, options, &e);
     }
     if (v == NULL) {
-        if (json_error_code(&e) == json_error_out_of_memory) {
+        /* Jansson has words for everything but most failures of malloc. */
+        if (json_error_code(&e) == json_error_out_of_memory || e.text[0] == '\0') {
             QN_FAIL(err, QUERN_ERROR_MEMORY, "%s: out of memory while reading JSON of %zu bytes", what, size);
         }
         QN_FAIL(err, QUERN_ERROR_INVALID, "%s: invalid JSON at line %d, column %d: %s", what, e.line, e.column, e.text);

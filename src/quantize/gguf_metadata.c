@@ -118,11 +118,10 @@ static quern_status put_sampling(keys *k, const qn_source *s)
                                        {"mirostat_tau", "general.sampling.mirostat_tau"},
                                        {"mirostat_eta", "general.sampling.mirostat_eta"}};
     quern_status status = QUERN_OK;
-    qn_json *root = NULL;
-    if (s->generation_json == NULL) {
+    const qn_json *root = s->generation;
+    if (root == NULL) {
         return QUERN_OK;
     }
-    QN_TRY(qn_json_parse(&root, s->generation_json, s->generation_len, 0, "generation_config.json", k->err));
     const char *sequence = qn_json_string(qn_json_get(root, "sequence"), NULL);
     QN_TRY(sequence != NULL ? put_text(k, "general.sampling.sequence", sequence) : QUERN_OK);
     for (size_t i = 0; i < sizeof integers / sizeof integers[0]; i++) {
@@ -144,7 +143,6 @@ static quern_status put_sampling(keys *k, const qn_source *s)
         QN_TRY(qn_gguf_put_f32(k->w, "general.sampling.temp", 1.0f, k->err)); /* what transformers takes */
     }
 done:
-    qn_json_free(root);
     return status;
 }
 

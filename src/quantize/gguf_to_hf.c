@@ -220,7 +220,8 @@ static quern_status make_generation(qn_source *s, quern_error *err)
     if (c->has_sampling && c->sampling.repeat_penalty != 1.0f) {
         set_real(&b, "repetition_penalty", (double)c->sampling.repeat_penalty);
     }
-    return take_text(&b, &s->generation_json, &s->generation_len, err);
+    quern_status status = take_text(&b, &s->generation_json, &s->generation_len, err);
+    return status == QUERN_OK ? qn_source_parse_generation(s, err) : status;
 }
 
 /* ---- all of them ---- */

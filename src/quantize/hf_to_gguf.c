@@ -133,19 +133,13 @@ static quern_status warn_of_sampling(qn_job *job, qn_output *o, quern_error *err
                   {"epsilon_cutoff", 0},
                   {"eta_cutoff", 0}};
     quern_status status = QUERN_OK;
-    qn_json *root = NULL;
-    if (job->source.generation_json == NULL) {
-        return QUERN_OK;
-    }
-    QN_TRY(qn_json_parse(&root, job->source.generation_json, job->source.generation_len, 0, "generation_config.json", err));
     for (size_t i = 0; i < sizeof unsaid / sizeof unsaid[0]; i++) {
         double v;
-        if (qn_json_number(qn_json_get(root, unsaid[i].name), &v) && v != unsaid[i].nothing) {
+        if (qn_json_number(qn_json_get(job->source.generation, unsaid[i].name), &v) && v != unsaid[i].nothing) {
             QN_TRY(qn_job_warn(job, o, err, "generation_config.json has %s %g, for which GGUF has no key", unsaid[i].name, v));
         }
     }
 done:
-    qn_json_free(root);
     return status;
 }
 

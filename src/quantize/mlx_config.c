@@ -40,19 +40,11 @@ static qn_json *quantization_object(const qn_job *job, const qn_output *o)
 /* generation_config.json may name more end tokens than config.json; mlx-lm reads them from config.json. */
 static quern_status merge_end_tokens(const qn_source *s, qn_json *config, quern_error *err)
 {
-    quern_status status = QUERN_OK;
-    qn_json *generation = NULL;
-    if (s->generation_json == NULL) {
-        return QUERN_OK;
-    }
-    QN_TRY(qn_json_parse(&generation, s->generation_json, s->generation_len, 0, "generation_config.json", err));
-    const qn_json *ids = qn_json_get(generation, "eos_token_id");
-    if (ids != NULL && qn_json_get_kind(ids) != QN_JSON_NULL && !qn_json_set(config, "eos_token_id", qn_json_clone(ids))) {
-        QN_FAIL_MEMORY(err, "config.json", s->generation_len);
-    }
-done:
-    qn_json_free(generation);
-    return status;
+    const qn_json *ids = qn_json_get(s->generation, "eos_token_id");
+    bool given = ids != NULL && qn_json_get_kind(ids) != QN_JSON_NULL;
+    return !given || qn_json_set(config, "eos_token_id", qn_json_clone(ids))
+               ? QUERN_OK
+               : qn_error_set(err, QUERN_ERROR_MEMORY, "out of memory: config.json needs %zu bytes", s->generation_len);
 }
 
 /* ---- what mlx-lm reads elsewhere, or has other defaults for ---- */

@@ -40,6 +40,13 @@ done:
     return status;
 }
 
+quern_status qn_source_parse_generation(qn_source *s, quern_error *err)
+{
+    return s->generation_json == NULL ? QUERN_OK
+                                      : qn_json_parse(&s->generation, s->generation_json, s->generation_len, QN_JSON_WIDE_INTEGERS,
+                                                      "generation_config.json", err);
+}
+
 static quern_status read_config(qn_source *s, const char *as, quern_error *err)
 {
     quern_status status = QUERN_OK;
@@ -54,6 +61,7 @@ static quern_status read_config(qn_source *s, const char *as, quern_error *err)
     QN_TRY(qn_file_read_member(&s->generation_json, &s->generation_len, s->path, "generation_config.json", CONFIG_BYTES_MAX, err));
     QN_TRY(
         qn_config_read_hf_as(&s->config, &s->arena, s->config_json, s->config_len, path, s->generation_json, s->generation_len, as, err));
+    QN_TRY(qn_source_parse_generation(s, err));
     const qn_model_config *c = &s->config;
     if (c->mlx && c->affine.bits != 0 && (c->affine.bits != 8 || c->mxfp4)) {
         QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "%s: the weights are already quantized by MLX, to %s%" PRIu32 " bits; expected float weights",
@@ -192,6 +200,7 @@ void qn_source_close(qn_source *s)
     qn_gguf_close(s->gguf);
     quern_tokenizer_destroy(s->tokenizer);
     qn_free(s->config_json);
+    qn_json_free(s->generation);
     qn_free(s->generation_json);
     qn_template_list_deinit(&s->templates);
     qn_arena_deinit(&s->arena);

@@ -11,6 +11,7 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "base/json.h"
 #include "formats/gguf_read.h"
 #include "formats/safetensors_read.h"
 #include "quantize/parts.h"
@@ -60,6 +61,7 @@ typedef struct qn_source {
     size_t config_len;
     char *generation_json;
     size_t generation_len;
+    qn_json *generation; /* that text parsed, once for all who ask; NULL where there is none */
     qn_template_list templates;
     qn_source_text texts[QN_SOURCE_TEXTS_MAX]; /* GGUF: tokenizer files and the like, once they were asked for (gguf_to_hf.h) */
     size_t n_texts;
@@ -95,5 +97,7 @@ void qn_piece_decode(const qn_piece *p, size_t part, uint64_t first_row, uint64_
 quern_status qn_source_sort_tensors(qn_source *s, quern_error *err);
 /* source_gguf.c: everything but the pieces of a GGUF file. */
 quern_status qn_source_open_gguf(qn_source *s, const char *as, quern_error *err);
+/* source.c: makes s->generation of s->generation_json. */
+quern_status qn_source_parse_generation(qn_source *s, quern_error *err);
 
 #endif

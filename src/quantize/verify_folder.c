@@ -161,14 +161,6 @@ done:
 
 /* ---- key by key ---- */
 
-/* Of a source that is a GGUF file, generation_config.json is what quantize makes of its metadata. */
-static quern_status parse_generation(const qn_source *s, side *out, quern_error *err)
-{
-    return s->generation_json == NULL ? QUERN_OK
-                                      : qn_json_parse(&out->json[QN_FOLDER_GENERATION], s->generation_json, s->generation_len,
-                                                      QN_JSON_WIDE_INTEGERS, text_files[QN_FOLDER_GENERATION].name, err);
-}
-
 static quern_status compare_keys(const qn_job *job, const side *own, qn_findings *f, quern_error *err)
 {
     quern_status status = QUERN_OK;
@@ -179,8 +171,11 @@ static quern_status compare_keys(const qn_job *job, const side *own, qn_findings
     if (keys.source_is_folder) {
         QN_TRY(qn_folder_texts_read(&texts, job->source.path, err));
         QN_TRY(parse_side(&source, err));
-    } else {
-        QN_TRY(parse_generation(&job->source, &source, err));
+    } else if (job->source.generation != NULL) { /* what quantize makes of its metadata */
+        source.json[QN_FOLDER_GENERATION] = qn_json_clone(job->source.generation);
+        if (source.json[QN_FOLDER_GENERATION] == NULL) {
+            QN_FAIL_MEMORY(err, text_files[QN_FOLDER_GENERATION].name, job->source.generation_len);
+        }
     }
     QN_TRY(qn_verify_folder_keys(&keys));
 done:
@@ -194,14 +189,8 @@ done:
 /* The end tokens that mlx-lm takes from the source: generation_config.json's, else config.json's. Returns how many; ids has room for `cap`. */
 static size_t list_needed(const qn_source *s, int32_t *ids, size_t cap)
 {
-    quern_error unused = {0};
-    qn_json *root = NULL;
     size_t n = 0;
-    if (s->generation_json != NULL && qn_json_parse(&root, s->generation_json, s->generation_len, QN_JSON_WIDE_INTEGERS,
-                                                    text_files[QN_FOLDER_GENERATION].name, &unused) != QUERN_OK) {
-        root = NULL; /* it was read before: memory, and then the configuration serves */
-    }
-    const qn_json *eos = qn_json_get(root, "eos_token_id");
+    const qn_json *eos = qn_json_get(s->generation, "eos_token_id");
     bool list = qn_json_get_kind(eos) == QN_JSON_ARRAY;
     for (size_t i = 0; i < (list ? qn_json_length(eos) : 1) && n < cap; i++) {
         int64_t id;
@@ -212,7 +201,6 @@ static size_t list_needed(const qn_source *s, int32_t *ids, size_t cap)
     for (size_t i = 0; eos == NULL && i < s->config.n_stop_ids && n < cap; i++) {
         ids[n++] = s->config.stop_ids[i];
     }
-    qn_json_free(root);
     return n;
 }
 

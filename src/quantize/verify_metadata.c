@@ -374,19 +374,12 @@ static bool is_copied_setting(const comparison *c, const qn_gguf_value *v)
                     {"general.sampling.top_k", "top_k"},
                     {"general.sampling.top_p", "top_p"},
                     {"general.sampling.min_p", "min_p"}};
-    quern_error ignored = {0};
-    qn_json *root = NULL;
     bool found = false;
-    if (c->source->generation_json == NULL ||
-        qn_json_parse(&root, c->source->generation_json, c->source->generation_len, 0, "generation_config.json", &ignored) != QUERN_OK) {
-        return false;
-    }
     for (size_t i = 0; i < sizeof settings / sizeof settings[0] && !found; i++) {
         double value;
         found = v->key.len == strlen(settings[i].gguf) && starts_with(v->key, settings[i].gguf) &&
-                qn_json_number(qn_json_get(root, settings[i].json), &value) && changes_nothing(v, (double)(float)value);
+                qn_json_number(qn_json_get(c->source->generation, settings[i].json), &value) && changes_nothing(v, (double)(float)value);
     }
-    qn_json_free(root);
     return found;
 }
 

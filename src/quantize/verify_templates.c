@@ -201,9 +201,16 @@ static quern_status compare_shadowed(const comparison *c)
         goto done;
     }
     QN_TRY(qn_file_read_member(&text, &len, c->path, "tokenizer_config.json", CONFIG_BYTES_MAX, c->err));
-    if (text == NULL ||
-        qn_json_parse(&own, text, len, QN_JSON_ALLOW_NUL | QN_JSON_WIDE_INTEGERS, "tokenizer_config.json", &why) != QUERN_OK) {
-        goto done; /* what cannot be read is told where the tokenizer is compared */
+    if (text == NULL) {
+        goto done;
+    }
+    status = qn_json_parse(&own, text, len, QN_JSON_ALLOW_NUL | QN_JSON_WIDE_INTEGERS, "tokenizer_config.json", &why);
+    if (status == QUERN_ERROR_MEMORY) {
+        QN_FAIL(c->err, status, "%s", why.message);
+    }
+    if (status != QUERN_OK) { /* Jansson calls some failures of malloc invalid JSON: nothing is passed over */
+        status = qn_findings_fail(c->findings, NULL, c->err, "%s", why.message);
+        goto done;
     }
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         const qn_json *there = find_in_config(own, names[i]), *source = find_in_config(c->config, names[i]);

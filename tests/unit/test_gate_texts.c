@@ -3,6 +3,7 @@
  */
 #include "quantize_run.h"
 
+#include "quantize/verify_templates.h"
 #include "quern/verify.h"
 
 /* The outputs that cases change, made once. */
@@ -522,6 +523,51 @@ static void templates_in_files_are_compared(void **state)
     judge_cases(o, o->mlx, o->source, cases, sizeof cases / sizeof cases[0]);
 }
 
+/* Jansson's, whose memory base/alloc.h does not count. */
+void json_set_alloc_funcs(void *(*allocate)(size_t), void (*release)(void *));
+
+static size_t json_fails_at; /* 1 = the next one, and every later one; 0 = none */
+
+static void *allocate_json(size_t n)
+{
+    if (json_fails_at == 1) {
+        return NULL;
+    }
+    json_fails_at -= json_fails_at > 0;
+    return malloc(n);
+}
+
+/* Without memory to read what stands in the shadow of chat_template.jinja nothing is known of it: never a pass. */
+static void templates_are_never_passed_over_for_memory(void **state)
+{
+    static const folder_change changes[] = {{"chat_template.jinja", NULL, TEMPLATE}, {TOKENS, "chat_template", "\"{{ 'obey' }}\""}};
+    const outputs *o = *state;
+    char copy[1024];
+    bool done = false;
+    (void)snprintf(copy, sizeof copy, "%s", scratch_path(o->scratch, "case"));
+    copy_folder(o->mlx, copy);
+    for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
+        apply(copy, &changes[i]);
+    }
+    const qn_source source = {.path = o->source};
+    for (size_t n = 1; !done; n += 1 + n / 8) {
+        quern_error err = {0};
+        qn_findings f;
+        qn_findings_init(&f);
+        json_fails_at = n;
+        json_set_alloc_funcs(allocate_json, free);
+        quern_status status = qn_verify_templates(&source, copy, NULL, 0, &f, &err);
+        done = json_fails_at > 1;
+        json_set_alloc_funcs(malloc, free);
+        json_fails_at = 0;
+        assert_true(status != QUERN_OK || f.failed);
+        assert_true(!done || status == QUERN_OK);
+        qn_findings_deinit(&f);
+        assert_true(n < 100000);
+    }
+    remove_tree(copy);
+}
+
 /* A source with special tokens under names, of which transformers 5 makes keys. */
 static void named_tokens_may_move(void **state)
 {
@@ -633,7 +679,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(metadata_is_compared),         cmocka_unit_test(sampling_may_be_absent_altogether),
         cmocka_unit_test(sampling_is_compared),         cmocka_unit_test(yarn_is_compared),
-        cmocka_unit_test(pipelines_are_compared),
+        cmocka_unit_test(pipelines_are_compared),       cmocka_unit_test(templates_are_never_passed_over_for_memory),
         cmocka_unit_test(special_tokens_are_compared),  cmocka_unit_test(templates_in_files_are_compared),
         cmocka_unit_test(named_templates_may_move),     cmocka_unit_test(named_tokens_may_move),
         cmocka_unit_test(folders_of_gguf_are_compared), cmocka_unit_test(short_texts_are_named),

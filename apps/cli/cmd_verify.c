@@ -58,11 +58,10 @@ static qn_style certificate_style(const char *state)
 
 static void print_table(qn_cli *cli, const qn_json *outputs)
 {
-    static const qn_table_column columns[] = {{"file", false, 48, QN_STYLE_NONE},      {"type", false, 0, QN_STYLE_BOLD},
-                                              {"bits/weight", true, 0, QN_STYLE_NONE}, {"tensors", true, 0, QN_STYLE_NONE},
-                                              {"error", true, 0, QN_STYLE_NONE},       {"ppl ratio", true, 0, QN_STYLE_NONE},
-                                              {"KLD", true, 0, QN_STYLE_NONE},         {"verdict", false, 0, QN_STYLE_BOLD},
-                                              {"certificate", false, 0, QN_STYLE_NONE}};
+    static const qn_table_column columns[] = {
+        {"file", false, 48, QN_STYLE_NONE},  {"type", false, 0, QN_STYLE_BOLD},    {"bits/weight", true, 0, QN_STYLE_NONE},
+        {"tensors", true, 0, QN_STYLE_NONE}, {"error", true, 0, QN_STYLE_NONE},    {"ppl ratio", true, 0, QN_STYLE_NONE},
+        {"KLD", true, 0, QN_STYLE_NONE},     {"verdict", false, 0, QN_STYLE_BOLD}, {"certificate", false, 0, QN_STYLE_NONE}};
     bool certificates = has_certificates(outputs);
     qn_table *t = qn_table_create(columns, certificates ? 9 : 8);
     for (size_t i = 0; i < qn_json_length(outputs); i++) {

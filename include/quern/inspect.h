@@ -26,7 +26,8 @@
  *               at most 100 tensors are listed.
  *   A manifest instead has: created, quern_version, source {...}, files_verified, outputs [{"format","type","path","bytes","bits_per_weight",
  *   "gate","ppl_ratio","kld_mean","top1_agreement","certificate" ("agrees" or "none")}]. Every file of every output is read: one that is missing, whose
- *   bytes or SHA-256 differ, or whose type, bits per weight, parameters or certificate are not what the manifest says, is an error.
+ *   bytes or SHA-256 differ, or whose type, bits per weight, parameters, tensors (names, types, shapes), sum of bytes or certificate are not what the
+ *   manifest says, is an error; so is a file that is listed twice, or that a reader of a folder may take and the manifest does not list.
  */
 #ifndef QUERN_INSPECT_H
 #define QUERN_INSPECT_H

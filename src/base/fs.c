@@ -2,6 +2,7 @@
 #define _FILE_OFFSET_BITS 64
 #include "base/fs.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -13,7 +14,6 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "base/alloc.h"
 #include "base/buf.h"
 #include "base/page_cache.h"
 
@@ -327,6 +327,50 @@ quern_status qn_path_join_inside(char **out, const char *dir, const char *relati
     path = NULL;
 done:
     qn_free(path);
+    return status;
+}
+
+static int compare_names(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+
+quern_status qn_dir_list(const char *dir, size_t max, qn_arena *arena, const char ***names, size_t *n, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    size_t cap = 0;
+    const char **list = NULL;
+    DIR *d = opendir(dir);
+    *names = NULL;
+    *n = 0;
+    for (struct dirent *e = d != NULL ? readdir(d) : NULL; e != NULL; e = readdir(d)) {
+        if (e->d_name[0] == '.') {
+            continue;
+        }
+        if (*n == max) {
+            QN_FAIL(err, QUERN_ERROR_LIMIT, "%s: more than %zu files in one folder", dir, max);
+        }
+        if (*n == cap) {
+            cap = cap != 0 ? 2 * cap : 32;
+            const char **more = qn_arena_alloc_array(arena, cap, sizeof *more);
+            if (more == NULL) {
+                QN_FAIL_MEMORY(err, dir, cap * sizeof *more);
+            }
+            if (*n > 0) {
+                memcpy(more, list, *n * sizeof *more);
+            }
+            list = more;
+        }
+        list[*n] = qn_arena_strndup(arena, e->d_name, strlen(e->d_name));
+        if (list[(*n)++] == NULL) {
+            QN_FAIL_MEMORY(err, dir, strlen(e->d_name) + 1);
+        }
+    }
+    if (*n > 0) {
+        qsort(list, *n, sizeof *list, compare_names);
+    }
+    *names = list;
+done:
+    if (d != NULL) {
+        (void)closedir(d);
+    }
     return status;
 }
 

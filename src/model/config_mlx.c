@@ -20,10 +20,11 @@ static quern_status read_affine(const qn_config_json *r, qn_affine *out, bool *m
     QN_TRY(qn_config_get_string(r, "mode", &mode));
     *mxfp4 = strcmp(mode, "mxfp4") == 0;
     if (strcmp(mode, "affine") != 0 && !*mxfp4) {
-        QN_FAIL(r->err, QUERN_ERROR_UNSUPPORTED,
-                "%s: key '%smode' is \"%.40s\", a mode of MLX that this version does not support; it reads \"affine\" and \"mxfp4\": take the "
-                "checkpoint that this was made from, or convert that one in one of these modes",
-                r->what, r->prefix, mode);
+        QN_FAIL(
+            r->err, QUERN_ERROR_UNSUPPORTED,
+            "%s: key '%smode' is \"%.40s\", a mode of MLX that this version does not support; it reads \"affine\" and \"mxfp4\": take the "
+            "checkpoint that this was made from, or convert that one in one of these modes",
+            r->what, r->prefix, mode);
     }
     *out = (qn_affine){.bits = BITS_DEFAULT, .group = *mxfp4 ? MXFP4_GROUP : GROUP_DEFAULT};
     QN_TRY(qn_config_get_uint(r, "bits", 1, 8, &out->bits));

@@ -49,6 +49,20 @@ int64_t qn_inspect_count_merges(const char *json, size_t len);
 /* What the file claims of its quality as member "certificate"; nothing if it claims nothing. */
 void qn_inspect_claim(qn_doc *d, const qn_claim *claim);
 
+/* An output beside what a manifest lists of it (inspect_listing.c). Each function fails with QUERN_ERROR_INVALID, naming what differs. */
+typedef struct qn_listing {
+    const char *manifest, *path; /* of the manifest; of the output's file or folder */
+    const qn_gguf *gguf;         /* one of the two */
+    const qn_safetensors *safetensors;
+    quern_error *err;
+} qn_listing;
+/* Every tensor with its type and shape, and none more. */
+quern_status qn_listing_check_tensors(const qn_listing *l, const qn_json *tensors);
+/* `relative`: the folder's path as listed. All files are in it, and it has no other that a reader may take. */
+quern_status qn_listing_check_folder(const qn_listing *l, const char *relative, const qn_json *files);
+/* No file is listed twice. */
+quern_status qn_listing_check_paths(const qn_json *outputs, const char *manifest, quern_error *err);
+
 /* inspect_manifest.c: verifies the files and describes the outputs. */
 quern_status qn_inspect_manifest(qn_doc *d, const char *path, const char *text, size_t len, quern_error *err);
 

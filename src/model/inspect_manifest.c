@@ -1,6 +1,6 @@
 /* inspect_manifest.c - a Quern manifest (schema quern.manifest/1): every file of every output is read, its size and SHA-256 compared, and what the
- * manifest says of an output's quality held against the certificate that the output carries; its type, bits per weight and parameters against the
- * files. Errors of tensors, reasons and what calibration read are restated as they stand there.
+ * manifest says of an output's quality held against the certificate that the output carries; its type, bits per weight, parameters, tensors and
+ * the list of its files against the files (inspect_listing.c). Errors of tensors, reasons and what calibration read are restated as they stand there.
  *
  * The source's files are described, not verified: the source is often elsewhere. Paths are untrusted (base/fs.h qn_path_join_inside). */
 #include <inttypes.h>
@@ -175,6 +175,21 @@ static bool is_covered(const qn_json *files, const char *path, bool folder)
     return false;
 }
 
+/* Sizes are compared file by file; this is their sum. */
+static quern_status check_bytes(const manifest *m, const qn_json *output, const char *path)
+{
+    const qn_json *files = qn_json_get(output, "files");
+    int64_t said = -1, n;
+    uint64_t sum = 0;
+    for (size_t i = 0; i < qn_json_length(files); i++) {
+        sum += qn_json_int(qn_json_get(qn_json_at(files, i), "bytes"), &n) && n > 0 ? (uint64_t)n : 0;
+    }
+    return qn_json_int(qn_json_get(output, "bytes"), &said) && said >= 0 && (uint64_t)said == sum
+               ? QUERN_OK
+               : qn_error_set(m->err, QUERN_ERROR_INVALID, "%s: its files have %" PRIu64 " bytes together, but %s says %" PRId64, path, sum,
+                              m->path, said);
+}
+
 /* *agrees: the output carries a certificate, and it says what the manifest says. What else follows from the files is compared, too. */
 static quern_status check_certificate(const manifest *m, const qn_json *output, size_t number, bool *agrees)
 {
@@ -183,6 +198,7 @@ static quern_status check_certificate(const manifest *m, const qn_json *output, 
     char *path = NULL, *config = NULL;
     size_t len = 0;
     qn_gguf *g = NULL;
+    qn_safetensors *weights = NULL;
     qn_json *root = NULL;
     qn_claim claim = {0};
     qn_span type = {0};
@@ -217,10 +233,18 @@ static quern_status check_certificate(const manifest *m, const qn_json *output, 
     }
     *agrees = claim.found;
     if (!is_removed(output)) { /* what failed may be anything */
+        if (!gguf) {
+            QN_TRY(qn_safetensors_open_dir(&weights, path, false, m->err));
+        }
+        const qn_listing listing = {.manifest = m->path, .path = path, .gguf = g, .safetensors = weights, .err = m->err};
+        QN_TRY(check_bytes(m, output, path));
+        QN_TRY(mlx ? qn_listing_check_folder(&listing, relative, files) : QUERN_OK);
+        QN_TRY(qn_listing_check_tensors(&listing, qn_json_get(output, "tensors")));
         QN_TRY(check_said(m, path, output, type));
     }
 done:
     qn_json_free(root);
+    qn_safetensors_close(weights);
     qn_gguf_close(g);
     qn_free(config);
     qn_free(path);
@@ -298,6 +322,7 @@ quern_status qn_inspect_manifest(qn_doc *d, const char *path, const char *text, 
     copy_member(d, source_out, "architecture", source, "architecture");
     copy_member(d, source_out, "parameters", source, "parameters");
     qn_json *outputs = qn_doc_put_array(d, d->root, "outputs");
+    QN_TRY(qn_listing_check_paths(list, path, err));
     for (size_t i = 0; i < qn_json_length(list); i++) {
         QN_TRY(read_output(d, &m, outputs, qn_json_at(list, i), i, &n_verified));
     }

@@ -260,8 +260,8 @@ done:
     return status;
 }
 
-static quern_status check_measured(const qn_claim *claim, const qn_quality *q, const char *text_sha256, bool claims, bool same_version, double bits,
-                                   qn_findings *f, quern_error *err)
+static quern_status check_measured(const qn_claim *claim, const qn_quality *q, const char *text_sha256, bool claims, bool same_version,
+                                   double bits, qn_findings *f, quern_error *err)
 {
     quern_status status = QUERN_OK;
     bool same_text = is_text(claim->text_sha256, text_sha256);

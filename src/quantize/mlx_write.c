@@ -5,7 +5,6 @@
  */
 #include "quantize/mlx_write.h"
 
-#include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -390,18 +389,20 @@ static bool is_ours(const qn_output *o, const char *name)
 void qn_mlx_remove_stale(const qn_job *job, const qn_output *o)
 {
     char *folder = qn_path_join(job->output_dir, o->relative);
-    DIR *d = folder != NULL ? opendir(folder) : NULL;
-    for (struct dirent *e = d != NULL ? readdir(d) : NULL; e != NULL; e = readdir(d)) {
-        if (is_weight_file(e->d_name) && !is_ours(o, e->d_name)) {
-            char *path = qn_path_join(folder, e->d_name);
-            if (path != NULL) {
-                (void)unlink(path);
-            }
-            qn_free(path);
+    const char **names = NULL;
+    size_t n = 0;
+    qn_arena arena;
+    qn_arena_init(&arena, 0);
+    if (folder == NULL || qn_dir_list(folder, SIZE_MAX, &arena, &names, &n, NULL) != QUERN_OK) {
+        n = 0;
+    }
+    for (size_t i = 0; i < n; i++) {
+        char *path = is_weight_file(names[i]) && !is_ours(o, names[i]) ? qn_path_join(folder, names[i]) : NULL;
+        if (path != NULL) {
+            (void)unlink(path);
         }
+        qn_free(path);
     }
-    if (d != NULL) {
-        (void)closedir(d);
-    }
+    qn_arena_deinit(&arena);
     qn_free(folder);
 }

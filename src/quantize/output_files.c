@@ -1,7 +1,6 @@
 /* output_files.c - see output_files.h. */
 #include "quantize/output_files.h"
 
-#include <dirent.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -52,13 +51,17 @@ static quern_status clear_stale(const qn_job *job, quern_error *err)
     bool restore = qn_out_files_find_stale(job->output_dir, "manifest.json");
     char *gguf = qn_path_join(job->output_dir, "gguf");
     char *mlx = qn_path_join(job->output_dir, "mlx");
-    DIR *d = mlx != NULL ? opendir(mlx) : NULL;
+    const char **names = NULL;
+    size_t n = 0;
+    qn_arena arena;
+    qn_arena_init(&arena, 0);
     if (gguf == NULL || mlx == NULL) {
         QN_FAIL_MEMORY(err, job->output_dir, strlen(job->output_dir));
     }
     qn_out_files_remove_stale(gguf, NULL, is_gguf_name, restore);
-    for (struct dirent *e = d != NULL ? readdir(d) : NULL; e != NULL; e = readdir(d)) {
-        char *folder = e->d_name[0] != '.' ? qn_path_join(mlx, e->d_name) : NULL;
+    QN_TRY(qn_dir_list(mlx, SIZE_MAX, &arena, &names, &n, err));
+    for (size_t i = 0; i < n; i++) {
+        char *folder = qn_path_join(mlx, names[i]);
         if (folder != NULL) {
             qn_out_files_remove_stale(folder, NULL, is_mlx_name, restore);
         }
@@ -66,9 +69,7 @@ static quern_status clear_stale(const qn_job *job, quern_error *err)
     }
     qn_out_files_remove_stale(job->output_dir, NULL, is_manifest_name, false); /* last: it tells that the others come back */
 done:
-    if (d != NULL) {
-        (void)closedir(d);
-    }
+    qn_arena_deinit(&arena);
     qn_free(gguf);
     qn_free(mlx);
     return status;

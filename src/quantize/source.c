@@ -42,9 +42,9 @@ done:
 
 quern_status qn_source_parse_generation(qn_source *s, quern_error *err)
 {
-    return s->generation_json == NULL ? QUERN_OK
-                                      : qn_json_parse(&s->generation, s->generation_json, s->generation_len, QN_JSON_WIDE_INTEGERS,
-                                                      "generation_config.json", err);
+    return s->generation_json == NULL
+               ? QUERN_OK
+               : qn_json_parse(&s->generation, s->generation_json, s->generation_len, QN_JSON_WIDE_INTEGERS, "generation_config.json", err);
 }
 
 static quern_status read_config(qn_source *s, const char *as, quern_error *err)

@@ -11,7 +11,7 @@
 
 #include "base/fs.h"
 #include "base/json_tokens.h"
-#include "quantize/folder_files.h"
+#include "model/folder_files.h"
 #include "quantize/verify_folder_keys.h"
 #include "quantize/verify_metadata.h"
 #include "quantize/verify_templates.h"

@@ -151,7 +151,10 @@ static quern_status compare_classes(const qn_folder_keys *c)
     return fits ? QUERN_OK
                 : qn_findings_fail(c->findings, NULL, c->err,
                                    "tokenizer_config.json: tokenizer_class is %s%.60s%s, the source has %s%.60s%s: readers cut texts by it",
-                                   name != NULL ? "'" : "", name != NULL ? name : is_absent(own) ? "not there" : "no text",
+                                   name != NULL ? "'" : "",
+                                   name != NULL     ? name
+                                   : is_absent(own) ? "not there"
+                                                    : "no text",
                                    name != NULL ? "'" : "", expected != NULL ? "'" : "", expected != NULL ? expected : "none",
                                    expected != NULL ? "'" : "");
 }

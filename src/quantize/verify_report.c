@@ -8,7 +8,7 @@
 
 #include "base/fs.h"
 #include "base/sha256.h"
-#include "quantize/folder_files.h"
+#include "model/folder_files.h"
 
 typedef struct builder {
     bool ok;

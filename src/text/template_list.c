@@ -1,7 +1,6 @@
 /* template_list.c - which of a checkpoint's files and entries hold its chat templates. */
 #include "text/template_list.h"
 
-#include <dirent.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -9,7 +8,7 @@
 #include "base/fs.h"
 #include "base/json.h"
 
-enum { TEMPLATE_BYTES_MAX = 4 << 20 };
+enum { TEMPLATE_BYTES_MAX = 4 << 20, FILES_MAX = 4096 };
 
 void qn_template_list_deinit(qn_template_list *l)
 {
@@ -41,23 +40,27 @@ static void note_other(qn_template_list *l, const char *name, size_t len)
 static quern_status note_files(qn_template_list *l, const char *dir, quern_error *err)
 {
     static const char ending[] = ".jinja";
+    quern_status status = QUERN_OK;
+    const char **names = NULL;
+    size_t n = 0;
+    qn_arena arena;
+    qn_arena_init(&arena, 0);
     char *path = qn_path_join(dir, "additional_chat_templates");
     if (path == NULL) {
-        return qn_error_set(err, QUERN_ERROR_MEMORY, "out of memory: the name of a folder of chat templates");
+        QN_FAIL_MEMORY(err, dir, strlen(dir));
     }
-    DIR *folder = opendir(path);
-    for (struct dirent *e = folder != NULL ? readdir(folder) : NULL; e != NULL; e = readdir(folder)) {
-        size_t len = strlen(e->d_name), end = strlen(ending);
-        if (len > end && strcmp(e->d_name + len - end, ending) == 0 && strcmp(e->d_name, "tool_use.jinja") != 0) {
-            note_other(l, e->d_name, len - end);
+    QN_TRY(qn_dir_list(path, FILES_MAX, &arena, &names, &n, err));
+    for (size_t i = 0; i < n; i++) {
+        size_t len = strlen(names[i]), end = strlen(ending);
+        if (len > end && strcmp(names[i] + len - end, ending) == 0 && strcmp(names[i], "tool_use.jinja") != 0) {
+            note_other(l, names[i], len - end);
             l->others_are_files = true;
         }
     }
-    if (folder != NULL) {
-        (void)closedir(folder);
-    }
+done:
     qn_free(path);
-    return QUERN_OK;
+    qn_arena_deinit(&arena);
+    return status;
 }
 
 static quern_status read_named(qn_template_list *l, const qn_json *list, quern_error *err)

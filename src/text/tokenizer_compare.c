@@ -379,7 +379,9 @@ static quern_status compare_pipelines(const comparison *c)
         }
     }
     bool same = have_same_steps(c);
-    QN_TRY(tell(c, !same, same ? "%s is put together otherwise; %zu texts became the same ids" : "%s is another; %zu texts became the same ids all the same",
+    QN_TRY(tell(c, !same,
+                same ? "%s is put together otherwise; %zu texts became the same ids"
+                     : "%s is another; %zu texts became the same ids all the same",
                 what, sizeof probes / sizeof probes[0]));
 done:
     quern_ids_deinit(&a);

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """The gate from outside: quantize measures what it writes, verify finds the same figures and the faults, and exit codes say so."""
+import hashlib
 import json
 import os
 import shutil
@@ -42,6 +43,11 @@ def check_quantize(checks, folder, text):
     return out, manifest
 
 
+def matrix(output):
+    """The number of a quantized matrix that is not square."""
+    return next(i for i, t in enumerate(output["tensors"]) if len(t["shape"]) == 2 and t["shape"][0] != t["shape"][1] and t["type"] in ("6bit-g64", "Q6_K"))
+
+
 def check_proof(checks, out, manifest):
     """inspect holds the manifest against the hashes and against the certificates that the files carry."""
     path = os.path.join(out, "manifest.json")
@@ -51,17 +57,68 @@ def check_proof(checks, out, manifest):
     for o in manifest["outputs"]:
         claimed = json.loads(run("inspect", os.path.join(out, o["path"]), "--json").stdout)["certificate"]
         checks.that(all(claimed[k] == o["quality"][k] for k in FIGURES), "inspect: a file's own certificate", claimed)
+    with open(os.path.join(out, "other.txt"), "w", encoding="utf-8") as f:
+        f.write("other")
     for change, said in ((lambda o: o["quality"].update(kld_mean=0.001), b"certificate"), (lambda o: o["gate"].update(verdict="fine"), b"'fine'"),
                          (lambda o: o["quality"].update(tokens=10 ** 9), b"tokens is"), (lambda o: o["quality"].update(text_sha256="0" * 64), b"another text"),
                          (lambda o: o.update(format="x"), b"gguf or mlx"), (lambda o: o.pop("path"), b"one of its files"),
-                         (lambda o: o.update(files=manifest["outputs"][0]["files"]), b"one of its files")):
+                         (lambda o: o.update(files=[f for f in o["files"] if "config" not in f["path"]]), b"one of its files"),
+                         (lambda o: o.update(files=manifest["outputs"][0]["files"]), b"is listed twice"), (lambda o: o["files"].append(o["files"][0]), b"is listed twice"),
+                         (lambda o: o["files"].append({"path": "other.txt", "bytes": 5, "sha256": hashlib.sha256(b"other").hexdigest()}) or o.update(bytes=o["bytes"] + 5),
+                          b"other.txt is not in the folder of its output"),
+                         (lambda o: o.update(bytes=o["bytes"] - o["files"].pop(1)["bytes"]), b"does not list it"),
+                         (lambda o: o.update(bytes=o["bytes"] + 1), b"bytes together"), (lambda o: o.pop("tensors"), b"tensors of"),
+                         (lambda o: o["tensors"].pop() and None, b"of which"), (lambda o: o["tensors"].append(o["tensors"][0]), b"is listed twice"),
+                         (lambda o: o["tensors"][1].update(name="x.weight"), b"is not in the file"), (lambda o: o["tensors"][1].pop("name"), b"expected a name"),
+                         (lambda o: o["tensors"][matrix(o)].update(type="4bit-g64"), b"has another type"),
+                         (lambda o: o["tensors"][matrix(o)].update(type="6bit-g32"), b"has another type"),
+                         (lambda o: o["tensors"][matrix(o)]["shape"].reverse(), b"shape"), (lambda o: o["tensors"][matrix(o)]["shape"].append(1), b"shape"),
+                         (lambda o: o["tensors"][matrix(o)].update(shape=[10 ** 18, 10 ** 18]), b"shape"),
+                         (lambda o: o["tensors"][matrix(o)].update(shape=None), b"shape")):
         other = json.loads(json.dumps(manifest))
         change(other["outputs"][1])
         with open(os.path.join(out, "told.json"), "w", encoding="utf-8") as f:
             json.dump(other, f)
         done = run("inspect", os.path.join(out, "told.json"))
-        checks.that(done.returncode == 3 and said in done.stderr, "inspect: a manifest that says otherwise", done.stderr)
+        checks.that(done.returncode == 3 and said in done.stderr, "inspect: a manifest that says otherwise", (said, done.stderr))
+    for change, said in ((lambda t: t.update(type="Q8_0"), b"has another type"), (lambda t: t["shape"].append(2), b"has another shape"), (lambda t: t.update(name="x"), b"is not in the file")):
+        other = json.loads(json.dumps(manifest))
+        change(other["outputs"][0]["tensors"][matrix(other["outputs"][0])])
+        with open(os.path.join(out, "told.json"), "w", encoding="utf-8") as f:
+            json.dump(other, f)
+        done = run("inspect", os.path.join(out, "told.json"))
+        checks.that(done.returncode == 3 and said in done.stderr, "inspect: a manifest that says otherwise of a GGUF file", (said, done.stderr))
     os.remove(os.path.join(out, "told.json"))
+    os.remove(os.path.join(out, "other.txt"))
+    check_unlisted(checks, out, manifest)
+
+
+def check_unlisted(checks, out, manifest):
+    """A file beside those of the manifest that a reader of the folder may take; links lead where they lead."""
+    mlx = os.path.join(out, manifest["outputs"][1]["path"])
+    os.mkdir(os.path.join(mlx, "additional_chat_templates"))
+    for name in ("model-00002.safetensors", "chat_template.jinja", "additional_chat_templates/default.jinja", "special.json", "evil.py", "link.json", "README.md", "data"):
+        path = os.path.join(mlx, name)
+        if name == "link.json":
+            os.symlink(os.path.join(mlx, "config.json"), path)
+        else:
+            with open(path, "w", encoding="utf-8") as f:
+                f.write("x")
+        done = run("inspect", os.path.join(out, "manifest.json"))
+        harmless = name in ("README.md", "data")
+        checks.that(done.returncode == (0 if harmless else 3) and (harmless or f"{name}: is in the folder, but".encode() in done.stderr), f"inspect: {name} beside the files", done.stderr)
+        os.remove(path)
+    os.rmdir(os.path.join(mlx, "additional_chat_templates"))
+    outside = os.path.join(out, "outside")
+    for member in ("config.json", "model.safetensors"):  # a listed file that lies elsewhere
+        path = os.path.join(mlx, member)
+        os.rename(path, outside + "." + member)
+        os.symlink("/etc/hostname", path)
+        done = run("inspect", os.path.join(out, "manifest.json"))
+        checks.that(done.returncode == 3 and b"leads out of its folder" in done.stderr, "inspect: a link out of the folder", done.stderr)
+        os.remove(path)
+        os.rename(outside + "." + member, path)
+    checks.exit_code(run("inspect", os.path.join(out, "manifest.json")), 0, "inspect: as it was")
 
 
 def check_sample(checks, folder):

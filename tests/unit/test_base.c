@@ -252,6 +252,35 @@ typedef struct sum_job {
     uint32_t slot[8];
 } sum_job;
 
+static void folders_are_listed_in_order(void **state)
+{
+    static const char *const made[] = {"b", "a.txt", ".hidden", "B"}, *const expected[] = {"B", "a.txt", "b", "sub"};
+    (void)state;
+    quern_error err;
+    char *dir = scratch_create();
+    const char **names;
+    size_t n;
+    qn_arena arena;
+    qn_arena_init(&arena, 0);
+    for (size_t i = 0; i < sizeof made / sizeof made[0]; i++) {
+        write_file(scratch_path(dir, made[i]), (const uint8_t *)"x", 1);
+    }
+    assert_int_equal(mkdir(scratch_path(dir, "sub"), 0700), 0);
+    assert_int_equal(qn_dir_list(dir, 4, &arena, &names, &n, &err), QUERN_OK);
+    assert_int_equal(n, 4);
+    for (size_t i = 0; i < n; i++) {
+        assert_string_equal(names[i], expected[i]);
+    }
+    assert_int_equal(qn_dir_list(dir, 3, &arena, &names, &n, &err), QUERN_ERROR_LIMIT);
+    assert_int_equal(qn_dir_list(scratch_path(dir, "none"), 3, &arena, &names, &n, &err), QUERN_OK);
+    assert_int_equal(n, 0);
+    qn_alloc_fail_at(1);
+    assert_int_equal(qn_dir_list(dir, 4, &(qn_arena){0}, &names, &n, &err), QUERN_ERROR_MEMORY);
+    qn_alloc_fail_at(0);
+    qn_arena_deinit(&arena);
+    scratch_remove(dir);
+}
+
 static void sum_part(void *arg, qn_member m)
 {
     sum_job *job = arg;
@@ -336,6 +365,7 @@ int main(void)
         cmocka_unit_test(half_round_trip),
         cmocka_unit_test(out_file_appears_only_when_committed),
         cmocka_unit_test(out_file_replaces_regular_files_only),
+        cmocka_unit_test(folders_are_listed_in_order),
         cmocka_unit_test(pool_barriers_and_spans),
         cmocka_unit_test(isa_names),
     };

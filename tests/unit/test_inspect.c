@@ -328,20 +328,34 @@ static void corrupt_files_are_refused(void **state)
 
 /* ---- manifests ---- */
 
-static void write_manifest(const char *dir, const char *path, int64_t bytes, const char *hex)
+/* What inspecting a file says of its tensors, as text: more than a manifest needs. */
+static char *list_tensors(const char *file)
 {
-    char json[2048];
-    int n = snprintf(
-        json, sizeof json,
+    qn_buf out;
+    qn_json *doc = inspect(file);
+    qn_buf_init(&out, 1u << 20);
+    assert_true(qn_json_write(qn_json_get(doc, "tensors"), 0, &out));
+    char *text = strndup(qn_buf_text(&out), out.len);
+    qn_buf_deinit(&out);
+    qn_json_free(doc);
+    return text;
+}
+
+static void write_manifest(const char *dir, const char *path, int64_t bytes, const char *hex, const char *tensors)
+{
+    qn_buf json;
+    qn_buf_init(&json, 1u << 20);
+    assert_true(qn_buf_printf(
+        &json,
         "{\"schema\":\"quern.manifest/1\",\"created\":\"2026-11-21T12:00:00Z\",\"quern_version\":\"0.1.0\","
         "\"source\":{\"name\":\"m\",\"format\":\"safetensors\",\"architecture\":\"qwen3\",\"parameters\":14944,\"files\":[]},\"calibration\":"
         "null,"
         "\"outputs\":[{\"format\":\"gguf\",\"type\":\"Q8_0\",\"path\":\"%s\",\"files\":[{\"path\":\"%s\",\"bytes\":%lld,\"sha256\":\"%"
         "s\"}],"
-        "\"bytes\":5,\"bits_per_weight\":8.65096,\"tensors\":[],\"quality\":null,\"gate\":{\"policy\":\"off\",\"verdict\":\"skipped\"}}]}",
-        path, path, (long long)bytes, hex);
-    assert_true(n > 0 && (size_t)n < sizeof json);
-    write_file(scratch_path(dir, "manifest.json"), json, (size_t)n);
+        "\"bytes\":%lld,\"bits_per_weight\":8.65096,\"tensors\":%s,\"quality\":null,\"gate\":{\"policy\":\"off\",\"verdict\":\"skipped\"}}]}",
+        path, path, (long long)bytes, hex, (long long)bytes, tensors));
+    write_file(scratch_path(dir, "manifest.json"), (const uint8_t *)qn_buf_text(&json), json.len);
+    qn_buf_deinit(&json);
 }
 
 static void manifests_are_verified(void **state)
@@ -360,7 +374,8 @@ static void manifests_are_verified(void **state)
     write_file(file, data, n);
     assert_ok(qn_sha256_bytes(data, n, hex, &err));
     (void)snprintf(manifest, sizeof manifest, "%s/manifest.json", dir);
-    write_manifest(dir, "gguf/a.gguf", size, hex);
+    char *tensors = list_tensors(file);
+    write_manifest(dir, "gguf/a.gguf", size, hex, tensors);
     qn_json *doc = inspect(manifest);
     assert_string_equal(text(doc, "kind"), "manifest");
     assert_int_equal(integer(doc, "files_verified"), 1);
@@ -400,7 +415,7 @@ static void manifests_are_verified(void **state)
     assert_int_equal(symlink("/etc/hostname", scratch_path(dir, "link")), 0);
     assert_int_equal(symlink("gguf/a.gguf", scratch_path(dir, "inner")), 0);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        write_manifest(dir, cases[i].path, cases[i].bytes, cases[i].hex != NULL ? cases[i].hex : hex);
+        write_manifest(dir, cases[i].path, cases[i].bytes, cases[i].hex != NULL ? cases[i].hex : hex, tensors);
         quern_status status = quern_inspect(manifest, NULL, &out, NULL, &err);
         if (status != cases[i].status) {
             print_error("'%s': %s\n", cases[i].path, quern_status_name(status));
@@ -408,6 +423,10 @@ static void manifests_are_verified(void **state)
         assert_int_equal(status, cases[i].status);
         quern_free(out);
     }
+    write_manifest(dir, "gguf/a.gguf", size, hex, "[]"); /* which it has */
+    assert_int_equal(quern_inspect(manifest, NULL, &out, NULL, &err), QUERN_ERROR_INVALID);
+    assert_message(&err, "gguf/a.gguf", "lists 0");
+    free(tensors);
     qn_free(data);
     scratch_remove(dir);
 }

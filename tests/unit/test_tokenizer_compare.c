@@ -14,13 +14,15 @@ static quern_tokenizer *make(const char *normalizer, const char *pre_tokenizer, 
     quern_error err = {0};
     qn_buf b;
     qn_buf_init(&b, 1u << 20);
-    assert_true(qn_buf_printf(&b,
-                              "{\"added_tokens\": [{\"id\": 0, \"content\": \"<unk>\", \"special\": true}], \"normalizer\": %s, "
-                              "\"pre_tokenizer\": %s, \"decoder\": {\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Replace\", \"pattern\": "
-                              "{\"String\": \"\xe2\x96\x81\"}, \"content\": \" \"}, {\"type\": \"ByteFallback\"}, {\"type\": \"Fuse\"}]}, "
-                              "\"model\": {\"type\": \"BPE\", %s\"byte_fallback\": true, \"fuse_unk\": true, \"vocab\": {\"<unk>\": 0, \"\xe2\x96\x81\": 1, "
-                              "\"a\": 2, \"b\": 3, \"\xe2\x96\x81" "a\": 4",
-                              normalizer, pre_tokenizer, model));
+    assert_true(qn_buf_printf(
+        &b,
+        "{\"added_tokens\": [{\"id\": 0, \"content\": \"<unk>\", \"special\": true}], \"normalizer\": %s, "
+        "\"pre_tokenizer\": %s, \"decoder\": {\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Replace\", \"pattern\": "
+        "{\"String\": \"\xe2\x96\x81\"}, \"content\": \" \"}, {\"type\": \"ByteFallback\"}, {\"type\": \"Fuse\"}]}, "
+        "\"model\": {\"type\": \"BPE\", %s\"byte_fallback\": true, \"fuse_unk\": true, \"vocab\": {\"<unk>\": 0, \"\xe2\x96\x81\": 1, "
+        "\"a\": 2, \"b\": 3, \"\xe2\x96\x81"
+        "a\": 4",
+        normalizer, pre_tokenizer, model));
     for (size_t i = 0; i < n_bytes; i++) {
         assert_true(qn_buf_printf(&b, ", \"<0x%02zX>\": %zu", i, 5 + i));
     }
@@ -55,7 +57,8 @@ static quern_status tell(void *user, bool matters, const char *sentence, quern_e
 #define BLANKS PREPEND ", " REPLACE(" ", "\xe2\x96\x81")
 #define VISIBLE SEQUENCE(REPLACE(" ", "\xe2\x96\x81"))
 #define SPLIT(text) "{\"type\": \"Split\", \"pattern\": {\"String\": \"" text "\"}, \"behavior\": \"Isolated\", \"invert\": false}"
-#define METASPACE(scheme) "{\"type\": \"Metaspace\", \"replacement\": \"\xe2\x96\x81\", \"prepend_scheme\": \"" scheme "\", \"split\": false}"
+#define METASPACE(scheme) \
+    "{\"type\": \"Metaspace\", \"replacement\": \"\xe2\x96\x81\", \"prepend_scheme\": \"" scheme "\", \"split\": false}"
 #define UNKNOWN "\"unk_token\": \"<unk>\", "
 
 static void differences_are_judged(void **state)

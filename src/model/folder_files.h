@@ -1,7 +1,7 @@
 /* folder_files.h - the files of a model folder, whoever wrote it: their names.
  */
-#ifndef QN_QUANTIZE_FOLDER_FILES_H
-#define QN_QUANTIZE_FOLDER_FILES_H
+#ifndef QN_MODEL_FOLDER_FILES_H
+#define QN_MODEL_FOLDER_FILES_H
 
 #include "base/alloc.h"
 #include "base/error.h"

@@ -1,7 +1,6 @@
 /* folder_files.c - see folder_files.h. */
-#include "quantize/folder_files.h"
+#include "model/folder_files.h"
 
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,22 +42,19 @@ done:
 static quern_status add_folder(listing *l, const char *below)
 {
     quern_status status = QUERN_OK;
+    const char **names = NULL;
+    size_t n = 0;
     char *path = qn_path_join(l->dir, below);
-    DIR *d = path != NULL ? opendir(path) : NULL;
     if (path == NULL) {
         QN_FAIL_MEMORY(l->err, l->dir, strlen(l->dir));
     }
-    for (struct dirent *e = d != NULL ? readdir(d) : NULL; e != NULL; e = readdir(d)) {
+    QN_TRY(qn_dir_list(path, QN_FOLDER_FILES_MAX, l->arena, &names, &n, l->err));
+    for (size_t i = 0; i < n; i++) {
         char relative[NAME_MAX_BYTES];
-        int len = snprintf(relative, sizeof relative, "%s%s%s", below, below[0] != '\0' ? "/" : "", e->d_name);
-        if (e->d_name[0] != '.' && len > 0 && (size_t)len < sizeof relative) {
-            QN_TRY(add(l, relative));
-        }
+        int len = snprintf(relative, sizeof relative, "%s%s%s", below, below[0] != '\0' ? "/" : "", names[i]);
+        QN_TRY(len > 0 && (size_t)len < sizeof relative ? add(l, relative) : QUERN_OK);
     }
 done:
-    if (d != NULL) {
-        (void)closedir(d);
-    }
     qn_free(path);
     return status;
 }

@@ -192,6 +192,7 @@ quern_status qn_cmd_verify(qn_cli *cli, quern_error *err)
         .calibration_len = calibration.len,
         .calibration_name = calibration.text_name,
         .imatrix_path = calibration.imatrix_path,
+        .memory_bytes = qn_opts_count(o, QN_OPT_MEMORY, 0),
         .n_threads = (size_t)qn_opts_count(o, QN_OPT_THREADS, 0),
         .on_progress = on_progress,
         .user = &bar,

@@ -53,6 +53,7 @@ typedef struct quern_verify_options {
     size_t calibration_len;
     const char *calibration_name; /* NULL, or what to call that text in messages: its file */
     const char *imatrix_path;
+    uint64_t memory_bytes;     /* bound for working memory, as quantize's; 0 = 2 GiB for encoding again, none for running source and output */
     size_t n_threads;          /* 0 = all */
     quern_verify_callback on_progress; /* may be NULL */
     void *user;

@@ -276,6 +276,7 @@ quern_status quern_verify(const quern_verify_options *opt, quern_verify_result *
                                 .text_len = opt->calibration_len,
                                 .text_name = opt->calibration_name,
                                 .imatrix_path = opt->imatrix_path,
+                                .memory_bytes = opt->memory_bytes,
                                 .n_threads = opt->n_threads,
                                 .on_progress = opt->on_progress,
                                 .user = opt->user};
@@ -287,6 +288,7 @@ quern_status quern_verify(const quern_verify_options *opt, quern_verify_result *
                                 .text_len = opt->text_len,
                                 .policy = opt->policy,
                                 .sample_layers = opt->sample_layers,
+                                .memory_bytes = opt->memory_bytes,
                                 .n_threads = opt->n_threads}};
     qn_verify_run run = {.try_encoders = true,
                          .calibrated = opt->calibrate != QUERN_CALIBRATE_NONE ? &calibrated : NULL,

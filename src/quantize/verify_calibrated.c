@@ -27,6 +27,7 @@ static quern_status calibrate(qn_calibrated *c, bool gguf, quern_error *err)
                                         .calibration_len = c->text_len,
                                         .calibration_name = c->text_name,
                                         .imatrix_path = c->imatrix_path,
+                                        .memory_bytes = c->memory_bytes,
                                         .n_threads = c->n_threads,
                                         .on_progress = on_calibration,
                                         .user = c};

@@ -322,6 +322,19 @@ def check_unchecked(checks, folder, out, manifest, text):
     checks.that(b"not checked" in done.stdout and b"warning" not in done.stderr, "verify: figures that nobody asked for", done.stdout + done.stderr)
 
 
+def check_memory(checks, folder, out, manifest, text):
+    """--memory is quantize's: more than it has is not run as a whole, and does not fit where a calibration was asked for."""
+    gguf = os.path.join(out, manifest["outputs"][0]["path"])
+    options = ("--against", MODEL, "--gate", "default", "--gate-text", text, "--json")
+    entry = json.loads(run("verify", gguf, *options, "--memory", "8MiB").stdout)["outputs"][0]
+    checks.that(entry["quality"] is None and "sample" in entry["gate"], "verify: --memory bounds what runs", entry["gate"])
+    checks.that(any("--memory allows 0.01 GB" in n for n in entry["gate"]["notes"]), "verify: --memory is named", entry["gate"]["notes"])
+    entry = json.loads(run("verify", gguf, *options, "--memory", "4GiB").stdout)["outputs"][0]
+    checks.that(entry["quality"] == manifest["outputs"][0]["quality"], "verify: enough --memory changes nothing", entry["quality"])
+    done = run("verify", gguf, "--against", MODEL, "--gate", "off", "--calibrate", os.path.join(ROOT, "models", "texts", "gate.txt"), "--memory", "100k")
+    checks.exit_code(done, 4, "verify: what does not fit --memory")
+
+
 def check_importance(checks, folder):
     """A file's word that it was made with an importance matrix does not cover a single bad block."""
     with open(os.path.join(GOLDENS, "gguf", "quant", "llama3_rope.Q4_K_M.gguf"), "rb") as f:
@@ -386,6 +399,7 @@ def main():
         check_gguf_source(checks, folder, text)
         check_claims(checks, out, manifest, text)
         check_unchecked(checks, folder, out, manifest, text)
+        check_memory(checks, folder, out, manifest, text)
         check_importance(checks, folder)
         check_short_text(checks, folder)
         check_unreadable(checks, folder, out, manifest)

@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "qn_test.h"
+#include "test_files.h"
 
 #include <sys/stat.h>
 #include <unistd.h>

@@ -18,7 +18,7 @@ typedef struct qn_calibrated {
     size_t text_len;
     const char *text_name;    /* for messages; NULL = none */
     const char *imatrix_path; /* IMATRIX */
-    uint64_t memory_bytes; /* as quern_quantize_options has it */
+    uint64_t memory_bytes;    /* as quern_quantize_options has it */
     size_t n_threads;
     quern_verify_callback on_progress; /* may be NULL */
     void *user;

@@ -510,7 +510,8 @@ static void greet(chat *c)
     qn_buf_deinit(&b);
 }
 
-static quern_status write_json(chat *c, quern_error *err)
+/* failure: what ended the conversation early, or NULL. */
+static quern_status write_json(chat *c, const quern_error *failure, quern_error *err)
 {
     quern_status status = QUERN_OK;
     bool ok = true;
@@ -522,6 +523,13 @@ static quern_status write_json(chat *c, quern_error *err)
     qn_put(doc, "messages", messages, &ok);
     qn_put(doc, "turns", c->turns, &ok);
     c->turns = NULL;
+    if (failure != NULL) {
+        qn_json *e = qn_json_new_object();
+        qn_put_text(e, "status", quern_status_name(failure->status), &ok);
+        qn_put_text(e, "message", failure->message, &ok);
+        qn_put_count(e, "exit_code", (uint64_t)quern_status_exit_code(failure->status), &ok);
+        qn_put(doc, "error", e, &ok);
+    }
     qn_put_measured(doc, "load_s", c->load_s, &ok);
     qn_put(doc, "memory", qn_answer_memory(c->engine, &c->memory, &ok), &ok);
     qn_put_count(doc, "peak_rss_bytes", qn_peak_rss_bytes(), &ok);
@@ -541,9 +549,14 @@ quern_status qn_cmd_chat(qn_cli *cli, quern_error *err)
     }
     greet(&c);
     status = converse(&c, err);
-    if (cli->json && (status == QUERN_OK || status == QUERN_ERROR_CANCELLED)) {
-        quern_status written = write_json(&c, err);
-        status = written != QUERN_OK ? written : status;
+    bool ended = status == QUERN_OK || status == QUERN_ERROR_CANCELLED;
+    if (cli->json && (ended || qn_json_length(c.turns) > 0)) { /* the turns that went well are not lost to one that did not */
+        quern_error why = {0};
+        quern_status written = write_json(&c, ended ? NULL : err, &why);
+        if (written != QUERN_OK) {
+            *err = why;
+            status = written;
+        }
     }
 done:
     qn_line_edit_destroy(c.editor);

@@ -114,6 +114,18 @@ def check_pipe(checks):
     checks.exit_code(done, 4, "chat over a pipe, context full")
 
 
+def check_failing_turn(checks):
+    """Over a pipe a turn that does not fit ends the conversation; with --json the turns before it are there all the same, and the error."""
+    long = b"word " * 400
+    done = run("chat", MODEL, "--json", "--temp", "0", "-n", "8", "-c", "128", stdin=b"hi\n" + long + b"\nnever\n")
+    checks.exit_code(done, 4, "chat --json: a turn that does not fit")
+    doc = json.loads(done.stdout)
+    checks.that(len(doc.get("turns", [])) == 1 and [m["role"] for m in doc["messages"]] == ["user", "assistant"], "chat --json: the turn before it is kept", doc)
+    checks.that("the context is full" in doc["error"]["message"], "chat --json: and the error is there", doc)
+    done = run("chat", MODEL, "--json", "-c", "128", stdin=long + b"\n")
+    checks.that(done.returncode == 4 and "turns" not in json.loads(done.stdout), "chat --json: nothing went well", done.stdout)
+
+
 def check_reuse(checks, home):
     """What is kept between turns changes nothing: the second answer is that of a program that reads everything anew."""
     done = run(*GREEDY, "--json", stdin=b"Write a Python function that adds two numbers.\nNow three numbers.\n/retry\n")
@@ -138,6 +150,7 @@ def main():
         check_context(checks, home)
         check_reuse(checks, home)
     check_pipe(checks)
+    check_failing_turn(checks)
     checks.close()
 
 

@@ -1,7 +1,7 @@
 /* tile.c - drives the many-token kernels: which rows, panels and tokens meet when. Runs no arithmetic of its own.
  *
- * Order: one or two tiles of 16 rows, then panels of 256 columns (unpacked into the first-level cache), then all tokens in groups; the chains of the
- * rows for all tokens wait in scratch between panels. Invariant: panels of a row are visited in index order.
+ * Order: a few passes of one or two tiles of 16 rows, then panels of 256 columns, then the passes (tiles unpacked into the first-level cache), then
+ * all tokens in groups; the chains of the rows for all tokens wait in scratch between panels. Invariant: panels of a row are visited in index order.
  */
 #include <assert.h>
 #include <string.h>
@@ -10,11 +10,11 @@
 #include "kernels/cpu/tile.h"
 #include "quant/blocks.h"
 
-enum { TILES = 2 };
+enum { TILES = 2, PASSES = 4 };
 
 typedef struct tile_scratch {
     qn_tile tiles[TILES];
-    float acc[TILE_TOKENS * TILES * TILE_ROWS]; /* [token][tile][row] */
+    float acc[PASSES][TILE_TOKENS * TILES * TILE_ROWS]; /* [token][tile][row] */
     _Alignas(64) uint8_t work[TILE_WORK_BYTES];
 } tile_scratch;
 static_assert(sizeof(tile_scratch) <= QN_MATMUL_SCRATCH_BYTES, "the tile kernels must fit the scratch");
@@ -80,19 +80,27 @@ typedef struct ahead {
     size_t n_lines;
 } ahead;
 
-static ahead ahead_of(const tile_job *j, size_t row, size_t n_rows, size_t column)
+/* Of rows [row, row + n_rows), which are worked on again `distance` rows further on. */
+static ahead ahead_of(const tile_job *j, size_t row, size_t n_rows, size_t distance, size_t column)
 {
     size_t total = n_rows * j->w->row_bytes;
     size_t next = column + TILE_COLUMNS < j->w->n_cols ? column + TILE_COLUMNS : j->w->n_cols;
     size_t begin = total * column / j->w->n_cols / 64, end = total * next / j->w->n_cols / 64;
-    return (ahead){(uintptr_t)j->w->data + (row + n_rows) * j->w->row_bytes + begin * 64, end - begin};
+    return (ahead){(uintptr_t)j->w->data + (row + distance) * j->w->row_bytes + begin * 64, end - begin};
 }
 
-static void multiply_panel(const tile_job *j, size_t n_tiles, size_t n_blocks, size_t column, size_t t0, size_t n_tokens, ahead next,
-                           const float *y, size_t y_stride)
+/* Rows that are worked on together: `passes` times one or two tiles. */
+typedef struct rows_at {
+    size_t row, r1; /* of this pass */
+    size_t n_tiles, pass, distance;
+} rows_at;
+
+static void multiply_panel(const tile_job *j, const rows_at *at, size_t n_blocks, size_t column, size_t t0, size_t n_tokens, const float *y,
+                           size_t y_stride)
 {
     const qn_act *a = j->a;
     const qn_tile_multiplier *multiplier = j->engine->multiplier[j->traits.type];
+    const ahead next = ahead_of(j, at->row, at->r1 - at->row, at->distance, column);
     size_t n_groups = (n_tokens + multiplier->max_group - 1) / multiplier->max_group;
     size_t line = 0;
     for (size_t g = 0, t = 0; g < n_groups; g++) { /* groups of equal size, or one less */
@@ -101,13 +109,14 @@ static void multiply_panel(const tile_job *j, size_t n_tiles, size_t n_blocks, s
         qn_tile_args args = {
             .tiles = j->s->tiles,
             .n_tokens = n,
+            .pass = at->pass,
             .q = a->q + (t0 + t) * a->q_stride + column,
             .sum16 = a->sum16 + (t0 + t) * a->s_stride + column / 16,
             .d = a->d + (t0 + t) * a->d_stride + column / j->block,
             .q_stride = a->q_stride,
             .s_stride = a->s_stride,
             .d_stride = a->d_stride,
-            .acc = j->s->acc + t * n_tiles * TILE_ROWS,
+            .acc = j->s->acc[at->pass] + t * at->n_tiles * TILE_ROWS,
             .n_blocks = n_blocks,
             .block = j->block,
             .offset = j->traits.offset,
@@ -119,7 +128,7 @@ static void multiply_panel(const tile_job *j, size_t n_tiles, size_t n_blocks, s
             .y_stride = y_stride,
             .work = j->s->work,
         };
-        (multiplier->any[n_tiles - 1] != NULL ? multiplier->any[n_tiles - 1] : multiplier->fn[n_tiles - 1][n - 1])(&args);
+        (multiplier->any[at->n_tiles - 1] != NULL ? multiplier->any[at->n_tiles - 1] : multiplier->fn[at->n_tiles - 1][n - 1])(&args);
         t += n;
         line += n_lines;
     }
@@ -137,23 +146,30 @@ static void put_rows(const float *acc, size_t n_tiles, size_t n_rows, size_t n_t
     }
 }
 
-/* All tokens [t0, t0 + n_tokens) of the rows [row0, r1), at most 32. */
+/* All tokens [t0, t0 + n_tokens) of the rows [row0, r1), at most n_passes * max_tiles * 16. */
 static void multiply_rows(const tile_job *j, size_t row0, size_t r1, size_t t0, size_t n_tokens, float *y, size_t y_stride)
 {
-    size_t n_rows = r1 - row0;
-    size_t n_tiles = n_rows > TILE_ROWS ? 2 : 1;
-    memset(j->s->acc, 0, n_tokens * n_tiles * TILE_ROWS * sizeof(float));
-    for (size_t column = 0; column < j->w->n_cols; column += TILE_COLUMNS) {
-        qn_tile_source source;
-        for (size_t i = 0; i < n_tiles; i++) {
-            locate(j, row0 + i * TILE_ROWS, r1, column, &source);
-            j->engine->unpack[j->traits.type](&source, &j->s->tiles[i]);
-        }
-        const bool last = column + TILE_COLUMNS >= j->w->n_cols;
-        multiply_panel(j, n_tiles, source.n_blocks, column, t0, n_tokens, ahead_of(j, row0, n_rows, column),
-                       last ? y + t0 * y_stride + row0 : NULL, y_stride);
+    const size_t rows_a_pass = j->engine->max_tiles * TILE_ROWS, n_passes = (r1 - row0 + rows_a_pass - 1) / rows_a_pass;
+    rows_at at[PASSES];
+    for (size_t p = 0; p < n_passes; p++) {
+        const size_t row = row0 + p * rows_a_pass, end = row + rows_a_pass < r1 ? row + rows_a_pass : r1;
+        at[p] = (rows_at){row, end, end - row > TILE_ROWS ? 2 : 1, p, r1 - row0};
+        memset(j->s->acc[p], 0, n_tokens * at[p].n_tiles * TILE_ROWS * sizeof(float));
     }
-    put_rows(j->s->acc, n_tiles, n_rows, n_tokens, y + t0 * y_stride + row0, y_stride);
+    for (size_t column = 0; column < j->w->n_cols; column += TILE_COLUMNS) {
+        const bool last = column + TILE_COLUMNS >= j->w->n_cols;
+        for (size_t p = 0; p < n_passes; p++) {
+            qn_tile_source source;
+            for (size_t i = 0; i < at[p].n_tiles; i++) {
+                locate(j, at[p].row + i * TILE_ROWS, at[p].r1, column, &source);
+                j->engine->unpack[j->traits.type](&source, &j->s->tiles[i]);
+            }
+            multiply_panel(j, &at[p], source.n_blocks, column, t0, n_tokens, last ? y + t0 * y_stride + at[p].row : NULL, y_stride);
+        }
+    }
+    for (size_t p = 0; p < n_passes; p++) {
+        put_rows(j->s->acc[p], at[p].n_tiles, at[p].r1 - at[p].row, n_tokens, y + t0 * y_stride + at[p].row, y_stride);
+    }
 }
 
 void qn_tile_matmul(const qn_tile_engine *e, const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y,
@@ -161,12 +177,13 @@ void qn_tile_matmul(const qn_tile_engine *e, const qn_matrix *w, size_t r0, size
 {
     tile_job j = {.engine = e, .w = w, .a = a, .traits = traits_of(w), .block = a->block, .s = scratch};
     j.block_bytes = w->dtype == QN_DTYPE_MLX_AFFINE ? a->block / 8 * w->affine.bits : qn_dtype_get(w->dtype)->block_bytes;
+    const size_t rows = e->max_tiles * (e->n_passes != 0 ? e->n_passes : 1) * TILE_ROWS;
     size_t n_parts = (t1 - t0 + TILE_TOKENS - 1) / TILE_TOKENS; /* of equal size, or one less: a small rest would pay for unpacking alone */
     for (size_t t = t0, n_tokens; t < t1; t += n_tokens) {
         n_tokens = (t1 - t + n_parts - 1) / n_parts;
         n_parts--;
-        for (size_t r = r0; r < r1; r += e->max_tiles * TILE_ROWS) {
-            size_t end = r + e->max_tiles * TILE_ROWS < r1 ? r + e->max_tiles * TILE_ROWS : r1;
+        for (size_t r = r0; r < r1; r += rows) {
+            size_t end = r + rows < r1 ? r + rows : r1;
             multiply_rows(&j, r, end, t, n_tokens, y, y_stride);
         }
     }

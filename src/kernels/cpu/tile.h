@@ -50,6 +50,7 @@ typedef void (*qn_tile_unpack_fn)(const qn_tile_source *s, qn_tile *out);
 typedef struct qn_tile_args {
     const qn_tile *tiles; /* one or two */
     size_t n_tokens;
+    size_t pass; /* which of the passes over these columns and tokens: what depends on them alone can stay in `work` after the first */
     const int8_t *q;
     const int16_t *sum16;
     const float *d; /* activation scales */
@@ -108,6 +109,7 @@ typedef struct qn_tile_multiplier {
 /* An instruction set's parts, by type. */
 typedef struct qn_tile_engine {
     size_t max_tiles; /* 1 or 2 */
+    size_t n_passes;  /* pairs of tiles that one panel of activations meets while it is in the caches: up to 4; 0 is 1 */
     const qn_tile_unpack_fn *unpack;
     const qn_tile_multiplier *multiplier[QN_TILE_TYPE_COUNT];
 } qn_tile_engine;

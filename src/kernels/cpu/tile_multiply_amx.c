@@ -28,16 +28,16 @@ typedef struct amx_sums {
     _Alignas(64) int32_t of[SUMS][TOKENS][TILE_ROWS];
 } amx_sums;
 
-/* Sums of activations, which mins are multiplied with: as pairs (super types), or of blocks. Of two groups of tokens in turn. */
-typedef struct amx_token_sums {
-    _Alignas(32) int16_t pair[TOKENS][16];
-    _Alignas(32) float block[TOKENS][TILE_COLUMNS / 32];
+/* Sums of a token's activations, which mins are multiplied with: as pairs (super types), or of blocks. */
+typedef union amx_token_sums {
+    _Alignas(32) int16_t pair[16];
+    _Alignas(32) float block[TILE_COLUMNS / 32];
 } amx_token_sums;
 
 typedef struct amx_work {
     _Alignas(64) amx_plane plane[2][2]; /* [tile][low, high] */
     amx_sums sums[2];
-    amx_token_sums token_sums[2];
+    amx_token_sums token_sums[TILE_TOKENS]; /* of types with mins */
 } amx_work;
 _Static_assert(sizeof(amx_work) <= TILE_WORK_BYTES, "the planes must fit what a multiplier may use");
 
@@ -53,7 +53,7 @@ typedef struct amx_item {
     size_t n_tokens;
     size_t tile; /* flat types */
     amx_sums *sums;
-    amx_token_sums *token_sums;
+    const amx_token_sums *token_sums;
 } amx_item;
 
 /* ---- folding ---- */
@@ -180,7 +180,7 @@ TILE_INLINE void finish_super_token(const qn_tile_args *a, const amx_item *item,
     if (shape.has_min) {
         QN_UNROLL
         for (size_t j = 0; j < TILE_COLUMNS / shape.sub / 2; j++) {
-            const __m512i sums = broadcast4(item->token_sums->pair[t] + 2 * j);
+            const __m512i sums = broadcast4(item->token_sums[t].pair + 2 * j);
             QN_UNROLL
             for (size_t i = 0; i < n_tiles; i++) {
                 msum[i] = _mm512_dpwssd_epi32(msum[i], f->pair[i][j], sums);
@@ -220,7 +220,7 @@ TILE_INLINE void finish_flat_tokens(const qn_tile_args *a, const amx_item *item,
             const float x = activation_scale[t * a->d_stride + b];
             acc[t] = tile_step(acc[t], d, x, _mm512_cvtepi32_ps(_mm512_load_si512(item->sums->of[b][from + t])));
             if (shape.has_min) {
-                acc[t] = tile_step(acc[t], m, x, _mm512_set1_ps(item->token_sums->block[from + t][b]));
+                acc[t] = tile_step(acc[t], m, x, _mm512_set1_ps(item->token_sums[from + t].block[b]));
             }
         }
     }
@@ -263,27 +263,29 @@ TILE_INLINE void prepare_planes(const qn_tile_args *a, amx_work *w, const amx_sh
     }
 }
 
-TILE_INLINE amx_item item_at(const qn_tile_args *a, amx_work *w, size_t index, const size_t items_a_group, const amx_shape shape)
+/* The sums of all tokens over the panel's columns; later passes find them. */
+TILE_INLINE void take_token_sums(const qn_tile_args *a, amx_work *w, const amx_shape shape)
 {
-    const size_t group = index / items_a_group;
-    amx_item item = {
-        .n_tokens = a->n_tokens < TOKENS ? a->n_tokens : TOKENS,
-        .tile = index % items_a_group,
-        .sums = &w->sums[index % 2],
-        .token_sums = &w->token_sums[group % 2],
-    };
-    const size_t last = a->n_tokens - item.n_tokens;
-    item.token = group * TOKENS < last ? group * TOKENS : last;
-    item.first = group * TOKENS - item.token;
-    for (size_t t = item.first; shape.has_min && item.tile == 0 && t < item.n_tokens; t++) {
-        const int16_t *sum16 = a->sum16 + (item.token + t) * a->s_stride;
+    for (size_t t = 0; t < a->n_tokens; t++) {
+        const int16_t *sum16 = a->sum16 + t * a->s_stride;
         if (shape.sub != 0) {
-            take_pair_sums(sum16, shape.sub, item.token_sums->pair[t]);
+            take_pair_sums(sum16, shape.sub, w->token_sums[t].pair);
         } else {
-            _mm256_store_ps(item.token_sums->block[t], _mm256_cvtepi32_ps(block_sums(sum16, a->block, 1)));
+            _mm256_store_ps(w->token_sums[t].block, _mm256_cvtepi32_ps(block_sums(sum16, a->block, 1)));
         }
     }
-    return item;
+}
+
+TILE_INLINE amx_item item_at(const qn_tile_args *a, amx_work *w, size_t index, const size_t items_a_group)
+{
+    const size_t n = a->n_tokens < TOKENS ? a->n_tokens : TOKENS, wanted = index / items_a_group * TOKENS, last = a->n_tokens - n;
+    const size_t token = wanted < last ? wanted : last;
+    return (amx_item){.token = token,
+                      .first = wanted - token,
+                      .n_tokens = n,
+                      .tile = index % items_a_group,
+                      .sums = &w->sums[index % 2],
+                      .token_sums = w->token_sums + token};
 }
 
 /* Lines to ask for while an item is multiplied: of the next tiles' bytes, of the next item's activations and results. */
@@ -359,9 +361,12 @@ QN_VARIANT void multiply_panel(const qn_tile_args *a, const amx_shape shape, con
     amx_ahead ahead = {.n_lines = (a->n_ahead + n_items * PARTS - 1) / (n_items * PARTS)};
     amx_item before = {0};
     prepare_planes(a, w, shape, n_tiles);
+    if (shape.has_min && a->pass == 0) {
+        take_token_sums(a, w, shape);
+    }
     const amx_factors factors = take_factors(a->tiles, shape, n_tiles);
     for (size_t i = 0; i < n_items; i++) {
-        const amx_item item = item_at(a, w, i, items_a_group, shape);
+        const amx_item item = item_at(a, w, i, items_a_group);
         ahead.token = item.token + TOKENS;
         if (shape.sub != 0) {
             run_super_item(a, w, &item, &before, &factors, &ahead, shape, n_tiles);
@@ -393,6 +398,7 @@ MULTIPLIER(flat_offset, .has_min = false)
 
 static const qn_tile_engine engine = {
     .max_tiles = 2,
+    .n_passes = 4,
     .unpack = qn_tile_unpack_avx512,
     .multiplier =
         {

@@ -336,6 +336,7 @@ static void print_calibration(qn_cli *cli, const qn_json *manifest)
     const qn_json *c = qn_json_get(manifest, "calibration");
     const char *note = qn_json_string(qn_json_get(manifest, "calibration_note"), NULL);
     size_t n_without = qn_json_length(qn_json_get(c, "experts_without_data"));
+    size_t n_unweighted = qn_json_length(qn_json_get(c, "matrices_without_data"));
     double tokens = qn_number_of(c, "tokens");
     qn_number n;
     if (tokens > 0) {
@@ -348,6 +349,10 @@ static void print_calibration(qn_cli *cli, const qn_json *manifest)
     if (n_without > 0) {
         qn_cli_warn(cli, "%zu expert matri%s met no token of the text; they have the mean of the others", n_without,
                     n_without == 1 ? "x" : "ces");
+    }
+    if (n_unweighted > 0) {
+        qn_cli_warn(cli, "the importance matrix has nothing but zeros for %zu matri%s, encoded as without one", n_unweighted,
+                    n_unweighted == 1 ? "x" : "ces");
     }
     if (note != NULL) {
         qn_cli_note(cli, "%s", note);

@@ -17,6 +17,9 @@ static float half_rounded(float v)
     return isfinite(h) ? h : v < 0 ? -65504.0f : 65504.0f;
 }
 
+/* 0 where what is stored is 0, and where d is so small that its inverse overflows: then the codes decide nothing. */
+static float inverse_of(float d, float stored) { return stored != 0 ? 1.0f / d : 0; }
+
 static float clamped(float v, float low, float high) { return v < low ? low : v > high ? high : v; }
 
 /* The value of greatest magnitude, with its sign; the first of equals. */
@@ -42,7 +45,7 @@ static void range_of(const float *x, size_t n, float *low, float *high)
 
 static void plain_q8_0(const float *x, float *y)
 {
-    float d = fabsf(extreme(x, FLAT)) / 127.0f, inverse = d != 0 ? 1.0f / d : 0, stored = half_rounded(d);
+    float d = fabsf(extreme(x, FLAT)) / 127.0f, stored = half_rounded(d), inverse = inverse_of(d, stored);
     for (size_t i = 0; i < FLAT; i++) {
         y[i] = stored * roundf(x[i] * inverse);
     }
@@ -51,7 +54,7 @@ static void plain_q8_0(const float *x, float *y)
 /* Q4_0 and Q5_0: the value of greatest magnitude becomes the lowest code. */
 static void plain_signed(const float *x, float *y, float low)
 {
-    float d = extreme(x, FLAT) / low, inverse = d != 0 ? 1.0f / d : 0, stored = half_rounded(d);
+    float d = extreme(x, FLAT) / low, stored = half_rounded(d), inverse = inverse_of(d, stored);
     for (size_t i = 0; i < FLAT; i++) {
         float code = floorf(x[i] * inverse + (0.5f - low));
         y[i] = (clamped(code, 0, -2 * low - 1) + low) * stored;
@@ -62,8 +65,7 @@ static void plain_offset(const float *x, float *y, float high_code)
 {
     float low, high;
     range_of(x, FLAT, &low, &high);
-    float d = (high - low) / high_code, inverse = d != 0 ? 1.0f / d : 0;
-    float stored = half_rounded(d), min = half_rounded(low);
+    float d = (high - low) / high_code, stored = half_rounded(d), min = half_rounded(low), inverse = inverse_of(d, stored);
     for (size_t i = 0; i < FLAT; i++) {
         y[i] = clamped(floorf((x[i] - low) * inverse + 0.5f), 0, high_code) * stored + min;
     }
@@ -150,7 +152,7 @@ static void plain_k_mins(const float *x, float *y, size_t n_subs, float high_lev
 
 static void plain_ternary(const float *x, float *y)
 {
-    float d = fabsf(extreme(x, QN_K)), inverse = d != 0 ? 1.0f / d : 0, stored = half_rounded(d);
+    float d = fabsf(extreme(x, QN_K)), stored = half_rounded(d), inverse = inverse_of(d, stored);
     for (size_t i = 0; i < QN_K; i++) {
         y[i] = stored * roundf(x[i] * inverse);
     }

@@ -17,14 +17,12 @@
 
 #include "base/alloc.h"
 #include "base/half.h"
+#include "gate/known_encoders.h"
 #include "gate/plain_encoder.h"
+#include "gate/sums.h"
 #include "quant/codec.h"
-#include "quant/sub_blocks.h"
 
 enum { SLICE_ELEMENTS = 1 << 16, SAMPLE_ROWS = 12 };
-
-/* Rounding in the encoder's own float32 arithmetic, in steps. */
-static const double exact_slack = 1e-3;
 
 typedef struct slice {
     uint64_t first_row, n_rows; /* over all parts; a slice never spans two */
@@ -36,6 +34,7 @@ typedef struct check {
     uint64_t rows_a_slice, slices_a_part, n_slices;
     double error_limit;
     qn_encoder encoder;
+    bool with_rules;            /* second round: what known encoders make of the source is summed up too */
     qn_tensor_figures *results; /* one a slice */
     float **buffers;            /* one a thread */
     size_t elements;            /* of a buffer's part */
@@ -43,73 +42,9 @@ typedef struct check {
     atomic_bool out_of_memory;
 } check;
 
-size_t qn_checked_tensor_block(const qn_checked_tensor *t)
-{
-    return t->storage == QN_STORED_AFFINE ? t->affine.group : t->storage == QN_STORED_MXFP4 ? 32 : qn_dtype_get(t->dtype)->block_size;
-}
-
 static uint64_t rows_together(const qn_checked_tensor *t) { return t->rows_together > 0 ? t->rows_together : 1; }
 
 static bool is_plain(const qn_checked_tensor *t) { return t->storage == QN_STORED_BLOCKS && qn_dtype_get(t->dtype)->block_size == 1; }
-
-void qn_checked_tensor_decode(const qn_checked_tensor *t, uint64_t first, uint64_t n, float *y)
-{
-    const uint8_t *at[3] = {0};
-    size_t n_cols = (size_t)t->n_cols;
-    for (size_t k = 0; k < 3 && t->streams[k] != NULL; k++) {
-        at[k] = t->streams[k] + (size_t)first * t->row_bytes[k];
-    }
-    for (size_t r = 0; r < n; r++) {
-        float *out = y + r * n_cols;
-        switch (t->storage) {
-        case QN_STORED_BLOCKS: qn_decode_row(t->dtype, at[0], out, n_cols); break;
-        case QN_STORED_AFFINE:
-            qn_decode_affine_row(t->affine, (const uint32_t *)(const void *)at[0], at[1], at[2], t->dtype, out, n_cols);
-            break;
-        case QN_STORED_MXFP4: qn_decode_mxfp4_row(at[0], at[1], out, n_cols); break;
-        }
-        for (size_t k = 0; k < 3 && at[k] != NULL; k++) {
-            at[k] += t->row_bytes[k];
-        }
-    }
-}
-
-/* ---- scales of a block ---- */
-
-static float load_scale(const uint8_t *p, qn_dtype t, size_t i)
-{
-    float v;
-    qn_decode_row(t, p + i * qn_dtype_get(t)->block_bytes, &v, 1);
-    return v;
-}
-
-/* Block number b of row `row`. */
-static void read_scales(const qn_checked_tensor *t, uint64_t row, size_t b, qn_sub_blocks *s)
-{
-    if (t->storage == QN_STORED_BLOCKS) {
-        (void)qn_sub_blocks_read(t->dtype, t->streams[0] + (size_t)row * t->row_bytes[0] + b * qn_dtype_get(t->dtype)->block_bytes, s);
-        return;
-    }
-    *s = (qn_sub_blocks){.n = 1, .len = qn_checked_tensor_block(t)};
-    if (t->storage == QN_STORED_MXFP4) {
-        uint8_t e = t->streams[1][(size_t)row * t->row_bytes[1] + b];
-        s->scale[0] = s->stored = qn_f32_from_bits(e < 2 ? 0x00200000u << e : (uint32_t)(e - 1) << 23); /* 2^(e - 128): levels are halves */
-        s->levels = qn_fp4_levels();
-        return;
-    }
-    s->scale[0] = s->stored = load_scale(t->streams[1] + (size_t)row * t->row_bytes[1], t->dtype, b);
-    s->offset[0] = load_scale(t->streams[2] + (size_t)row * t->row_bytes[2], t->dtype, b);
-    s->levels = (qn_levels_of){.low = 0, .high = (1 << t->affine.bits) - 1};
-}
-
-/* Half a unit in the last place of what stores scales, relative; 0 where scales are exact once stored (sub-block integers). */
-static double scale_rounding(const qn_checked_tensor *t)
-{
-    if (t->storage == QN_STORED_AFFINE) {
-        return t->dtype == QN_DTYPE_BF16 ? 0x1p-8 : t->dtype == QN_DTYPE_F16 ? 0x1p-11 : 0x1p-24;
-    }
-    return 0x1p-11;
-}
 
 /* ---- counting ---- */
 
@@ -166,6 +101,18 @@ static void widen(float *low, float *high, const float *v, size_t n)
     }
 }
 
+static void add_sums(qn_tensor_sums *a, const qn_tensor_sums *b)
+{
+    a->source_by_level += b->source_by_level;
+    a->level_by_level += b->level_by_level;
+    a->source_by_value += b->source_by_value;
+    a->squared_value += b->squared_value;
+    a->squared_error += b->squared_error;
+    a->squared_source += b->squared_source;
+    a->error_steps += b->error_steps;
+    a->n_steps += b->n_steps;
+}
+
 static void add_figures(qn_tensor_figures *a, const qn_tensor_figures *b)
 {
     a->n_blocks += b->n_blocks;
@@ -177,12 +124,10 @@ static void add_figures(qn_tensor_figures *a, const qn_tensor_figures *b)
     for (size_t k = 0; k < QN_FAULT_KINDS; k++) {
         add_faults(&a->faults[k], &b->faults[k]);
     }
-    a->source_by_level += b->source_by_level;
-    a->level_by_level += b->level_by_level;
-    a->source_by_value += b->source_by_value;
-    a->squared_value += b->squared_value;
-    a->error_steps += b->error_steps;
-    a->n_steps += b->n_steps;
+    add_sums(&a->sums, &b->sums);
+    for (size_t k = 0; k < QN_SCALE_RULES; k++) {
+        add_sums(&a->rules[k], &b->rules[k]);
+    }
     a->low = b->low < a->low ? b->low : a->low;
     a->high = b->high > a->high ? b->high : a->high;
     a->plain_low = b->plain_low < a->plain_low ? b->plain_low : a->plain_low;
@@ -213,45 +158,6 @@ static void errors_of(const float *x, const float *y, size_t n, double rms, doub
     out[2] = square;
 }
 
-static void plain_values(const qn_checked_tensor *t, const float *x, float *z, size_t n)
-{
-    if (t->storage == QN_STORED_AFFINE) {
-        qn_plain_affine(t->affine, t->dtype, x, z, n);
-    } else if (t->storage == QN_STORED_MXFP4) {
-        qn_plain_mlx_mxfp4(x, z, n, false);
-    } else {
-        qn_plain_blocks(t->dtype, x, z, n);
-    }
-}
-
-void qn_checked_tensor_plain(const qn_checked_tensor *t, const float *x, float *z, size_t n)
-{
-    enum { BATCH = 64 };
-    if (!is_plain(t)) {
-        plain_values(t, x, z, n);
-        return;
-    }
-    for (size_t i = 0; i < n; i += BATCH) {
-        uint8_t bytes[4 * BATCH];
-        size_t k = n - i < BATCH ? n - i : BATCH;
-        qn_encode_row(t->dtype, x + i, bytes, k, NULL);
-        qn_decode_row(t->dtype, bytes, z + i, k);
-    }
-}
-
-static bool may_be(const qn_checked_tensor *t, qn_encoder encoder)
-{
-    if (encoder == QN_ENCODER_RECODE) {
-        return t->recode != NULL;
-    }
-    if (encoder == QN_ENCODER_PLAIN) {
-        return t->storage != QN_STORED_BLOCKS || qn_plain_is_llama(t->dtype);
-    }
-    return t->storage != QN_STORED_BLOCKS || qn_encode_supported(t->dtype);
-}
-
-static void encode_as(const qn_checked_tensor *t, qn_encoder encoder, const float *x, size_t n, uint8_t *bytes, float *z);
-
 /* The greater of two errors, measure by measure. */
 static void take_greater(double a[N_MEASURES], const double b[N_MEASURES])
 {
@@ -260,14 +166,50 @@ static void take_greater(double a[N_MEASURES], const double b[N_MEASURES])
     }
 }
 
+/* No error at all is none too large, where nothing can be held either. */
 static double least_ratio(const double own[N_MEASURES], const double reference[N_MEASURES], double floor)
 {
     double least = INFINITY;
     for (size_t k = 0; k < N_MEASURES; k++) {
-        double ratio = own[k] / (reference[k] + floor);
+        double ratio = own[k] == 0 ? 0 : own[k] / (reference[k] + floor);
         least = ratio < least ? ratio : least;
     }
     return least;
+}
+
+static bool has_half_scales(const qn_checked_tensor *t)
+{
+    return t->storage == QN_STORED_AFFINE ? t->dtype == QN_DTYPE_F16
+                                          : t->storage == QN_STORED_BLOCKS && !qn_checked_tensor_has_powers_of_two(t);
+}
+
+/* Half the smallest scale that the type can store. */
+static double half_smallest_scale(const qn_checked_tensor *t)
+{
+    return has_half_scales(t) ? 0x1p-25 : t->storage == QN_STORED_AFFINE && t->dtype == QN_DTYPE_BF16 ? 0x1p-134 : 0;
+}
+
+/* The greatest level in units of the stored float16. */
+static double levels_a_unit(const qn_checked_tensor *t)
+{
+    if (t->storage == QN_STORED_AFFINE) {
+        return (1 << t->affine.bits) - 1;
+    }
+    switch (t->dtype) {
+    case QN_DTYPE_Q4_0: return 8;
+    case QN_DTYPE_Q5_0: return 16;
+    case QN_DTYPE_Q4_1: return 15;
+    case QN_DTYPE_Q5_1: return 31;
+    case QN_DTYPE_Q8_0:
+    case QN_DTYPE_IQ4_NL: return 127;
+    case QN_DTYPE_IQ4_XS: return 32 * 127;
+    case QN_DTYPE_Q2_K: return 15 * 3;
+    case QN_DTYPE_Q3_K: return 32 * 4;
+    case QN_DTYPE_Q4_K: return 63 * 15;
+    case QN_DTYPE_Q5_K: return 63 * 31;
+    case QN_DTYPE_Q6_K: return 128 * 32;
+    default: return 1;
+    }
 }
 
 static void test_error(const check *c, block_place at, const float *x, const float *y, float *z, qn_tensor_figures *f)
@@ -280,20 +222,23 @@ static void test_error(const check *c, block_place at, const float *x, const flo
     }
     double rms = sqrt(sum / (double)c->block);
     errors_of(x, y, c->block, rms, own);
-    plain_values(t, x, z, c->block);
-    widen(&f->plain_low, &f->plain_high, z, c->block);
+    qn_known_plain(t, x, z, c->block);
+    double smallest = 4 * half_smallest_scale(t); /* twice the smallest step */
+    if (!has_half_scales(t) || greatest > 4 * levels_a_unit(t) * 0x1p-24) {
+        widen(&f->plain_low, &f->plain_high, z, c->block);
+    }
     errors_of(x, z, c->block, rms, reference);
     if (t->storage == QN_STORED_MXFP4) { /* mlx has two rules: the worse one */
         qn_plain_mlx_mxfp4(x, z, c->block, true);
         errors_of(x, z, c->block, rms, other);
         take_greater(reference, other);
     }
-    double rounding = 2 * greatest * scale_rounding(t);
-    double floor = (double)c->block * (rounding * rounding + 0x1p-46); /* 2^-24 is float16's smallest step */
+    double rounding = 2 * greatest * qn_known_scale_rounding(t);
+    double floor = (double)c->block * (rounding * rounding + smallest * smallest);
     double least = least_ratio(own, reference, floor);
-    if (!(least <= QN_ERROR_LIMIT) && may_be(t, QN_ENCODER_QUERN)) { /* Quern's search without importance is a plain encoder too */
+    if (!(least <= QN_ERROR_LIMIT) && qn_known_may_be(t, QN_ENCODER_QUERN)) { /* Quern's search without importance is a plain encoder too */
         alignas(16) uint8_t bytes[4 * 256 + 64];
-        encode_as(t, QN_ENCODER_QUERN, x, c->block, bytes, z);
+        qn_known_encode(t, QN_ENCODER_QUERN, x, c->block, bytes, z);
         errors_of(x, z, c->block, rms, other);
         take_greater(reference, other);
         least = least_ratio(own, reference, floor);
@@ -305,43 +250,98 @@ static void test_error(const check *c, block_place at, const float *x, const flo
     }
 }
 
+/* Values beyond what the greatest float16 scale reaches: whatever holds them holds something else. */
+static bool is_beyond_range(const qn_checked_tensor *t, const float *x, size_t n, double *greatest)
+{
+    *greatest = 0;
+    for (size_t i = 0; i < n; i++) {
+        *greatest = fabs((double)x[i]) > *greatest ? fabs((double)x[i]) : *greatest;
+    }
+    return *greatest > 65504 && has_half_scales(t) && *greatest > 65504 * (levels_a_unit(t) + 1);
+}
+
 /* Between neighbouring levels, in units of the scale. */
 static double mean_gap(const qn_levels_of *levels)
 {
     return levels->table == NULL ? 1 : (double)(levels->high - levels->low) / (double)(levels->n_table - 1);
 }
 
+/* Whether a sub-block says whether scales are right: not where all its values are one, so that any scale near it will do, nor where the stored scale has
+ * so few bits that its rounding is all there is to see. Both would add up over a tensor where all blocks are of the kind. */
+static bool has_say(const float *x, size_t n, double rounding)
+{
+    for (size_t i = 1; i < n; i++) {
+        if (x[i] != x[0]) {
+            return rounding < 0x1p-7;
+        }
+    }
+    return false;
+}
+
+static void add_value(qn_tensor_sums *s, double x, double y)
+{
+    s->source_by_value += x * y;
+    s->squared_value += y * y;
+    s->squared_error += (x - y) * (x - y);
+    s->squared_source += x * x;
+}
+
+/* What known encoders make of a block, in the sub-blocks that speak, in steps of what is stored. */
+static void sum_rules(const check *c, const qn_sub_blocks *s, const bool *speaks, const float *x, qn_tensor_figures *f)
+{
+    const qn_checked_tensor *t = c->t;
+    alignas(16) uint8_t bytes[4 * 256 + 64];
+    float z[256];
+    for (size_t rule = 0; rule < QN_SCALE_RULES; rule++) {
+        if (rule >= 2 && !qn_checked_tensor_has_powers_of_two(t)) {
+            break;
+        }
+        switch (rule) {
+        case 0: qn_known_plain(t, x, z, c->block); break;
+        case 1: qn_known_encode(t, QN_ENCODER_QUERN, x, c->block, bytes, z); break;
+        case 2: qn_plain_mlx_mxfp4(x, z, c->block, true); break;
+        default: qn_plain_blocks(QN_DTYPE_MXFP4, x, z, c->block); break;
+        }
+        for (size_t i = 0; i < c->block; i++) {
+            size_t k = i / s->len;
+            if (speaks[k]) {
+                add_value(&f->rules[rule], (double)x[i], (double)z[i]);
+                f->rules[rule].error_steps += ((double)x[i] - (double)z[i]) / ((double)s->scale[k] * mean_gap(&s->levels));
+                f->rules[rule].n_steps++;
+            }
+        }
+    }
+}
+
 /* How much farther from x the decoded value is than the nearest level's, in steps. */
 static void test_nearest(const check *c, block_place at, const qn_sub_blocks *s, const float *x, const float *y, qn_tensor_figures *f)
 {
-    bool half = scale_rounding(c->t) == 0x1p-11; /* subnormal float16 scales are rounded more coarsely */
-    double smallest = half ? 0x1p-25 : 0, relative = scale_rounding(c->t);
+    bool powers = qn_checked_tensor_has_powers_of_two(c->t), speaks[QN_SUB_BLOCKS_MAX] = {0};
+    double smallest = half_smallest_scale(c->t), relative = qn_known_scale_rounding(c->t); /* subnormal scales are rounded more coarsely */
     double rounding = smallest > relative * fabs((double)s->stored) ? smallest / fabs((double)s->stored) : relative;
     bool counted[2] = {false, false};
     for (size_t k = 0; k < s->n; k++) {
         double scale = (double)s->scale[k], offset = (double)s->offset[k], step = fabs(scale), worst = 0, worst_rounded = 0;
-        double by_level = 0, level_square = 0, error = 0, gap = mean_gap(&s->levels);
+        double gap = mean_gap(&s->levels);
         if (!(step > 0)) {
             continue;
         }
-        double offset_steps = fabs(offset) / step, offset_moved = fmax(fabs(offset) * relative, offset != 0 ? smallest : 0) / step;
+        double offset_moved = fmax(fabs(offset) * relative, offset != 0 ? smallest : 0) / step;
+        speaks[k] = has_say(x + k * s->len, s->len, powers ? 0 : rounding);
         for (size_t i = k * s->len; i < (k + 1) * s->len; i++) {
-            double p = ((double)x[i] - offset) / scale;
-            double nearest = (double)qn_nearest_level(&s->levels, (float)p);
-            double stored = ((double)y[i] - offset) / scale;
-            double v = fabs(p - stored) - fabs(p - nearest);
-            double slack = exact_slack * (s->levels.table != NULL ? 10 : 1) + (fabs(p) + offset_steps) * 0x1p-20;
+            double p = ((double)x[i] - offset) / scale, stored = ((double)y[i] - offset) / scale, slack;
+            double v = qn_known_excess(s, k, x[i], y[i], &slack);
             double moved = slack + 2 * (fabs(p) * rounding + offset_moved);
-            worst = v > slack && v > worst ? v : worst;
+            worst = v > worst ? v : worst;
             worst_rounded = v > moved && v > worst_rounded ? v : worst_rounded;
-            by_level += p * stored;
-            level_square += stored * stored;
-            error += p - stored;
+            if (speaks[k]) {
+                add_value(&f->sums, (double)x[i], (double)y[i]);
+                f->sums.source_by_level += p * stored * scale * scale;
+                f->sums.level_by_level += stored * stored * scale * scale;
+                f->sums.error_steps += (p - stored) / gap;
+                f->sums.n_steps++;
+            }
         }
-        f->source_by_level += by_level * scale * scale;
-        f->level_by_level += level_square * scale * scale;
-        f->error_steps += error / gap;
-        f->n_steps += s->len;
         if (worst > 0) {
             count_fault(f, QN_FAULT_NOT_NEAREST, at.row, at.block, k, worst, !counted[0]);
             counted[0] = true;
@@ -350,6 +350,9 @@ static void test_nearest(const check *c, block_place at, const qn_sub_blocks *s,
             count_fault(f, QN_FAULT_NOT_ROUNDED, at.row, at.block, k, worst_rounded, !counted[1]);
             counted[1] = true;
         }
+    }
+    if (c->with_rules) {
+        sum_rules(c, s, speaks, x, f);
     }
 }
 
@@ -362,103 +365,13 @@ static bool values_finite(const qn_sub_blocks *s, const float *y, size_t n)
     return finite;
 }
 
-/* ---- what known encoders make of rows ---- */
-
-/* Decoded values z of what the encoder writes for rows x. `bytes` holds the encoded rows: 4 bytes an element are enough for every type. */
-static void encode_as(const qn_checked_tensor *t, qn_encoder encoder, const float *x, size_t n, uint8_t *bytes, float *z)
-{
-    if (encoder == QN_ENCODER_PLAIN) {
-        plain_values(t, x, z, n);
-    } else if (t->storage == QN_STORED_AFFINE) {
-        size_t packed = n / 8 * t->affine.bits, scales = n / t->affine.group * qn_dtype_get(t->dtype)->block_bytes;
-        uint8_t *scale_bytes = bytes + qn_align_up(packed, 16), *bias_bytes = scale_bytes + qn_align_up(scales, 16);
-        uint32_t *words = (uint32_t *)(void *)bytes;
-        qn_encode_affine_row_fitted(t->affine, x, words, scale_bytes, bias_bytes, t->dtype, n, NULL);
-        qn_decode_affine_row(t->affine, words, scale_bytes, bias_bytes, t->dtype, z, n);
-    } else if (t->storage == QN_STORED_MXFP4) {
-        qn_encode_mxfp4_row(x, bytes, bytes + n / 2, n, NULL);
-        qn_decode_mxfp4_row(bytes, bytes + n / 2, z, n);
-    } else {
-        qn_encode_row(t->dtype, x, bytes, n, NULL);
-        qn_decode_row(t->dtype, bytes, z, n);
-    }
-}
-
-static bool same_values(const float *a, const float *b, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (a[i] != b[i]) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* A block that another compiler's arithmetic explains: values of the same scale, apart only where the source lies between two codes. */
-static bool is_near_tie(const qn_sub_blocks *s, const float *x, const float *y, const float *z)
-{
-    for (size_t k = 0; k < s->n; k++) {
-        double step = fabs((double)s->scale[k]);
-        for (size_t i = k * s->len; i < (k + 1) * s->len; i++) {
-            double apart = fabs((double)y[i] - (double)z[i]);
-            double uneven = fabs(fabs((double)x[i] - (double)y[i]) - fabs((double)x[i] - (double)z[i]));
-            if (apart > 0 && !(apart > 0.5 * step && apart < 1.5 * step && uneven < 0.02 * step)) {
-                return false;
-            }
-        }
-    }
-    return true;
-}
-
-/* A group of MLX whose scale and bias are a rounding of mlx's own within its float32 arithmetic (a GPU divides otherwise in the last bit). */
-static bool is_rounding_of_plain(const qn_checked_tensor *t, const qn_sub_blocks *s, const float *x, const float *y)
-{
-    uint32_t packed[32];
-    float scale, bias;
-    uint8_t codes[128];
-    if (t->storage != QN_STORED_AFFINE) {
-        return false;
-    }
-    qn_encode_affine_row(t->affine, x, packed, &scale, &bias, QN_DTYPE_F32, t->affine.group);
-    qn_unpack_affine(t->affine.bits, packed, 0, t->affine.group, codes);
-    double half_step = t->dtype == QN_DTYPE_F32 ? 0x1p-24 : 0.5;
-    const float wish[2] = {scale, bias}, stored[2] = {s->scale[0], s->offset[0]};
-    for (size_t k = 0; k < 2; k++) {
-        int exponent = 0;
-        (void)frexpf(wish[k], &exponent);
-        double unit = ldexp(1.0, exponent - (t->dtype == QN_DTYPE_BF16 ? 8 : t->dtype == QN_DTYPE_F16 ? 11 : 24));
-        if (fabs((double)stored[k] - (double)wish[k]) > unit * half_step * (1 + 0x1p-10) + (t->dtype == QN_DTYPE_F32 ? unit : 0)) {
-            return false;
-        }
-    }
-    for (size_t i = 0; i < t->affine.group; i++) {
-        double p = ((double)x[i] - (double)bias) / (double)scale, q = ((double)y[i] - (double)stored[1]) / (double)stored[0];
-        if (fabs(q - (double)codes[i]) > 0.01 && !(fabs(p - q) < 0.501)) {
-            return false;
-        }
-    }
-    return true;
-}
-
 /* ---- slices ---- */
-
-/* What the output was made from: a folder of MLX is made from weights of its scales' type. */
-static void narrow_source(const qn_checked_tensor *t, float *x, size_t n)
-{
-    bool narrower = t->storage == QN_STORED_AFFINE && t->source_dtype != t->dtype &&
-                    (t->dtype == QN_DTYPE_BF16 || t->dtype == QN_DTYPE_F16);
-    for (size_t i = 0; narrower && i < n; i++) {
-        uint8_t bytes[2];
-        qn_encode_row(t->dtype, x + i, bytes, 1, NULL);
-        qn_decode_row(t->dtype, bytes, x + i, 1);
-    }
-}
 
 static void read_source(const qn_checked_tensor *t, slice s, float *x)
 {
     size_t part = (size_t)(s.first_row / t->n_rows);
     t->read(t->user, part, s.first_row % t->n_rows, s.n_rows, x);
-    narrow_source(t, x, (size_t)(s.n_rows * t->n_cols));
+    qn_known_narrow(t, x, (size_t)(s.n_rows * t->n_cols));
 }
 
 /* The least magnitude that rounds to infinity: half a unit in the last place above the greatest value. */
@@ -491,8 +404,6 @@ static void sum_errors(const float *x, const float *y, size_t n, qn_tensor_figur
         double d = (double)x[i] - (double)y[i];
         f->squared_error += d * d;
         f->squared_source += (double)x[i] * (double)x[i];
-        f->source_by_value += (double)x[i] * (double)y[i];
-        f->squared_value += (double)y[i] * (double)y[i];
         f->max_abs_error = fabs(d) > f->max_abs_error ? fabs(d) : f->max_abs_error;
     }
     widen(&f->low, &f->high, y, n);
@@ -512,7 +423,7 @@ static void check_row(const check *c, uint64_t row, const float *x, const float 
         qn_sub_blocks s;
         block_place at = {.row = row, .block = b};
         const float *bx = x + b * c->block, *by = y + b * c->block;
-        read_scales(t, row, b, &s);
+        qn_known_scales(t, row, b, &s);
         f->n_blocks++;
         f->n_subs += s.n;
         if (!values_finite(&s, by, c->block)) {
@@ -520,12 +431,17 @@ static void check_row(const check *c, uint64_t row, const float *x, const float 
             continue;
         }
         const float *be = e + b * c->block;
-        if (c->encoder != QN_ENCODER_UNKNOWN && same_values(by, be, c->block)) {
+        double greatest;
+        if (is_beyond_range(t, bx, c->block, &greatest)) {
+            count_fault(f, QN_FAULT_RANGE, row, b, 0, greatest, true);
+            continue;
+        }
+        if (c->encoder != QN_ENCODER_UNKNOWN && qn_known_same(by, be, c->block)) {
             widen(&f->plain_low, &f->plain_high, by, c->block);
             continue; /* sound: a known encoder's work */
         }
         test_nearest(c, at, &s, bx, by, f);
-        if (c->encoder != QN_ENCODER_UNKNOWN && !is_near_tie(&s, bx, by, be) && !is_rounding_of_plain(t, &s, bx, by)) {
+        if (c->encoder != QN_ENCODER_UNKNOWN && !qn_known_explains(t, &s, bx, by, be)) {
             double own[N_MEASURES], known[N_MEASURES];
             errors_of(bx, by, c->block, 0, own);
             errors_of(bx, be, c->block, 0, known);
@@ -546,7 +462,7 @@ static void encode_slice(check *c, qn_encoder encoder, slice s, const float *x, 
 {
     const qn_checked_tensor *t = c->t;
     if (encoder != QN_ENCODER_RECODE) {
-        encode_as(t, encoder, x, (size_t)(s.n_rows * t->n_cols), bytes, e);
+        qn_known_encode(t, encoder, x, (size_t)(s.n_rows * t->n_cols), bytes, e);
     } else if (!t->recode(t->recode_user, (size_t)(s.first_row / t->n_rows), s.first_row % t->n_rows, s.n_rows, e)) {
         atomic_store(&c->out_of_memory, true);
     }
@@ -598,7 +514,7 @@ static double sample_share(check *c, qn_encoder encoder, float *buffer)
         qn_checked_tensor_decode(t, s.first_row, s.n_rows, y);
         encode_slice(c, encoder, s, x, bytes, e);
         for (size_t b = 0; b < n; b += c->block) {
-            n_same += same_values(y + b, e + b, c->block);
+            n_same += qn_known_same(y + b, e + b, c->block);
             n_all++;
         }
     }
@@ -609,7 +525,7 @@ static qn_encoder find_encoder(check *c, float *buffer)
 {
     static const qn_encoder known[] = {QN_ENCODER_PLAIN, QN_ENCODER_QUERN, QN_ENCODER_RECODE};
     for (size_t i = 0; i < sizeof known / sizeof known[0] && !is_plain(c->t); i++) {
-        if (may_be(c->t, known[i]) && sample_share(c, known[i], buffer) >= 0.9) {
+        if (qn_known_may_be(c->t, known[i]) && sample_share(c, known[i], buffer) >= 0.9) {
             return known[i];
         }
     }
@@ -681,14 +597,21 @@ quern_status qn_tensor_check(const qn_checked_tensor *t, const qn_check_options 
     if (c.encoder == QN_ENCODER_UNKNOWN && opt->try_encoders) {
         c.encoder = find_encoder(&c, c.buffers[0]);
     }
-    qn_pool_run(pool, run_slices, &c);
-    if (atomic_load(&c.out_of_memory)) {
-        QN_FAIL_MEMORY(err, "the check of a tensor", qn_tensor_check_bytes(t, n_threads));
-    }
-    begin_figures(out);
-    out->encoder = c.encoder;
-    for (uint64_t i = 0; i < c.n_slices; i++) {
-        add_figures(out, &c.results[i]);
+    for (int round = 0; round < 2; round++) {
+        atomic_store(&c.next, 0);
+        qn_pool_run(pool, run_slices, &c);
+        if (atomic_load(&c.out_of_memory)) {
+            QN_FAIL_MEMORY(err, "the check of a tensor", qn_tensor_check_bytes(t, n_threads));
+        }
+        begin_figures(out);
+        out->encoder = c.encoder;
+        for (uint64_t i = 0; i < c.n_slices; i++) {
+            add_figures(out, &c.results[i]);
+        }
+        c.with_rules = qn_sums_judge(out, true).fault != QN_SUMS_SOUND;
+        if (!c.with_rules) {
+            break;
+        }
     }
     count_zero_parts(&c, out);
 done:

@@ -34,6 +34,7 @@ typedef struct qn_checked_tensor {
     size_t n_parts;
     uint64_t n_rows, n_cols; /* of a part */
     qn_dtype source_dtype;
+    qn_dtype by_way; /* F16 or BF16: what the weights were rounded to before they were quantized; anything else: they were not */
     qn_read_rows_fn read;
     const void *user;
     uint64_t rows_together;   /* 0, or what recode wants first and n to be multiples of */
@@ -70,6 +71,20 @@ typedef struct qn_fault_count {
 /* Which encoder wrote a tensor, as far as that can be told. */
 typedef enum qn_encoder { QN_ENCODER_UNKNOWN, QN_ENCODER_QUERN, QN_ENCODER_PLAIN, QN_ENCODER_RECODE } qn_encoder;
 
+/* Least squares of the source against scale * level (offsets held), and against decoded values (what all scales and offsets together are too large or
+ * small): gain 1 is sound. */
+typedef struct qn_tensor_sums {
+    double source_by_level, level_by_level;
+    double source_by_value, squared_value;
+    double squared_error, squared_source;
+    double error_steps; /* sum over elements of (source - decoded) / step, a step being the mean distance of levels */
+    uint64_t n_steps;   /* elements */
+} qn_tensor_sums;
+
+/* Plain encoding's, Quern's; and of scales that are powers of two, the nearest one to greatest / 6 (mlx's kernels for Metal) and the one under which
+ * the greatest value lies in the last octave (llama.cpp). */
+enum { QN_SCALE_RULES = 4 };
+
 typedef struct qn_tensor_figures {
     uint64_t n_blocks, n_subs;
     uint64_t n_relaxed; /* blocks beyond the usual limit that a wider error_limit let pass */
@@ -78,15 +93,12 @@ typedef struct qn_tensor_figures {
     qn_encoder encoder;
     bool is_held; /* set by the caller: the encoder is the one that made the other tensors, so whatever is not its work is a fault */
     bool others_are_nearest; /* set by the caller: the others of this type have only nearest codes, so any other code here is a fault */
-    /* least squares over the whole tensor of the source against scale * level (offsets held): gain 1 is sound */
-    double source_by_level, level_by_level;
-    double source_by_value, squared_value; /* the same of decoded values: what all scales and offsets together are too large or small */
-    double error_steps;                    /* sum over elements of (source - decoded) / step, a step being the mean distance of levels */
-    uint64_t n_steps;                      /* elements with a step */
-    float low, high;                       /* least and greatest decoded value */
-    float plain_low, plain_high;           /* the same of what plain encoding gives */
-    size_t n_zero_parts;                   /* parts that are all zero where plain encoding leaves something */
-    size_t zero_part;                      /* the first of them */
+    qn_tensor_sums sums;     /* over the sub-blocks that have something to say of scales (tensor_check.c) */
+    qn_tensor_sums rules[QN_SCALE_RULES]; /* of what known encoders make of the source there; only where the sums alone would be a fault */
+    float low, high;                      /* least and greatest decoded value */
+    float plain_low, plain_high;          /* the same of what plain encoding gives, where it is more than the smallest scale's rounding */
+    size_t n_zero_parts;                  /* parts that are all zero where plain encoding leaves something that the type can hold */
+    size_t zero_part;                     /* the first of them */
 } qn_tensor_figures;
 
 #define QN_ERROR_LIMIT 1.25
@@ -106,6 +118,8 @@ quern_status qn_tensor_check(const qn_checked_tensor *t, const qn_check_options 
 void qn_checked_tensor_decode(const qn_checked_tensor *t, uint64_t first, uint64_t n, float *y);
 /* Whole blocks x of the source (n elements) as plain encoding in the output's type gives them back. */
 void qn_checked_tensor_plain(const qn_checked_tensor *t, const float *x, float *z, size_t n);
+/* Whether the type's scales are powers of two. */
+bool qn_checked_tensor_has_powers_of_two(const qn_checked_tensor *t);
 /* Elements of a block: the unit of places. 1 for plain types. */
 size_t qn_checked_tensor_block(const qn_checked_tensor *t);
 

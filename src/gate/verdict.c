@@ -5,6 +5,8 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "gate/sums.h"
+
 /* Known encoders of these types choose the codes after the scales are stored, so that a sound file has no code that is not the nearest. Those
  * of other types may use the scale before it is rounded. */
 static bool rounds_after_storing(const qn_checked_tensor *t)
@@ -149,46 +151,19 @@ static quern_status judge_encoder(judge *j, bool *knows)
     return fail_kind(j, QN_FAULT_NOT_ENCODER, before, " times its error)", c->n_blocks, j->f->n_blocks, "blocks");
 }
 
-static bool has_powers_of_two(const qn_checked_tensor *t) { return t->storage == QN_STORED_MXFP4 || t->dtype == QN_DTYPE_MXFP4; }
-
-/* Every scale or every min a step off leaves too many codes that are not the nearest to be told from error feedback, but it moves sums over the
- * tensor: the least squares gain of the levels, that of the values (both scales of a type with mins together move only this one), and the mean
- * error in steps. Error feedback and importance move none of them. A gain of 1 is met up to the noise of quantization itself, whose share of the
- * tensor's energy is `noise`; nearest codes move the first, and encoders that weigh by |x| the second, by up to
- * three quarters of it; codes that were chosen together do not move the first. */
 static quern_status judge_sums(judge *j, bool chosen_together)
 {
-    quern_status status = QUERN_OK;
-    const qn_tensor_figures *f = j->f;
-    double noise = f->squared_source > 0 ? f->squared_error / f->squared_source : 0;
-    double gain = f->level_by_level > 0 ? f->source_by_level / f->level_by_level : 1;
-    double value_gain = f->squared_value > 0 ? f->source_by_value / f->squared_value : 1;
-    double bias = f->n_steps > 0 ? f->error_steps / (double)f->n_steps : 0;
-    double gain_limit = 0.003 + (chosen_together ? 0.5 : 1) * noise, value_limit = 0.003 + noise,
-           bias_limit = 0.02 + 4 / sqrt((double)(f->n_steps + 1));
-    if (has_powers_of_two(j->t)) { /* the gain is where the source's largest values happen to lie between two such scales */
-        gain_limit += 0.1;
-        value_limit += 0.1;
+    static const char *const words[][2] = {[QN_SUMS_SOUND] = {"", ""},
+                                           [QN_SUMS_LEVEL] = {"the codes of the whole tensor ask for scales ", " times the stored ones"},
+                                           [QN_SUMS_VALUE] = {"the source is ", " times the values of the whole tensor"},
+                                           [QN_SUMS_BIAS] = {"the values of the whole tensor are ", " steps off in the mean"}};
+    qn_sums_verdict v = qn_sums_judge(j->f, chosen_together);
+    if (v.fault == QN_SUMS_SOUND) {
+        return QUERN_OK;
     }
-    if (fabs(gain - 1) > gain_limit) {
-        j->said = true;
-        QN_TRY(qn_findings_fail(j->findings, j->t->name, j->err,
-                                "%s: the codes of the whole tensor ask for scales %.4f times the stored ones (limit 1 +- %.4f)", j->t->name,
-                                gain, gain_limit));
-    } else if (fabs(value_gain - 1) > value_limit) {
-        j->said = true;
-        QN_TRY(qn_findings_fail(j->findings, j->t->name, j->err,
-                                "%s: the source is %.4f times the values of the whole tensor (limit 1 +- %.4f)", j->t->name, value_gain,
-                                value_limit));
-    }
-    if (fabs(bias) > bias_limit) {
-        j->said = true;
-        QN_TRY(qn_findings_fail(j->findings, j->t->name, j->err,
-                                "%s: the values of the whole tensor are %.4f steps off in the mean (limit %.4f)", j->t->name, bias,
-                                bias_limit));
-    }
-done:
-    return status;
+    j->said = true;
+    return qn_findings_fail(j->findings, j->t->name, j->err, "%s: %s%.4f%s (limit %g +- %.4f)", j->t->name, words[v.fault][0], v.figure,
+                            words[v.fault][1], v.expected, v.limit);
 }
 
 static quern_status judge_codes(judge *j)

@@ -14,20 +14,20 @@ void qn_calibration_deinit(qn_calibration *c)
     memset(c, 0, sizeof *c);
 }
 
-static quern_status list_without_data(qn_calibration *c, const char *name, bool shared, size_t part, quern_error *err)
+static quern_status list_without_data(qn_calibration *c, qn_name_list *list, const char *name, bool shared, size_t part, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    if (c->n_without_data == c->cap_without_data) {
-        size_t cap = c->cap_without_data != 0 ? 2 * c->cap_without_data : 64;
+    if (list->n == list->cap) {
+        size_t cap = list->cap != 0 ? 2 * list->cap : 64;
         const char **names = qn_arena_alloc_array(&c->arena, cap, sizeof *names);
         if (names == NULL) {
-            QN_FAIL_MEMORY(err, "the list of experts without data", cap * sizeof *names);
+            QN_FAIL_MEMORY(err, "the list of matrices without data", cap * sizeof *names);
         }
-        if (c->n_without_data > 0) {
-            memcpy(names, c->experts_without_data, c->n_without_data * sizeof *names);
+        if (list->n > 0) {
+            memcpy(names, list->names, list->n * sizeof *names);
         }
-        c->experts_without_data = names;
-        c->cap_without_data = cap;
+        list->names = names;
+        list->cap = cap;
     }
     char text[QN_TENSOR_NAME_MAX + 32];
     (void)snprintf(text, sizeof text, "%s", name);
@@ -36,9 +36,9 @@ static quern_status list_without_data(qn_calibration *c, const char *name, bool 
     }
     char *copy = qn_arena_strndup(&c->arena, text, strlen(text));
     if (copy == NULL) {
-        QN_FAIL_MEMORY(err, "the list of experts without data", strlen(name) + 1);
+        QN_FAIL_MEMORY(err, "the list of matrices without data", strlen(name) + 1);
     }
-    c->experts_without_data[c->n_without_data++] = copy;
+    list->names[list->n++] = copy;
 done:
     return status;
 }
@@ -78,7 +78,8 @@ quern_status qn_calibration_add(qn_calibration *c, size_t piece, const qn_piece 
             importance[part * n_cols + i] = n_with > 0 ? (float)(mean[i] / (double)n_with) : 1.0f;
         }
         bool shared = p->n_parts > 1 && strcmp(p->parts[0]->name, p->parts[1]->name) == 0; /* one tensor that stacks all experts */
-        QN_TRY(list_without_data(c, p->parts[part]->name, shared, part, err));
+        qn_name_list *list = p->n_parts > 1 ? &c->experts_without_data : &c->matrices_without_data;
+        QN_TRY(list_without_data(c, list, p->parts[part]->name, shared, part, err));
     }
     c->pieces[piece].importance = importance;
 done:

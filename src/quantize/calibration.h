@@ -16,6 +16,11 @@ typedef struct qn_piece_calibration {
     const float *factor;     /* (n_cols, n_cols): qn_feedback_factor's, of matrices alone; NULL = none */
 } qn_piece_calibration;
 
+typedef struct qn_name_list {
+    const char **names; /* in the calibration's arena */
+    size_t n, cap;
+} qn_name_list;
+
 typedef struct qn_calibration {
     qn_arena arena;
     qn_piece_calibration *pieces; /* (n_pieces); NULL: the run is not calibrated */
@@ -25,10 +30,10 @@ typedef struct qn_calibration {
     const char *origin;   /* "builtin", "text" or "imatrix" */
     char text_sha256[65]; /* of the text, or of the imatrix file */
     uint64_t tokens;
-    uint64_t bytes;                    /* of memory that stays in use */
-    const char **experts_without_data; /* tensors of the source whose expert no token was sent to */
-    size_t n_without_data, cap_without_data;
-    char note[1280]; /* why there is no calibration, or only a part of it; "" = nothing to say */
+    uint64_t bytes;                     /* of memory that stays in use */
+    qn_name_list experts_without_data;  /* tensors of the source whose expert no token was sent to */
+    qn_name_list matrices_without_data; /* of which an importance matrix has nothing but zeros: encoded as without one */
+    char note[1280];                    /* why there is no calibration, or only a part of it; "" = nothing to say */
 } qn_calibration;
 
 void qn_calibration_deinit(qn_calibration *c);

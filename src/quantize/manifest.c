@@ -152,21 +152,27 @@ static qn_json *output_entry(builder *b, const qn_job *job, const qn_output *o)
     return v;
 }
 
+static qn_json *names_entry(builder *b, const qn_name_list *names)
+{
+    qn_json *list = qn_json_new_array();
+    for (size_t i = 0; i < names->n; i++) {
+        append(b, list, qn_json_new_string(names->names[i]));
+    }
+    return list;
+}
+
 static qn_json *calibration_entry(builder *b, const qn_calibration *c)
 {
     if (c->pieces == NULL) {
         return qn_json_new_null();
     }
     qn_json *v = qn_json_new_object();
-    qn_json *list = qn_json_new_array();
     set_text(b, v, "from", c->origin);
     set_text(b, v, strcmp(c->origin, "imatrix") == 0 ? "imatrix_sha256" : "text_sha256", c->text_sha256);
     set_count(b, v, "tokens", c->tokens);
     set(b, v, "error_feedback", qn_json_new_bool(c->feeds_back));
-    for (size_t i = 0; i < c->n_without_data; i++) {
-        append(b, list, qn_json_new_string(c->experts_without_data[i]));
-    }
-    set(b, v, "experts_without_data", list);
+    set(b, v, "experts_without_data", names_entry(b, &c->experts_without_data));
+    set(b, v, "matrices_without_data", names_entry(b, &c->matrices_without_data));
     return v;
 }
 

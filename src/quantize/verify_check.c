@@ -8,6 +8,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "gate/source_way.h"
 #include "gate/verdict.h"
 #include "quantize/source_finite.h"
 #include "quantize/verify_output.h"
@@ -79,6 +80,40 @@ static size_t piece_of(const qn_verified *v, size_t i) { return (size_t)(v->rows
 /* Nothing meets its columns: encoded plainly in any case. */
 static bool is_looked_up(const qn_verified *v, size_t i) { return v->rows[i].piece->what.part == QN_PART_TOKEN_EMBD; }
 
+/* Converters leave some tensors as they are; so whole tensors, bit for bit, of the one kind of weights or the other. */
+static quern_status look_at_plain(qn_checked_tensor *t, const qn_check_options *options, const qn_verify_run *run, qn_tensor_figures *f,
+                                  quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_dtype way = t->by_way;
+    t->by_way = QN_DTYPE_F32;
+    QN_TRY(qn_tensor_check(t, options, run->pool, f, err));
+    if (way != QN_DTYPE_F32 && f->faults[QN_FAULT_NOT_EQUAL].n_blocks > 0) {
+        qn_tensor_figures rounded;
+        t->by_way = way;
+        QN_TRY(qn_tensor_check(t, options, run->pool, &rounded, err));
+        *f = rounded.faults[QN_FAULT_NOT_EQUAL].n_blocks == 0 ? rounded : *f;
+    }
+done:
+    return status;
+}
+
+/* Where two encoders give the same of nearly all blocks, as of values too small for any scale, the sample may have named the wrong one. */
+static quern_status try_other_encoder(const qn_checked_tensor *t, const qn_check_options *options, const qn_verify_run *run,
+                                      qn_tensor_figures *f, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_tensor_figures other;
+    qn_check_options by_quern = *options;
+    by_quern.encoder = QN_ENCODER_QUERN;
+    if (f->encoder == QN_ENCODER_PLAIN && f->faults[QN_FAULT_NOT_ENCODER].n_blocks > 0) {
+        QN_TRY(qn_tensor_check(t, &by_quern, run->pool, &other, err));
+        *f = other.faults[QN_FAULT_NOT_ENCODER].n_blocks < f->faults[QN_FAULT_NOT_ENCODER].n_blocks ? other : *f;
+    }
+done:
+    return status;
+}
+
 static quern_status look_at(qn_verified *v, const qn_verify_run *run, size_t i, recoding_state *s, quern_error *err)
 {
     quern_status status = QUERN_OK;
@@ -90,12 +125,14 @@ static quern_status look_at(qn_verified *v, const qn_verify_run *run, size_t i, 
     if (s->is_ready) {
         qn_recoding_set(&s->recoding, t, piece_of(v, i), v->rows[i].permute_dim, true);
     }
-    QN_TRY(qn_tensor_check(t, &options, run->pool, f, err));
+    QN_TRY(qn_checked_tensor_block(t) > 1 ? qn_tensor_check(t, &options, run->pool, f, err) : look_at_plain(t, &options, run, f, err));
+    QN_TRY(try_other_encoder(t, &options, run, f, err));
     if (!isfinite(f->squared_source)) { /* finite floats do not overflow this sum */
         QN_TRY(qn_source_check_piece(&v->job->source, v->rows[i].piece, err));
     }
     s->n_of_others += !is_looked_up(v, i) && (f->encoder == QN_ENCODER_PLAIN || f->encoder == QN_ENCODER_QUERN);
-    if (run->calibrated != NULL && !s->is_tried && s->n_of_others == 0 && may_be_calibrated(t, f)) {
+    bool direct = v->source_way == QN_DTYPE_F32; /* Quern calibrates what it encodes */
+    if (run->calibrated != NULL && direct && !s->is_tried && s->n_of_others == 0 && may_be_calibrated(t, f)) {
         QN_TRY(begin_recoding(v, run, s, err));
         if (s->is_ready) {
             qn_recoding_set(&s->recoding, t, piece_of(v, i), v->rows[i].permute_dim, true);
@@ -107,6 +144,25 @@ static quern_status look_at(qn_verified *v, const qn_verify_run *run, size_t i, 
     }
 done:
     t->recode = NULL;
+    return status;
+}
+
+/* What the weights went through before they were quantized. Who has just encoded them knows. */
+static quern_status find_way(qn_verified *v, const qn_verify_run *run, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    v->source_way = QN_DTYPE_F32;
+    QN_TRY(run->try_encoders ? qn_source_way_find(v->tensors, v->n_tensors, run->pool, &v->source_way, err) : QUERN_OK);
+    for (size_t i = 0; i < v->n_tensors; i++) {
+        v->tensors[i].by_way = v->source_way;
+    }
+    if (v->source_way != QN_DTYPE_F32) {
+        QN_TRY(qn_findings_note(&v->findings, err,
+                                "the weights went through %s before they were quantized: the file is what encoders make of the source "
+                                "rounded to that, and not of the source itself; its tensors are judged against the rounded source",
+                                qn_dtype_get(v->source_way)->name));
+    }
+done:
     return status;
 }
 
@@ -219,6 +275,7 @@ quern_status qn_verified_check(qn_verified *v, const qn_verify_run *run, quern_e
     if (run->calibrated != NULL && qn_calibrated_is_given(run->calibrated)) {
         QN_TRY(begin_recoding(v, run, &recoding, err));
     }
+    QN_TRY(find_way(v, run, err));
     for (size_t i = 0; i < v->n_tensors; i++) {
         QN_TRY(report(run, v->tensors[i].name, done, total, err));
         QN_TRY(look_at(v, run, i, &recoding, err));

@@ -44,6 +44,7 @@ typedef struct qn_verified {
     uint64_t tensor_bytes;
     char data_sha256[65]; /* over all tensors' bytes in the order of the headers */
     qn_verified_origin origin;
+    qn_dtype source_way;   /* F16 or BF16 if the weights went through that before they were quantized, else F32 */
     const char *said_type; /* what the file says that it is, or NULL; by whom: */
     const char *said_by;   /* "quern.type", "general.file_type" or "config.json" */
 } qn_verified;

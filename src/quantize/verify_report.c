@@ -322,6 +322,9 @@ quern_status qn_verified_to_json(qn_verified *v, quern_gate_policy policy, size_
     tensors = NULL;
     set_text(&b, o, "data_sha256", v->data_sha256);
     set(&b, o, "calibration", calibration_entry(&b, &v->origin));
+    if (v->source_way != QN_DTYPE_F32) {
+        set_text(&b, o, "source_rounded_to", qn_dtype_get(v->source_way)->name);
+    }
     if (v->origin.note != NULL) {
         set_text(&b, o, "calibration_note", v->origin.note);
     }

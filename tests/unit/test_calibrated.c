@@ -129,6 +129,46 @@ static void experts_without_data_are_named(void **state)
     drop_dir(dir);
 }
 
+/* An importance matrix of zeros alone says nothing of a dense model, which has no experts. */
+static void zeros_are_no_experts(void **state)
+{
+    (void)state;
+    quern_error err;
+    if (!have_model("qwen3")) {
+        skip();
+    }
+    char *dir = new_dir(), *path = qn_path_join(dir, "zeros.gguf");
+    qn_imatrix m;
+    run r = {.opt = {.source = model_dir("qwen3"),
+                     .output_dir = dir,
+                     .name = "tiny",
+                     .formats = "gguf:Q4_0",
+                     .n_threads = 2,
+                     .calibrate = QUERN_CALIBRATE_BUILTIN,
+                     .imatrix_out = path}};
+    calibrate_builtin(&r.opt);
+    run_quantize(&r, 0);
+    assert_int_equal(r.status, QUERN_OK);
+    qn_json_free(r.manifest);
+    assert_ok(qn_imatrix_read(&m, path, &err));
+    for (size_t i = 0; i < m.n_entries; i++) {
+        m.entries[i].sums = qn_arena_alloc(&m.arena, m.entries[i].n_values * sizeof *m.entries[i].sums);
+    }
+    assert_ok(qn_imatrix_write(&m, path, "a text", &err));
+    r.opt.calibrate = QUERN_CALIBRATE_IMATRIX;
+    r.opt.imatrix_path = path;
+    r.opt.imatrix_out = NULL;
+    run_quantize(&r, 0);
+    assert_int_equal(r.status, QUERN_OK);
+    const qn_json *c = qn_json_get(r.manifest, "calibration");
+    assert_int_equal(qn_json_length(qn_json_get(c, "experts_without_data")), 0);
+    assert_true(qn_json_length(qn_json_get(c, "matrices_without_data")) >= m.n_entries - 1);
+    qn_json_free(r.manifest);
+    qn_imatrix_deinit(&m);
+    qn_free(path);
+    drop_dir(dir);
+}
+
 static bool stop_while_calibrating(void *user, const quern_quantize_progress *p)
 {
     bool *seen = user;
@@ -273,9 +313,8 @@ static void what_stands_in_the_way(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(threads_give_the_same_bytes),
-        cmocka_unit_test(experts_without_data_are_named),
-        cmocka_unit_test(feedback_is_claimed_where_it_is),
+        cmocka_unit_test(threads_give_the_same_bytes), cmocka_unit_test(experts_without_data_are_named),
+        cmocka_unit_test(zeros_are_no_experts),        cmocka_unit_test(feedback_is_claimed_where_it_is),
         cmocka_unit_test(what_stands_in_the_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -521,12 +521,18 @@ static double sample_share(check *c, qn_encoder encoder, float *buffer)
     return n_all > 0 ? (double)n_same / (double)n_all : 0;
 }
 
-static qn_encoder find_encoder(check *c, float *buffer)
+/* Where none is known, *share and *of: see the figures. */
+static qn_encoder find_encoder(check *c, float *buffer, double *share, qn_encoder *of)
 {
     static const qn_encoder known[] = {QN_ENCODER_PLAIN, QN_ENCODER_QUERN, QN_ENCODER_RECODE};
     for (size_t i = 0; i < sizeof known / sizeof known[0] && !is_plain(c->t); i++) {
-        if (qn_known_may_be(c->t, known[i]) && sample_share(c, known[i], buffer) >= 0.9) {
+        double own = qn_known_may_be(c->t, known[i]) ? sample_share(c, known[i], buffer) : 0;
+        if (own >= 0.9) {
             return known[i];
+        }
+        if (known[i] != QN_ENCODER_PLAIN && own > *share) {
+            *share = own;
+            *of = known[i];
         }
     }
     return QN_ENCODER_UNKNOWN;
@@ -593,9 +599,11 @@ quern_status qn_tensor_check(const qn_checked_tensor *t, const qn_check_options 
         }
     }
     c.error_limit = opt->error_limit;
+    double share = 0;
+    qn_encoder of = QN_ENCODER_UNKNOWN;
     c.encoder = opt->encoder;
     if (c.encoder == QN_ENCODER_UNKNOWN && opt->try_encoders) {
-        c.encoder = find_encoder(&c, c.buffers[0]);
+        c.encoder = find_encoder(&c, c.buffers[0], &share, &of);
     }
     for (int round = 0; round < 2; round++) {
         atomic_store(&c.next, 0);
@@ -605,6 +613,8 @@ quern_status qn_tensor_check(const qn_checked_tensor *t, const qn_check_options 
         }
         begin_figures(out);
         out->encoder = c.encoder;
+        out->share = share;
+        out->of = of;
         for (uint64_t i = 0; i < c.n_slices; i++) {
             add_figures(out, &c.results[i]);
         }

@@ -91,7 +91,9 @@ typedef struct qn_tensor_figures {
     double squared_error, squared_source, max_abs_error;
     qn_fault_count faults[QN_FAULT_KINDS];
     qn_encoder encoder;
-    bool is_held; /* set by the caller: the encoder is the one that made the other tensors, so whatever is not its work is a fault */
+    double share;  /* of a sample's blocks that are exactly what that one of Quern's encoders makes which makes most of them: */
+    qn_encoder of; /* QUERN or RECODE; where no encoder is known */
+    bool is_held;  /* set by the caller: the encoder is the one that made the other tensors, so whatever is not its work is a fault */
     bool others_are_nearest; /* set by the caller: the others of this type have only nearest codes, so any other code here is a fault */
     qn_tensor_sums sums;     /* over the sub-blocks that have something to say of scales (tensor_check.c) */
     qn_tensor_sums rules[QN_SCALE_RULES]; /* of what known encoders make of the source there; only where the sums alone would be a fault */

@@ -16,6 +16,7 @@
 #include "quantize/verify_output.h"
 #include "quantize/verify_report.h"
 #include "quern/model.h"
+#include "quern/quern.h"
 
 enum { REPORT_BYTES_MAX = 1 << 30, THREADS_MAX = 1024, SAID_TYPE_BYTES_MAX = 32 };
 
@@ -73,6 +74,12 @@ done:
     return status;
 }
 
+static bool is_of_other_version(const qn_claim *c)
+{
+    const char *own = quern_version();
+    return c->found && c->version.data != NULL && (c->version.len != strlen(own) || memcmp(c->version.data, own, c->version.len) != 0);
+}
+
 static quern_status check_gguf(const families *all, qn_verified *v, const qn_verify_run *run, qn_claim *claim, quern_error *err)
 {
     quern_status status = QUERN_OK;
@@ -82,8 +89,9 @@ static quern_status check_gguf(const families *all, qn_verified *v, const qn_ver
     QN_TRY(qn_verify_gguf_keys(v->job, v->output, v->gguf, all->quality.text, all->quality.text_len, &v->findings, err));
     QN_TRY(qn_verified_bind(v, NULL, err));
     QN_TRY(read_said_type(v, err));
-    QN_TRY(qn_verified_check(v, &own, err));
     *claim = qn_claim_of_gguf(v->gguf);
+    own.other_version = is_of_other_version(claim);
+    QN_TRY(qn_verified_check(v, &own, err));
     QN_TRY(qn_verified_check_claim(v, claim->found ? claim->data_sha256.data : NULL, claim->data_sha256.len, err));
 done:
     return status;
@@ -96,16 +104,18 @@ static quern_status check_mlx(const families *all, qn_verified *v, const qn_veri
     quern_status status = QUERN_OK;
     qn_folder_texts texts;
     qn_model_config config;
+    qn_verify_run own = *run;
     QN_TRY(qn_folder_texts_read(&texts, v->path, err));
     QN_TRY(qn_verify_folder(v->job, v->path, &texts, v->safetensors, all->quality.text, all->quality.text_len, &config, &v->findings, err));
     QN_TRY(qn_verify_folder_files(v->job, v->path, v->safetensors, &v->findings, err));
     QN_TRY(qn_verified_bind(v, &config, err));
-    QN_TRY(qn_verified_check(v, run, err));
     QN_TRY(qn_json_parse(root, texts.text[QN_FOLDER_CONFIG], texts.len[QN_FOLDER_CONFIG], QN_JSON_WIDE_INTEGERS, "config.json", err));
     size_t said_len = 0;
     const char *said = qn_json_string(qn_json_get(*root, "quern_type"), &said_len);
     QN_TRY(take_said_type(v, "config.json", said, said_len, err));
     *claim = qn_claim_of_config(*root);
+    own.other_version = is_of_other_version(claim);
+    QN_TRY(qn_verified_check(v, &own, err));
     QN_TRY(qn_verified_check_claim(v, claim->data_sha256.data, claim->data_sha256.len, err));
 done:
     qn_folder_texts_free(&texts);

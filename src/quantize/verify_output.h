@@ -53,6 +53,7 @@ typedef struct qn_verify_run {
     qn_pool *pool;
     bool try_encoders;
     bool importance;           /* the file says that it was made with an importance matrix */
+    bool other_version;        /* its certificate names another version of Quern */
     qn_calibrated *calibrated; /* NULL: tensors are not compared with what a calibrated encoder makes */
     quern_verify_callback on_progress;
     void *user;

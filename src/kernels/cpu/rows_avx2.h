@@ -9,6 +9,9 @@
 
 #define ROWS_INLINE static inline __attribute__((always_inline))
 
+/* VPMADDUBSW takes codes as unsigned bytes. */
+enum { ROWS_SIGNED_CODES = 0 };
+
 typedef struct rows {
     __m256i low, high; /* rows 0..7, 8..15 */
 } rows;

@@ -10,6 +10,9 @@
 
 #define ROWS_INLINE static inline __attribute__((always_inline))
 
+/* VPDPBUSD takes codes as unsigned bytes. */
+enum { ROWS_SIGNED_CODES = 0 };
+
 typedef __m512i rows;
 
 ROWS_INLINE rows rows_set(uint32_t v) { return _mm512_set1_epi32((int)v); }

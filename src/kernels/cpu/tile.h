@@ -1,16 +1,19 @@
 /* tile.h - the many-token (prefill) kernels: a tile of 16 rows is unpacked once into a normal form and multiplied with many tokens.
  *
- * Three parts that meet here: one unpacker a weight type (tile_unpack.inc, compiled for AVX2 and for AVX-512), a few multipliers an instruction
+ * Three parts that meet here: one unpacker a weight type (tile_unpack.inc, compiled for AVX2, AVX-512 and NEON), a few multipliers an instruction
  * set (tile_multiply_*.c; that of AMX folds scales into codes first), and one driver (tile.c). A new type needs an unpacker and a row in the table
  * of tile.c, nothing else.
  *
  * The normal form covers a panel of at most 256 columns. Codes are unsigned; of a type with signed codes ("offset type") something was added.
  *
- *   code[k / 4][row][k % 4]   one register of 16 rows takes four columns a lane, as VPDPBUSD and VPMADDUBSW want them
+ *   code[k / 4][row][k % 4]   one register of 16 rows takes four columns a lane, as VPDPBUSD, VPMADDUBSW and SDOT want them
  *   super types (a float scale per 256 columns, integer scales per sub-block of 16 or 32):
  *     scale[sub][row]   pair[i][row]: two 16-bit factors for the activation sums of sub-blocks 2i and 2i + 1:
  *                       the mins, or minus offset times scale
  *   flat types (a float scale per block of 32, 64, 128 or 256):  d[block][row], m[block][row]
+ *
+ * SDOT takes signed codes only: of NEON's tiles the offset is taken off again, `pair` of offset types is not there, and codes of eight bits
+ * without an offset (MLX) are 128 less, which the multiplier makes good from the sum of activations.
  *
  * Invariant: isum = sum scale * code * q + [offset types] sum pair * sum(q), msum = [min types] sum pair * sum(q), exactly.
  */
@@ -98,6 +101,7 @@ typedef enum qn_tile_type {
 
 extern const qn_tile_unpack_fn qn_tile_unpack_avx2[QN_TILE_TYPE_COUNT];
 extern const qn_tile_unpack_fn qn_tile_unpack_avx512[QN_TILE_TYPE_COUNT];
+extern const qn_tile_unpack_fn qn_tile_unpack_neon[QN_TILE_TYPE_COUNT];
 
 /* The multiplier of some types: one function for each number of tiles and tokens, or one for any number of tokens. */
 typedef struct qn_tile_multiplier {

@@ -332,6 +332,13 @@ done:
 
 static int compare_names(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
 
+/* NULL at the end, with errno 0, and where reading failed. */
+static struct dirent *next_entry(DIR *d)
+{
+    errno = 0;
+    return readdir(d);
+}
+
 quern_status qn_dir_list(const char *dir, size_t max, qn_arena *arena, const char ***names, size_t *n, quern_error *err)
 {
     quern_status status = QUERN_OK;
@@ -340,7 +347,10 @@ quern_status qn_dir_list(const char *dir, size_t max, qn_arena *arena, const cha
     DIR *d = opendir(dir);
     *names = NULL;
     *n = 0;
-    for (struct dirent *e = d != NULL ? readdir(d) : NULL; e != NULL; e = readdir(d)) {
+    if (d == NULL && errno != ENOENT && errno != ENOTDIR) {
+        QN_FAIL(err, QUERN_ERROR_IO, "%s: cannot list this folder: %s", dir, strerror(errno));
+    }
+    for (struct dirent *e = d != NULL ? next_entry(d) : NULL; e != NULL; e = next_entry(d)) {
         if (e->d_name[0] == '.') {
             continue;
         }
@@ -362,6 +372,9 @@ quern_status qn_dir_list(const char *dir, size_t max, qn_arena *arena, const cha
         if (list[(*n)++] == NULL) {
             QN_FAIL_MEMORY(err, dir, strlen(e->d_name) + 1);
         }
+    }
+    if (d != NULL && errno != 0) {
+        QN_FAIL(err, QUERN_ERROR_IO, "%s: cannot list this folder: %s", dir, strerror(errno));
     }
     if (*n > 0) {
         qsort(list, *n, sizeof *list, compare_names);

@@ -168,6 +168,18 @@ static double weight(uint64_t n_for, uint64_t n_against)
     return ((double)n_for - (double)n_against) / sqrt((double)(n_for + n_against) + 1);
 }
 
+/* Of the tensors that are to be explained, at least half must be explained better: a few that went another way do not turn the rest. */
+static bool most_lean(const search *s, size_t way)
+{
+    size_t n_lean = 0, n_unexplained = 0;
+    for (size_t i = 0; i < s->n_chosen; i++) {
+        const pairs *p = &s->found[i][way];
+        n_unexplained += s->unexplained[i];
+        n_lean += s->unexplained[i] && weight(p->blocks_for, p->blocks_against) + weight(p->codes_for, p->codes_against) > 1;
+    }
+    return 2 * n_lean >= n_unexplained;
+}
+
 static qn_dtype decide(const search *s)
 {
     qn_dtype best = QN_DTYPE_F32;
@@ -182,6 +194,9 @@ static qn_dtype decide(const search *s)
             sum.codes_against += p->codes_against;
         }
         double blocks = weight(sum.blocks_for, sum.blocks_against), codes = weight(sum.codes_for, sum.codes_against);
+        if (!most_lean(s, way)) {
+            continue;
+        }
         bool speaks = (blocks > decisive && codes > -decisive) || (codes > decisive && blocks > -decisive);
         if (speaks && blocks + codes > most) {
             most = blocks + codes;

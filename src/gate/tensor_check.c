@@ -266,16 +266,23 @@ static double mean_gap(const qn_levels_of *levels)
     return levels->table == NULL ? 1 : (double)(levels->high - levels->low) / (double)(levels->n_table - 1);
 }
 
-/* Whether a sub-block says whether scales are right: not where all its values are one, so that any scale near it will do, nor where the stored scale has
- * so few bits that its rounding is all there is to see. Both would add up over a tensor where all blocks are of the kind. */
+/* Whether a sub-block says whether scales are right: not where it has so few values that all its errors are the same few, nor where the stored scale
+ * has so few bits that its rounding is all there is to see. Both would add up over a tensor where all blocks are of the kind. */
 static bool has_say(const float *x, size_t n, double rounding)
 {
-    for (size_t i = 1; i < n; i++) {
-        if (x[i] != x[0]) {
-            return rounding < 0x1p-7;
+    enum { VALUES_MIN = 4 };
+    float seen[VALUES_MIN];
+    size_t n_seen = 0;
+    for (size_t i = 0; i < n && n_seen < VALUES_MIN; i++) {
+        size_t k = 0;
+        while (k < n_seen && seen[k] != x[i]) {
+            k++;
+        }
+        if (k == n_seen) {
+            seen[n_seen++] = x[i];
         }
     }
-    return false;
+    return n_seen == VALUES_MIN && rounding < 0x1p-7;
 }
 
 static void add_value(qn_tensor_sums *s, double x, double y)
@@ -497,12 +504,32 @@ static void run_slices(void *arg, qn_member m)
 
 /* ---- which encoder ---- */
 
-/* The share of blocks of some rows that the encoder gives exactly. */
-static double sample_share(check *c, qn_encoder encoder, float *buffer)
+static bool is_one_value(const float *x, size_t n)
+{
+    for (size_t i = 1; i < n; i++) {
+        if (x[i] != x[0]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+enum { BLOCK_MAX = 256 };
+
+typedef struct sample_counts {
+    size_t n, n_same;         /* blocks that say something: of more than one value */
+    size_t n_own, n_own_same; /* of these, blocks that plain encoding makes otherwise */
+} sample_counts;
+
+static double share_of(size_t n_same, size_t n) { return n > 0 ? (double)n_same / (double)n : 0; }
+
+/* How many blocks of some rows the encoder gives exactly. */
+static sample_counts count_sample(check *c, qn_encoder encoder, float *buffer)
 {
     const qn_checked_tensor *t = c->t;
-    size_t n_cols = (size_t)t->n_cols, n_same = 0, n_all = 0;
-    float *x = buffer, *y = x + c->elements, *e = y + c->elements;
+    sample_counts counts = {0};
+    size_t n_cols = (size_t)t->n_cols;
+    float *x = buffer, *y = x + c->elements, *e = y + c->elements, plain[BLOCK_MAX];
     uint8_t *bytes = (uint8_t *)(e + 2 * c->elements);
     uint64_t n_slices = c->n_slices < SAMPLE_ROWS ? c->n_slices : SAMPLE_ROWS;
     for (uint64_t i = 0; i < n_slices; i++) {
@@ -514,11 +541,20 @@ static double sample_share(check *c, qn_encoder encoder, float *buffer)
         qn_checked_tensor_decode(t, s.first_row, s.n_rows, y);
         encode_slice(c, encoder, s, x, bytes, e);
         for (size_t b = 0; b < n; b += c->block) {
-            n_same += qn_known_same(y + b, e + b, c->block);
-            n_all++;
+            if (is_one_value(x + b, c->block)) {
+                continue;
+            }
+            bool same = qn_known_same(y + b, e + b, c->block);
+            counts.n++;
+            counts.n_same += same;
+            qn_known_plain(t, x + b, plain, c->block);
+            if (!qn_known_same(plain, e + b, c->block)) {
+                counts.n_own++;
+                counts.n_own_same += same;
+            }
         }
     }
-    return n_all > 0 ? (double)n_same / (double)n_all : 0;
+    return counts;
 }
 
 /* Where none is known, *share and *of: see the figures. */
@@ -526,10 +562,14 @@ static qn_encoder find_encoder(check *c, float *buffer, double *share, qn_encode
 {
     static const qn_encoder known[] = {QN_ENCODER_PLAIN, QN_ENCODER_QUERN, QN_ENCODER_RECODE};
     for (size_t i = 0; i < sizeof known / sizeof known[0] && !is_plain(c->t); i++) {
-        double own = qn_known_may_be(c->t, known[i]) ? sample_share(c, known[i], buffer) : 0;
-        if (own >= 0.9) {
+        sample_counts counts = {0};
+        if (qn_known_may_be(c->t, known[i])) {
+            counts = count_sample(c, known[i], buffer);
+        }
+        if (share_of(counts.n_same, counts.n) >= 0.9) {
             return known[i];
         }
+        double own = share_of(counts.n_own_same, counts.n_own);
         if (known[i] != QN_ENCODER_PLAIN && own > *share) {
             *share = own;
             *of = known[i];

@@ -49,7 +49,7 @@ typedef enum qn_act_kind { QN_ACT_F32, QN_ACT_I8 } qn_act_kind;
  *   q    (n, q_stride) int8, -127..127, padding zero
  *   d    (n, d_stride) float32, one a block of `block` elements
  *   sum16 (n, s_stride) int16, sums of q over 16 elements each
- * Strides are in elements, an odd number of 64-byte lines each; every plane's rows start 64-byte aligned. */
+ * Strides are in elements, in memory that qn_act_bind laid out an odd number of 64-byte lines each; every plane's rows start 64-byte aligned. */
 typedef struct qn_act {
     qn_act_kind kind;
     size_t n_rows, n_cols;

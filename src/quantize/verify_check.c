@@ -302,8 +302,15 @@ static quern_status judge_all(qn_verified *v, const qn_verify_run *run, recoding
             release(&v->tensors[i], v->rows[i].piece);
         }
     }
-    qn_encoder of_file = run->try_encoders && !run->other_version ? encoder_of_file(v) : QN_ENCODER_UNKNOWN;
-    QN_TRY(of_file != QN_ENCODER_UNKNOWN ? hold_file(v, run, of_file, s, err) : QUERN_OK);
+    qn_encoder of_file = run->try_encoders ? encoder_of_file(v) : QN_ENCODER_UNKNOWN;
+    if (of_file != QN_ENCODER_UNKNOWN && run->other_version) {
+        QN_TRY(qn_findings_warn(
+            &v->findings, err,
+            "the tensors are in part what this version's encoder makes; the rest is not held against it, since the certificate "
+            "names another version, which nothing proves"));
+    } else if (of_file != QN_ENCODER_UNKNOWN) {
+        QN_TRY(hold_file(v, run, of_file, s, err));
+    }
     for (size_t i = 0; i < v->n_tensors; i++) {
         v->figures[i].others_are_nearest = v->figures[i].faults[QN_FAULT_NOT_NEAREST].n_subs > 0 && others_are_nearest(v, i);
         QN_TRY(qn_verdict_tensor(v->tensors, v->n_tensors, i, &v->figures[i], &v->findings, err));

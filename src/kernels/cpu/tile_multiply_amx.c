@@ -152,7 +152,7 @@ typedef struct amx_factors {
 
 TILE_INLINE amx_factors take_factors(const qn_tile *tiles, const amx_shape shape, const size_t n_tiles)
 {
-    amx_factors f;
+    amx_factors f = {0};
     if (shape.sub == 0) {
         return f;
     }
@@ -413,16 +413,15 @@ static const qn_tile_engine engine = {
         },
 };
 
-/* Registers for groups of n_tokens: 0 to 3 sums; 4 activations, 5 codes, but with blocks of 32 also 6 and 7; else 5 to 7 codes. */
+/* Registers for groups of n_tokens (at least 1): 0 to 3 sums, 4 activations, 5 to 7 codes. */
 static amx_config config_of(size_t n_tokens, bool narrow)
 {
     amx_config c = {.palette = 1};
     const uint8_t rows = (uint8_t)(n_tokens < TOKENS ? n_tokens : TOKENS);
     const uint16_t depth = narrow ? 32 : PART_COLUMNS;
     for (int i = 0; i < 8; i++) {
-        const bool activations = i == 4 || (narrow && i == 6);
-        c.rows[i] = i < 4 || activations ? rows : (uint8_t)(depth / 4);
-        c.row_bytes[i] = activations ? depth : 4 * TILE_ROWS;
+        c.rows[i] = i <= 4 ? rows : (uint8_t)(depth / 4);
+        c.row_bytes[i] = i == 4 ? depth : 4 * TILE_ROWS;
     }
     return c;
 }

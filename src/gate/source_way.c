@@ -168,16 +168,16 @@ static double weight(uint64_t n_for, uint64_t n_against)
     return ((double)n_for - (double)n_against) / sqrt((double)(n_for + n_against) + 1);
 }
 
-/* Of the tensors that are to be explained, at least half must be explained better: a few that went another way do not turn the rest. */
+/* Of the tensors that tell the two apart at all, at least half must lean this way: a few that went another way do not turn the rest. */
 static bool most_lean(const search *s, size_t way)
 {
-    size_t n_lean = 0, n_unexplained = 0;
+    size_t n_lean = 0, n_told = 0;
     for (size_t i = 0; i < s->n_chosen; i++) {
         const pairs *p = &s->found[i][way];
-        n_unexplained += s->unexplained[i];
-        n_lean += s->unexplained[i] && weight(p->blocks_for, p->blocks_against) + weight(p->codes_for, p->codes_against) > 1;
+        n_told += p->blocks_for + p->blocks_against + p->codes_for + p->codes_against > 0;
+        n_lean += weight(p->blocks_for, p->blocks_against) + weight(p->codes_for, p->codes_against) > 0;
     }
-    return 2 * n_lean >= n_unexplained;
+    return 2 * n_lean >= n_told;
 }
 
 static qn_dtype decide(const search *s)

@@ -166,12 +166,16 @@ static void take_greater(double a[N_MEASURES], const double b[N_MEASURES])
     }
 }
 
-/* No error at all is none too large, where nothing can be held either. */
+/* No error at all is none too large, where nothing can be held either. Weights that follow x say nothing of values that are zero in the source: the
+ * unweighted error may be this much greater at most. */
+static const double unweighted_limit = 4;
+
 static double least_ratio(const double own[N_MEASURES], const double reference[N_MEASURES], double floor)
 {
-    double least = INFINITY;
+    double least = INFINITY, unweighted = own[0] == 0 ? 0 : own[0] / (reference[0] + floor);
     for (size_t k = 0; k < N_MEASURES; k++) {
         double ratio = own[k] == 0 ? 0 : own[k] / (reference[k] + floor);
+        ratio = ratio < unweighted / unweighted_limit ? unweighted / unweighted_limit : ratio;
         least = ratio < least ? ratio : least;
     }
     return least;

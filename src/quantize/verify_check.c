@@ -263,6 +263,16 @@ static qn_encoder encoder_of_file(const qn_verified *v)
     return QN_ENCODER_UNKNOWN;
 }
 
+static bool all_exact(const qn_verified *v)
+{
+    for (size_t i = 0; i < v->n_tensors; i++) {
+        if (qn_checked_tensor_block(&v->tensors[i]) > 1 && !is_exact(&v->figures[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static quern_status hold_file(qn_verified *v, const qn_verify_run *run, qn_encoder encoder, recoding_state *s, quern_error *err)
 {
     quern_status status = QUERN_OK;
@@ -303,12 +313,12 @@ static quern_status judge_all(qn_verified *v, const qn_verify_run *run, recoding
         }
     }
     qn_encoder of_file = run->try_encoders ? encoder_of_file(v) : QN_ENCODER_UNKNOWN;
-    if (of_file != QN_ENCODER_UNKNOWN && run->other_version) {
+    if (of_file != QN_ENCODER_UNKNOWN && run->other_version && !all_exact(v)) {
         QN_TRY(qn_findings_warn(
             &v->findings, err,
             "the tensors are in part what this version's encoder makes; the rest is not held against it, since the certificate "
             "names another version, which nothing proves"));
-    } else if (of_file != QN_ENCODER_UNKNOWN) {
+    } else if (of_file != QN_ENCODER_UNKNOWN && !run->other_version) {
         QN_TRY(hold_file(v, run, of_file, s, err));
     }
     for (size_t i = 0; i < v->n_tensors; i++) {

@@ -49,7 +49,7 @@ bool qn_path_is_plain_name(const char *name, size_t len);
  * leads to, links followed, must exist and lie inside dir. */
 quern_status qn_path_join_inside(char **out, const char *dir, const char *relative, quern_error *err);
 /* Names of what is in a folder, hidden entries left out, in the order of their bytes: *names and the texts live in the arena. None where there is no
- * folder that can be read. QUERN_ERROR_LIMIT where there are more than `max`. */
+ * such folder; QUERN_ERROR_IO where there is one that cannot be listed, QUERN_ERROR_LIMIT where there are more than `max`. */
 quern_status qn_dir_list(const char *dir, size_t max, qn_arena *arena, const char ***names, size_t *n, quern_error *err);
 /* Creates the folder and its parents. */
 quern_status qn_dir_create(const char *path, quern_error *err);

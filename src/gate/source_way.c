@@ -7,6 +7,7 @@
 #include "gate/source_way.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -168,16 +169,36 @@ static double weight(uint64_t n_for, uint64_t n_against)
     return ((double)n_for - (double)n_against) / sqrt((double)(n_for + n_against) + 1);
 }
 
-/* Of the tensors that tell the two apart at all, at least half must lean this way: a few that went another way do not turn the rest. */
-static bool most_lean(const search *s, size_t way)
+static double weight_of(const pairs *p) { return weight(p->blocks_for, p->blocks_against) + weight(p->codes_for, p->codes_against); }
+
+static int compare_weights(const void *a, const void *b)
 {
-    size_t n_lean = 0, n_told = 0;
+    double x = weight_of(a), y = weight_of(b);
+    return (x > y) - (x < y);
+}
+
+/* Of the tensors that tell the two apart at all, the quarter that speaks most for this way is set aside: a few that went another way do not turn
+ * the rest. */
+static pairs sum_of_most(const search *s, size_t way)
+{
+    pairs told[TENSORS_MAX], sum = {0};
+    size_t n = 0;
     for (size_t i = 0; i < s->n_chosen; i++) {
         const pairs *p = &s->found[i][way];
-        n_told += p->blocks_for + p->blocks_against + p->codes_for + p->codes_against > 0;
-        n_lean += weight(p->blocks_for, p->blocks_against) + weight(p->codes_for, p->codes_against) > 0;
+        if (p->blocks_for + p->blocks_against + p->codes_for + p->codes_against > 0) {
+            told[n++] = *p;
+        }
     }
-    return 2 * n_lean >= n_told;
+    if (n > 0) {
+        qsort(told, n, sizeof *told, compare_weights);
+    }
+    for (size_t i = 0; i < n - n / 4; i++) {
+        sum.blocks_for += told[i].blocks_for;
+        sum.blocks_against += told[i].blocks_against;
+        sum.codes_for += told[i].codes_for;
+        sum.codes_against += told[i].codes_against;
+    }
+    return sum;
 }
 
 static qn_dtype decide(const search *s)
@@ -185,18 +206,8 @@ static qn_dtype decide(const search *s)
     qn_dtype best = QN_DTYPE_F32;
     double most = 0;
     for (size_t way = 1; way < N_WAYS; way++) {
-        pairs sum = {0};
-        for (size_t i = 0; i < s->n_chosen; i++) {
-            const pairs *p = &s->found[i][way];
-            sum.blocks_for += p->blocks_for;
-            sum.blocks_against += p->blocks_against;
-            sum.codes_for += p->codes_for;
-            sum.codes_against += p->codes_against;
-        }
+        pairs sum = sum_of_most(s, way);
         double blocks = weight(sum.blocks_for, sum.blocks_against), codes = weight(sum.codes_for, sum.codes_against);
-        if (!most_lean(s, way)) {
-            continue;
-        }
         bool speaks = (blocks > decisive && codes > -decisive) || (codes > decisive && blocks > -decisive);
         if (speaks && blocks + codes > most) {
             most = blocks + codes;

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/alloc.h"
 #include "base/fs.h"
@@ -155,14 +156,14 @@ done:
 static bool ends_with(const char *s, const char *end)
 {
     size_t n = strlen(s), k = strlen(end);
-    return n >= k && strcmp(s + n - k, end) == 0;
+    return n >= k && strcasecmp(s + n - k, end) == 0; /* some file systems make no difference either */
 }
 
 /* What readers of a folder may take: weights, configurations, tokenizers, templates, programs. */
 static bool may_be_read(const char *name)
 {
-    static const char *const endings[] = {".safetensors", ".json", ".jinja", ".txt", ".model", ".py",
-                                          ".bin",         ".npz",  ".gguf",  ".pt",  ".pth"};
+    static const char *const endings[] = {".safetensors", ".json", ".jinja", ".txt",  ".model", ".py",      ".tiktoken", ".bin", ".npz",
+                                          ".gguf",        ".pt",   ".pth",   ".ckpt", ".h5",    ".msgpack", ".onnx",     ".pkl", ".pickle"};
     bool found = false;
     for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++) {
         found = found || ends_with(name, endings[i]);

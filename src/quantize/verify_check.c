@@ -77,8 +77,13 @@ done:
 
 static size_t piece_of(const qn_verified *v, size_t i) { return (size_t)(v->rows[i].piece - v->job->source.pieces); }
 
-/* Nothing meets its columns: encoded plainly in any case. */
+static bool is_quantized(const qn_verified *v, size_t i) { return qn_checked_tensor_block(&v->tensors[i]) > 1; }
+
+/* Nothing meets the embedding's columns: encoded plainly in any case. */
 static bool is_looked_up(const qn_verified *v, size_t i) { return v->rows[i].piece->what.part == QN_PART_TOKEN_EMBD; }
+
+/* Whether tensor i says something of who made the file. */
+static bool tells_encoder(const qn_verified *v, size_t i) { return is_quantized(v, i) && !is_looked_up(v, i); }
 
 /* Converters leave some tensors as they are; so whole tensors, bit for bit, of the one kind of weights or the other. */
 static quern_status look_at_plain(qn_checked_tensor *t, const qn_check_options *options, const qn_verify_run *run, qn_tensor_figures *f,
@@ -125,7 +130,7 @@ static quern_status look_at(qn_verified *v, const qn_verify_run *run, size_t i, 
     if (s->is_ready) {
         qn_recoding_set(&s->recoding, t, piece_of(v, i), v->rows[i].permute_dim, true);
     }
-    QN_TRY(qn_checked_tensor_block(t) > 1 ? qn_tensor_check(t, &options, run->pool, f, err) : look_at_plain(t, &options, run, f, err));
+    QN_TRY(is_quantized(v, i) ? qn_tensor_check(t, &options, run->pool, f, err) : look_at_plain(t, &options, run, f, err));
     QN_TRY(try_other_encoder(t, &options, run, f, err));
     if (!isfinite(f->squared_source)) { /* finite floats do not overflow this sum */
         QN_TRY(qn_source_check_piece(&v->job->source, v->rows[i].piece, err));
@@ -184,8 +189,7 @@ static qn_encoder encoder_of_others(const qn_verified *v, size_t i, bool of_its_
     enum { THREE = 3 };
     size_t n = 0, n_exact[QN_ENCODER_RECODE + 1] = {0};
     for (size_t k = 0; k < v->n_tensors; k++) {
-        const qn_checked_tensor *t = &v->tensors[k];
-        if (k != i && qn_checked_tensor_block(t) > 1 && !is_looked_up(v, k) && (!of_its_type || same_type(t, &v->tensors[i]))) {
+        if (k != i && tells_encoder(v, k) && (!of_its_type || same_type(&v->tensors[k], &v->tensors[i]))) {
             n++;
             n_exact[is_exact(&v->figures[k]) ? v->figures[k].encoder : QN_ENCODER_UNKNOWN]++;
         }
@@ -250,7 +254,7 @@ static qn_encoder encoder_of_file(const qn_verified *v)
     size_t n = 0, n_of[QN_ENCODER_RECODE + 1] = {0};
     for (size_t k = 0; k < v->n_tensors; k++) {
         const qn_tensor_figures *f = &v->figures[k];
-        if (qn_checked_tensor_block(&v->tensors[k]) > 1 && !is_looked_up(v, k)) {
+        if (tells_encoder(v, k)) {
             n++;
             n_of[f->encoder == QN_ENCODER_UNKNOWN && made_in_part(&v->tensors[k], f) ? f->of : f->encoder]++;
         }
@@ -266,7 +270,7 @@ static qn_encoder encoder_of_file(const qn_verified *v)
 static bool all_exact(const qn_verified *v)
 {
     for (size_t i = 0; i < v->n_tensors; i++) {
-        if (qn_checked_tensor_block(&v->tensors[i]) > 1 && !is_exact(&v->figures[i])) {
+        if (is_quantized(v, i) && !is_exact(&v->figures[i])) {
             return false;
         }
     }
@@ -278,7 +282,7 @@ static quern_status hold_file(qn_verified *v, const qn_verify_run *run, qn_encod
     quern_status status = QUERN_OK;
     for (size_t i = 0; i < v->n_tensors; i++) {
         const qn_tensor_figures *f = &v->figures[i];
-        if (qn_checked_tensor_block(&v->tensors[i]) > 1 && !is_exact(f) && !f->is_held && !is_looked_up(v, i) &&
+        if (tells_encoder(v, i) && !is_exact(f) && !f->is_held &&
             (f->encoder == encoder || (f->encoder == QN_ENCODER_UNKNOWN && made_in_part(&v->tensors[i], f) && f->of == encoder))) {
             QN_TRY(check_as(v, run, i, s, encoder, true, &v->figures[i], err));
             v->figures[i].is_held = true;
@@ -295,7 +299,7 @@ static bool others_are_nearest(const qn_verified *v, size_t i)
 {
     size_t n = 0, n_nearest = 0;
     for (size_t k = 0; k < v->n_tensors; k++) {
-        if (k != i && qn_checked_tensor_block(&v->tensors[k]) > 1 && !is_looked_up(v, k) && same_type(&v->tensors[k], &v->tensors[i])) {
+        if (k != i && tells_encoder(v, k) && same_type(&v->tensors[k], &v->tensors[i])) {
             n++;
             n_nearest += v->figures[k].faults[QN_FAULT_NOT_NEAREST].n_subs == 0;
         }
@@ -307,7 +311,7 @@ static quern_status judge_all(qn_verified *v, const qn_verify_run *run, recoding
 {
     quern_status status = QUERN_OK;
     for (size_t i = 0; i < v->n_tensors; i++) {
-        if (run->try_encoders && qn_checked_tensor_block(&v->tensors[i]) > 1 && !is_exact(&v->figures[i])) {
+        if (run->try_encoders && is_quantized(v, i) && !is_exact(&v->figures[i])) {
             QN_TRY(hold(v, run, i, s, err));
             release(&v->tensors[i], v->rows[i].piece);
         }

@@ -97,7 +97,7 @@ def check_unlisted(checks, out, manifest):
     """A file beside those of the manifest that a reader of the folder may take; links lead where they lead."""
     mlx = os.path.join(out, manifest["outputs"][1]["path"])
     os.mkdir(os.path.join(mlx, "additional_chat_templates"))
-    for name in ("model-00002.safetensors", "chat_template.jinja", "additional_chat_templates/default.jinja", "special.json", "evil.py", "link.json", "README.md", "data"):
+    for name in ("model-00002.safetensors", "chat_template.jinja", "additional_chat_templates/default.jinja", "special.json", "evil.py", "vocab.tiktoken", "weights.H5", "link.json", "README.md", "data"):
         path = os.path.join(mlx, name)
         if name == "link.json":
             os.symlink(os.path.join(mlx, "config.json"), path)

@@ -464,6 +464,37 @@ static void codes_tell_the_way(void **state)
     qn_pool_destroy(pool);
 }
 
+/* Of an encoder that chose codes together nothing tells the way; then a quarter of the tensors, planted, plain and by way of BF16, must not. */
+static void few_do_not_turn_the_way(void **state)
+{
+    enum { N_TENSORS = 12, N_PLANTED = 3 };
+    static weights w[N_TENSORS];
+    static float other[N];
+    qn_checked_tensor all[N_TENSORS];
+    quern_error err = {0};
+    qn_dtype way;
+    qn_pool *pool;
+    fault_rng r = {11};
+    (void)state;
+    assert_ok(qn_pool_create(&pool, 2, &err));
+    for (size_t planted = N_PLANTED; planted <= N_TENSORS; planted += N_TENSORS - N_PLANTED) {
+        for (size_t m = 0; m < N_TENSORS; m++) {
+            for (size_t p = 0; p < N; p++) {
+                w[m].x[p] = 0.02f * random_normal(&r);
+                other[p] = w[m].x[p] + (m < planted ? 0 : 0.002f * random_normal(&r)); /* a step of Q4_0 is 0.007 */
+            }
+            encode(&w[m], QN_STORED_BLOCKS, QN_DTYPE_Q4_0, 0, NULL, NULL);
+            w[m].t.by_way = m < planted ? QN_DTYPE_BF16 : QN_DTYPE_F32;
+            qn_known_narrow(&w[m].t, other, N);
+            encode(&w[m], QN_STORED_BLOCKS, QN_DTYPE_Q4_0, 0, other, NULL);
+            all[m] = w[m].t;
+        }
+        assert_ok(qn_source_way_find(all, N_TENSORS, pool, &way, &err));
+        assert_int_equal(way, planted == N_TENSORS ? QN_DTYPE_BF16 : QN_DTYPE_F32);
+    }
+    qn_pool_destroy(pool);
+}
+
 /* Between its greatest levels fp4 has a gap of four scale units, at whose middle either neighbour will do. */
 static void ties_of_fp4(void **state)
 {
@@ -490,6 +521,7 @@ int main(void)
                                        cmocka_unit_test(what_a_type_can_hold),
                                        cmocka_unit_test(lost_scales),
                                        cmocka_unit_test(codes_tell_the_way),
+                                       cmocka_unit_test(few_do_not_turn_the_way),
                                        cmocka_unit_test(ties_of_fp4),
                                        cmocka_unit_test(values_where_the_source_is_zero)};
     return cmocka_run_group_tests(tests, NULL, NULL);

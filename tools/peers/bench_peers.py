@@ -3,7 +3,7 @@
 [--repeats N] [--peer-flash on|off] BUILD/quern MODEL.gguf
 
 Each pair is one measurement of ours and one of theirs (with --repeats the median of several), the order changing from pair to pair; medians, spread and the median ratio of the pairs are
-printed. The machine's read bandwidth as `quern bench` measures it is watched: if it moves by more than a tenth, the run says so and records nothing.
+printed. With -d both sides are asked in turns with their context filled once, and nothing else is measured. The machine's read bandwidth as `quern bench` measures it is watched: if it moves by more than a tenth, the run says so and records nothing.
 Needs Python with llama-cpp-python (`make peers` sets one up; QUERN_PEERS_PYTHON names another).
 """
 import argparse
@@ -20,24 +20,25 @@ sys.path.insert(0, os.path.join(ROOT, "tools"))
 import bench  # noqa: E402
 
 
-class Peer:
-    """llama.cpp, loaded once, in a process of its own."""
+class Side:
+    """One of the two, loaded once, in a process of its own."""
 
-    def __init__(self, python, model, threads, context, flash):
-        here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peer_speed.py")
-        self.process = subprocess.Popen([python, here, model, str(threads), str(context), flash], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.version = json.loads(self.process.stdout.readline())["version"]
+    def __init__(self, name, *command):
+        self.name = name
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def read(self):
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise SystemExit(f"{self.name}'s side ended; what it said stands above")
+        return json.loads(answer)
 
     def ask(self, **question):
         self.process.stdin.write(json.dumps(question) + "\n")
         self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        if not answer:
-            raise SystemExit("llama.cpp's side ended; what it said stands above")
-        return json.loads(answer)["tokens_per_s"]
+        return self.read()
 
     def close(self):
-        self.process.stdin.write('{"quit":true}\n')
         self.process.stdin.close()
         self.process.wait()
 
@@ -48,8 +49,17 @@ TRIES = 4        # times the wanted number of pairs
 BATCH_STEPS = 32  # as many as `quern bench` makes
 
 
+def deep_turn(args, question):
+    """The same as ours of a context that takes minutes to fill: kept in a process from turn to turn."""
+    answer = args.deep.ask(**question)
+    bandwidth = answer["read_bandwidth_bytes_per_s"]
+    return answer["tokens_per_s"], answer["tokens_per_s"] * answer["bytes_per_token"] / bandwidth, bandwidth
+
+
 def ours(args, question):
     """Tokens a second, share of the limit, and the read bandwidth of the same minute."""
+    if args.deep:
+        return deep_turn(args, question)
     if "prefill" in question:
         flags = ["-p", str(question["prefill"]), "-n", "0", "--parallel", "0"]
     elif "sequences" in question:
@@ -78,7 +88,7 @@ def quiet(pairs):
 def run_pairs(args, peer, question):
     """A row of the table, or None if the machine gave too few quiet pairs; and how many were thrown away."""
     pairs = []
-    ask = lambda: statistics.median(peer.ask(**question) for _ in range(args.repeats))  # noqa: E731
+    ask = lambda: statistics.median(peer.ask(**question)["tokens_per_s"] for _ in range(args.repeats))  # noqa: E731
     while len(pairs) < args.pairs * TRIES and (not pairs or len(quiet(pairs)) < args.pairs):
         if len(pairs) % 2 == 0:
             mine, share, bandwidth = ours(args, question)
@@ -128,19 +138,27 @@ def main():
     args = parser.parse_args()
     python = os.environ.get("QUERN_PEERS_PYTHON", os.path.join(ROOT, "build", "peers", "venv", "bin", "python"))
     args.context = max(4096, args.p, args.d + args.n + 64)
-    peer = Peer(python, args.model, args.threads, args.context, args.peer_flash)
+    args.deep = None
+    here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peer_speed.py")
+    peer = Side("llama.cpp", python, here, args.model, str(args.threads), str(args.context), args.peer_flash)
+    version = peer.read()["version"]
+    if args.d:
+        args.p, args.sequences = 0, []
+        args.machine = bench.machine_of(bench.quern_json(args.program, "bench", "demo", "-t", str(args.threads), "-p", "8", "-n", "0", "--parallel", "0"))
+        args.deep = Side("Quern", os.path.join(os.path.dirname(args.program), "bench_turns"), args.model, str(args.threads), str(args.context))
     questions = ([{"decode": args.n, "depth": args.d}] if args.n else []) + ([{"prefill": args.p}] if args.p else [])
     questions += [{"sequences": n, "steps": BATCH_STEPS} for n in args.sequences]
     results = [run_pairs(args, peer, question) for question in questions]
     rows = [row for row, _ in results]
-    peer.close()
+    for side in filter(None, [peer, args.deep]):
+        side.close()
     bench.print_table(rows)
     if args.record and not all(enough for _, enough in results):
         print("the machine was not quiet: nothing is recorded")
         return 1
     name = os.path.basename(args.model)
     bench.save({"schema": "quern.bench-result/1", "title": f"{name}: Quern and llama.cpp in turns", "date": datetime.date.today().isoformat(),
-                "machine": args.machine, "version": f"{bench.version_of(args.program)}; {peer.version}",
+                "machine": args.machine, "version": f"{bench.version_of(args.program)}; {version}",
                 "what": f"Pairs, order changing; medians, spread (largest - smallest) / median, and the median of the pairs' ratios. Pairs in which the "
                         f"read bandwidth was more than {100 * MOVED_MAX:.0f} % from the middle one are thrown away. {args.threads} threads; "
                         f"llama.cpp's flash attention {args.peer_flash}.",

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """llama.cpp's side of bench_peers.py: answers one line of JSON a line on stdin. usage: peer_speed.py MODEL.gguf THREADS CONTEXT FLASH
 
-In:  {"prefill": N}, {"decode": N, "depth": D}, {"sequences": N, "steps": S} or {"quit": true}. Out: {"tokens_per_s": X}.
+In:  {"prefill": N}, {"decode": N, "depth": D}, {"sequences": N, "steps": S}. Out: {"tokens_per_s": X}. The end of the input ends it.
 The first line out says {"version", "load_s"}. A depth that was asked for last is kept, so that asking again costs only the decoding.
 FLASH is on or off: llama.cpp's flash attention, which its own programs turn on and the Python package does not. The first step of several
 sequences, in which buffers are touched first, is not counted (Quern's is).
@@ -91,8 +91,6 @@ def main():
     say(version="llama-cpp-python " + llama_cpp.__version__, load_s=time.perf_counter() - started)
     for line in sys.stdin:
         ask = json.loads(line)
-        if "quit" in ask:
-            break
         say(tokens_per_s=speed.answer(ask))
 
 

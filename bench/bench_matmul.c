@@ -11,17 +11,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/alloc.h"
 #include "base/buf.h"
-#include "base/clock.h"
 #include "base/cpu.h"
 #include "base/json.h"
-#include "base/thread_pool.h"
 #include "kernels/matmul.h"
 #include "kernels/peak.h"
 #include "random_weights.h"
+#include "stopwatch.h"
 
 typedef struct options {
     const char *type, *json, *date;
@@ -33,66 +31,7 @@ typedef struct options {
     bool cpu_clock;
 } options;
 
-/* ---- time ---- */
-
-enum { THREADS_MAX = 256 };
-
-typedef struct stopwatch {
-    bool cpu_clock;
-    double busy[THREADS_MAX]; /* processor seconds of each thread */
-    qn_pool_fn fn;
-    void *arg;
-} stopwatch;
-
-static double thread_seconds(void)
-{
-    struct timespec t;
-    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static void timed_part(void *arg, qn_member m)
-{
-    stopwatch *s = arg;
-    double begin = thread_seconds();
-    s->fn(s->arg, m);
-    s->busy[m.index] = thread_seconds() - begin;
-}
-
-/* Seconds that fn takes on all threads. */
-static double timed_run(qn_pool *pool, bool cpu_clock, qn_pool_fn fn, void *arg)
-{
-    static stopwatch s;
-    s.fn = fn;
-    s.arg = arg;
-    uint64_t begin = qn_clock_ns();
-    qn_pool_run(pool, timed_part, &s);
-    if (!cpu_clock) {
-        return qn_clock_seconds(begin, qn_clock_ns());
-    }
-    double most = 0;
-    for (size_t i = 0; i < qn_pool_n_threads(pool); i++) {
-        most = s.busy[i] > most ? s.busy[i] : most;
-    }
-    return most;
-}
-
 /* ---- yardsticks ---- */
-
-typedef struct read_task {
-    const char *data;
-    size_t bytes;
-    qn_isa isa;
-    uint64_t sink[64];
-} read_task;
-
-static void read_part(void *arg, qn_member m)
-{
-    read_task *t = arg;
-    size_t begin, end;
-    qn_member_span(m, t->bytes, 4096, &begin, &end);
-    t->sink[m.index % 64] += qn_peak_read(t->isa, t->data + begin, (end - begin) & ~(size_t)255);
-}
 
 static double measure_bandwidth(qn_pool *pool, bool cpu_clock, const void *data, size_t bytes)
 {
@@ -109,14 +48,14 @@ static double measure_bandwidth(qn_pool *pool, bool cpu_clock, const void *data,
 }
 
 typedef struct peak_task {
-    uint64_t ops[64];
+    uint64_t ops[THREADS_MAX];
     uint64_t (*loop)(qn_isa isa, uint64_t rounds);
 } peak_task;
 
 static void peak_part(void *arg, qn_member m)
 {
     peak_task *t = arg;
-    t->ops[m.index % 64] = t->loop(qn_isa_best(), 3000000);
+    t->ops[m.index] = t->loop(qn_isa_best(), 3000000);
 }
 
 static double measure_peak(qn_pool *pool, bool cpu_clock, uint64_t (*loop)(qn_isa isa, uint64_t rounds))
@@ -126,7 +65,7 @@ static double measure_peak(qn_pool *pool, bool cpu_clock, uint64_t (*loop)(qn_is
         peak_task t = {.loop = loop};
         double seconds = timed_run(pool, cpu_clock, peak_part, &t);
         double rate = 0;
-        for (size_t j = 0; j < 64; j++) {
+        for (size_t j = 0; j < THREADS_MAX; j++) {
             rate += (double)t.ops[j] / seconds;
         }
         best = rate > best ? rate : best;
@@ -153,27 +92,6 @@ static void multiply_part(void *arg, qn_member m)
     if (r0 < r1) {
         w->kernel->fn(&w->m, r0, r1, &w->a, 0, w->n_tokens, w->y, w->m.n_rows, (char *)w->scratch + m.index * QN_MATMUL_SCRATCH_BYTES);
     }
-}
-
-static int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-/* Median seconds of a product (the best with the processor clock). */
-static double measure_product(qn_pool *pool, work *w, double seconds, bool cpu_clock)
-{
-    enum { RUNS_MAX = 1001 };
-    double times[RUNS_MAX];
-    size_t n = 0;
-    qn_pool_run(pool, multiply_part, w);
-    for (double total = 0; n < 3 || (n < RUNS_MAX && total < seconds); n++) {
-        times[n] = timed_run(pool, cpu_clock, multiply_part, w);
-        total += times[n];
-    }
-    qsort(times, n, sizeof times[0], compare_doubles);
-    return cpu_clock ? times[0] : times[n / 2];
 }
 
 static void fail(const char *what)
@@ -304,7 +222,7 @@ static void bench_kernel(bench *b, const qn_matmul_kernel *k, size_t n_tokens)
     w.scratch = allocate(n_threads * QN_MATMUL_SCRATCH_BYTES);
     memset(w.y, 0, n_tokens * w.m.n_rows * sizeof *w.y);
     memset(w.scratch, 0, n_threads * QN_MATMUL_SCRATCH_BYTES);
-    report(b, &w, label, measure_product(b->pool, &w, b->o.seconds, b->o.cpu_clock));
+    report(b, &w, label, timed_median(b->pool, b->o.cpu_clock, b->o.seconds, multiply_part, &w));
     qn_free_aligned(w.scratch);
     qn_free_aligned(w.y);
     qn_free_aligned(x);

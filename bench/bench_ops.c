@@ -9,17 +9,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/alloc.h"
 #include "base/buf.h"
-#include "base/clock.h"
 #include "base/cpu.h"
 #include "base/json.h"
-#include "base/thread_pool.h"
 #include "kernels/ops.h"
 #include "kernels/peak.h"
 #include "quern/sampling.h"
+#include "stopwatch.h"
 
 typedef struct options {
     const char *isa_name, *only, *json, *date;
@@ -37,7 +35,7 @@ typedef struct bench {
     qn_json *rows;
 } bench;
 
-enum { THREADS_MAX = 256, QUERIES = 64 };
+enum { QUERIES = 64 };
 
 static void fail(const char *what)
 {
@@ -63,84 +61,19 @@ static uint64_t random_bits(void)
 
 static float random_float(void) { return (float)(random_bits() & 0xffffff) * 0x1p-23f - 1.0f; }
 
-/* ---- time ---- */
-
-typedef struct stopwatch {
-    double busy[THREADS_MAX];
-    qn_pool_fn fn;
-    void *arg;
-} stopwatch;
-
-static double thread_seconds(void)
-{
-    struct timespec t;
-    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static void timed_part(void *arg, qn_member m)
-{
-    stopwatch *s = arg;
-    double begin = thread_seconds();
-    s->fn(s->arg, m);
-    s->busy[m.index] = thread_seconds() - begin;
-}
-
-static int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-/* Median seconds of a run on all threads (the best with the processor clock). */
-static double measure(const bench *b, qn_pool_fn fn, void *arg)
-{
-    enum { RUNS_MAX = 1001 };
-    static double times[RUNS_MAX];
-    static stopwatch s;
-    size_t n = 0;
-    s.fn = fn;
-    s.arg = arg;
-    qn_pool_run(b->pool, timed_part, &s);
-    for (double total = 0; n < 3 || (n < RUNS_MAX && total < b->o.seconds); n++) {
-        uint64_t begin = qn_clock_ns();
-        qn_pool_run(b->pool, timed_part, &s);
-        times[n] = qn_clock_seconds(begin, qn_clock_ns());
-        for (size_t i = 0; b->o.cpu_clock && i < b->o.n_threads; i++) {
-            times[n] = i == 0 || s.busy[i] > times[n] ? s.busy[i] : times[n];
-        }
-        total += times[n];
-    }
-    qsort(times, n, sizeof times[0], compare_doubles);
-    return b->o.cpu_clock ? times[0] : times[n / 2];
-}
+static double measure(const bench *b, qn_pool_fn fn, void *arg) { return timed_median(b->pool, b->o.cpu_clock, b->o.seconds, fn, arg); }
 
 /* ---- yardsticks ---- */
 
-typedef struct yardstick {
-    const char *data;
-    size_t bytes;
-    qn_isa isa;
-    uint64_t sink[THREADS_MAX];
-} yardstick;
-
-static void read_part(void *arg, qn_member m)
-{
-    yardstick *y = arg;
-    size_t begin, end;
-    qn_member_span(m, y->bytes, 4096, &begin, &end);
-    y->sink[m.index] += qn_peak_read(y->isa, y->data + begin, (end - begin) & ~(size_t)255);
-}
-
 static void fma_part(void *arg, qn_member m)
 {
-    yardstick *y = arg;
+    read_task *y = arg;
     y->sink[m.index] = qn_peak_fma_f32(y->isa, 1000000);
 }
 
 static void take_yardsticks(bench *b, const void *memory, size_t bytes)
 {
-    static yardstick y;
+    static read_task y;
     y.data = memory;
     y.bytes = bytes & ~(size_t)4095;
     y.isa = b->isa;

@@ -20,6 +20,11 @@ endif()
 # Files named *_avx2.c, *_avx512.c, *_avx512vnni.c, *_amx.c and *_neon.c are compiled for that instruction set and called only
 # after run-time detection. On another architecture they are left out.
 set(QUERN_ISA_avx2 -mavx2 -mfma -mf16c -mbmi -mbmi2)
+# With -O1 GCC leaves the upper halves of registers as they are when it returns; on Intel's processors all code compiled for SSE then runs at a fraction
+# of its speed (test_ops under sanitizers took 16 minutes). This is what turns VZEROUPPER on.
+if(QUERN_SANITIZE AND CMAKE_C_COMPILER_ID STREQUAL "GNU")
+  list(APPEND QUERN_ISA_avx2 -fexpensive-optimizations)
+endif()
 set(QUERN_ISA_avx512 ${QUERN_ISA_avx2} -mavx512f -mavx512bw -mavx512vl -mavx512dq -mprefer-vector-width=512)
 set(QUERN_ISA_avx512vnni ${QUERN_ISA_avx512} -mavx512vnni)
 set(QUERN_ISA_amx ${QUERN_ISA_avx512vnni} -mamx-tile -mamx-int8)

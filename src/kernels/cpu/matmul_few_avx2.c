@@ -66,12 +66,12 @@ FEW_INLINE void k4_block(const few_chunk *c, const uint8_t *p, size_t r, size_t 
     _mm_storeu_si128((__m128i *)(void *)&c->s->raw[r][4 * block],
                      _mm_blend_epi32(scales_mins, header, 1)); /* d dmin, -, mins 0..3, mins 4..7 */
     __m256i scales = _mm256_broadcastsi128_si256(_mm_cvtepu8_epi16(scales_mins));
-    __m256i qh = five ? few_load_32(p + 16) : _mm256_setzero_si256();
+    __m256i qh = five ? few_load_ints(p + 16) : _mm256_setzero_si256();
     for (size_t t = 0; t < n_tokens; t++) {
         partial[t] = _mm256_setzero_si256();
     }
     for (int j = 0; j < 4; j++) { /* 32 bytes: sub-blocks 2j (low nibbles) and 2j + 1 */
-        __m256i both = few_load_32(p + (five ? 48 : 16) + 32 * j);
+        __m256i both = few_load_ints(p + (five ? 48 : 16) + 32 * j);
         __m256i low = _mm256_and_si256(both, mask), high = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
         if (five) { /* bits 2j and 2j + 1 of qh are the fifth ones */
             const __m256i bit = _mm256_set1_epi8(1);
@@ -83,8 +83,8 @@ FEW_INLINE void k4_block(const few_chunk *c, const uint8_t *p, size_t r, size_t 
         __m256i scale_high = _mm256_shuffle_epi8(scales, _mm256_set1_epi16((short)(0x0302 + 0x0404 * j)));
         for (size_t t = 0; t < n_tokens; t++) {
             const int8_t *x = q + t * c->a->q_stride + 64 * j;
-            partial[t] = _mm256_add_epi32(partial[t], _mm256_madd_epi16(_mm256_maddubs_epi16(low, few_load_32(x)), scale_low));
-            partial[t] = _mm256_add_epi32(partial[t], _mm256_madd_epi16(_mm256_maddubs_epi16(high, few_load_32(x + 32)), scale_high));
+            partial[t] = _mm256_add_epi32(partial[t], _mm256_madd_epi16(_mm256_maddubs_epi16(low, few_load_ints(x)), scale_low));
+            partial[t] = _mm256_add_epi32(partial[t], _mm256_madd_epi16(_mm256_maddubs_epi16(high, few_load_ints(x + 32)), scale_high));
         }
     }
 }
@@ -167,10 +167,10 @@ FEW_INLINE void q6_k_block(const few_chunk *c, const uint8_t *p, size_t r, size_
     memcpy(&d, p + 208, sizeof d);
     c->s->raw[r][block] = d;
     for (size_t t = 0; t < n_tokens; t++) {
-        partial[t] = _mm256_madd_epi16(_mm256_slli_epi16(scales, 5), few_load_32(&c->s->sums[token + t][block * 16]));
+        partial[t] = _mm256_madd_epi16(_mm256_slli_epi16(scales, 5), few_load_ints(&c->s->sums[token + t][block * 16]));
     }
     for (int h = 0; h < 2; h++) {
-        __m256i first = few_load_32(p + 64 * h), second = few_load_32(p + 64 * h + 32), qh = few_load_32(p + 128 + 32 * h);
+        __m256i first = few_load_ints(p + 64 * h), second = few_load_ints(p + 64 * h + 32), qh = few_load_ints(p + 128 + 32 * h);
         /* scales 8h .. 8h + 7 in both lanes */
         __m256i eight = h == 0 ? _mm256_permute4x64_epi64(scales, 0x44) : _mm256_permute4x64_epi64(scales, 0xee);
         __m256i code[4] = {
@@ -182,7 +182,7 @@ FEW_INLINE void q6_k_block(const few_chunk *c, const uint8_t *p, size_t r, size_
         for (int v = 0; v < 4; v++) {
             __m256i scale = _mm256_shuffle_epi8(eight, _mm256_add_epi8(spread, _mm256_set1_epi8((char)(4 * v))));
             for (size_t t = 0; t < n_tokens; t++) {
-                __m256i x = few_load_32(q + t * c->a->q_stride + 128 * h + 32 * v);
+                __m256i x = few_load_ints(q + t * c->a->q_stride + 128 * h + 32 * v);
                 partial[t] = _mm256_add_epi32(partial[t], _mm256_madd_epi16(_mm256_maddubs_epi16(code[v], x), scale));
             }
         }
@@ -244,7 +244,7 @@ FEW_INLINE __m256i block32_dot(const uint8_t *codes, __m256i x, const bool nibbl
         __m256i code = _mm256_inserti128_si256(_mm256_castsi128_si256(both), _mm_srli_epi16(both, 4), 1);
         return _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_and_si256(code, _mm256_set1_epi8(15)), x), ones);
     }
-    __m256i code = few_load_32(codes);
+    __m256i code = few_load_ints(codes);
     return _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(code), _mm256_sign_epi8(x, code)), ones);
 }
 
@@ -265,7 +265,7 @@ FEW_INLINE void block32_group(const few_chunk *c, const uint8_t *p, size_t r, si
         memcpy(&d, b + i * bytes, sizeof d);
         c->s->raw[r][block + i] = d;
         for (size_t t = 0; t < n_tokens; t++) {
-            sum[t][i] = block32_dot(b + i * bytes + 2, few_load_32(q + t * c->a->q_stride + 32 * i), nibbles);
+            sum[t][i] = block32_dot(b + i * bytes + 2, few_load_ints(q + t * c->a->q_stride + 32 * i), nibbles);
         }
     }
     for (size_t t = 0; t < n_tokens; t++) {
@@ -320,8 +320,8 @@ static void prepare_mlx4(const few_chunk *c)
 FEW_INLINE __m256i mlx4_dot(__m256i both, const int8_t *x)
 {
     const __m256i mask = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
-    __m256i low = _mm256_maddubs_epi16(_mm256_and_si256(both, mask), few_load_32(x));
-    __m256i high = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(both, 4), mask), few_load_32(x + 32));
+    __m256i low = _mm256_maddubs_epi16(_mm256_and_si256(both, mask), few_load_ints(x));
+    __m256i high = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(both, 4), mask), few_load_ints(x + 32));
     return _mm256_madd_epi16(_mm256_add_epi16(low, high), ones);
 }
 
@@ -336,7 +336,7 @@ FEW_INLINE void mlx4_group(const few_chunk *c, const uint8_t *p, size_t n_bytes,
         if (32 * i >= n_bytes) {
             continue;
         }
-        __m256i both = n_bytes >= 32 * i + 32 ? few_load_32(p + 32 * i)
+        __m256i both = n_bytes >= 32 * i + 32 ? few_load_ints(p + 32 * i)
                                               : _mm256_zextsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)(p + 32 * i)));
         for (size_t t = 0; t < n_tokens; t++) {
             sum[t][i] = mlx4_dot(both, &c->s->q[token + t][column + 64 * i]);
@@ -409,7 +409,7 @@ static void mlx_scales(const few_chunk *c, size_t row0, size_t n_rows)
             d[r] = b < c->n_blocks ? affine_bits(w->scales + at, w->affine_dtype, b) : 0;
             m[r] = b < c->n_blocks ? affine_bits(w->biases + at, w->affine_dtype, b) : 0;
         }
-        __m256i dv = few_load_32(d), mv = few_load_32(m);
+        __m256i dv = few_load_ints(d), mv = few_load_ints(m);
         bool half = w->affine_dtype == QN_DTYPE_F16;
         _mm256_store_ps(c->s->d[b], half ? few_half_to_float(dv) : _mm256_castsi256_ps(dv));
         _mm256_store_ps(c->s->m[b], half ? few_half_to_float(mv) : _mm256_castsi256_ps(mv));

@@ -144,8 +144,8 @@ static void mlx_scales(const few_chunk *c, size_t row0, size_t n_rows)
             d[r] = load_affine_floats(w->scales + row * row_bytes, w->affine_dtype, c->block0 + b, c->n_blocks - b);
             m[r] = load_affine_floats(w->biases + row * row_bytes, w->affine_dtype, c->block0 + b, c->n_blocks - b);
         }
-        few_transpose16(d);
-        few_transpose16(m);
+        few_transpose(d);
+        few_transpose(m);
         for (size_t j = 0; j < 16; j++) {
             bool half = w->affine_dtype == QN_DTYPE_F16;
             _mm512_store_ps(c->s->d[b + j], half ? few_half_to_float(d[j]) : _mm512_castsi512_ps(d[j]));

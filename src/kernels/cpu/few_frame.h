@@ -1,0 +1,175 @@
+/* few_frame.h - the frame of the few-token kernels (decode): what is common to all weight types and instruction sets. Included at the end of
+ * few_avx512vnni.h and few_avx2.h, which say what a register is.
+ *
+ * A tile is FEW_ROWS rows, one register. Stage one goes through the tile row by row, so memory is read in the order it lies in, and leaves in scratch the
+ * exact isum of every block and what else of the row the float step needs (raw: scale bits, sub-block mins). Stage two transposes both and runs the
+ * float chains of the tile's rows in the lanes of one register.
+ *
+ *   stage one: row r  ->  isum[token][r][block]   raw[r][...]
+ *   tile:      raw    ->  d[block][row]  m[block][row]  (min_pairs[block][4][row])
+ *   stage two: block b -> lanes = rows:  acc = fma(d * a, isum, acc); acc = fma(m * a, msum, acc)
+ *
+ * Columns are cut into chunks so that the activations stay in the first-level cache; between chunks y holds the chains.
+ * Invariant: stage one touches no byte outside the row's blocks. Lanes of rows and blocks that do not exist hold anything finite times a scale
+ * of zero, or are not stored.
+ */
+#ifndef QN_KERNELS_FEW_FRAME_H
+#define QN_KERNELS_FEW_FRAME_H
+
+#include <assert.h>
+#include <string.h>
+
+#include "kernels/cpu/variant.h"
+#include "kernels/matmul_kernels.h"
+
+enum {
+    FEW_TOKENS = 8,   /* tokens a pass over the weights serves */
+    FEW_BLOCKS = 128, /* blocks of a chunk, at most */
+    FEW_COLUMNS = 8192,
+    FEW_AHEAD = 8192,                  /* bytes between work and prefetch */
+    FEW_STRIDE = FEW_BLOCKS + FEW_ROWS /* not a power of two: rows of a column must not share cache sets */
+};
+
+typedef struct few_scratch {
+    int32_t isum[FEW_TOKENS][FEW_ROWS][FEW_STRIDE];
+    uint32_t raw[FEW_ROWS][FEW_STRIDE];
+    float d[FEW_BLOCKS][FEW_ROWS], m[FEW_BLOCKS][FEW_ROWS];
+    int32_t min_pairs[FEW_COLUMNS / 256][4][FEW_ROWS]; /* two 16-bit mins a dword: sub-blocks 0 2, 1 3, 4 6, 5 7 */
+    /* activations as the type wants them, filled once a chunk */
+    int8_t q[FEW_TOKENS][FEW_COLUMNS];
+    int16_t sums[FEW_TOKENS][FEW_COLUMNS / 16];
+    int32_t block_sum[FEW_TOKENS][FEW_BLOCKS];
+} few_scratch;
+static_assert(sizeof(few_scratch) <= QN_MATMUL_SCRATCH_BYTES, "the few-token kernels must fit the scratch");
+
+/* Where a chunk stands: blocks [block0, block0 + n_blocks) of the row, tokens [t0, t0 + n_tokens). */
+typedef struct few_chunk {
+    const qn_matrix *w;
+    const qn_act *a;
+    size_t block0, n_blocks, t0, n_tokens;
+    few_scratch *s;
+} few_chunk;
+
+/* FEW_ROWS blocks of the tile's rows from a scratch plane. */
+FEW_INLINE void few_load_columns(const void *plane, size_t block, few_ints out[FEW_ROWS])
+{
+    const char *p = (const char *)plane + block * sizeof(int32_t);
+    for (size_t r = 0; r < FEW_ROWS; r++) {
+        out[r] = few_load_ints(p + r * FEW_STRIDE * sizeof(int32_t));
+    }
+    few_transpose(out);
+}
+
+/* Asks for the lines that lie FEW_AHEAD bytes further on, across rows and pages, where the hardware's own prefetching stops. An address past
+ * the end is only a hint and harmless. */
+FEW_INLINE void few_prefetch(const uint8_t *p, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += 64) {
+        _mm_prefetch((const char *)((uintptr_t)p + FEW_AHEAD + i), _MM_HINT_T1);
+    }
+}
+
+/* Blocks are handled FEW_ROWS at a time; the scales of those past the end become zero, so that they add nothing. */
+FEW_INLINE few_floats few_scale_or_zero(few_floats scale, size_t block, size_t n_blocks) { return block < n_blocks ? scale : few_set(0); }
+
+/* raw[r][block] = float16 bits of d, or of d and m (in the upper half). */
+FEW_INLINE void few_unpack_scales(few_scratch *s, size_t n_blocks, bool with_m)
+{
+    for (size_t b = 0; b < n_blocks; b += FEW_ROWS) {
+        few_ints x[FEW_ROWS];
+        few_load_columns(s->raw, b, x);
+        for (size_t j = 0; j < FEW_ROWS; j++) {
+            few_store(s->d[b + j], few_scale_or_zero(few_half_to_float(x[j]), b + j, n_blocks));
+            if (with_m) {
+                few_store(s->m[b + j], few_scale_or_zero(few_half_to_float(few_upper_halves(x[j])), b + j, n_blocks));
+            }
+        }
+    }
+}
+
+/* What multiplies m * a: nothing, the block's sum of activations (the same for all rows), or mins times the sums of its sub-blocks. */
+typedef enum few_min { FEW_MIN_NONE, FEW_MIN_OF_BLOCK, FEW_MIN_OF_SUBS } few_min;
+
+/* Stage two for one token: continues the chains of the tile's rows in acc over the chunk's blocks. */
+FEW_INLINE few_floats few_chain(const few_chunk *c, size_t token, few_floats acc, few_min min)
+{
+    const few_scratch *s = c->s;
+    const float *a = c->a->d + (c->t0 + token) * c->a->d_stride + c->block0; /* padded with zeros to a multiple of 16 */
+    for (size_t b = 0; b < c->n_blocks; b += FEW_ROWS) {
+        few_ints isum[FEW_ROWS];
+        few_load_columns(s->isum[token], b, isum);
+        for (size_t j = 0; j < FEW_ROWS; j++) {
+            few_floats scale = few_set(a[b + j]);
+            acc = few_fma(few_mul(few_load(s->d[b + j]), scale), few_to_float(isum[j]), acc);
+            if (min == FEW_MIN_OF_BLOCK) {
+                few_floats sum = few_set((float)s->block_sum[token][b + j]);
+                acc = few_fma(few_mul(few_load(s->m[b + j]), scale), sum, acc);
+            } else if (min == FEW_MIN_OF_SUBS) {
+                few_ints sum = few_set_ints(0);
+                for (size_t i = 0; i < 4; i++) {
+                    int32_t pair;
+                    memcpy(&pair, &s->sums[token][(b + j) * 8 + 2 * i], sizeof pair);
+                    sum = few_add_products(sum, few_load_ints(s->min_pairs[b + j][i]), few_set_ints(pair));
+                }
+                acc = few_fma(few_mul(few_load(s->m[b + j]), scale), few_to_float(sum), acc);
+            }
+        }
+    }
+    return acc;
+}
+
+/* One type: how activations are prepared for a chunk (may be NULL), how the sums of one row are taken for n tokens from `token` of the chunk
+ * on, how the tile's scales are read after that. */
+typedef struct few_type {
+    size_t block;       /* elements */
+    size_t block_bytes; /* 0: rows have no whole-byte blocks of their own; stage one finds its place itself */
+    few_min min;
+    void (*prepare)(const few_chunk *c);
+    void (*row)(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens);
+    void (*scales)(const few_chunk *c, size_t row0, size_t n_rows);
+} few_type;
+
+FEW_INLINE void few_tile(const few_chunk *c, const few_type *type, size_t row0, size_t n_rows, float *y, size_t y_stride)
+{
+    for (size_t r = 0; r < n_rows; r++) {
+        const uint8_t *row = c->w->data + (row0 + r) * c->w->row_bytes + c->block0 * type->block_bytes;
+        for (size_t token = 0; token < c->n_tokens;) { /* groups of nearly equal size: with groups of 3, 4 = 2 + 2 */
+            size_t left = c->n_tokens - token;
+            size_t n_groups = (left + FEW_GROUP - 1) / FEW_GROUP;
+            size_t n = (left + n_groups - 1) / n_groups;
+            type->row(c, row, r, token, n);
+            token += n;
+        }
+    }
+    type->scales(c, row0, n_rows);
+    for (size_t token = 0; token < c->n_tokens; token++) {
+        float *out = y + (c->t0 + token) * y_stride + row0;
+        few_floats acc = c->block0 == 0 ? few_set(0) : few_load_first(out, n_rows);
+        few_store_first(out, n_rows, few_chain(c, token, acc, type->min));
+    }
+}
+
+/* The whole product. Always inlined, so that `type` is a constant and its functions are called directly. */
+FEW_INLINE void few_matmul(const few_type *type, const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y,
+                           size_t y_stride, void *scratch)
+{
+    size_t n_blocks = w->n_cols / type->block;
+    size_t most = FEW_COLUMNS / type->block < FEW_BLOCKS ? FEW_COLUMNS / type->block : FEW_BLOCKS;
+    for (size_t t = t0; t < t1; t += FEW_TOKENS) {
+        few_chunk c = {.w = w, .a = a, .t0 = t, .n_tokens = t1 - t < FEW_TOKENS ? t1 - t : FEW_TOKENS, .s = scratch};
+        for (c.block0 = 0; c.block0 < n_blocks; c.block0 += c.n_blocks) {
+            size_t left = n_blocks - c.block0;
+            size_t n_chunks = (left + most - 1) / most;
+            size_t even = ((left + n_chunks - 1) / n_chunks + 15) / 16 * 16; /* whole transpositions, chunks of nearly equal size */
+            c.n_blocks = even < left ? even : left;
+            if (type->prepare != NULL) {
+                type->prepare(&c);
+            }
+            for (size_t r = r0; r < r1; r += FEW_ROWS) {
+                few_tile(&c, type, r, r1 - r < FEW_ROWS ? r1 - r : FEW_ROWS, y, y_stride);
+            }
+        }
+    }
+}
+
+#endif

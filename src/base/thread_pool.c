@@ -1,4 +1,5 @@
-/* thread_pool.c - the SPMD team. Workers wait for a new generation number: first spinning, then on a condition variable.
+/* thread_pool.c - the SPMD team. Whoever waits for a word to change (workers for a new generation number, members at a barrier, the caller for the last
+ * worker) spins first and then parks on a condition variable, so that on a shared machine it gives its core to whom it waits for.
  *
  * Invariant: `generation` counts runs; a worker that has seen generation g takes part in run g + 1 exactly once. */
 #define _GNU_SOURCE
@@ -12,10 +13,15 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/float_mode.h"
 
 /* How long a waiter spins before it gives its core away. A step's phases are tens of microseconds apart, so this covers them; between
  * tokens (sampling, printing) too; an idle pool parks after it. */
 enum { SPIN_NS = 100000 };
+/* Within a run members wait for work that is unevenly long, too. A wait that outlasts this spin means that a member was not on a core: others want the
+ * machine, and a spinning member takes from them what its own team waits for. So many waits after such a one park at once, and twice as many each time
+ * that spinning fails again. (A small model beside a busy process: three to four times the speed.) */
+enum { SPIN_IN_RUN_NS = 500000, CROWDED_WAITS = 64, CROWDED_WAITS_MAX = 4096 };
 
 struct qn_pool {
     size_t n_threads;
@@ -29,6 +35,8 @@ struct qn_pool {
     _Alignas(64) _Atomic(uint32_t) barrier_count;
     _Alignas(64) _Atomic(uint32_t) barrier_phase;
     _Atomic(uint32_t) n_parked;
+    _Atomic(uint32_t) crowded; /* waits that are to park at once; a guess, so that lost updates do no harm */
+    _Atomic(uint32_t) crowded_next;
     atomic_bool stop;
     bool oversubscribed; /* more threads than cores: spinning would only steal time */
     pthread_mutex_t mutex;
@@ -74,12 +82,9 @@ size_t qn_cpu_usable_count(void)
     return n;
 }
 
-/* Waits until *word differs from `seen`; true while still equal after the spin. */
-static bool spin_while_equal(const _Atomic(uint32_t) *word, uint32_t seen, bool oversubscribed)
+/* True if *word still equals `seen` after the spin. */
+static bool spin_while_equal(const _Atomic(uint32_t) *word, uint32_t seen, uint64_t spin_ns)
 {
-    if (oversubscribed) {
-        return atomic_load_explicit(word, memory_order_acquire) == seen;
-    }
     uint64_t begin = 0;
     for (unsigned i = 0;; i++) {
         if (atomic_load_explicit(word, memory_order_acquire) != seen) {
@@ -89,10 +94,60 @@ static bool spin_while_equal(const _Atomic(uint32_t) *word, uint32_t seen, bool 
         if ((i & 255u) == 255u) {
             uint64_t now = qn_clock_ns();
             begin = begin == 0 ? now : begin;
-            if (now - begin > SPIN_NS) {
+            if (now - begin > spin_ns) {
                 return true;
             }
         }
+    }
+}
+
+/* Until *word differs from `seen`. Who changes it calls wake_parked: of the two, one sees what the other has written. */
+static void park_while_equal(qn_pool *p, const _Atomic(uint32_t) *word, uint32_t seen)
+{
+    pthread_mutex_lock(&p->mutex);
+    atomic_fetch_add(&p->n_parked, 1);
+    while (atomic_load(word) == seen) {
+        pthread_cond_wait(&p->wake, &p->mutex);
+    }
+    atomic_fetch_sub(&p->n_parked, 1);
+    pthread_mutex_unlock(&p->mutex);
+}
+
+/* Of a worker between runs, when nothing may come for long. */
+static void wait_for_run(qn_pool *p, uint32_t seen)
+{
+    if (p->oversubscribed ? atomic_load_explicit(&p->generation, memory_order_acquire) == seen
+                          : spin_while_equal(&p->generation, seen, SPIN_NS)) {
+        park_while_equal(p, &p->generation, seen);
+    }
+}
+
+/* Of a member within a run, for others that are at work. */
+static void wait_for_others(qn_pool *p, const _Atomic(uint32_t) *word, uint32_t seen)
+{
+    uint32_t crowded = atomic_load_explicit(&p->crowded, memory_order_relaxed);
+    if (atomic_load_explicit(word, memory_order_acquire) != seen) {
+        return;
+    }
+    if (p->oversubscribed || crowded > 0) {
+        atomic_store_explicit(&p->crowded, crowded > 0 ? crowded - 1 : 0, memory_order_relaxed);
+    } else if (spin_while_equal(word, seen, SPIN_IN_RUN_NS)) {
+        uint32_t next = atomic_load_explicit(&p->crowded_next, memory_order_relaxed);
+        atomic_store_explicit(&p->crowded, CROWDED_WAITS + next, memory_order_relaxed);
+        atomic_store_explicit(&p->crowded_next, next < CROWDED_WAITS_MAX ? 2 * next + CROWDED_WAITS : next, memory_order_relaxed);
+    } else {
+        atomic_store_explicit(&p->crowded_next, 0, memory_order_relaxed);
+        return;
+    }
+    park_while_equal(p, word, seen);
+}
+
+static void wake_parked(qn_pool *p)
+{
+    if (atomic_load(&p->n_parked) > 0) {
+        pthread_mutex_lock(&p->mutex);
+        pthread_cond_broadcast(&p->wake);
+        pthread_mutex_unlock(&p->mutex);
     }
 }
 
@@ -101,35 +156,24 @@ static void *worker_main(void *arg)
     worker_start start = *(worker_start *)arg;
     qn_free(arg);
     qn_pool *p = start.pool;
-    uint32_t seen = 0;
-    for (;;) {
-        if (spin_while_equal(&p->generation, seen, p->oversubscribed)) {
-            pthread_mutex_lock(&p->mutex);
-            atomic_fetch_add(&p->n_parked, 1);
-            while (atomic_load(&p->generation) == seen) {
-                pthread_cond_wait(&p->wake, &p->mutex);
-            }
-            atomic_fetch_sub(&p->n_parked, 1);
-            pthread_mutex_unlock(&p->mutex);
-        }
-        seen++;
+    (void)qn_float_mode_enter(); /* it has its creator's */
+    for (uint32_t seen = 0;; seen++) {
+        wait_for_run(p, seen);
         if (atomic_load_explicit(&p->stop, memory_order_acquire)) {
             return NULL;
         }
         p->fn(p->arg, (qn_member){.pool = p, .index = start.index, .n_threads = p->n_threads});
-        atomic_fetch_sub_explicit(&p->n_running, 1, memory_order_release);
+        if (atomic_fetch_sub(&p->n_running, 1) == 1) {
+            wake_parked(p);
+        }
     }
 }
 
-/* Starts a new generation and wakes whoever parked. */
+/* Starts a new generation. */
 static void announce(qn_pool *p)
 {
     atomic_fetch_add(&p->generation, 1);
-    if (atomic_load(&p->n_parked) > 0) {
-        pthread_mutex_lock(&p->mutex);
-        pthread_cond_broadcast(&p->wake);
-        pthread_mutex_unlock(&p->mutex);
-    }
+    wake_parked(p);
 }
 
 quern_status qn_pool_create(qn_pool **out, size_t n_threads, quern_error *err)
@@ -196,12 +240,12 @@ void qn_pool_run(qn_pool *p, qn_pool_fn fn, void *arg)
     if (p->n_threads > 1) {
         announce(p);
     }
+    const qn_float_mode before = qn_float_mode_enter();
     fn(arg, (qn_member){.pool = p, .index = 0, .n_threads = p->n_threads});
+    qn_float_mode_leave(before);
     uint32_t running;
     while ((running = atomic_load_explicit(&p->n_running, memory_order_acquire)) != 0) {
-        if (spin_while_equal(&p->n_running, running, p->oversubscribed)) {
-            sched_yield();
-        }
+        wait_for_others(p, &p->n_running, running);
     }
 }
 
@@ -214,12 +258,11 @@ void qn_member_barrier(qn_member m)
     uint32_t phase = atomic_load_explicit(&p->barrier_phase, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&p->barrier_count, 1, memory_order_acq_rel) + 1 == m.n_threads) {
         atomic_store_explicit(&p->barrier_count, 0, memory_order_relaxed);
-        atomic_store_explicit(&p->barrier_phase, phase + 1, memory_order_release);
+        atomic_store(&p->barrier_phase, phase + 1);
+        wake_parked(p);
         return;
     }
-    while (spin_while_equal(&p->barrier_phase, phase, p->oversubscribed)) {
-        sched_yield();
-    }
+    wait_for_others(p, &p->barrier_phase, phase);
 }
 
 void qn_member_span(qn_member m, size_t n, size_t unit, size_t *begin, size_t *end)

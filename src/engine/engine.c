@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/float_mode.h"
 #include "engine/engine_int.h"
 
 enum { BATCH_DEFAULT = 512, BATCH_MAX = 1 << 16, CTX_DEFAULT_MAX = 8192, THREADS_MAX = 1024 /* of a qn_pool */ };
@@ -234,7 +235,10 @@ done:
 
 quern_status quern_engine_create(quern_engine **out, const quern_model *m, const quern_engine_options *opt, quern_error *err)
 {
-    return qn_engine_create_rank(out, m, opt, qn_shard_whole(), qn_comm_local(), err);
+    const qn_float_mode before = qn_float_mode_enter();
+    quern_status status = qn_engine_create_rank(out, m, opt, qn_shard_whole(), qn_comm_local(), err);
+    qn_float_mode_leave(before);
+    return status;
 }
 
 void quern_engine_destroy(quern_engine *e)

@@ -27,6 +27,7 @@
 
 #include "base/alloc.h"
 #include "base/error.h"
+#include "base/float_mode.h"
 #include "kernels/ops.h"
 #include "kernels/vmath.h"
 #include "kernels/vmath_exp64.h"
@@ -623,6 +624,7 @@ quern_status quern_sampler_sample(quern_sampler *s, float *logits, int32_t *id, 
     quern_status status = QUERN_OK;
     const float *unmodified = logits;
     size_t largest, largest_unmodified;
+    const qn_float_mode before = qn_float_mode_enter();
     QN_TRY(find_largest(s, logits, "", &largest_unmodified, err));
     largest = largest_unmodified;
     if (s->unmodified != NULL) {
@@ -641,5 +643,6 @@ quern_status quern_sampler_sample(quern_sampler *s, float *logits, int32_t *id, 
         counts_add(&s->answer, *id);
     }
 done:
+    qn_float_mode_leave(before);
     return status;
 }

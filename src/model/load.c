@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/float_mode.h"
 #include "base/fs.h"
 #include "model/fp8.h"
 #include "model/model_int.h"
@@ -306,6 +307,7 @@ quern_status quern_model_open(quern_model **out, const char *path, const quern_m
     static const quern_model_options defaults = {0};
     quern_status status = QUERN_OK;
     quern_model *m = NULL;
+    const qn_float_mode before = qn_float_mode_enter(); /* texts become numbers */
     *out = NULL;
     if (path == NULL) {
         QN_FAIL(err, QUERN_ERROR_USAGE, "no path of a model was given");
@@ -315,6 +317,7 @@ quern_status quern_model_open(quern_model **out, const char *path, const quern_m
     *out = m;
     m = NULL;
 done:
+    qn_float_mode_leave(before);
     quern_model_close(m);
     return status;
 }
@@ -350,6 +353,7 @@ quern_status quern_model_open_memory(quern_model **out, const void *data, size_t
     static const quern_model_options defaults = {0};
     quern_status status = QUERN_OK;
     quern_model *m = NULL;
+    const qn_float_mode before = qn_float_mode_enter();
     *out = NULL;
     QN_TRY(create_model(&m, err));
     QN_TRY(qn_gguf_parse(&m->gguf, data, size, name, err));
@@ -357,6 +361,7 @@ quern_status quern_model_open_memory(quern_model **out, const void *data, size_t
     *out = m;
     m = NULL;
 done:
+    qn_float_mode_leave(before);
     quern_model_close(m);
     return status;
 }

@@ -16,8 +16,9 @@
 
 enum { TENSORS_MAX = 48, PLACES = 8, PLACE_ELEMENTS = 4096, N_WAYS = 3 };
 
-/* Standard deviations of a difference that chance gives; it decides for a whole file, once. */
-static const double decisive = 4;
+/* Standard deviations of a difference that chance gives. All tensors together decide for a whole file, once; those without the ones that speak most only
+ * have to agree: often there are few of them that tell much. */
+static const double decisive = 4, agreeing = 2;
 
 static const qn_dtype ways[N_WAYS] = {QN_DTYPE_F32, QN_DTYPE_F16, QN_DTYPE_BF16};
 
@@ -65,11 +66,12 @@ static void mark_blocks(const qn_checked_tensor *t, const place *p, qn_encoder e
     }
 }
 
-/* Marks the codes that are nearest to p->rounded. */
+/* Marks the codes that are nearest to p->rounded. Where scales are powers of two, a value of few bits often lies just between two levels, and then either
+ * code is: only the rounded values would ever be spoken for, so codes of such types say nothing. */
 static void mark_codes(const qn_checked_tensor *t, const place *p, uint64_t row, size_t n, uint8_t *marks)
 {
     size_t block = qn_checked_tensor_block(t), n_cols = (size_t)t->n_cols;
-    for (size_t at = 0; at < n && block > 1; at += block) {
+    for (size_t at = 0; at < n && block > 1 && !qn_checked_tensor_has_powers_of_two(t); at += block) {
         qn_sub_blocks s;
         qn_known_scales(t, row + at / n_cols, at % n_cols / block, &s);
         for (size_t i = 0; i < block; i++) {
@@ -177,12 +179,21 @@ static int compare_weights(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Of the tensors that tell the two apart at all, the quarter that speaks most for this way is set aside: a few that went another way do not turn
- * the rest. */
-static pairs sum_of_most(const search *s, size_t way)
+static void add_pairs(pairs *sum, const pairs *p)
 {
-    pairs told[TENSORS_MAX], sum = {0};
+    sum->blocks_for += p->blocks_for;
+    sum->blocks_against += p->blocks_against;
+    sum->codes_for += p->codes_for;
+    sum->codes_against += p->codes_against;
+}
+
+/* Sums over the tensors that tell the two apart at all, and without the quarter of them that speaks most for this way: a few that went another way
+ * do not turn the rest. */
+static void sum_up(const search *s, size_t way, pairs *all, pairs *most)
+{
+    pairs told[TENSORS_MAX];
     size_t n = 0;
+    *all = *most = (pairs){0};
     for (size_t i = 0; i < s->n_chosen; i++) {
         const pairs *p = &s->found[i][way];
         if (p->blocks_for + p->blocks_against + p->codes_for + p->codes_against > 0) {
@@ -192,25 +203,30 @@ static pairs sum_of_most(const search *s, size_t way)
     if (n > 0) {
         qsort(told, n, sizeof *told, compare_weights);
     }
-    for (size_t i = 0; i < n - n / 4; i++) {
-        sum.blocks_for += told[i].blocks_for;
-        sum.blocks_against += told[i].blocks_against;
-        sum.codes_for += told[i].codes_for;
-        sum.codes_against += told[i].codes_against;
+    for (size_t i = 0; i < n; i++) {
+        add_pairs(all, &told[i]);
+        if (i < n - n / 4) {
+            add_pairs(most, &told[i]);
+        }
     }
-    return sum;
+}
+
+/* One kind of evidence speaks for the way, and the other does not deny it. */
+static bool speaks(const pairs *p, double least)
+{
+    double blocks = weight(p->blocks_for, p->blocks_against), codes = weight(p->codes_for, p->codes_against);
+    return (blocks > least && codes > -decisive) || (codes > least && blocks > -decisive);
 }
 
 static qn_dtype decide(const search *s)
 {
     qn_dtype best = QN_DTYPE_F32;
-    double most = 0;
+    double greatest = 0;
     for (size_t way = 1; way < N_WAYS; way++) {
-        pairs sum = sum_of_most(s, way);
-        double blocks = weight(sum.blocks_for, sum.blocks_against), codes = weight(sum.codes_for, sum.codes_against);
-        bool speaks = (blocks > decisive && codes > -decisive) || (codes > decisive && blocks > -decisive);
-        if (speaks && blocks + codes > most) {
-            most = blocks + codes;
+        pairs all, most;
+        sum_up(s, way, &all, &most);
+        if (speaks(&all, decisive) && speaks(&most, agreeing) && weight_of(&all) > greatest) {
+            greatest = weight_of(&all);
             best = ways[way];
         }
     }

@@ -46,7 +46,7 @@ typedef enum qn_fault_kind {
     QN_FAULT_NOT_FINITE,  /* a decoded value is NaN or infinite; figure: the value */
     QN_FAULT_RANGE,       /* plain types: the source's value is finite and rounds to no finite value of the type; figure: its magnitude */
     QN_FAULT_NOT_EQUAL,   /* plain types: not the rounded source; figure: the difference */
-    QN_FAULT_ERROR,       /* the block's error beyond the limit; figure: error / error of the plain encoder, the least over the measures */
+    QN_FAULT_ERROR,       /* the block's error beyond the limit; figure: error / error of the plain encoder, the least over the type's measures */
     QN_FAULT_NOT_NEAREST, /* a code that is not the nearest; figure: by how many steps */
     QN_FAULT_NOT_ROUNDED, /* and not explained by the rounding of the scale either */
     QN_FAULT_NOT_ENCODER, /* not what the encoder that wrote the other blocks makes of the source */
@@ -89,6 +89,8 @@ typedef struct qn_tensor_figures {
     uint64_t n_blocks, n_subs;
     uint64_t n_relaxed; /* blocks beyond the usual limit that a wider error_limit let pass */
     double squared_error, squared_source, max_abs_error;
+    double tested_error, tested_plain; /* of the blocks that are not exactly a known encoder's: squared error, and that of plain encoding */
+    double error_limit;                /* for their ratio, block by block */
     qn_fault_count faults[QN_FAULT_KINDS];
     qn_encoder encoder;
     double share;  /* of a sample's blocks that are exactly what that one of Quern's encoders makes which makes most of them: */

@@ -2,10 +2,14 @@
  * hold little (one constant value, numbers below what its scales reach). */
 #include "faults.h"
 
+#include <math.h>
+
+#include "base/alloc.h"
 #include "base/half.h"
 #include "gate/known_encoders.h"
 #include "gate/source_way.h"
 #include "gate/verdict.h"
+#include "quant/feedback.h"
 #include "quern/quern.h"
 #include "quern/verify.h"
 
@@ -425,10 +429,93 @@ static void values_where_the_source_is_zero(void **state)
     }
 }
 
+/* Scales that are powers of two put many values of 16 bits just between two levels, where either code is the nearest; calibrated codes of float32 weights
+ * are not, and that speaks for no way. */
+static void codes_of_powers_of_two(void **state)
+{
+    enum { N_TENSORS = 12 };
+    static weights w[N_TENSORS];
+    static float factor[COLS * COLS];
+    qn_checked_tensor all[N_TENSORS];
+    quern_error err = {0};
+    qn_dtype way;
+    qn_pool *pool;
+    fault_rng r = {13};
+    float *scratch = qn_malloc_aligned(qn_feedback_scratch(COLS) * sizeof *scratch);
+    (void)state;
+    assert_non_null(scratch);
+    assert_ok(qn_pool_create(&pool, 2, &err));
+    for (size_t j = 0; j < COLS; j++) {
+        for (size_t i = 0; i <= j; i++) {
+            factor[j * COLS + i] = powf(0.9f, (float)(j - i));
+        }
+    }
+    assert_true(qn_feedback_factor(factor, COLS, 0.01f));
+    for (size_t m = 0; m < N_TENSORS; m++) {
+        for (size_t p = 0; p < N; p++) {
+            w[m].x[p] = 0.02f * random_normal(&r);
+        }
+        encode(&w[m], QN_STORED_BLOCKS, QN_DTYPE_MXFP4, 0, NULL, NULL);
+        qn_encode_blocks_feedback(QN_DTYPE_MXFP4, factor, NULL, w[m].x, ROWS, COLS, w[m].bytes[0], scratch);
+        all[m] = w[m].t;
+    }
+    assert_ok(qn_source_way_find(all, N_TENSORS, pool, &way, &err));
+    assert_int_equal(way, QN_DTYPE_F32);
+    qn_pool_destroy(pool);
+    qn_free_aligned(scratch);
+}
+
+/* Small errors in every block, among its smallest values: a weight by size sees nothing of them. Types whose encoders have no such weight are held to the
+ * plain error of each block, the others to that of the tensor. */
+static void errors_among_the_smallest(void **state)
+{
+    static const struct {
+        form form;
+        float step; /* about that of the type for these weights */
+    } cases[] = {{{QN_STORED_BLOCKS, QN_DTYPE_Q8_0, 0}, 0.00035f}, {{QN_STORED_BLOCKS, QN_DTYPE_Q5_0, 0}, 0.0028f},
+                 {{QN_STORED_BLOCKS, QN_DTYPE_Q4_1, 0}, 0.0055f},  {{QN_STORED_AFFINE, QN_DTYPE_BF16, 4}, 0.006f},
+                 {{QN_STORED_AFFINE, QN_DTYPE_F16, 8}, 0.0004f},   {{QN_STORED_BLOCKS, QN_DTYPE_Q6_K, 0}, 0.0012f},
+                 {{QN_STORED_BLOCKS, QN_DTYPE_Q5_K, 0}, 0.0025f},  {{QN_STORED_BLOCKS, QN_DTYPE_Q4_K, 0}, 0.005f}};
+    enum { GROUP = 32, N_SMALL = 3 };
+    static weights w;
+    static float other[N];
+    char why[600];
+    fault_rng r = {12};
+    (void)state;
+    for (size_t i = 0; i < N; i++) {
+        w.x[i] = 0.02f * random_normal(&r);
+    }
+    for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
+        const form *f = &cases[k].form;
+        encode(&w, f->storage, f->dtype, f->bits, NULL, NULL);
+        if (!is_sound(&w, false, why, sizeof why)) {
+            fail_msg("%s, unharmed: %s", qn_dtype_get(f->dtype)->name, why);
+        }
+        memcpy(other, w.x, sizeof other);
+        for (size_t at = 0; at < N; at += GROUP) {
+            for (size_t n = 0; n < N_SMALL; n++) {
+                size_t least = at;
+                for (size_t i = at; i < at + GROUP; i++) { /* of those left as they are */
+                    bool left = other[i] == w.x[i], better = other[least] != w.x[least] || fabsf(w.x[i]) < fabsf(w.x[least]);
+                    least = left && better ? i : least;
+                }
+                other[least] += (fault_below(&r, 2) == 0 ? -1.2f : 1.2f) * cases[k].step;
+            }
+        }
+        encode(&w, f->storage, f->dtype, f->bits, other, NULL);
+        if (is_sound(&w, false, why, sizeof why)) {
+            fail_msg("%s: errors among the smallest values of each block are called sound", qn_dtype_get(f->dtype)->name);
+        }
+    }
+}
+
 /* Encoders that nobody knows show by their codes which weights they had. */
 static void codes_tell_the_way(void **state)
 {
-    static const qn_dtype types[] = {QN_DTYPE_Q4_K, QN_DTYPE_Q6_K, QN_DTYPE_Q2_K}, ways[] = {QN_DTYPE_F32, QN_DTYPE_F16, QN_DTYPE_BF16};
+    static const form kinds[] = {{QN_STORED_BLOCKS, QN_DTYPE_Q4_K, 0},
+                                 {QN_STORED_BLOCKS, QN_DTYPE_Q6_K, 0},
+                                 {QN_STORED_BLOCKS, QN_DTYPE_Q2_K, 0}};
+    static const qn_dtype ways[] = {QN_DTYPE_F32, QN_DTYPE_F16, QN_DTYPE_BF16};
     enum { N_TENSORS = 12 };
     static weights w[N_TENSORS];
     static float rounded[N], importance[COLS];
@@ -441,7 +528,8 @@ static void codes_tell_the_way(void **state)
     for (size_t k = 0; k < COLS; k++) {
         importance[k] = 0.05f + random_normal(&r) * random_normal(&r);
     }
-    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        qn_dtype type = kinds[i].dtype;
         for (size_t k = 0; k < 3; k++) {
             qn_dtype way;
             for (size_t m = 0; m < N_TENSORS; m++) {
@@ -449,14 +537,14 @@ static void codes_tell_the_way(void **state)
                     w[m].x[p] = 0.02f * random_normal(&r);
                 }
                 memcpy(rounded, w[m].x, sizeof rounded);
-                encode(&w[m], QN_STORED_BLOCKS, types[i], 0, NULL, NULL);
+                encode(&w[m], kinds[i].storage, type, 0, NULL, NULL);
                 w[m].t.by_way = ways[k];
                 qn_known_narrow(&w[m].t, rounded, N);
-                encode(&w[m], QN_STORED_BLOCKS, types[i], 0, rounded, importance);
+                encode(&w[m], kinds[i].storage, type, 0, rounded, importance);
                 all[m] = w[m].t;
             }
             assert_ok(qn_source_way_find(all, N_TENSORS, pool, &way, &err));
-            if (types[i] != QN_DTYPE_Q2_K || ways[k] != QN_DTYPE_F16) { /* 4 levels hardly tell 11 bits from 24 in so few codes */
+            if (type != QN_DTYPE_Q2_K || ways[k] != QN_DTYPE_F16) { /* 4 levels hardly tell 11 bits from 24 in so few codes */
                 assert_int_equal(way, ways[k]);
             }
         }
@@ -521,6 +609,8 @@ int main(void)
                                        cmocka_unit_test(what_a_type_can_hold),
                                        cmocka_unit_test(lost_scales),
                                        cmocka_unit_test(codes_tell_the_way),
+                                       cmocka_unit_test(codes_of_powers_of_two),
+                                       cmocka_unit_test(errors_among_the_smallest),
                                        cmocka_unit_test(few_do_not_turn_the_way),
                                        cmocka_unit_test(ties_of_fp4),
                                        cmocka_unit_test(values_where_the_source_is_zero)};

@@ -5,6 +5,7 @@
 
 #include "base/alloc.h"
 #include "base/half.h"
+#include "gate/llama_encoder.h"
 #include "gate/plain_encoder.h"
 #include "quant/codec.h"
 
@@ -103,13 +104,15 @@ void qn_checked_tensor_plain(const qn_checked_tensor *t, const float *x, float *
     }
 }
 
+bool qn_known_is_searched(const qn_checked_tensor *t) { return t->storage == QN_STORED_BLOCKS && qn_llama_searches(t->dtype); }
+
 bool qn_known_may_be(const qn_checked_tensor *t, qn_encoder encoder)
 {
     if (encoder == QN_ENCODER_RECODE) {
         return t->recode != NULL;
     }
     if (encoder == QN_ENCODER_PLAIN) {
-        return t->storage != QN_STORED_BLOCKS || qn_plain_is_llama(t->dtype);
+        return true;
     }
     return t->storage != QN_STORED_BLOCKS || qn_encode_supported(t->dtype);
 }
@@ -118,7 +121,9 @@ bool qn_known_may_be(const qn_checked_tensor *t, qn_encoder encoder)
 
 void qn_known_encode(const qn_checked_tensor *t, qn_encoder encoder, const float *x, size_t n, uint8_t *bytes, float *z)
 {
-    if (encoder == QN_ENCODER_PLAIN) {
+    if (encoder == QN_ENCODER_PLAIN && qn_known_is_searched(t)) {
+        qn_llama_blocks(t->dtype, false, x, z, n);
+    } else if (encoder == QN_ENCODER_PLAIN) {
         qn_known_plain(t, x, z, n);
     } else if (t->storage == QN_STORED_AFFINE) {
         size_t packed = n / 8 * t->affine.bits, scales = n / t->affine.group * qn_dtype_get(t->dtype)->block_bytes;

@@ -12,6 +12,8 @@
 void qn_known_scales(const qn_checked_tensor *t, uint64_t row, size_t b, qn_sub_blocks *s);
 /* Half a unit in the last place of what stores scales, relative; 0 where scales are exact once stored (sub-block integers). */
 double qn_known_scale_rounding(const qn_checked_tensor *t);
+/* Whether the PLAIN encoder of the tensor's type is llama.cpp's search for scales (llama_encoder.h), and not plain encoding. */
+bool qn_known_is_searched(const qn_checked_tensor *t);
 /* Whether the encoder could have made the tensor. */
 bool qn_known_may_be(const qn_checked_tensor *t, qn_encoder encoder);
 /* Decoded values z of what the encoder (not RECODE) writes for whole blocks x. `bytes` holds the encoded rows: 4 bytes an element are enough for

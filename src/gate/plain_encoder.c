@@ -206,9 +206,3 @@ void qn_plain_mlx_mxfp4(const float *x, float *y, size_t n, bool nearest)
         nearest_values(&levels, qn_e8m0_half((uint8_t)(e < 0 ? 0 : e > 254 ? 254 : e)), 0, x + i, y + i, FLAT);
     }
 }
-
-bool qn_plain_is_llama(qn_dtype t)
-{
-    return t == QN_DTYPE_Q8_0 || t == QN_DTYPE_Q4_0 || t == QN_DTYPE_Q5_0 || t == QN_DTYPE_Q4_1 || t == QN_DTYPE_Q5_1 ||
-           t == QN_DTYPE_TQ1_0 || t == QN_DTYPE_TQ2_0 || t == QN_DTYPE_MXFP4;
-}

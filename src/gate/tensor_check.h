@@ -43,10 +43,10 @@ typedef struct qn_checked_tensor {
 } qn_checked_tensor;
 
 typedef enum qn_fault_kind {
-    QN_FAULT_NOT_FINITE,  /* a decoded value is NaN or infinite; figure: the value */
-    QN_FAULT_RANGE,       /* plain types: the source's value is finite and rounds to no finite value of the type; figure: its magnitude */
-    QN_FAULT_NOT_EQUAL,   /* plain types: not the rounded source; figure: the difference */
-    QN_FAULT_ERROR,       /* the block's error beyond the limit; figure: error / error of the plain encoder, the least over the type's measures */
+    QN_FAULT_NOT_FINITE, /* a decoded value is NaN or infinite; figure: the value */
+    QN_FAULT_RANGE,      /* plain types: the source's value is finite and rounds to no finite value of the type; figure: its magnitude */
+    QN_FAULT_NOT_EQUAL,  /* plain types: not the rounded source; figure: the difference */
+    QN_FAULT_ERROR, /* the block's error beyond the limit; figure: error / error of the plain encoder, the least over the type's measures */
     QN_FAULT_NOT_NEAREST, /* a code that is not the nearest; figure: by how many steps */
     QN_FAULT_NOT_ROUNDED, /* and not explained by the rounding of the scale either */
     QN_FAULT_NOT_ENCODER, /* not what the encoder that wrote the other blocks makes of the source */
@@ -68,7 +68,7 @@ typedef struct qn_fault_count {
     qn_fault_place first, second, worst; /* second: first of the next row that has one */
 } qn_fault_count;
 
-/* Which encoder wrote a tensor, as far as that can be told. */
+/* Which encoder wrote a tensor, as far as that can be told. PLAIN: llama.cpp or mlx without an importance matrix. */
 typedef enum qn_encoder { QN_ENCODER_UNKNOWN, QN_ENCODER_QUERN, QN_ENCODER_PLAIN, QN_ENCODER_RECODE } qn_encoder;
 
 /* Least squares of the source against scale * level (offsets held), and against decoded values (what all scales and offsets together are too large or

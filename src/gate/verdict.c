@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "gate/known_encoders.h"
 #include "gate/sums.h"
 
 /* Known encoders of these types choose the codes after the scales are stored, so that a sound file has no code that is not the nearest. Those
@@ -134,8 +135,9 @@ static quern_status judge_values(judge *j)
                          j->f->n_blocks, "blocks"));
     } else if (f->tested_error > whole_limit(f) * f->tested_plain) {
         j->said = true;
-        QN_TRY(qn_findings_fail(j->findings, j->t->name, j->err, "%s: the squared error of the whole tensor is %.3g times that of plain encoding (limit %.3g)",
-                                j->t->name, f->tested_error / f->tested_plain, whole_limit(f)));
+        QN_TRY(qn_findings_fail(j->findings, j->t->name, j->err,
+                                "%s: the squared error of the whole tensor is %.3g times that of plain encoding (limit %.3g)", j->t->name,
+                                f->tested_error / f->tested_plain, whole_limit(f)));
     }
 done:
     return status;
@@ -146,7 +148,8 @@ static quern_status judge_encoder(judge *j, bool *knows)
 {
     const qn_fault_count *c = &j->f->faults[QN_FAULT_NOT_ENCODER];
     uint64_t few = j->f->n_blocks / 200 > 3 ? j->f->n_blocks / 200 : 3;
-    *knows = j->f->encoder != QN_ENCODER_UNKNOWN && (j->f->is_held || c->n_blocks <= few);
+    bool rounds_otherwise = j->f->encoder == QN_ENCODER_PLAIN && qn_known_is_searched(j->t); /* some builds do; only the whole file tells */
+    *knows = j->f->encoder != QN_ENCODER_UNKNOWN && (j->f->is_held || c->n_blocks == 0 || (!rounds_otherwise && c->n_blocks <= few));
     if (j->said || !*knows || c->n_blocks == 0) {
         return QUERN_OK;
     }

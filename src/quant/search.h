@@ -48,6 +48,25 @@ typedef struct qn_feedback_columns {
     float *squared;        /* (16), added to: error^2 */
 } qn_feedback_columns;
 
+/* The trials of ggml's own search for scale and minimum, whose weights are the root mean square and the magnitude together; of magnitudes alone, and
+ * errors that are not squared, where `absolute`. */
+typedef struct qn_llama_offsets {
+    float top;         /* greatest level */
+    float first, step; /* trial k has first + k * step more levels */
+    int n_steps;
+    bool absolute;
+} qn_llama_offsets;
+
+/* And of its search for a scale alone, with the squares of the values as weights. */
+typedef struct qn_llama_scales {
+    bool iq4; /* the levels are qn_iq4_levels */
+    float low, high, step;
+    int n_trials; /* on either side */
+} qn_llama_scales;
+
+/* Values below this are no scale. */
+#define QN_LLAMA_NEGLIGIBLE 1e-15f
+
 typedef struct qn_search {
     /* x ~ scale * q - min for codes q in 0..q_max: least squares from every candidate of the grid, then `n_refine` rounds of
      * rounding again with the best. scale >= 0; min >= 0 unless free_min. */
@@ -68,6 +87,10 @@ typedef struct qn_search {
     void (*feedback_sums)(const float *factor, size_t stride, size_t n, const float *error, size_t begin, size_t end, float *sums);
     /* Each code the nearest to weight + strength * (sums + what the columns of this call before it ask for); to the weight where that is not finite. */
     void (*feedback_codes)(const qn_feedback_columns *c);
+
+    /* What ggml finds, in its arithmetic: x ~ scale * level + min, min <= 0; x ~ scale * level. fused: with multiply-adds that round once. */
+    void (*llama_offsets)(const float *x, size_t len, const qn_llama_offsets *o, bool fused, float *scale, float *min);
+    void (*llama_scales)(const float *x, size_t len, const qn_llama_scales *o, bool fused, float *scale);
 } qn_search;
 
 /* The strongest compiled and available form at or below `isa`. */

@@ -3,11 +3,13 @@
  *
  * Invariant: only IEEE operations in a fixed order a column (no fused multiply-add, no approximate reciprocal), so that all tables give
  * equal bits.
+ * (llama_search_body.h joins multiply-adds where it is asked to, in every table alike.)
  *
  * Least squares on residuals: with codes q of t = (x - low) / step, the residual r = t - q is fitted by alpha + beta * q. Sums of r are
  * small numbers, so float32 keeps their digits where sums of x would cancel.
  */
 #include <float.h>
+#include <math.h>
 
 #include "quant/blocks.h"
 #include "quant/lanes.h"
@@ -346,5 +348,7 @@ static void feedback_codes(const qn_feedback_columns *f)
     }
 }
 
-const qn_search QN_SEARCH_TABLE = {fit_affine,  affine_error, affine_codes,  fit_scale,
-                                   scale_error, scale_levels, feedback_sums, feedback_codes};
+#include "quant/llama_search_body.h"
+
+const qn_search QN_SEARCH_TABLE = {fit_affine,   affine_error,  affine_codes,   fit_scale,     scale_error,
+                                   scale_levels, feedback_sums, feedback_codes, llama_offsets, llama_scales};

@@ -8,6 +8,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "gate/known_encoders.h"
 #include "gate/source_way.h"
 #include "gate/verdict.h"
 #include "quantize/source_finite.h"
@@ -37,7 +38,7 @@ static void release(const qn_checked_tensor *t, const qn_piece *p)
     }
 }
 
-/* Types of which llama.cpp's encoder is not known here: codes that are the nearest under the stored scale (k-quants), or were before it was rounded
+/* Types of which llama.cpp's encoder with an importance matrix is not known here: codes that are the nearest under the stored scale (k-quants), or were before it was rounded
  * (IQ4), may be its; error feedback leaves many that are not. Of the other types its encoder is known, or takes no errors up (ternary). */
 static bool may_be_anothers(const qn_checked_tensor *t, const qn_tensor_figures *f)
 {
@@ -62,6 +63,7 @@ static bool may_be_calibrated(const qn_checked_tensor *t, const qn_tensor_figure
 typedef struct recoding_state {
     qn_recoding recoding;
     bool is_ready, is_tried;
+    bool searches_are_exact; /* known when all tensors have been looked at */
     size_t n_of_others;
 } recoding_state;
 
@@ -215,13 +217,49 @@ static quern_status check_as(qn_verified *v, const qn_verify_run *run, size_t i,
     return status;
 }
 
+/* The share of blocks that come out otherwise where a compiler joins multiplications and additions, at the least: a quarter of the smallest that was seen
+ * (docs/quality.md). */
+static double joined_share(qn_dtype t)
+{
+    switch (t) {
+    case QN_DTYPE_Q2_K:
+    case QN_DTYPE_Q5_K: return 1.0 / 20;
+    case QN_DTYPE_Q4_K: return 1.0 / 100;
+    case QN_DTYPE_IQ4_NL: return 1.0 / 4000;
+    case QN_DTYPE_IQ4_XS: return 1.0 / 1000;
+    default: return 1.0 / 700;
+    }
+}
+
+/* Whether llama.cpp's searches were done in the arithmetic that is known here: exact in all tensors but a few, which may have faults, and so many blocks
+ * of them that another arithmetic would show. */
+static bool searches_are_exact(const qn_verified *v)
+{
+    enum { A_FEW = 8 };
+    size_t n = 0, n_other = 0;
+    double expected = 0;
+    for (size_t k = 0; k < v->n_tensors; k++) {
+        if (is_quantized(v, k) && qn_known_is_searched(&v->tensors[k])) {
+            bool exact = v->figures[k].encoder == QN_ENCODER_PLAIN && is_exact(&v->figures[k]);
+            n++;
+            n_other += !exact;
+            expected += exact ? (double)v->figures[k].n_blocks * joined_share(v->tensors[k].dtype) : 0;
+        }
+    }
+    return n_other * A_FEW <= n && expected >= 8;
+}
+
 /* Where too few others have the type of this tensor to tell, an encoder of Quern's that made most of the file, and most of the tensor, will do. (What other
  * programs make of one type says nothing about how exactly their encoder of another one is known here.) */
 static quern_status hold(qn_verified *v, const qn_verify_run *run, size_t i, recoding_state *s, quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_tensor_figures held;
-    qn_encoder of_type = encoder_of_others(v, i, true), encoder = of_type != QN_ENCODER_UNKNOWN ? of_type : encoder_of_others(v, i, false);
+    qn_encoder of_type = encoder_of_others(v, i, true), encoder;
+    if (qn_known_is_searched(&v->tensors[i])) {
+        of_type = s->searches_are_exact ? QN_ENCODER_PLAIN : of_type == QN_ENCODER_PLAIN ? QN_ENCODER_UNKNOWN : of_type;
+    }
+    encoder = of_type != QN_ENCODER_UNKNOWN ? of_type : encoder_of_others(v, i, false);
     if (encoder == QN_ENCODER_UNKNOWN || (of_type == QN_ENCODER_UNKNOWN && encoder == QN_ENCODER_PLAIN)) {
         return QUERN_OK;
     }
@@ -310,6 +348,7 @@ static bool others_are_nearest(const qn_verified *v, size_t i)
 static quern_status judge_all(qn_verified *v, const qn_verify_run *run, recoding_state *s, quern_error *err)
 {
     quern_status status = QUERN_OK;
+    s->searches_are_exact = searches_are_exact(v);
     for (size_t i = 0; i < v->n_tensors; i++) {
         if (run->try_encoders && is_quantized(v, i) && !is_exact(&v->figures[i])) {
             QN_TRY(hold(v, run, i, s, err));

@@ -512,9 +512,8 @@ static void errors_among_the_smallest(void **state)
 /* Encoders that nobody knows show by their codes which weights they had. */
 static void codes_tell_the_way(void **state)
 {
-    static const form kinds[] = {{QN_STORED_BLOCKS, QN_DTYPE_Q4_K, 0},
-                                 {QN_STORED_BLOCKS, QN_DTYPE_Q6_K, 0},
-                                 {QN_STORED_BLOCKS, QN_DTYPE_Q2_K, 0}};
+    static const form kinds[] = {
+        {QN_STORED_BLOCKS, QN_DTYPE_Q4_K, 0}, {QN_STORED_BLOCKS, QN_DTYPE_Q6_K, 0}, {QN_STORED_BLOCKS, QN_DTYPE_Q2_K, 0}};
     static const qn_dtype ways[] = {QN_DTYPE_F32, QN_DTYPE_F16, QN_DTYPE_BF16};
     enum { N_TENSORS = 12 };
     static weights w[N_TENSORS];

@@ -155,10 +155,11 @@ static quern_status judge_encoder(judge *j, bool *knows)
     }
     static const char *const names[] = {[QN_ENCODER_UNKNOWN] = "no",
                                         [QN_ENCODER_QUERN] = "Quern's",
-                                        [QN_ENCODER_PLAIN] = "the plain",
+                                        [QN_ENCODER_PLAIN] = "llama.cpp's",
                                         [QN_ENCODER_RECODE] = "Quern's calibrated"};
     char before[120];
-    (void)snprintf(before, sizeof before, "not what %s encoder, which wrote the other %s, makes of the source (", names[j->f->encoder],
+    const char *name = j->f->encoder == QN_ENCODER_PLAIN && j->t->storage != QN_STORED_BLOCKS ? "mlx's" : names[j->f->encoder];
+    (void)snprintf(before, sizeof before, "not what %s encoder, which wrote the other %s, makes of the source (", name,
                    c->n_blocks > few ? "tensors" : "blocks");
     return fail_kind(j, QN_FAULT_NOT_ENCODER, before, " times its error)", c->n_blocks, j->f->n_blocks, "blocks");
 }

@@ -38,8 +38,9 @@ static void release(const qn_checked_tensor *t, const qn_piece *p)
     }
 }
 
-/* Types of which llama.cpp's encoder with an importance matrix is not known here: codes that are the nearest under the stored scale (k-quants), or were before it was rounded
- * (IQ4), may be its; error feedback leaves many that are not. Of the other types its encoder is known, or takes no errors up (ternary). */
+/* Types of which llama.cpp's encoder with an importance matrix is not known here: codes that are the nearest under the stored scale (k-quants), or were
+ * before it was rounded (IQ4), may be its; error feedback leaves many that are not. Of the other types its encoder is known, or takes no errors up
+ * (ternary). */
 static bool may_be_anothers(const qn_checked_tensor *t, const qn_tensor_figures *f)
 {
     bool blocks = t->storage == QN_STORED_BLOCKS, iq4 = t->dtype == QN_DTYPE_IQ4_NL || t->dtype == QN_DTYPE_IQ4_XS;

@@ -420,6 +420,9 @@ static quern_status check_imatrix_out(const qn_opts *o, quern_calibrate calibrat
     if (qn_opts_given(o, QN_OPT_IMATRIX_OUT) && (calibrate == QUERN_CALIBRATE_NONE || calibrate == QUERN_CALIBRATE_IMATRIX)) {
         return qn_error_set(err, QUERN_ERROR_USAGE, "--imatrix-out needs a text to calibrate on: leave out --imatrix and --calibrate none");
     }
+    if (strcmp(qn_opts_text(o, QN_OPT_IMATRIX_OUT, ""), "-") == 0) {
+        return qn_error_set(err, QUERN_ERROR_USAGE, "--imatrix-out -: expected the name of a file, not standard output");
+    }
     return QUERN_OK;
 }
 

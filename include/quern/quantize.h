@@ -48,7 +48,9 @@ typedef struct quern_quantize_options {
     size_t calibration_len;
     const char *calibration_name;  /* NULL, or what to call that text in messages: its file */
     const char *imatrix_path;
-    const char *imatrix_out;       /* NULL, or where to write what calibration found, in llama.cpp's GGUF form (".dat": the older form) */
+    const char *imatrix_out;       /* NULL, or where to write what calibration found, in llama.cpp's GGUF form (".dat": the older form): a new
+                                    * file or an importance matrix to be replaced, in a folder that is there; anything else is QUERN_ERROR_USAGE, before
+                                    * any work is done */
     quern_gate_policy gate;        /* what every output must pass before it gets its name; zero is QUERN_GATE_OFF */
     size_t sample_layers;          /* as in quern_verify_options */
     const char *gate_text;         /* as in quern_verify_options; NULL = the built-in text */

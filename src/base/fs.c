@@ -279,6 +279,18 @@ const char *qn_path_base(const char *path)
     return slash != NULL ? slash + 1 : path;
 }
 
+char *qn_path_folder(const char *path)
+{
+    size_t n = (size_t)(qn_path_base(path) - path);
+    return n > 0 ? qn_strndup(path, n) : qn_strdup(".");
+}
+
+bool qn_path_is_same(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 bool qn_path_is_plain_name(const char *name, size_t len)
 {
     if (len == 0 || len > 255 || memchr(name, '/', len) != NULL || memchr(name, '\0', len) != NULL) {

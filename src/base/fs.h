@@ -43,6 +43,10 @@ quern_status qn_file_find(const char *path, bool *there, quern_error *err);
 char *qn_path_join(const char *dir, const char *name);
 /* The part after the last '/', borrowed from path. */
 const char *qn_path_base(const char *path);
+/* Where the path's last part stands, in new memory ("." where the path does not say), or NULL. */
+char *qn_path_folder(const char *path);
+/* Whether both lead to one file or folder, links followed and whatever the names. */
+bool qn_path_is_same(const char *a, const char *b);
 /* True if `name` is one plain component: not empty, no '/', no NUL, not "." or "..", at most 255 bytes. */
 bool qn_path_is_plain_name(const char *name, size_t len);
 /* "dir/relative" in new memory (free with qn_free) for a path that an untrusted file names: only plain components, and what it

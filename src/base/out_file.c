@@ -148,12 +148,6 @@ static char *make_name(const char *final_path, const char *ending)
     return made;
 }
 
-static char *parent_of(const char *path)
-{
-    const char *base = qn_path_base(path);
-    return base == path ? qn_strdup(".") : qn_strndup(path, (size_t)(base - path));
-}
-
 /* All but the file itself. */
 static quern_status make_out_file(qn_out_file **out, const char *final_path, quern_error *err)
 {
@@ -181,7 +175,7 @@ quern_status qn_out_file_create(qn_out_file **out, const char *final_path, quern
 {
     quern_status status = QUERN_OK;
     qn_out_file *f = NULL;
-    char *dir = parent_of(final_path);
+    char *dir = qn_path_folder(final_path);
     *out = NULL;
     if (dir == NULL) {
         QN_FAIL_MEMORY(err, final_path, strlen(final_path) + 1);
@@ -300,7 +294,7 @@ void qn_out_file_fail(qn_out_file *f)
 /* Makes a rename durable; a file system that cannot sync folders is no reason to fail. */
 static void sync_parent(const char *path)
 {
-    char *dir = parent_of(path);
+    char *dir = qn_path_folder(path);
     if (dir != NULL) {
         int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (fd >= 0) {
@@ -545,7 +539,7 @@ void qn_out_file_sync_folder(const char *path) { sync_parent(path); }
 static size_t find_left(const char *final_path, char **last, uint64_t *bytes)
 {
     size_t n = 0;
-    char *dir = parent_of(final_path);
+    char *dir = qn_path_folder(final_path);
     DIR *d = dir != NULL ? opendir(dir) : NULL;
     *bytes = 0;
     for (struct dirent *e = d != NULL ? readdir(d) : NULL; e != NULL; e = readdir(d)) {

@@ -14,7 +14,6 @@
 #include "quern/quern.h"
 
 enum { JOURNAL_BYTES_MAX = 1 << 30, IDENTITY_BYTES_MAX = 1 << 30, HEAD_BYTES = 64 << 10 };
-static const char file_name[] = ".quern-quantize.journal";
 
 /* ---- identity ---- */
 
@@ -107,9 +106,9 @@ quern_status qn_journal_init(qn_journal *j, qn_job *job, const quern_quantize_op
 {
     quern_status status = QUERN_OK;
     *j = (qn_journal){.job = job, .fd = -1, .interval_ns = interval_ns, .noted_ns = qn_clock_ns()};
-    j->path = qn_path_join(job->output_dir, file_name);
+    j->path = qn_path_join(job->output_dir, QN_JOURNAL_NAME);
     if (j->path == NULL) {
-        QN_FAIL_MEMORY(err, file_name, strlen(job->output_dir));
+        QN_FAIL_MEMORY(err, QN_JOURNAL_NAME, strlen(job->output_dir));
     }
     QN_TRY(identify(job, opt, sources, j->identity, err));
 done:

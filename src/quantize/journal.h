@@ -16,6 +16,8 @@
 #include "quantize/hash_list.h"
 #include "quantize/job.h"
 
+#define QN_JOURNAL_NAME ".quern-quantize.journal"
+
 typedef enum qn_journal_found {
     QN_JOURNAL_NONE,
     QN_JOURNAL_OTHER,   /* of another source, other options, or another version */

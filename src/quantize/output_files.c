@@ -3,7 +3,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/human_number.h"
 #include "quantize/hf_to_gguf.h"
@@ -258,32 +257,19 @@ static quern_status tell(const qn_job *job, qn_report *report, qn_journal_found 
 
 /* ---- begin ---- */
 
-static bool is_same_thing(const char *a, const char *b)
-{
-    struct stat x, y;
-    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
-/* Where the path's last part stands, in new memory. */
-static char *folder_path(const char *path)
-{
-    size_t n = (size_t)(qn_path_base(path) - path);
-    return n > 0 ? qn_strndup(path, n) : qn_strdup(".");
-}
-
 quern_status qn_output_files_check(const qn_job *job, quern_error *err)
 {
     quern_status status = QUERN_OK;
     char *folder = NULL;
     for (size_t o = 0; o < job->n_outputs; o++) {
         const qn_output_file *first = &job->outputs[o].files[0];
-        folder = folder_path(first->path);
+        folder = qn_path_folder(first->path);
         if (folder == NULL) {
             QN_FAIL_MEMORY(err, first->path, strlen(first->path));
         }
-        bool taken = job->source.gguf == NULL && is_same_thing(folder, job->source.path);
+        bool taken = job->source.gguf == NULL && qn_path_is_same(folder, job->source.path);
         for (size_t i = 0; i < qn_source_n_files(&job->source); i++) {
-            taken = taken || is_same_thing(first->path, qn_source_file_path(&job->source, i));
+            taken = taken || qn_path_is_same(first->path, qn_source_file_path(&job->source, i));
         }
         if (taken) {
             QN_FAIL(err, QUERN_ERROR_USAGE, "%s: the output would replace the source; give another -o or --name", first->path);

@@ -15,6 +15,7 @@
 #include "gate/quality.h"
 #include "quantize/gate_run.h"
 #include "quantize/hf_to_gguf.h"
+#include "quantize/imatrix_out.h"
 #include "quantize/manifest.h"
 #include "quantize/mix.h"
 #include "quantize/mlx_write.h"
@@ -309,6 +310,22 @@ done:
     return status;
 }
 
+/* ---- what a run may replace ---- */
+
+static quern_status check_imatrix_out(const qn_job *job, const quern_quantize_options *opt, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_hash_list sources;
+    qn_hash_list_init(&sources);
+    if (opt->imatrix_out != NULL) {
+        QN_TRY(list_source_files(job, &sources, err));
+        QN_TRY(qn_imatrix_out_check(job, &sources, opt->imatrix_out, opt->dry_run, err));
+    }
+done:
+    qn_hash_list_deinit(&sources);
+    return status;
+}
+
 /* ---- the run ---- */
 
 /* Once the files have their names nothing can fail any more. */
@@ -381,6 +398,7 @@ quern_status qn_quantize_run_with(const quern_quantize_options *opt, const qn_qu
     qn_buf_init(&text, MANIFEST_BYTES_MAX);
     QN_TRY(qn_job_open(&job, opt, limits->shard_bytes, err));
     QN_TRY(qn_output_files_check(&job, err));
+    QN_TRY(check_imatrix_out(&job, opt, err));
     QN_TRY(qn_memory_plan_make(&job, &memory, err));
     QN_TRY(find_disk_free(job.output_dir, &disk_free, err));
     QN_TRY(plan_needed_bytes(&job, &needed, err));

@@ -2,6 +2,8 @@
  * file; what the manifest says, what stands in the way. */
 #include "quantize_run.h"
 
+#include <unistd.h>
+
 #include "base/builtin_text.h"
 #include "calibrate/imatrix.h"
 
@@ -310,12 +312,110 @@ static void what_stands_in_the_way(void **state)
     drop_dir(dir);
 }
 
+static char *read_whole(const char *path, size_t *size)
+{
+    quern_error err;
+    char *text = NULL;
+    assert_ok(qn_file_read(&text, size, path, (size_t)1 << 30, &err));
+    return text;
+}
+
+static void write_whole(const char *path, const char *text, size_t size)
+{
+    quern_error err;
+    qn_out_file *f = NULL;
+    assert_ok(qn_out_file_create(&f, path, &err));
+    assert_ok(qn_out_file_write(f, text, size, &err));
+    assert_ok(qn_out_file_commit(f, &err));
+    qn_out_file_close(f);
+}
+
+/* A path for the importance matrix that would cost another file is refused before anything is calibrated, and costs nothing. */
+static void an_imatrix_replaces_no_other_file(void **state)
+{
+    (void)state;
+    static const char *const copied[] = {"config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"};
+    enum { N_COPIED = sizeof copied / sizeof copied[0] };
+    char *source = new_dir(), *dir = new_dir(), *link = qn_path_join(dir, "link.gguf"), *text = qn_path_join(dir, "text.txt"),
+         *weights = qn_path_join(source, copied[N_COPIED - 1]), *gone = qn_path_join(dir, "no/such/m.gguf"), *none = qn_path_join(dir, ""),
+         *good = qn_path_join(dir, "good.gguf"), *manifest = qn_path_join(dir, "manifest.json"), *gguf = qn_path_join(dir, "gguf"),
+         *output = qn_path_join(dir, "gguf/../gguf/tiny-Q4_0.gguf"), *failed = qn_path_join(dir, "gguf/tiny-Q4_0.gguf.failed");
+    quern_error err;
+    bool calibrated = false;
+    size_t size, after;
+    for (size_t i = 0; i < N_COPIED; i++) {
+        char *from = qn_path_join(model_dir("qwen3"), copied[i]), *to = qn_path_join(source, copied[i]), *data = read_whole(from, &size);
+        write_whole(to, data, size);
+        qn_free(data);
+        qn_free(from);
+        qn_free(to);
+    }
+    assert_int_equal(symlink(weights, link), 0);
+    write_whole(text, "import os\n", 10);
+    assert_ok(qn_dir_create(gguf, &err));
+    char *before = read_whole(weights, &size);
+    const struct {
+        const char *path, *message;
+    } refused[] = {{weights, "is model.safetensors of the source"},
+                   {link, "is model.safetensors of the source"},
+                   {text, "is there and no importance matrix"},
+                   {gone, "no such folder"},
+                   {dir, "is a folder"},
+                   {none, "expected the name of a file"},
+                   {output, "writes another file there"},
+                   {failed, "writes another file there"},
+                   {manifest, "writes another file there"}};
+    run r = {.opt = {.source = source,
+                     .output_dir = dir,
+                     .name = "tiny",
+                     .formats = "gguf:Q4_0",
+                     .n_threads = 2,
+                     .calibrate = QUERN_CALIBRATE_BUILTIN,
+                     .on_progress = stop_while_calibrating,
+                     .user = &calibrated}};
+    for (size_t i = 0; i < 2 * sizeof refused / sizeof refused[0]; i++) {
+        r.opt.imatrix_out = refused[i / 2].path;
+        r.opt.dry_run = i % 2 == 1;
+        run_quantize(&r, 0);
+        assert_int_equal(r.status, QUERN_ERROR_USAGE);
+        if (strstr(r.err.message, refused[i / 2].message) == NULL) {
+            fail_msg("%s: %s", refused[i / 2].path, r.err.message);
+        }
+    }
+    assert_false(calibrated);
+    char *left = read_whole(weights, &after);
+    assert_true(after == size && memcmp(before, left, size) == 0);
+    assert_int_equal(count_files(dir), 2);
+    /* a new file is written, and replaced by the next run */
+    r.opt.dry_run = false;
+    r.opt.imatrix_out = good;
+    r.opt.on_progress = NULL;
+    calibrate_builtin(&r.opt);
+    for (size_t i = 0; i < 2; i++) {
+        qn_imatrix m;
+        run_quantize(&r, 0);
+        assert_int_equal(r.status, QUERN_OK);
+        qn_json_free(r.manifest);
+        assert_ok(qn_imatrix_read(&m, good, &err));
+        qn_imatrix_deinit(&m);
+    }
+    r.opt.imatrix_out = output; /* now it is there */
+    run_quantize(&r, 0);
+    assert_int_equal(r.status, QUERN_ERROR_USAGE);
+    char *const texts[] = {link, text, weights, gone, none, good, manifest, gguf, output, failed, before, left};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        qn_free(texts[i]);
+    }
+    drop_dir(dir);
+    drop_dir(source);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(threads_give_the_same_bytes), cmocka_unit_test(experts_without_data_are_named),
         cmocka_unit_test(zeros_are_no_experts),        cmocka_unit_test(feedback_is_claimed_where_it_is),
-        cmocka_unit_test(what_stands_in_the_way),
+        cmocka_unit_test(what_stands_in_the_way),      cmocka_unit_test(an_imatrix_replaces_no_other_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

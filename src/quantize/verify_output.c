@@ -347,30 +347,57 @@ quern_status qn_verified_check_claim(qn_verified *v, const char *claim, size_t l
 
 /* ---- suspects ---- */
 
-static bool is_place(const qn_recipe_tensor *what, const qn_suspect *s)
+/* A tied source's embedding has two places in a file that holds a copy of it as its head. */
+static bool is_place(const qn_verified *v, size_t tensor, const qn_suspect *s)
 {
     static const qn_part parts[QN_PLACE_COUNT] = {
-        [QN_PLACE_Q] = QN_PART_ATTN_Q,      [QN_PLACE_K] = QN_PART_ATTN_K,          [QN_PLACE_V] = QN_PART_ATTN_V,
-        [QN_PLACE_O] = QN_PART_ATTN_OUTPUT, [QN_PLACE_GATE] = QN_PART_FFN_GATE,     [QN_PLACE_UP] = QN_PART_FFN_UP,
-        [QN_PLACE_DOWN] = QN_PART_FFN_DOWN, [QN_PLACE_EXPERTS] = QN_PART_DOWN_EXPS, [QN_PLACE_EMBEDDING] = QN_PART_TOKEN_EMBD};
-    bool in_layer = s->place != QN_PLACE_EMBEDDING;
-    return what->part == parts[s->place] && !what->bias && (!in_layer || what->layer == s->layer);
+        [QN_PLACE_Q] = QN_PART_ATTN_Q,
+        [QN_PLACE_K] = QN_PART_ATTN_K,
+        [QN_PLACE_V] = QN_PART_ATTN_V,
+        [QN_PLACE_O] = QN_PART_ATTN_OUTPUT,
+        [QN_PLACE_GATE] = QN_PART_FFN_GATE,
+        [QN_PLACE_UP] = QN_PART_FFN_UP,
+        [QN_PLACE_DOWN] = QN_PART_FFN_DOWN,
+        [QN_PLACE_ROUTER] = QN_PART_ROUTER,
+        [QN_PLACE_EXPERT_GATE] = QN_PART_GATE_EXPS,
+        [QN_PLACE_EXPERT_UP] = QN_PART_UP_EXPS,
+        [QN_PLACE_EXPERT_DOWN] = QN_PART_DOWN_EXPS,
+        [QN_PLACE_EMBEDDING] = QN_PART_TOKEN_EMBD,
+        [QN_PLACE_HEAD] = QN_PART_OUTPUT,
+    };
+    const qn_recipe_tensor *what = &v->rows[tensor].piece->what;
+    bool in_layer = s->place != QN_PLACE_EMBEDDING && s->place != QN_PLACE_HEAD;
+    bool is_head = strcmp(v->tensors[tensor].name, v->gguf != NULL ? "output.weight" : "lm_head.weight") == 0;
+    qn_part part = what->part == QN_PART_TOKEN_EMBD && is_head ? QN_PART_OUTPUT : what->part;
+    return part == parts[s->place] && !what->bias && (!in_layer || what->layer == s->layer);
 }
 
 quern_status qn_verified_find_suspects(qn_verified *v, qn_quality_base *base, const quern_model *own, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    qn_suspect suspects[QN_SUSPECTS_MAX];
-    size_t n;
-    QN_TRY(qn_suspects_find(base, own, suspects, &n, err));
-    for (size_t i = 0; i < n; i++) {
+    qn_suspects suspects;
+    QN_TRY(qn_suspects_find(base, own, &suspects, err));
+    for (size_t i = 0; i < suspects.n; i++) {
         for (size_t k = 0; k < v->n_tensors; k++) {
-            if (is_place(&v->rows[k].piece->what, &suspects[i])) {
+            if (is_place(v, k, &suspects.items[i])) {
                 QN_TRY(qn_findings_suspect(&v->findings, v->tensors[k].name, err));
                 QN_TRY(qn_findings_note(&v->findings, err, "%s: with the source's tensor in its place %.0f %% of the divergence goes",
-                                        v->tensors[k].name, 100 * suspects[i].share));
+                                        v->tensors[k].name, 100 * suspects.items[i].share));
             }
         }
+    }
+    if (suspects.n_layers_looked < suspects.n_layers) {
+        QN_TRY(qn_findings_note(&v->findings, err, "suspect tensors were looked for in %" PRIu32 " of %" PRIu32 " layers",
+                                suspects.n_layers_looked, suspects.n_layers));
+    }
+    if (suspects.n_matrices_left > 0) {
+        QN_TRY(qn_findings_note(&v->findings, err,
+                                "the search for suspect tensors ended before %zu matrices of layers that count were looked at",
+                                suspects.n_matrices_left));
+    }
+    if (suspects.n_matrices_unfit > 0) {
+        QN_TRY(qn_findings_note(&v->findings, err, "%zu matrices were not looked at as suspects: there is no memory for a copy of them",
+                                suspects.n_matrices_unfit));
     }
 done:
     return status;

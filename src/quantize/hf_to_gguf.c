@@ -174,11 +174,12 @@ static quern_status check_expressible(qn_job *job, qn_output *o, quern_error *er
             break;
         }
     }
-    QN_TRY(warn_of_llama_cpp(job, o, err));
     if (job->source.gguf == NULL) {
         QN_TRY(warn_of_end_tokens(job, o, err));
         QN_TRY(warn_of_sampling(job, o, err));
     }
+    o->n_unsaid = o->n_warnings - o->first_unsaid;
+    QN_TRY(warn_of_llama_cpp(job, o, err));
 done:
     return status;
 }
@@ -270,6 +271,7 @@ quern_status qn_gguf_plan(qn_job *job, qn_output *o, const qn_type_overrides *ov
     char relative[400];
     qn_output_file *file;
     qn_gguf_writer *planned = NULL;
+    o->first_unsaid = o->n_warnings;
     if (job->source.gguf == NULL) { /* else its metadata are carried over */
         QN_TRY(plan_vocab(job, o, err));
     }

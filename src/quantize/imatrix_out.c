@@ -49,7 +49,8 @@ static quern_status check_outputs(const qn_job *job, const char *path, const cha
         }
     }
     if (taken) {
-        QN_FAIL(err, QUERN_ERROR_USAGE, "--imatrix-out %s: this run writes another file there; give the importance matrix a name of its own", path);
+        QN_FAIL(err, QUERN_ERROR_USAGE,
+                "--imatrix-out %s: this run writes another file there; give the importance matrix a name of its own", path);
     }
 done:
     qn_free(failed);

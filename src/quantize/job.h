@@ -76,10 +76,11 @@ typedef struct qn_output {
     uint64_t tensor_bytes; /* of all tensors together */
     const char **warnings; /* what the format cannot say */
     size_t n_warnings, cap_warnings;
-    float *rope_divisors;    /* GGUF with llama3 rope: n_rot / 2 values of rope_freqs.weight, else NULL */
-    bool refused;            /* by the gate; its files stay until every output is examined */
-    bool failed;             /* refused, and its files are removed, or named *.failed */
-    qn_json *quality, *gate; /* the gate's objects for the manifest; NULL without a gate */
+    size_t first_unsaid, n_unsaid; /* of the warnings: what is missing from a GGUF file for want of a key, whoever reads it */
+    float *rope_divisors;          /* GGUF with llama3 rope: n_rot / 2 values of rope_freqs.weight, else NULL */
+    bool refused;                  /* by the gate; its files stay until every output is examined */
+    bool failed;                   /* refused, and its files are removed, or named *.failed */
+    qn_json *quality, *gate;       /* the gate's objects for the manifest; NULL without a gate */
 } qn_output;
 
 typedef struct qn_job {

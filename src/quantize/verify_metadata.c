@@ -484,6 +484,17 @@ done:
     return status;
 }
 
+/* A file that says all that GGUF can say passes; what is missing from it all the same belongs beside the verdict. */
+static quern_status note_unsaid(const qn_output *o, qn_findings *f, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    for (size_t i = 0; i < o->n_unsaid; i++) {
+        QN_TRY(qn_findings_note(f, err, "not in the file: %s", o->warnings[o->first_unsaid + i]));
+    }
+done:
+    return status;
+}
+
 quern_status qn_verify_gguf_keys(const qn_job *job, const qn_output *o, const qn_gguf *file, const char *gate_text, size_t len,
                                  qn_findings *f, quern_error *err)
 {
@@ -508,6 +519,7 @@ quern_status qn_verify_gguf_keys(const qn_job *job, const qn_output *o, const qn
         renamed = own_name[0] != '\0' ? own_name : NULL;
         reading = renamed != NULL ? qn_config_read_gguf_as(&own, &f->arena, file, job->source.as, &why) : reading;
     }
+    QN_TRY(note_unsaid(o, f, err));
     QN_TRY(check_type(&c, file));
     QN_TRY(compare_keys(&c, file, expected, qn_family_name(source.family), renamed));
     QN_TRY(judge_extra_keys(&c, file, expected, &source, qn_family_name(source.family), own_name));

@@ -2,6 +2,8 @@
  * left behind. */
 #include "quantize_run.h"
 
+#include "base/builtin_text.h"
+
 /* ---- what cannot be done ---- */
 
 /* Overwrites bytes of a tensor in a model.safetensors. */
@@ -111,6 +113,76 @@ static void what_gguf_cannot_say_is_refused_or_said(void **state)
     }
     drop_dir(source);
     drop_dir(dir);
+}
+
+static bool notes(const qn_json *output, const char *word)
+{
+    const qn_json *list = qn_json_get(qn_json_get(output, "gate"), "notes");
+    for (size_t i = 0; i < qn_json_length(list); i++) {
+        if (strstr(qn_json_string(qn_json_at(list, i), NULL), word) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Such a file can pass, since nothing in it is wrong and the gate's text is short: the verdict says beside it what is missing. */
+static void the_gate_names_what_gguf_cannot_say(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *model, *from, *to;
+        bool said;
+    } cases[] = {
+        {"mistral_headdim", "\"sliding_window\": null", "\"sliding_window\": 4096", true},
+        {"qwen2_tied", "\"use_sliding_window\": false", "\"max_window_layers\": 1, \"sliding_window\": 4096, \"use_sliding_window\": true",
+         true},
+        {"qwen2_tied", NULL, NULL, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        if (!have_model(cases[i].model)) {
+            continue;
+        }
+        char *source = new_dir(), *dir = new_dir(), *file = qn_path_join(dir, "gguf/tiny-BF16.gguf");
+        quern_error err = {0};
+        quern_verify_result v;
+        qn_json *doc;
+        size_t len;
+        copy_model(cases[i].model, source);
+        if (cases[i].from != NULL) {
+            if (strcmp(cases[i].model, "qwen2_tied") == 0) {
+                replace_in_file(scratch_path(source, "config.json"), "\"sliding_window\"", "\"unknown\"");
+                replace_in_file(scratch_path(source, "config.json"), "\"max_window_layers\"", "\"unknown_too\"");
+            }
+            replace_in_file(scratch_path(source, "config.json"), cases[i].from, cases[i].to);
+        }
+        run r = {.opt = {.source = source,
+                         .output_dir = dir,
+                         .name = "tiny",
+                         .formats = "gguf:BF16",
+                         .n_threads = 2,
+                         .gate = QUERN_GATE_DEFAULT,
+                         .gate_text = qn_builtin_text_calibration(&len),
+                         .gate_text_len = 3000}};
+        run_quantize(&r, 0);
+        assert_int_equal(r.status, QUERN_OK);
+        const qn_json *own = find_output(r.manifest, "BF16");
+        assert_string_equal(qn_json_string(qn_json_get(qn_json_get(own, "gate"), "verdict"), NULL), "pass");
+        assert_int_equal(notes(own, "not in the file: the sliding window of 4096 tokens"), cases[i].said);
+        const char *files[] = {file};
+        const quern_verify_options opt = {
+            .files = files, .n_files = 1, .source = source, .policy = QUERN_GATE_OFF, .calibrate = QUERN_CALIBRATE_NONE, .n_threads = 2};
+        assert_ok(quern_verify(&opt, &v, &err));
+        assert_ok(qn_json_parse(&doc, v.json, v.len, QN_JSON_REJECT_DUPLICATES, "report", &err));
+        assert_int_equal(notes(qn_json_at(qn_json_get(doc, "outputs"), 0), "not in the file: the sliding window of 4096 tokens"),
+                         cases[i].said);
+        qn_json_free(doc);
+        quern_free(v.json);
+        qn_json_free(r.manifest);
+        qn_free(file);
+        drop_dir(source);
+        drop_dir(dir);
+    }
 }
 
 /* What the reading programs of others cannot do with an output stands in its warnings. */
@@ -600,6 +672,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bad_weights_are_named_and_leave_nothing),
         cmocka_unit_test(what_gguf_cannot_say_is_refused_or_said),
+        cmocka_unit_test(the_gate_names_what_gguf_cannot_say),
         cmocka_unit_test(what_other_readers_cannot_do_is_said),
         cmocka_unit_test(values_beyond_float16_are_clipped_and_said),
         cmocka_unit_test(interruption_names_nothing),

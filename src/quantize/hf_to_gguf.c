@@ -219,13 +219,17 @@ static quern_status plan_sink(qn_job *job, qn_output *o, size_t index, const qn_
         QN_FAIL_MEMORY(err, name, strlen(name) + 1);
     }
     bool mixed = o->mix != NULL && o->mix[index].is_chosen;
+    qn_recipe_tensor any_rows = p->what;
+    any_rows.n_cols = 0; /* whole blocks of every type */
     sink->dtype = mixed ? o->mix[index].dtype : qn_recipe_gguf(o->target.gguf, m, &p->what);
+    sink->asked = mixed ? sink->dtype : qn_recipe_gguf(o->target.gguf, m, &any_rows);
     if (qn_recipe_applies(&p->what)) {
         bool found;
         qn_dtype chosen;
         QN_TRY(qn_type_overrides_find(overrides, name, &chosen, &found, err));
         if (found) {
             sink->dtype = qn_recipe_fallback(chosen, p->n_cols);
+            sink->asked = chosen;
         }
     }
     if (qn_gguf_reorders(&job->source.config, p->what.part)) {

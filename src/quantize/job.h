@@ -36,6 +36,7 @@ typedef struct qn_sink {
     const char *name; /* as in the output */
     qn_coding coding;
     qn_dtype dtype; /* BLOCKS; the dtype of scales and biases for AFFINE */
+    qn_dtype asked; /* GGUF: the type before rows were looked at that are no whole blocks of it */
     qn_affine affine;
     uint32_t permute_dim; /* rows are interleaved within heads of this size (GGUF's rope order); 0 = rows in order */
     size_t file;          /* which file of the output */

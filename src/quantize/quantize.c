@@ -13,6 +13,7 @@
 #include "base/utf8.h"
 #include "quantize/calibrate_source.h"
 #include "gate/quality.h"
+#include "quantize/fallback_check.h"
 #include "quantize/gate_run.h"
 #include "quantize/hf_to_gguf.h"
 #include "quantize/imatrix_out.h"
@@ -117,6 +118,7 @@ static quern_status plan_output(qn_job *job, qn_output *o, const qn_target *targ
     } else {
         QN_TRY(qn_mlx_plan(job, o, err));
     }
+    QN_TRY(qn_fallbacks_warn(job, o, err));
 done:
     if (status != QUERN_OK && status != QUERN_ERROR_MEMORY) {
         qn_error_prefix(err, "%s %s", target->gguf != NULL ? "gguf" : "mlx", type);

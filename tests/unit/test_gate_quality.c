@@ -292,6 +292,40 @@ static void types_that_do_not_fit_are_told(void **state)
     drop_dir(dir);
 }
 
+/* The same for a whole output, where it is more than a tenth of the weights. */
+static void much_in_other_types_is_told(void **state)
+{
+    (void)state;
+    if (!have_model("llama3_rope") || !have_model("qwen3")) {
+        skip();
+    }
+    char *dir = new_dir();
+    run r = quantize(model_dir("llama3_rope"), dir, "gguf:Q4_K_M,gguf:Q8_0,mlx:4bit");
+    static const char *const said[] = {"% of the weights are not of the type asked for",
+                                       "rows are no whole number of its blocks: 14 of 16 matrices", "Q5_0 instead of Q4_K in ",
+                                       "Q8_0 instead of Q6_K in "};
+    for (size_t i = 0; i < sizeof said / sizeof said[0]; i++) {
+        assert_true(warns(find_output(r.manifest, "Q4_K_M"), said[i]));
+        assert_false(warns(find_output(r.manifest, "Q8_0"), said[i]));
+        assert_false(warns(find_output(r.manifest, "4bit-g64"), said[i]));
+    }
+    qn_json_free(r.manifest);
+    r = quantize(model_dir("qwen3"), dir, "gguf:Q4_K_M,mlx:4bit");
+    assert_false(warns(find_output(r.manifest, "Q4_K_M"), said[0]));
+    assert_false(warns(find_output(r.manifest, "4bit-g64"), said[0]));
+    qn_json_free(r.manifest);
+    r = quantize(model_dir("llama3_rope"), dir, "mlx:4bit-g128"); /* rows of 128 and 256 */
+    assert_false(warns(find_output(r.manifest, "4bit-g128"), said[0]));
+    qn_json_free(r.manifest);
+    if (have_model("mistral_headdim")) { /* rows of 64 and 256 */
+        r = quantize(model_dir("mistral_headdim"), dir, "mlx:4bit-g128");
+        assert_true(warns(find_output(r.manifest, "4bit-g128"), said[0]));
+        assert_true(warns(find_output(r.manifest, "4bit-g128"), "BF16 in "));
+        qn_json_free(r.manifest);
+    }
+    drop_dir(dir);
+}
+
 static void names_are_names(void **state)
 {
     (void)state;
@@ -398,15 +432,11 @@ static void reported_types_are_those_of_the_recipe(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(unmeasured_quality_does_not_pass),
-        cmocka_unit_test(large_values_have_errors),
-        cmocka_unit_test(broken_weights_are_named),
-        cmocka_unit_test(broken_sources_are_named_by_verify),
-        cmocka_unit_test(types_without_effect_are_told),
-        cmocka_unit_test(types_that_do_not_fit_are_told),
-        cmocka_unit_test(names_are_names),
-        cmocka_unit_test(manifests_say_what_the_files_are),
-        cmocka_unit_test(reported_types_are_those_of_the_recipe),
+        cmocka_unit_test(unmeasured_quality_does_not_pass), cmocka_unit_test(large_values_have_errors),
+        cmocka_unit_test(broken_weights_are_named),         cmocka_unit_test(broken_sources_are_named_by_verify),
+        cmocka_unit_test(types_without_effect_are_told),    cmocka_unit_test(types_that_do_not_fit_are_told),
+        cmocka_unit_test(much_in_other_types_is_told),      cmocka_unit_test(names_are_names),
+        cmocka_unit_test(manifests_say_what_the_files_are), cmocka_unit_test(reported_types_are_those_of_the_recipe),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -46,6 +46,10 @@ static bool on_progress(void *user, const quern_quantize_progress *p)
         qn_cli_note(b->cli, "%s", p->note);
         begin_stage(b, p->stage);
     }
+    if (p->stage == QUERN_QUANTIZE_CONVERT) { /* the one that is under way */
+        qn_progress_set_item(&b->bar, "tensor", p->tensors_done < p->tensors_total ? p->tensors_done + 1 : p->tensors_total,
+                             p->tensors_total);
+    }
     if (p->stage == QUERN_QUANTIZE_PROBE) {
         qn_progress_update(&b->bar, p->tensors_done, p->tensors_total);
     } else if (p->stage == QUERN_QUANTIZE_CALIBRATE) {

@@ -29,13 +29,14 @@ static void append_clock(qn_buf *out, double seconds)
     }
 }
 
-/* "62 %  9.1 GiB / 14.5 GiB  412 MiB/s  0:13 left" */
-static void append_numbers(const qn_progress *p, uint64_t done, uint64_t total, double seconds, qn_buf *out)
+/* "62 %  tensor 37/310  9.1 GiB / 14.5 GiB  412 MiB/s  0:13 left" */
+static void append_numbers(const qn_progress *p, const char *item, bool with_rate, uint64_t done, uint64_t total, double seconds,
+                           qn_buf *out)
 {
     qn_number a, b;
     double rate = seconds > 0 ? (double)done / seconds : 0;
     if (total > 0) {
-        (void)qn_buf_printf(out, "%3u %%  %s / %s", (unsigned)((double)done / (double)total * 100.0), format_amount(p, a, done),
+        (void)qn_buf_printf(out, "%3u %%  %s%s / %s", (unsigned)((double)done / (double)total * 100.0), item, format_amount(p, a, done),
                             format_amount(p, b, total));
     } else {
         (void)qn_buf_append_str(out, format_amount(p, a, done));
@@ -43,9 +44,9 @@ static void append_numbers(const qn_progress *p, uint64_t done, uint64_t total, 
     if (seconds < SECONDS_BEFORE_ETA || done == 0) {
         return;
     }
-    if (p->unit == QN_UNIT_BYTES) {
+    if (with_rate && p->unit == QN_UNIT_BYTES) {
         (void)qn_buf_printf(out, "  %s/s", qn_format_bytes(a, (uint64_t)rate));
-    } else if (p->unit == QN_UNIT_TOKENS) {
+    } else if (with_rate && p->unit == QN_UNIT_TOKENS) {
         (void)qn_buf_printf(out, "  %s tok/s", qn_format_rate(a, rate));
     }
     if (total > done) {
@@ -55,13 +56,31 @@ static void append_numbers(const qn_progress *p, uint64_t done, uint64_t total, 
     }
 }
 
+/* All there is to say if a bar fits beside it, else without the speed; without the item where that does not fit even without a bar. */
+static void fit_numbers(const qn_progress *p, uint64_t done, uint64_t total, double seconds, size_t columns, qn_buf *out)
+{
+    char item[64] = "";
+    if (p->item != NULL) {
+        (void)snprintf(item, sizeof item, "%s %zu/%zu  ", p->item, p->item_number, p->n_items);
+    }
+    append_numbers(p, item, true, done, total, seconds, out);
+    if (item[0] != '\0' && out->len + BAR_COLUMNS_MIN + 5 > columns) {
+        qn_buf_reset(out);
+        append_numbers(p, item, false, done, total, seconds, out);
+    }
+    if (item[0] != '\0' && out->len + 3 > columns) {
+        qn_buf_reset(out);
+        append_numbers(p, "", true, done, total, seconds, out);
+    }
+}
+
 void qn_progress_format(const qn_progress *p, uint64_t done, uint64_t total, double seconds, size_t columns, qn_buf *out)
 {
     qn_buf numbers;
     qn_buf_init(&numbers, 256);
     done = total > 0 && done > total ? total : done;
-    append_numbers(p, done, total, seconds, &numbers);
     size_t label = qn_text_width(p->label, strlen(p->label));
+    fit_numbers(p, done, total, seconds, columns > label ? columns - label : 0, &numbers);
     size_t used = label + 2 + numbers.len + 2;
     size_t room = columns > used + 1 ? columns - used - 1 : 0; /* the last column stays free: some terminals wrap there */
     size_t bar = total == 0 || room < BAR_COLUMNS_MIN ? 0 : room < BAR_COLUMNS_MAX ? room : BAR_COLUMNS_MAX;
@@ -84,6 +103,13 @@ void qn_progress_format(const qn_progress *p, uint64_t done, uint64_t total, dou
     size_t rest = columns > label + 3 ? columns - label - 3 : 0;
     (void)qn_buf_append(out, qn_buf_text(&numbers), bar > 0 ? numbers.len : qn_text_fit(qn_buf_text(&numbers), numbers.len, rest));
     qn_buf_deinit(&numbers);
+}
+
+void qn_progress_set_item(qn_progress *p, const char *name, size_t number, size_t n)
+{
+    p->item = name;
+    p->item_number = number;
+    p->n_items = n;
 }
 
 void qn_progress_update(qn_progress *p, uint64_t done, uint64_t total)

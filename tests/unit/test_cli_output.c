@@ -113,6 +113,29 @@ static void test_progress_narrow(void **state)
     expect_bar(QN_UNIT_STEPS, &ascii, 12, 10, 0.1, 30, "work  100 %  10 / 10");
 }
 
+static void test_progress_items(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t columns;
+        const char *expected;
+    } cases[] = {{80, "work  ======          50 %  tensor 37/310  512 B / 1.00 KiB  256 B/s  0:02 left"},
+                 {66, "work  ====       50 %  tensor 37/310  512 B / 1.00 KiB  0:02 left"},
+                 {58, "work   50 %  tensor 37/310  512 B / 1.00 KiB  0:02 left"},
+                 {50, "work   50 %  512 B / 1.00 KiB  256 B/s  0:02 left"}};
+    qn_term ascii = plain_terminal;
+    ascii.utf8 = false;
+    qn_progress p = {.term = &ascii, .label = "work", .unit = QN_UNIT_BYTES};
+    qn_progress_set_item(&p, "tensor", 37, 310);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        qn_buf b;
+        qn_buf_init(&b, 10000);
+        qn_progress_format(&p, 512, 1024, 2, cases[i].columns, &b);
+        assert_string_equal(qn_buf_text(&b), cases[i].expected);
+        qn_buf_deinit(&b);
+    }
+}
+
 static void test_numbers(void **state)
 {
     (void)state;
@@ -140,10 +163,10 @@ static void test_numbers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_width),    cmocka_unit_test(test_visible),
-        cmocka_unit_test(test_table),    cmocka_unit_test(test_table_without_head),
-        cmocka_unit_test(test_progress), cmocka_unit_test(test_progress_narrow),
-        cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_width),          cmocka_unit_test(test_visible),
+        cmocka_unit_test(test_table),          cmocka_unit_test(test_table_without_head),
+        cmocka_unit_test(test_progress),       cmocka_unit_test(test_progress_narrow),
+        cmocka_unit_test(test_progress_items), cmocka_unit_test(test_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

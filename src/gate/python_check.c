@@ -1,7 +1,8 @@
 /* python_check.c - asks CPython whether texts parse. See tasks.h.
  *
- * The child gets the texts on its standard input and gives one character a text; it is isolated (-I), has no site packages, an empty
- * environment, and limits on time, memory and files. It parses and never executes. A child that fails counts as no python3.
+ * The child gets the texts on its standard input and gives one character once it has them, then one a text, each at once; it is isolated (-I), has no
+ * site packages, an empty environment, and limits on time, memory and files. It parses and never executes. A child that ends before that first
+ * character, or takes too long, counts as no python3; one that ends later has met a text that its parser does not survive.
  */
 #include "gate/tasks.h"
 
@@ -17,15 +18,21 @@
 #include "base/buf.h"
 #include "base/clock.h"
 
-enum { SECONDS_MAX = 20, TEXTS_BYTES_MAX = 16 << 20 };
+enum {
+    SECONDS_MAX = 20, /* of all children together */
+    CRASHES_MAX = 8,  /* more are no single texts' fault */
+    TEXTS_BYTES_MAX = 16 << 20
+};
 
-static const char script[] = "import ast,sys,json\n"
-                             "for text in json.loads(sys.stdin.buffer.read().decode('utf-8','replace')):\n"
+static const char script[] = "import ast,sys,json,os\n"
+                             "texts=json.loads(sys.stdin.buffer.read().decode('utf-8','replace'))\n"
+                             "os.write(1,b'+')\n"
+                             "for text in texts:\n"
                              "    try:\n"
                              "        ast.parse(text)\n"
-                             "        sys.stdout.write('1')\n"
+                             "        os.write(1,b'1')\n"
                              "    except (SyntaxError,ValueError,RecursionError,MemoryError):\n"
-                             "        sys.stdout.write('0')\n";
+                             "        os.write(1,b'0')\n";
 
 static void append_json(qn_buf *b, const char *text)
 {
@@ -45,7 +52,7 @@ static void append_json(qn_buf *b, const char *text)
 }
 
 /* In the child; only async-signal-safe calls. */
-static void become_python(int in, int out)
+static void become_python(const char *python, int in, int out)
 {
     static char *const argv[] = {"python3", "-I", "-S", "-B", "-c", (char *)(uintptr_t)script, NULL};
     static char *const environment[] = {"PATH=/usr/local/bin:/usr/bin:/bin", NULL};
@@ -59,17 +66,19 @@ static void become_python(int in, int out)
     (void)setrlimit(RLIMIT_FSIZE, &nothing);
     (void)setrlimit(RLIMIT_CORE, &nothing);
     if (dup2(in, 0) == 0 && dup2(out, 1) == 1 && dup2(null, 2) == 2) {
-        for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        for (size_t i = 0; python == NULL && i < sizeof places / sizeof places[0]; i++) {
             (void)execve(places[i], argv, environment);
+        }
+        if (python != NULL) {
+            (void)execve(python, argv, environment);
         }
     }
 }
 
 /* Feeds and reads until the answer is complete, the child closes, or time is up. Returns characters read. */
-static size_t converse(int to, int from, const qn_buf *text, char *answer, size_t n)
+static size_t converse(int to, int from, const qn_buf *text, char *answer, size_t n, uint64_t begin_ns)
 {
     size_t sent = 0, got = 0;
-    uint64_t begin_ns = qn_clock_ns();
     while (got < n && qn_clock_seconds(begin_ns, qn_clock_ns()) < SECONDS_MAX) {
         struct pollfd fds[2] = {{.fd = from, .events = POLLIN}, {.fd = to, .events = POLLOUT}};
         if (poll(fds, to >= 0 ? 2 : 1, 100) < 0 && errno != EINTR) {
@@ -107,34 +116,32 @@ static bool make_pipe(int ends[2])
     return fcntl(ends[0], F_SETFD, FD_CLOEXEC) == 0 && fcntl(ends[1], F_SETFD, FD_CLOEXEC) == 0;
 }
 
-quern_status qn_python_check(const char *const *texts, size_t n, bool *valid, bool *available, quern_error *err)
+/* One child for texts[0, n). `read`: it is python3 and has the texts. Returns how many it answered before it ended or time was up. */
+static size_t ask(const char *python, const char *const *texts, size_t n, uint64_t begin_ns, bool *valid, bool *read, quern_error *err,
+                  quern_status *failed)
 {
     quern_status status = QUERN_OK;
     int in[2] = {-1, -1}, out[2] = {-1, -1};
-    qn_buf json;
-    qn_buf answer;
-    sigset_t pipe_signal, before;
+    size_t got = 0;
+    qn_buf json, answer;
     qn_buf_init(&json, TEXTS_BYTES_MAX);
-    qn_buf_init(&answer, n + 1);
-    *available = false;
+    qn_buf_init(&answer, n + 2);
+    *read = false;
     (void)qn_buf_append_char(&json, '[');
     for (size_t i = 0; i < n; i++) {
         (void)qn_buf_append_str(&json, i > 0 ? "," : "");
         append_json(&json, texts[i]);
     }
     (void)qn_buf_append_char(&json, ']');
-    if (json.failed || !qn_buf_append_zeros(&answer, n)) {
+    if (json.failed || !qn_buf_append_zeros(&answer, n + 1)) {
         QN_FAIL_MEMORY(err, "texts for python3", json.len);
     }
     if (!make_pipe(in) || !make_pipe(out)) {
         goto done;
     }
-    (void)sigemptyset(&pipe_signal); /* a child that went away is an error of write, in this thread only */
-    (void)sigaddset(&pipe_signal, SIGPIPE);
-    (void)pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
     pid_t child = fork();
     if (child == 0) {
-        become_python(in[0], out[1]);
+        become_python(python, in[0], out[1]);
         (void)raise(SIGKILL);
     }
     (void)close(in[0]);
@@ -142,18 +149,16 @@ quern_status qn_python_check(const char *const *texts, size_t n, bool *valid, bo
     in[0] = out[1] = -1;
     if (child > 0) {
         (void)fcntl(in[1], F_SETFL, O_NONBLOCK);
-        size_t got = converse(in[1], out[0], &json, answer.data, n);
+        got = converse(in[1], out[0], &json, answer.data, n + 1, begin_ns);
         in[1] = -1;
         (void)kill(child, SIGKILL);
         while (waitpid(child, NULL, 0) < 0 && errno == EINTR) {
         }
-        *available = got == n;
     }
-    const struct timespec at_once = {0};
-    (void)sigtimedwait(&pipe_signal, NULL, &at_once);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    for (size_t i = 0; i < n; i++) {
-        valid[i] = *available && answer.data[i] == '1';
+    *read = got > 0;
+    got -= got > 0;
+    for (size_t i = 0; i < got; i++) {
+        valid[i] = answer.data[i + 1] == '1';
     }
 done:
     for (size_t k = 0; k < 2; k++) {
@@ -166,5 +171,36 @@ done:
     }
     qn_buf_deinit(&json);
     qn_buf_deinit(&answer);
+    *failed = status;
+    return got;
+}
+
+quern_status qn_python_check(const char *python, const char *const *texts, size_t n, bool *valid, size_t *n_crashed, bool *available,
+                             quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    sigset_t pipe_signal, before;
+    uint64_t begin_ns = qn_clock_ns();
+    bool read = true, in_time = true;
+    size_t done = 0;
+    *n_crashed = 0;
+    (void)sigemptyset(&pipe_signal); /* a child that went away is an error of write, in this thread only */
+    (void)sigaddset(&pipe_signal, SIGPIPE);
+    (void)pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
+    while (status == QUERN_OK && read && in_time && done < n && *n_crashed <= CRASHES_MAX) {
+        done += ask(python, texts + done, n - done, begin_ns, valid + done, &read, err, &status);
+        in_time = qn_clock_seconds(begin_ns, qn_clock_ns()) < SECONDS_MAX;
+        if (status == QUERN_OK && read && in_time && done < n) { /* it ended over this one, and another child goes on behind it */
+            valid[done++] = false;
+            ++*n_crashed;
+        }
+    }
+    const struct timespec at_once = {0};
+    (void)sigtimedwait(&pipe_signal, NULL, &at_once);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    *available = status == QUERN_OK && done == n && *n_crashed <= CRASHES_MAX;
+    for (size_t i = 0; i < n; i++) {
+        valid[i] = *available && valid[i];
+    }
     return status;
 }

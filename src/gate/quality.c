@@ -267,6 +267,8 @@ static quern_status answer_tasks(run *r, quern_error *err)
             s->figures.n_tasks = answers.n;
             s->figures.syntax_valid_source = b->answers.syntax_valid;
             s->figures.syntax_valid = answers.syntax_valid;
+            s->figures.n_crashed_source = b->answers.n_crashed;
+            s->figures.n_crashed = answers.n_crashed;
             s->figures.n_degenerate_source = b->answers.n_degenerate;
             s->figures.n_degenerate = answers.n_degenerate;
             s->figures.measured = true;
@@ -366,6 +368,14 @@ static quern_status judge_tasks(const qn_quality *q, qn_findings *f, quern_error
     if (isfinite(q->syntax_valid) && q->syntax_valid < q->syntax_valid_source - 0.2 - 0.5 / (double)q->n_tasks) {
         QN_TRY(qn_findings_lossy(f, err, "%.0f %% of %zu Python answers parse, of the source's %.0f %%", 100 * q->syntax_valid, q->n_tasks,
                                  100 * q->syntax_valid_source));
+    }
+    if (isfinite(q->syntax_valid) && isfinite(q->syntax_valid_source) && q->n_crashed + q->n_crashed_source > 0) {
+        QN_TRY(qn_findings_note(f, err, "python3 crashed on %zu of %zu Python answers, and on %zu of the source's; they count as not valid",
+                                q->n_crashed, q->n_tasks, q->n_crashed_source));
+    } else if (isfinite(q->syntax_valid) != isfinite(q->syntax_valid_source) || q->n_crashed + q->n_crashed_source > 0) {
+        QN_TRY(qn_findings_note(
+            f, err, "syntax_valid is not known of both: python3 crashed on %zu of the answers and %zu of the source's, or did not end",
+            q->n_crashed, q->n_crashed_source));
     }
     if (q->n_degenerate > q->n_degenerate_source + q->n_tasks / 5) {
         QN_TRY(qn_findings_lossy(f, err, "%zu of %zu Python answers are empty or repeat themselves, of the source's %zu", q->n_degenerate,

@@ -19,6 +19,7 @@ typedef struct qn_quality {
     double kld_mean, kld_p99, kld_max, top1_agreement;
     size_t n_tasks;
     double syntax_valid_source, syntax_valid; /* shares; NAN without python3 */
+    size_t n_crashed_source, n_crashed;       /* of those that do not parse: python3 itself crashed on them */
     size_t n_degenerate_source, n_degenerate;
     bool ran; /* as_run was measured */
     struct {

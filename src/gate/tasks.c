@@ -181,7 +181,7 @@ static quern_status judge_answers(const quern_tokenizer *t, const answer *answer
             QN_FAIL_MEMORY(err, "an answer", len);
         }
     }
-    QN_TRY(qn_python_check((const char *const *)programs, n, valid, &available, err));
+    QN_TRY(qn_python_check(NULL, (const char *const *)programs, n, valid, &out->n_crashed, &available, err));
     for (size_t i = 0; i < n; i++) {
         n_valid += valid[i];
     }

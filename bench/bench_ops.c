@@ -5,11 +5,13 @@
  *
  * Attention of one token at depth reads each key and value once: the share is of the read bandwidth, the cache being several layers of
  * at least 4 x last-level cache together. Attention of 64 query rows (as the backend cuts a prefill) is arithmetic: the share is of the
- * multiply-add peak. (Float matrix products are in bench_matmul.) --clock cpu as in bench_matmul. */
+ * multiply-add peak. Steps of 1 to 32 rows of one sequence go through the backend. (Float matrix products are in bench_matmul.) --clock cpu
+ * as in bench_matmul. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/backend.h"
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/cpu.h"
@@ -145,16 +147,113 @@ static void attend_part(void *arg, qn_member m)
     }
 }
 
+/* A step of rows of one sequence through the backend, which cuts it for the threads: guesses being checked, short prompts. */
+typedef struct step_work {
+    qn_backend *backend;
+    qn_heads heads;
+    qn_step_rows rows;
+    const float *q;
+    qn_input input;
+} step_work;
+
+enum { STEP_ROWS_MAX = 32 };
+
+static void step_part(void *arg, qn_member m)
+{
+    step_work *w = arg;
+    w->backend->attend(w->backend, m, &w->heads, &w->rows, w->q, &w->input);
+}
+
+/* Seconds of a step: the median, or the best of the busiest thread's processor time; layer after layer, as attend_part. */
+static double measure_step(const bench *b, step_work *w, attention_work *memory)
+{
+    enum { RUNS_MAX = 200 };
+    static stopwatch clock;
+    double times[RUNS_MAX];
+    size_t n = 0;
+    qn_kv_view view = memory->view;
+    const qn_kv_view *views[STEP_ROWS_MAX];
+    for (size_t i = 0; i < STEP_ROWS_MAX; i++) {
+        views[i] = &view;
+    }
+    w->rows.view = views;
+    clock.fn = step_part;
+    clock.arg = w;
+    for (double total = 0; n < 4 || (n < RUNS_MAX && total < b->o.seconds); n++) {
+        view.k_pages = memory->k_pages + memory->layer * memory->n_pages;
+        view.v_pages = memory->v_pages + memory->layer * memory->n_pages;
+        memory->layer = (memory->layer + 1) % memory->n_layers;
+        uint64_t begin = qn_clock_ns();
+        w->backend->run(w->backend, timed_part, &clock);
+        times[n] = qn_clock_seconds(begin, qn_clock_ns());
+        if (b->o.cpu_clock) {
+            times[n] = clock.busy[0];
+            for (size_t i = 1; i < b->o.n_threads; i++) {
+                times[n] = clock.busy[i] > times[n] ? clock.busy[i] : times[n];
+            }
+        }
+        total += times[n];
+    }
+    qsort(times, n, sizeof times[0], compare_doubles);
+    return b->o.cpu_clock ? times[0] : times[n / 2];
+}
+
+static void bench_steps(bench *b, attention_work *memory, size_t n_parts, const char *format)
+{
+    static const size_t depths[] = {2048, 16384}, n_rows[] = {1, 2, 4, 8, 20, 32};
+    size_t dim = b->o.dim, n_heads = b->o.n_kv_heads * b->o.group, cols = n_heads * dim, position[STEP_ROWS_MAX];
+    const qn_cpu_options opt = {.n_threads = b->o.n_threads,
+                                .isa = b->isa,
+                                .max_cols = cols,
+                                .hidden_size = cols,
+                                .max_rows = STEP_ROWS_MAX,
+                                .n_heads = n_heads,
+                                .head_dim = dim,
+                                .n_ctx = 16384 + STEP_ROWS_MAX};
+    step_work w = {.heads = {.n_heads = n_heads, .n_kv_heads = b->o.n_kv_heads, .head_dim = dim, .scale = 0.09f}};
+    quern_error err;
+    if (qn_cpu_create(&w.backend, &opt, &err) != QUERN_OK) {
+        fail(err.message);
+    }
+    void *input = allocate(qn_input_bytes(1u << QN_FORM_F32, STEP_ROWS_MAX, cols));
+    qn_input_bind(&w.input, 1u << QN_FORM_F32, STEP_ROWS_MAX, cols, input);
+    float *q = allocate(STEP_ROWS_MAX * cols * sizeof *q);
+    for (size_t i = 0; i < STEP_ROWS_MAX * cols; i++) {
+        q[i] = random_float();
+    }
+    w.q = q;
+    w.rows.position = position;
+    for (size_t d = 0; d < sizeof depths / sizeof depths[0]; d++) {
+        memory->n_pages = (depths[d] + STEP_ROWS_MAX) / QN_KV_PAGE + 1;
+        memory->n_layers = n_parts / (2 * memory->n_pages);
+        memory->layer = 0;
+        for (size_t r = 0; r < sizeof n_rows / sizeof n_rows[0]; r++) {
+            char shape[64];
+            w.rows.n_rows = n_rows[r];
+            for (size_t i = 0; i < n_rows[r]; i++) {
+                position[i] = depths[d] + i;
+            }
+            (void)snprintf(shape, sizeof shape, "%s, depth %zu, %zu rows", format, depths[d], n_rows[r]);
+            double seconds = measure_step(b, &w, memory), flops = 4.0 * (double)depths[d] * (double)(cols * n_rows[r]);
+            report(b, "attention, one sequence", shape, seconds, flops / seconds, "GFLOP/s", b->peak_fma);
+        }
+    }
+    qn_free_aligned(q);
+    qn_free_aligned(input);
+    w.backend->destroy(w.backend);
+}
+
 static void bench_attention(bench *b, qn_kv_format format)
 {
     static const size_t depths[] = {1024, 4096, 16384};
-    size_t dim = b->o.dim, element = format == QN_KV_FORMAT_F16 ? 2 : 4, part = b->o.n_kv_heads * dim * QN_KV_PAGE * element;
+    size_t dim = b->o.dim, row_bytes = qn_kv_row_bytes(format, dim), part = b->o.n_kv_heads * QN_KV_PAGE * row_bytes;
+    const char *name = format == QN_KV_FORMAT_F16 ? "f16" : format == QN_KV_FORMAT_F32 ? "f32" : "q8_0";
     size_t bytes = 4 * qn_cpu_last_level_cache_bytes();
     bytes = bytes < (size_t)1 << 30 ? bytes : (size_t)1 << 30;
     size_t n_parts = bytes / part > 600 ? bytes / part : 600;
     uint8_t *memory = allocate(n_parts * part);
     uint16_t tile[4096];
-    for (size_t i = 0; i < 4096; i++) { /* as float16: 0.03 to 1.0; as float32: ordinary numbers too */
+    for (size_t i = 0; i < 4096; i++) { /* as float16: 0.03 to 1.0; as float32 and with q8_0's codes: ordinary numbers too */
         tile[i] = (uint16_t)(0x2800u + random_bits() % 0x1400u);
     }
     for (size_t at = 0; at + sizeof tile <= n_parts * part; at += sizeof tile) {
@@ -182,14 +281,15 @@ static void bench_attention(bench *b, qn_kv_format format)
         w.n_queries = b->o.group;
         w.depth = depths[d] - 1;
         w.layer = 0;
-        double seconds = measure(b, attend_part, &w), kv_bytes = 2.0 * (double)(depths[d] * b->o.n_kv_heads * dim * element);
-        (void)snprintf(shape, sizeof shape, "%s, depth %zu", format == QN_KV_FORMAT_F16 ? "f16" : "f32", depths[d]);
+        double seconds = measure(b, attend_part, &w), kv_bytes = 2.0 * (double)(depths[d] * b->o.n_kv_heads * row_bytes);
+        (void)snprintf(shape, sizeof shape, "%s, depth %zu", name, depths[d]);
         report(b, "attention, one token", shape, seconds, kv_bytes / seconds, "GB/s", b->bandwidth);
         w.n_queries = QUERIES / b->o.group * b->o.group;
         seconds = measure(b, attend_part, &w);
         double flops = 4.0 * (double)depths[d] * (double)(dim * b->o.n_kv_heads * w.n_queries);
         report(b, "attention, 64 query rows", shape, seconds, flops / seconds, "GFLOP/s", b->peak_fma);
     }
+    bench_steps(b, &w, n_parts, name);
     for (size_t i = 0; i < b->o.n_threads; i++) {
         qn_free_aligned(w.scratch[i]);
     }
@@ -403,6 +503,9 @@ int main(int argc, char **argv)
     if (all || strcmp(b.o.only, "attention") == 0) {
         bench_attention(&b, QN_KV_FORMAT_F16);
         bench_attention(&b, QN_KV_FORMAT_F32);
+        if (b.o.dim % QN_KV_BLOCK == 0) {
+            bench_attention(&b, QN_KV_FORMAT_Q8_0);
+        }
     }
     if (all || strcmp(b.o.only, "rows") == 0) {
         bench_rows(&b);

@@ -101,6 +101,141 @@ static void bits_do_not_depend_on_how_it_is_run(void **state)
     }
 }
 
+/* ---- long contexts: attention is split over chunks of positions ---- */
+
+enum { DEEP = 1100, DEEP_FROM = 620 };
+
+/* A model whose layer `windowed` looks back over 300 positions. */
+static quern_model *open_with_window(const char *path, size_t windowed)
+{
+    quern_model *m = golden_open(path);
+    m->config.layers[windowed].window = 300;
+    return m;
+}
+
+static void deep_item(quern_step_item *item, quern_sequence *s, const int32_t *all, size_t n, size_t v, float **logits)
+{
+    size_t left = DEEP - quern_sequence_n_tokens(s);
+    n = n < left ? n : left;
+    *item = (quern_step_item){.sequence = s, .ids = all + quern_sequence_n_tokens(s), .n_ids = n, .n_logits = n, .logits = *logits};
+    *logits += n * v;
+}
+
+/* From DEEP_FROM to DEEP in steps of 1, 2, 3, 8, 9 and 20 rows, a fork that is farther back and a short sequence in some of them. */
+static void deep_steps(const quern_model *m, quern_kv_type kv, size_t threads, const int32_t *all, const float *want)
+{
+    static const size_t sizes[] = {8, 1, 20, 3, 9, 2};
+    enum { N_SIZES = sizeof sizes / sizeof sizes[0] };
+    quern_error err;
+    const quern_engine_options opt = {.n_threads = threads, .n_ctx = DEEP * 2, .n_batch = 64, .kv_type = kv};
+    size_t v = quern_model_get_info(m)->n_vocab;
+    quern_engine *e = golden_engine(m, &opt);
+    quern_sequence *s[3]; /* the long one, its fork, the short one */
+    float *have = qn_malloc_array(64 * v, sizeof *have);
+    assert_non_null(have);
+    assert_ok(quern_sequence_create(&s[0], e, &err));
+    assert_ok(quern_sequence_create(&s[2], e, &err));
+    for (size_t done = 0, n; done < DEEP_FROM; done += n) {
+        n = DEEP_FROM - done < 64 ? DEEP_FROM - done : 64;
+        const quern_step_item item = {.sequence = s[0], .ids = all + done, .n_ids = n};
+        assert_ok(quern_engine_step(e, &item, 1, &err));
+    }
+    assert_ok(quern_sequence_fork(&s[1], s[0], &err));
+    assert_ok(quern_sequence_truncate(s[1], DEEP_FROM - 100, &err));
+    for (size_t step = threads; quern_sequence_n_tokens(s[0]) < DEEP; step++) {
+        quern_step_item items[3];
+        float *next = have;
+        size_t n_items = 0, company = step / N_SIZES % 3;
+        if (company == 2) {
+            deep_item(&items[n_items++], s[2], all, 1, v, &next);
+        }
+        if (company >= 1) {
+            deep_item(&items[n_items++], s[1], all, sizes[(step + 2) % N_SIZES], v, &next);
+        }
+        deep_item(&items[n_items++], s[0], all, sizes[step % N_SIZES], v, &next);
+        assert_ok(quern_engine_step(e, items, n_items, &err));
+        for (size_t i = 0; i < n_items; i++) {
+            size_t end = quern_sequence_n_tokens(items[i].sequence), at = end - items[i].n_ids;
+            if (memcmp(items[i].logits, want + at * v, items[i].n_ids * v * sizeof *want) != 0) {
+                fail_msg("kv %d, %zu threads: %zu rows from position %zu differ, item %zu of %zu", (int)kv, threads, items[i].n_ids, at, i,
+                         n_items);
+            }
+        }
+    }
+    assert_true(quern_sequence_n_tokens(s[1]) > 800 && quern_sequence_n_tokens(s[2]) > 5);
+    for (size_t i = 0; i < 3; i++) {
+        quern_sequence_destroy(s[i]);
+    }
+    qn_free(have);
+    quern_engine_destroy(e);
+}
+
+/* Equal to one row a step on one thread: an ordinary model and one with experts, a full and a windowed layer each, all types of caches. */
+static void long_contexts_give_the_same_bits(void **state)
+{
+    (void)state;
+    static const char *const files[] = {"gguf/quant/qwen3.Q4_K_M.gguf", "hf/qwen3_moe"};
+    static const size_t threads[] = {1, 2, 3, 5};
+    static int32_t all[DEEP];
+    for (size_t i = 0; i < DEEP; i++) {
+        all[i] = (int32_t)((i * i * 31 + i * 7 + i / 100) % 509);
+    }
+    for (size_t f = 0; f < 2; f++) {
+        if (qn_test_golden(files[f]) == NULL) {
+            print_message("SKIP: %s: reference file is absent\n", files[f]);
+            continue;
+        }
+        quern_model *m = open_with_window(qn_test_golden(files[f]), 1 - f);
+        for (int kv = QUERN_KV_F16; kv <= QUERN_KV_Q8_0; kv++) {
+            const quern_engine_options opt = {.n_threads = 1, .n_ctx = DEEP, .n_batch = 1, .kv_type = (quern_kv_type)kv};
+            quern_engine *reference = golden_engine(m, &opt);
+            float *want = golden_logits(reference, all, DEEP, quern_model_get_info(m)->n_vocab, 1);
+            quern_engine_destroy(reference);
+            for (size_t t = 0; t < sizeof threads / sizeof threads[0]; t++) {
+                deep_steps(m, (quern_kv_type)kv, threads[t], all, want);
+            }
+            qn_free(want);
+        }
+        quern_model_close(m);
+    }
+}
+
+/* Kernel calls of one step of n rows of one sequence at a depth. */
+static uint64_t calls_of_step(size_t threads, size_t depth, size_t n)
+{
+    quern_error err;
+    const quern_engine_options opt = {.n_threads = threads, .n_ctx = DEEP, .n_batch = 64};
+    quern_engine *e = golden_engine(model, &opt);
+    quern_sequence *s;
+    assert_ok(quern_sequence_create(&s, e, &err));
+    for (size_t done = 0, rows; done < depth; done += rows) {
+        rows = depth - done < 64 ? depth - done : 64;
+        const quern_step_item item = {.sequence = s, .ids = ids, .n_ids = rows};
+        assert_ok(quern_engine_step(e, &item, 1, &err));
+    }
+    uint64_t before = qn_ops_calls(qn_ops_get(qn_isa_best())->isa);
+    const quern_step_item item = {.sequence = s, .ids = ids, .n_ids = n};
+    assert_ok(quern_engine_step(e, &item, 1, &err));
+    uint64_t calls = qn_ops_calls(qn_ops_get(qn_isa_best())->isa) - before;
+    quern_sequence_destroy(s);
+    quern_engine_destroy(e);
+    return calls;
+}
+
+/* Rows of one sequence meet a chunk of positions in one call, and so read its keys and values once; more rows than the memory of partial
+ * results holds take two passes. Four chunks, two layers, one key/value head; in a short context there is one call a layer. */
+static void rows_of_a_sequence_share_a_split(void **state)
+{
+    (void)state;
+    for (size_t threads = 1; threads <= 3; threads++) {
+        uint64_t one = calls_of_step(threads, 100, 1), eight = calls_of_step(threads, 100, 8), twenty = calls_of_step(threads, 100, 20);
+        bool split = threads > 1;
+        assert_int_equal(calls_of_step(threads, 1000, 1) - one, split ? 2 * (4 - 1) : 0);
+        assert_int_equal(calls_of_step(threads, 1000, 8) - eight, split ? 2 * (4 - 1) : 0);
+        assert_int_equal(calls_of_step(threads, 1000, 20) - twenty, split ? 2 * (2 * 4 - 1) : 0);
+    }
+}
+
 static void sequences_in_one_step(quern_kv_type kv)
 {
     quern_error err;
@@ -487,6 +622,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bits_do_not_depend_on_how_it_is_run),
+        cmocka_unit_test(long_contexts_give_the_same_bits),
+        cmocka_unit_test(rows_of_a_sequence_share_a_split),
         cmocka_unit_test(sequences_in_one_step_do_not_touch_each_other),
         cmocka_unit_test(defaults_and_bad_options),
         cmocka_unit_test(forks_in_one_step_copy_once),

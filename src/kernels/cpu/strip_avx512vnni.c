@@ -35,6 +35,8 @@ ROWS_INLINE strip_form form_of(const qn_tile_type type)
     case QN_TILE_IQ4_XS: return (strip_form){true, false, 32, 1, 8, 1, 32, sizeof(qn_block_iq4_xs), 0};
     case QN_TILE_Q4_0: return (strip_form){false, false, 32, 1, 8, 1, 0, sizeof(qn_block_q4_0), 8};
     case QN_TILE_Q4_1: return (strip_form){false, true, 32, 1, 8, 1, 0, sizeof(qn_block_q4_1), 0};
+    case QN_TILE_Q5_0: return (strip_form){false, false, 32, 1, 8, 2, 0, sizeof(qn_block_q5_0), 16};
+    case QN_TILE_Q5_1: return (strip_form){false, true, 32, 1, 8, 2, 0, sizeof(qn_block_q5_1), 0};
     case QN_TILE_IQ4_NL: return (strip_form){false, false, 32, 1, 8, 1, 0, sizeof(qn_block_iq4_nl), 128};
     case QN_TILE_MXFP4: return (strip_form){false, false, 32, 1, 8, 1, 0, sizeof(qn_block_mxfp4), 12};
     case QN_TILE_Q8_0: return (strip_form){false, false, 32, 1, 8, 2, 0, sizeof(qn_block_q8_0), 128};
@@ -56,6 +58,8 @@ ROWS_INLINE size_t piece_at(const qn_tile_type type, size_t u, size_t i)
     case QN_TILE_IQ4_NL: return sizeof(qn_block_q4_0) * u + 2;
     case QN_TILE_Q4_1: return sizeof(qn_block_q4_1) * u + 4;
     case QN_TILE_MXFP4: return sizeof(qn_block_mxfp4) * u + 1;
+    case QN_TILE_Q5_0: /* nibbles; fifth bits, and 12 bytes that are not used */ return sizeof(qn_block_q5_0) * u + (i == 0 ? 6 : 2);
+    case QN_TILE_Q5_1: return sizeof(qn_block_q5_1) * u + (i == 0 ? 8 : 4);
     case QN_TILE_Q8_0: return sizeof(qn_block_q8_0) * u + 2 + 16 * i;
     default: /* MLX */ return 32 * u + 16 * i;
     }
@@ -69,6 +73,15 @@ ROWS_INLINE size_t run_at(const qn_tile_type type, size_t u, size_t r)
 
 /* Nibbles of four columns' bits: low ones for an even run. */
 ROWS_INLINE rows nibbles(rows v, unsigned r) { return r % 2 == 0 ? low_nibbles(v) : high_nibbles(v); }
+
+/* code with 16 added to column 4k + i where bit 4k + i of `fifth` is set. */
+ROWS_INLINE rows add_fifth(rows code, rows fifth, unsigned k)
+{
+    const __m128i byte = _mm_add_epi8(_mm_setr_epi8(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12), _mm_set1_epi8((char)(k / 2)));
+    const rows bits = _mm512_shuffle_epi8(fifth, _mm512_broadcast_i32x4(byte));
+    return _mm512_mask_add_epi8(code, _mm512_test_epi8_mask(bits, rows_set(k % 2 == 0 ? 0x08040201 : 0x80402010u)), code,
+                                _mm512_set1_epi8(16));
+}
 
 /* Codes of columns 4k .. 4k + 3 of run r. raw[4i + j] is dword j of piece i. */
 ROWS_INLINE rows code_of(const qn_tile_type type, const rows *raw, size_t u, unsigned r, unsigned k)
@@ -88,6 +101,8 @@ ROWS_INLINE rows code_of(const qn_tile_type type, const rows *raw, size_t u, uns
     case QN_TILE_MXFP4: return rows_lookup(fp4_doubled_plus_12, nibbles(raw[k % 4], k / 4));
     case QN_TILE_Q4_0:
     case QN_TILE_Q4_1: return nibbles(raw[k % 4], k / 4);
+    case QN_TILE_Q5_0:
+    case QN_TILE_Q5_1: return add_fifth(nibbles(raw[k % 4], k / 4), raw[4], k);
     case QN_TILE_Q8_0: return rows_xor(raw[k], rows_set(0x80808080u));
     case QN_TILE_MLX4: { /* halves apart, then nibbles apart */
         rows half = k % 2 == 0 ? rows_and(raw[4 * r + k / 2], rows_set(0xffff)) : rows_srl(raw[4 * r + k / 2], 16);
@@ -366,9 +381,10 @@ ROWS_INLINE void take_scales(const qn_tile_type type, const strip_job *j, const 
                 rows_store(t->d[b], exponents(e));
                 continue;
             }
-            v[0] = strided_load(p + b * bytes, stride, type == QN_TILE_Q4_1 ? 4 : 2);
+            const bool has_min = form_of(type).has_min;
+            v[0] = strided_load(p + b * bytes, stride, has_min ? 4 : 2);
             rows_store_halves(t->d[b], v[0]);
-            if (type == QN_TILE_Q4_1) {
+            if (has_min) {
                 rows_store_halves(t->m[b], rows_srl(v[0], 16));
             }
         }
@@ -446,9 +462,10 @@ typedef void (*strip_fn)(const strip_job *j);
 #define ALL(type) ONE(type, 1) ONE(type, 2) ONE(type, 3) ONE(type, 4) ONE(type, 5) ONE(type, 6) ONE(type, 7) ONE(type, 8)
 #define LIST(type) [QN_TILE_##type] = {strip_##type##_1, strip_##type##_2, strip_##type##_3, strip_##type##_4, \
                                        strip_##type##_5, strip_##type##_6, strip_##type##_7, strip_##type##_8}
-ALL(Q4_0) ALL(Q4_1) ALL(Q8_0) ALL(IQ4_NL) ALL(MXFP4) ALL(Q4_K) ALL(Q5_K) ALL(Q6_K) ALL(IQ4_XS) ALL(MLX4) ALL(MLX8)
+ALL(Q4_0) ALL(Q4_1) ALL(Q5_0) ALL(Q5_1) ALL(Q8_0) ALL(IQ4_NL) ALL(MXFP4) ALL(Q4_K) ALL(Q5_K) ALL(Q6_K) ALL(IQ4_XS) ALL(MLX4) ALL(MLX8)
 static const strip_fn functions[QN_TILE_TYPE_COUNT][STRIP_TOKENS] = {
-    LIST(Q4_0), LIST(Q4_1), LIST(Q8_0), LIST(IQ4_NL), LIST(MXFP4), LIST(Q4_K), LIST(Q5_K), LIST(Q6_K), LIST(IQ4_XS), LIST(MLX4), LIST(MLX8),
+    LIST(Q4_0), LIST(Q4_1), LIST(Q5_0), LIST(Q5_1), LIST(Q8_0), LIST(IQ4_NL), LIST(MXFP4), LIST(Q4_K), LIST(Q5_K), LIST(Q6_K), LIST(IQ4_XS),
+    LIST(MLX4), LIST(MLX8),
 };
 /* clang-format on */
 
@@ -457,6 +474,8 @@ static qn_tile_type type_of(const qn_matrix *w)
     switch ((int)w->dtype) {
     case QN_DTYPE_Q4_0: return QN_TILE_Q4_0;
     case QN_DTYPE_Q4_1: return QN_TILE_Q4_1;
+    case QN_DTYPE_Q5_0: return QN_TILE_Q5_0;
+    case QN_DTYPE_Q5_1: return QN_TILE_Q5_1;
     case QN_DTYPE_Q8_0: return QN_TILE_Q8_0;
     case QN_DTYPE_IQ4_NL: return QN_TILE_IQ4_NL;
     case QN_DTYPE_MXFP4: return QN_TILE_MXFP4;

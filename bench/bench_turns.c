@@ -70,12 +70,13 @@ static quern_status answer(turns *t, const char *line, quern_error *err)
     double tokens_per_s;
     quern_machine machine = {0};
     const quern_engine_info *e = quern_engine_get_info(t->engine);
+    const quern_machine_options limits = {.n_threads = e->n_threads};
     QN_TRY(qn_json_parse(&question, line, strlen(line), QN_JSON_REJECT_DUPLICATES, "question", err));
     if (!qn_json_int(qn_json_get(question, "decode"), &n) || !qn_json_int(qn_json_get(question, "depth"), &depth) || n < 1 || depth < 0) {
         QN_FAIL(err, QUERN_ERROR_USAGE, "expected {\"decode\": N, \"depth\": D}, got: %s", line);
     }
     QN_TRY(decode(t, (uint64_t)n, (uint64_t)depth, &tokens_per_s, err));
-    QN_TRY(quern_machine_measure(&machine, e->n_threads, err));
+    QN_TRY(quern_machine_measure(&machine, &limits, err));
     double bytes = (double)e->bytes_per_token + (double)e->plan.kv_per_token * ((double)depth + (double)(n + 1) / 2);
     (void)printf("{\"tokens_per_s\": %.9g, \"bytes_per_token\": %.0f, \"read_bandwidth_bytes_per_s\": %.9g}\n", tokens_per_s, bytes,
                  machine.read_bandwidth_all);

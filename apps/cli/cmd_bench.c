@@ -15,8 +15,7 @@ typedef struct bench_job {
     qn_cli *cli;
     quern_model *model;
     quern_machine machine;
-    double mapped_bandwidth;
-    bool measured;           /* machine holds measured figures */
+    double mapped_bandwidth; /* 0 = not measured */
     uint64_t peak_rss_bytes; /* before the machine is measured, which takes a large buffer */
     double load_s;
     quern_read_in read_in;
@@ -139,19 +138,31 @@ done:
     return status;
 }
 
+static bool not_stopped(void *user)
+{
+    (void)user;
+    return !qn_signals_stopped();
+}
+
+/* What the model did is known by now and is not lost where this fails or is stopped: only the limits are missing then. */
 static quern_status measure_machine(bench_job *j, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    size_t n_threads = quern_engine_get_info(j->bench.engine)->n_threads;
+    const quern_machine_options options = {.n_threads = quern_engine_get_info(j->bench.engine)->n_threads, .go_on = not_stopped};
     if (!qn_opts_flag(&j->cli->opts, QN_OPT_BENCH_NO_MACHINE)) {
         if (j->cli->err.is_terminal) {
             qn_cli_note(j->cli, "measuring the machine's limits ...");
         }
-        QN_TRY(quern_machine_measure(&j->machine, n_threads, err));
-        QN_TRY(quern_machine_measure_mapping(j->model, n_threads, &j->mapped_bandwidth, NULL, err));
-        j->measured = true;
+        QN_TRY(quern_machine_measure(&j->machine, &options, err));
+        QN_TRY(quern_machine_measure_mapping(j->model, &options, &j->mapped_bandwidth, NULL, err));
     }
 done:
+    if (status == QUERN_ERROR_CANCELLED) {
+        (void)qn_error_set(err, status, "interrupted while the machine's limits were measured; the figures so far are kept");
+    } else if (status != QUERN_OK) {
+        qn_cli_warn(j->cli, "limits of the machine are missing: %s", err->message);
+        status = QUERN_OK;
+    }
     return status;
 }
 
@@ -164,12 +175,9 @@ static const char *find_bound(const bench_job *j, double *peak)
     bool is_float = strcmp(weights, "F32") == 0 || strcmp(weights, "F16") == 0 || strcmp(weights, "BF16") == 0;
     const quern_machine *m = &j->machine;
     *peak = (double)NAN;
-    if (!j->measured) {
-        return NULL;
-    }
     if (is_float) {
-        *peak = m->peak_fma_f32;
-        return "fma_f32";
+        *peak = m->peak_fma_f32 > 0 ? m->peak_fma_f32 : (double)NAN;
+        return m->peak_fma_f32 > 0 ? "fma_f32" : NULL;
     }
     if (strcmp(isa, "amx") == 0 && m->peak_amx_int8 > 0) {
         *peak = m->peak_amx_int8;
@@ -200,7 +208,8 @@ static double decode_bytes(const bench_job *j, const qn_bench_result *r)
 
 static double decode_fraction(const bench_job *j, const qn_bench_result *r)
 {
-    return j->measured && is_steady(r) ? qn_bench_median(r) * decode_bytes(j, r) / j->machine.read_bandwidth_all : (double)NAN;
+    const double bandwidth = j->machine.read_bandwidth_all;
+    return bandwidth > 0 && is_steady(r) ? qn_bench_median(r) * decode_bytes(j, r) / bandwidth : (double)NAN;
 }
 
 static double first_token_seconds(const bench_job *j)
@@ -400,7 +409,7 @@ static void add_rows(const bench_job *j, qn_table *t)
     qn_number a, b;
     double peak;
     const char *bound = find_bound(j, &peak);
-    if (j->measured) {
+    if (j->machine.read_bandwidth_all > 0) {
         (void)snprintf(bandwidth, sizeof bandwidth, "%.1f GB/s", j->machine.read_bandwidth_all / 1e9);
     }
     for (size_t i = 0; i < j->bench.n_prefill; i++) {
@@ -448,8 +457,11 @@ static void print_report(const bench_job *j)
     (void)printf("%s%s%s  %s, %s parameters, %s, %s\n", qn_term_style(out, QN_STYLE_BOLD), m->name, qn_term_style(out, QN_STYLE_NONE),
                  m->architecture, qn_format_count(a, m->n_parameters), m->weights, qn_format_bytes(b, m->weight_bytes));
     (void)printf("%s  %s, %zu thread%s", j->machine.cpu, e->isa, e->n_threads, e->n_threads == 1 ? "" : "s");
-    if (j->measured) {
-        (void)printf(", reads %.1f GB/s (mapped file %.1f)", j->machine.read_bandwidth_all / 1e9, j->mapped_bandwidth / 1e9);
+    if (j->machine.read_bandwidth_all > 0) {
+        (void)printf(", reads %.1f GB/s", j->machine.read_bandwidth_all / 1e9);
+    }
+    if (j->mapped_bandwidth > 0) {
+        (void)printf(" (mapped file %.1f)", j->mapped_bandwidth / 1e9);
     }
     (void)printf("\n\n");
     qn_table *t = qn_table_create(columns, sizeof columns / sizeof columns[0]);
@@ -536,12 +548,12 @@ quern_status qn_cmd_bench(qn_cli *cli, quern_error *err)
         status = qn_replay_measure(&j->bench, &j->replay, err);
     }
     qn_bench_end(&j->bench);
-    qn_signals_end_stoppable();
     qn_progress_end(&bar);
     j->peak_rss_bytes = qn_peak_rss_bytes();
     if (status == QUERN_OK) {
-        QN_TRY(measure_machine(j, err));
+        status = measure_machine(j, err);
     }
+    qn_signals_end_stoppable();
     if (status == QUERN_OK || status == QUERN_ERROR_CANCELLED) {
         quern_error written;
         quern_status result = give_results(j, report, &written);

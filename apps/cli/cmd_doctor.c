@@ -14,7 +14,6 @@
 
 typedef struct report {
     quern_machine machine;
-    size_t n_threads;
     char *model_path;
     double mapped_bandwidth; /* over the model of -m; 0 = not asked */
     double plain_bandwidth;  /* over plain memory, in turns with it */
@@ -49,16 +48,17 @@ static quern_status measure(qn_cli *cli, report *r, quern_error *err)
 {
     quern_status status = QUERN_OK;
     quern_model *model = NULL;
+    quern_machine_options options = {0};
     QN_TRY(quern_machine_detect(&r->machine, err));
-    r->n_threads = (size_t)qn_opts_count(&cli->opts, QN_OPT_THREADS, 0);
+    options.n_threads = (size_t)qn_opts_count(&cli->opts, QN_OPT_THREADS, 0);
     if (cli->err.is_terminal) {
         qn_cli_note(cli, "measuring memory bandwidth and arithmetic, a few seconds ...");
     }
-    QN_TRY(quern_machine_measure(&r->machine, r->n_threads, err));
+    QN_TRY(quern_machine_measure(&r->machine, &options, err));
     if (qn_model_ref_given(cli)) {
         QN_TRY(qn_model_ref_take(cli, NULL, &r->model_path, err));
         QN_TRY(qn_model_ref_open(cli, r->model_path, QN_OPEN_WITHOUT_TOKENIZER, &model, err));
-        QN_TRY(quern_machine_measure_mapping(model, r->n_threads, &r->mapped_bandwidth, &r->plain_bandwidth, err));
+        QN_TRY(quern_machine_measure_mapping(model, &options, &r->mapped_bandwidth, &r->plain_bandwidth, err));
     }
 done:
     quern_model_close(model);

@@ -1,4 +1,4 @@
-/* memory_use.h - how much memory this process has of its own (no mapped files), and how much more it may have. */
+/* memory_use.h - how much memory this process has of its own (no mapped files). */
 #ifndef QN_CLI_MEMORY_USE_H
 #define QN_CLI_MEMORY_USE_H
 
@@ -6,10 +6,6 @@
 
 /* Resident bytes that are backed by no file; 0 where the system does not tell. */
 uint64_t qn_private_memory_bytes(void);
-
-/* Bytes that can be had without swapping: the machine's, or what a memory limit of the group (cgroup v2) leaves if that is less. UINT64_MAX
- * where the system does not tell. */
-uint64_t qn_available_memory_bytes(void);
 
 /* Readings around the opening of a model. */
 typedef struct qn_memory_marks {

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "memory_use.h"
+#include "base/memory_info.h"
 #include "progress.h"
 #include "prompt_input.h"
 

@@ -11,6 +11,12 @@
 extern "C" {
 #endif
 
+typedef struct quern_machine_options {
+    size_t n_threads;               /* 0 = all */
+    bool (*go_on)(void *user);      /* asked every few hundred milliseconds; false ends with QUERN_ERROR_CANCELLED. NULL = nobody asks */
+    void *user;
+} quern_machine_options;
+
 typedef struct quern_machine {
     char cpu[128];
     const char *isa_available[8];   /* names, strongest last */
@@ -27,13 +33,15 @@ typedef struct quern_machine {
 
 /* Fills everything but the measured figures. */
 QUERN_API quern_status quern_machine_detect(quern_machine *out, quern_error *err);
-/* Measures bandwidth (buffer of 4 x last-level cache, at least 256 MiB, at most a quarter of free memory) and peaks with n_threads (0 = all). */
-QUERN_API quern_status quern_machine_measure(quern_machine *m, size_t n_threads, quern_error *err);
+/* Measures peaks, then bandwidth over a buffer of 4 x the last-level cache, at least 256 MiB. Where that is more than a quarter of the memory that
+ * can be had, or cannot be had, the buffer is smaller, but never below 2 x that cache and 64 MiB: caches would be measured (QUERN_ERROR_MEMORY).
+ * After an error, what was measured before it stays, and the rest is 0. `options` may be NULL. */
+QUERN_API quern_status quern_machine_measure(quern_machine *m, const quern_machine_options *options, quern_error *err);
 /* Read bandwidth in bytes/s over the mapped weights of a model, all threads; and, unless `plain` is NULL, in turns with it over plain memory in huge
  * pages (a buffer as quern_machine_measure's): what the mapping's page layout costs is
  * 1 - *mapped / *plain. *plain is 0 for models below 256 MiB, where caches decide. */
-QUERN_API quern_status quern_machine_measure_mapping(const quern_model *model, size_t n_threads, double *mapped, double *plain,
-                                                     quern_error *err);
+QUERN_API quern_status quern_machine_measure_mapping(const quern_model *model, const quern_machine_options *options, double *mapped,
+                                                     double *plain, quern_error *err);
 
 #ifdef __cplusplus
 }

@@ -1,4 +1,4 @@
-/* memory_info.h - what the system says about this machine's memory. */
+/* memory_info.h - what the system says about this machine's memory, and how much of it this process may have. */
 #ifndef QN_BASE_MEMORY_INFO_H
 #define QN_BASE_MEMORY_INFO_H
 
@@ -11,5 +11,9 @@ typedef struct qn_memory_info {
 
 /* Zero where the system says nothing. */
 qn_memory_info qn_memory_info_get(void);
+
+/* Bytes that can be had without swapping: the machine's, or what a memory limit of the group (cgroup v2) leaves if that is less. UINT64_MAX
+ * where the system does not tell. */
+uint64_t qn_available_memory_bytes(void);
 
 #endif

@@ -22,6 +22,7 @@ enum { RUNS = 4 };
 /* Bytes of a model that are read to measure its mapping; enough to leave every cache. */
 #define MAPPING_BYTES_MAX ((size_t)4 << 30)
 #define BUFFER_BYTES_MIN ((size_t)256 << 20)
+#define BUFFER_BYTES_LEAST ((size_t)64 << 20) /* where memory is short */
 /* A thread's peak loop runs about this long. */
 #define PEAK_SECONDS 0.15
 
@@ -52,12 +53,20 @@ quern_status quern_machine_detect(quern_machine *out, quern_error *err)
     out->isa_chosen = qn_isa_name(isa);
     out->n_cpus = qn_cpu_usable_count();
     out->last_level_cache_bytes = qn_cpu_last_level_cache_bytes();
-    qn_memory_info memory = qn_memory_info_get();
-    out->memory_bytes = memory.total_bytes;
-    out->memory_available_bytes = memory.available_bytes;
+    out->memory_bytes = qn_memory_info_get().total_bytes;
+    uint64_t available = qn_available_memory_bytes();
+    out->memory_available_bytes = available == UINT64_MAX ? 0 : available;
 done:
     return status;
 }
+
+/* Whether the caller wants more; else an error. */
+static quern_status go_on(const quern_machine_options *o, quern_error *err)
+{
+    return o == NULL || o->go_on == NULL || o->go_on(o->user) ? QUERN_OK : qn_error_set(err, QUERN_ERROR_CANCELLED, "interrupted");
+}
+
+static size_t threads_of(const quern_machine_options *o) { return o != NULL && o->n_threads != 0 ? o->n_threads : qn_cpu_usable_count(); }
 
 /* ---- bandwidth ---- */
 
@@ -105,31 +114,40 @@ static double bandwidth(qn_pool *pool, qn_isa isa, const region *regions, size_t
     return (double)bytes / qn_clock_seconds(begin, qn_clock_ns());
 }
 
-static double best_bandwidth(qn_pool *pool, qn_isa isa, const region *regions, size_t n_regions, bool one_thread)
+static quern_status best_bandwidth(const quern_machine_options *o, qn_pool *pool, qn_isa isa, const region *buffer, bool one_thread,
+                                   double *best, quern_error *err)
 {
-    double best = 0;
+    quern_status status = QUERN_OK;
+    double found = 0;
     for (int run = 0; run < RUNS; run++) {
-        best = fmax(best, bandwidth(pool, isa, regions, n_regions, one_thread));
+        QN_TRY(go_on(o, err));
+        found = fmax(found, bandwidth(pool, isa, buffer, 1, one_thread));
     }
-    return best;
+    *best = found;
+done:
+    return status;
 }
 
-static size_t buffer_bytes(const quern_machine *m)
+/* The yardstick: memory in huge pages, every page written once. A group's limit ends the program only when pages are written, so the buffer is
+ * held against it before. */
+static quern_status make_buffer(region *out, quern_error *err)
 {
-    size_t bytes = (size_t)m->last_level_cache_bytes * 4;
-    bytes = bytes > BUFFER_BYTES_MIN ? bytes : BUFFER_BYTES_MIN;
-    size_t most = (size_t)(m->memory_available_bytes / 4);
-    return (most > 0 && bytes > most ? most : bytes) & ~(size_t)4095;
-}
-
-/* The yardstick: memory in huge pages, every page written once. */
-static quern_status make_buffer(const quern_machine *m, region *out, quern_error *err)
-{
-    size_t bytes = buffer_bytes(m);
-    uint8_t *data = qn_malloc_pages(bytes);
+    const size_t cache = qn_cpu_last_level_cache_bytes();
+    const size_t least = cache * 2 > BUFFER_BYTES_LEAST ? cache * 2 : BUFFER_BYTES_LEAST;
+    const uint64_t available = qn_available_memory_bytes();
+    size_t bytes = cache * 4 > BUFFER_BYTES_MIN ? cache * 4 : BUFFER_BYTES_MIN;
+    while (bytes > available / 4 && bytes / 2 >= least) {
+        bytes /= 2;
+    }
+    uint8_t *data = bytes <= available / 2 ? qn_malloc_pages(bytes) : NULL;
+    while (data == NULL && bytes <= available / 2 && bytes / 2 >= least) {
+        bytes /= 2;
+        data = qn_malloc_pages(bytes);
+    }
     if (data == NULL) {
         return qn_error_set(err, QUERN_ERROR_MEMORY, "out of memory: measuring bandwidth (%zu bytes)", bytes);
     }
+    bytes &= ~(size_t)4095;
     memset(data, 1, bytes);
     *out = (region){.data = data, .bytes = bytes};
     return QUERN_OK;
@@ -151,14 +169,17 @@ static void run_peak(void *arg, qn_member m)
     atomic_fetch_add(&j->operations, j->loop(j->isa, j->rounds));
 }
 
-static double best_peak(qn_pool *pool, qn_isa isa, uint64_t (*loop)(qn_isa isa, uint64_t rounds))
+static quern_status best_peak(const quern_machine_options *o, qn_pool *pool, qn_isa isa, uint64_t (*loop)(qn_isa isa, uint64_t rounds),
+                              double *out, quern_error *err)
 {
+    quern_status status = QUERN_OK;
     uint64_t rounds = 1000;
     double best = 0;
     if (loop(isa, 1) == 0) {
-        return 0; /* the machine has no such unit */
+        goto done; /* the machine has no such unit */
     }
     for (int run = 0; run < RUNS + 1; run++) {
+        QN_TRY(go_on(o, err));
         peak_job job = {.isa = isa, .loop = loop, .rounds = rounds};
         uint64_t begin = qn_clock_ns();
         qn_pool_run(pool, run_peak, &job);
@@ -169,23 +190,26 @@ static double best_peak(qn_pool *pool, qn_isa isa, uint64_t (*loop)(qn_isa isa, 
             rounds = (uint64_t)((double)rounds * PEAK_SECONDS / (seconds > 1e-6 ? seconds : 1e-6)) + 1;
         }
     }
-    return best;
+    *out = best;
+done:
+    return status;
 }
 
-quern_status quern_machine_measure(quern_machine *m, size_t n_threads, quern_error *err)
+quern_status quern_machine_measure(quern_machine *m, const quern_machine_options *options, quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_pool *pool = NULL;
     qn_isa isa;
     region buffer = {0};
+    m->read_bandwidth_one = m->read_bandwidth_all = m->peak_fma_f32 = m->peak_vnni_int8 = m->peak_amx_int8 = 0;
     QN_TRY(chosen_isa(&isa, err));
-    QN_TRY(qn_pool_create(&pool, n_threads != 0 ? n_threads : qn_cpu_usable_count(), err));
-    QN_TRY(make_buffer(m, &buffer, err));
-    m->read_bandwidth_one = best_bandwidth(pool, isa, &buffer, 1, true);
-    m->read_bandwidth_all = best_bandwidth(pool, isa, &buffer, 1, false);
-    m->peak_fma_f32 = best_peak(pool, isa, qn_peak_fma_f32);
-    m->peak_vnni_int8 = best_peak(pool, isa, qn_peak_int8);
-    m->peak_amx_int8 = best_peak(pool, isa, qn_peak_int8_tiles);
+    QN_TRY(qn_pool_create(&pool, threads_of(options), err));
+    QN_TRY(best_peak(options, pool, isa, qn_peak_fma_f32, &m->peak_fma_f32, err));
+    QN_TRY(best_peak(options, pool, isa, qn_peak_int8, &m->peak_vnni_int8, err));
+    QN_TRY(best_peak(options, pool, isa, qn_peak_int8_tiles, &m->peak_amx_int8, err));
+    QN_TRY(make_buffer(&buffer, err));
+    QN_TRY(best_bandwidth(options, pool, isa, &buffer, true, &m->read_bandwidth_one, err));
+    QN_TRY(best_bandwidth(options, pool, isa, &buffer, false, &m->read_bandwidth_all, err));
 done:
     qn_free_aligned((void *)(uintptr_t)buffer.data);
     qn_pool_destroy(pool);
@@ -199,12 +223,12 @@ static size_t model_tensors(const quern_model *m)
     return m->gguf != NULL ? qn_gguf_n_tensors(m->gguf) : qn_safetensors_n_tensors(m->safetensors);
 }
 
-quern_status quern_machine_measure_mapping(const quern_model *model, size_t n_threads, double *mapped, double *plain, quern_error *err)
+quern_status quern_machine_measure_mapping(const quern_model *model, const quern_machine_options *options, double *mapped, double *plain,
+                                           quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_pool *pool = NULL;
     region *regions = NULL, buffer = {0};
-    quern_machine machine;
     qn_isa isa;
     size_t n = 0, total = 0;
     double best_plain = 0;
@@ -226,13 +250,13 @@ quern_status quern_machine_measure_mapping(const quern_model *model, size_t n_th
         }
     }
     if (total > 0) {
-        QN_TRY(qn_pool_create(&pool, n_threads != 0 ? n_threads : qn_cpu_usable_count(), err));
+        QN_TRY(qn_pool_create(&pool, threads_of(options), err));
         const bool compare = plain != NULL && total >= BUFFER_BYTES_MIN;
         if (compare) {
-            QN_TRY(quern_machine_detect(&machine, err));
-            QN_TRY(make_buffer(&machine, &buffer, err));
+            QN_TRY(make_buffer(&buffer, err));
         }
         for (int run = 0; run < RUNS; run++) {
+            QN_TRY(go_on(options, err));
             *mapped = fmax(*mapped, bandwidth(pool, isa, regions, n, false));
             best_plain = compare ? fmax(best_plain, bandwidth(pool, isa, &buffer, 1, false)) : 0;
         }

@@ -146,6 +146,34 @@ def check_size_limit(checks, home):
     checks.that(not os.path.exists(target), "quantize: nothing is left", list(os.walk(target)))
 
 
+def check_bench_without_limits(checks, home):
+    """Measuring the machine comes after the model's own figures and needs a large buffer; what is known by then stays."""
+    command = [PROGRAM, "bench", MODEL, "-p", "16", "-n", "4", "-r", "1", "--parallel", "0", "-t", "1", "--json"]
+    limited = ["sh", "-c", 'ulimit -v "$0" && exec "$@"']
+    if subprocess.run([*limited, "4000000", PROGRAM, "--version"], env=environment(home), check=False, capture_output=True).returncode == 0:  # no sanitizer
+        for megabytes in range(60, 700, 32):  # up to the least that the model runs in
+            done = subprocess.run([*limited, str(megabytes * 1000), *command], env=environment(home), check=False, capture_output=True, timeout=SECONDS)
+            doc = json.loads(done.stdout) if done.stdout else {}
+            if doc.get("decode"):
+                break
+        checks.exit_code(done, 0, "bench: limits that cannot be measured")
+        checks.that(doc.get("decode") and doc["decode"][0]["tokens_per_s"] and doc["decode"][0]["fraction_of_bandwidth"] is None
+                    and doc["machine"]["read_bandwidth_bytes_per_s"] is None, "bench: the figures without limits", doc)
+        checks.that(b"limits of the machine are missing: out of memory: measuring bandwidth" in done.stderr, "bench: says why", done.stderr)
+    leader, follower = os.openpty()  # a terminal is told when the limits' turn comes
+    p = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=follower, env=environment(home))
+    os.close(follower)
+    told = b""
+    while b"measuring the machine" not in told:
+        told += os.read(leader, 4096)
+    p.send_signal(signal.SIGINT)
+    out = p.communicate(timeout=SECONDS)[0]
+    os.close(leader)
+    doc = json.loads(out) if out else {}
+    checks.that(p.returncode == 130 and doc.get("decode") and doc["decode"][0]["tokens_per_s"], "bench: Ctrl-C while limits are measured", (p.returncode, out))
+    checks.that(doc.get("machine", {}).get("mapped_bandwidth_bytes_per_s", 0) is None, "bench: limits that were not reached are null", doc)
+
+
 def check_odd_places(checks, home):
     ids = b'{"sequences":[[1]]}'
     fifo = os.path.join(home, "fifo")
@@ -257,6 +285,7 @@ def main():
         check_hashes(checks, home)
         check_shrinking(checks, home)
         check_size_limit(checks, home)
+        check_bench_without_limits(checks, home)
         check_odd_places(checks, home)
         check_warnings(checks, home)
         check_terminal(checks, home)

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cgroup.h"
+
 /* A line "KEY:   N kB" in bytes, or 0. */
 static uint64_t bytes_of_line(const char *line, const char *key)
 {
@@ -33,35 +35,9 @@ qn_memory_info qn_memory_info_get(void)
     return info;
 }
 
-/* The first number after `name` in a file of lines; UINT64_MAX if there is none ("max" is no number). */
-static uint64_t read_number(const char *path, const char *name)
-{
-    char line[256];
-    uint64_t found = UINT64_MAX;
-    FILE *f = fopen(path, "re");
-    while (f != NULL && found == UINT64_MAX && fgets(line, sizeof line, f) != NULL) {
-        unsigned long long v;
-        size_t n = strlen(name);
-        if (strncmp(line, name, n) == 0 && sscanf(line + n, "%llu", &v) == 1) {
-            found = v;
-        }
-    }
-    if (f != NULL) {
-        (void)fclose(f);
-    }
-    return found;
-}
-
 uint64_t qn_available_memory_bytes(void)
 {
-    uint64_t machine = qn_memory_info_get().available_bytes;
-    uint64_t limit = read_number("/sys/fs/cgroup/memory.max", ""), used = read_number("/sys/fs/cgroup/memory.current", "");
-    uint64_t file = read_number("/sys/fs/cgroup/memory.stat", "file "); /* given back under pressure */
-    machine = machine > 0 ? machine : UINT64_MAX;                       /* 0: the system does not tell */
-    if (limit == UINT64_MAX || used == UINT64_MAX) {
-        return machine;
-    }
-    used -= file < used ? file : 0;
-    uint64_t group = limit > used ? limit - used : 0;
+    uint64_t machine = qn_memory_info_get().available_bytes, group = qn_cgroup_memory_available(QN_CGROUP_SELF, QN_CGROUP_MOUNT);
+    machine = machine > 0 ? machine : UINT64_MAX; /* 0: the system does not tell */
     return group < machine ? group : machine;
 }

@@ -12,8 +12,8 @@ typedef struct qn_memory_info {
 /* Zero where the system says nothing. */
 qn_memory_info qn_memory_info_get(void);
 
-/* Bytes that can be had without swapping: the machine's, or what a memory limit of the group (cgroup v2) leaves if that is less. UINT64_MAX
- * where the system does not tell. */
+/* Bytes that can be had without swapping: the machine's, or what a memory limit of its control groups leaves if that is less. UINT64_MAX where the
+ * system does not tell. */
 uint64_t qn_available_memory_bytes(void);
 
 #endif

@@ -5,13 +5,14 @@
 #define _GNU_SOURCE
 #include "base/thread_pool.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/cgroup.h"
 #include "base/clock.h"
 #include "base/float_mode.h"
 
@@ -22,6 +23,7 @@ enum { SPIN_NS = 100000 };
  * machine, and a spinning member takes from them what its own team waits for. So many waits after such a one park at once, and twice as many each time
  * that spinning fails again. (A small model beside a busy process: three to four times the speed.) */
 enum { SPIN_IN_RUN_NS = 500000, CROWDED_WAITS = 64, CROWDED_WAITS_MAX = 4096 };
+enum { THREADS_MAX = 1024 };
 
 struct qn_pool {
     size_t n_threads;
@@ -57,29 +59,38 @@ static inline void cpu_relax(void)
 #endif
 }
 
+#if defined(__linux__)
+/* Processors of this process's affinity. The kernel refuses a mask that is smaller than its own, whose size it does not tell. */
+static size_t affinity_count(void)
+{
+    enum { MASK_BITS_MAX = 1 << 20 };
+    for (size_t bits = 1024; bits <= MASK_BITS_MAX; bits *= 2) {
+        const size_t bytes = CPU_ALLOC_SIZE(bits);
+        cpu_set_t *set = qn_calloc(1, bytes);
+        bool known = set != NULL && sched_getaffinity(0, bytes, set) == 0;
+        bool larger = set != NULL && !known && errno == EINVAL;
+        int count = known ? CPU_COUNT_S(bytes, set) : 0;
+        qn_free(set);
+        if (!larger) {
+            return count > 0 ? (size_t)count : 1;
+        }
+    }
+    return 1;
+}
+#endif
+
 size_t qn_cpu_usable_count(void)
 {
     size_t n = 1;
 #if defined(__linux__)
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) {
-        int count = CPU_COUNT(&set);
-        n = count > 0 ? (size_t)count : 1;
-    }
-    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "re"); /* "max 100000" or "QUOTA PERIOD" (cgroup v2) */
-    if (f != NULL) {
-        long long quota, period;
-        if (fscanf(f, "%lld %lld", &quota, &period) == 2 && quota > 0 && period > 0) {
-            size_t cores = (size_t)((quota + period - 1) / period);
-            n = cores < n ? (cores > 0 ? cores : 1) : n;
-        }
-        (void)fclose(f);
-    }
+    const size_t quota = qn_cgroup_cores(QN_CGROUP_SELF, QN_CGROUP_MOUNT);
+    n = affinity_count();
+    n = quota < n ? quota : n;
 #else
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     n = online > 0 ? (size_t)online : 1;
 #endif
-    return n;
+    return n < THREADS_MAX ? n : THREADS_MAX;
 }
 
 /* True if *word still equals `seen` after the spin. */
@@ -181,8 +192,8 @@ quern_status qn_pool_create(qn_pool **out, size_t n_threads, quern_error *err)
     quern_status status = QUERN_OK;
     qn_pool *p = NULL;
     *out = NULL;
-    if (n_threads < 1 || n_threads > 1024) {
-        QN_FAIL(err, QUERN_ERROR_USAGE, "threads: %zu, expected 1 to 1024", n_threads);
+    if (n_threads < 1 || n_threads > THREADS_MAX) {
+        QN_FAIL(err, QUERN_ERROR_USAGE, "threads: %zu, expected 1 to %d", n_threads, (int)THREADS_MAX);
     }
     p = qn_malloc_aligned(sizeof *p);
     if (p == NULL) {

@@ -21,7 +21,7 @@ typedef struct qn_member {
 
 typedef void (*qn_pool_fn)(void *arg, qn_member member);
 
-/* Threads this process may use: CPU affinity and cgroup quota respected, at least 1. */
+/* Threads this process may use: CPU affinity and cgroup quota respected, 1 to 1024. */
 size_t qn_cpu_usable_count(void);
 
 /* n_threads 1..1024; the pool makes n_threads - 1 of its own. */

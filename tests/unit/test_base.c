@@ -1,5 +1,9 @@
-/* test_base.c - error messages, arena, buffer, JSON, UTF-8, files, thread pool. */
+/* test_base.c - error messages, arena, buffer, JSON, UTF-8, files, thread pool, control groups. */
+#define _GNU_SOURCE
+#include <errno.h>
 #include <math.h>
+#include <sched.h>
+#include <sys/syscall.h>
 
 #include "qn_test.h"
 #include "test_files.h"
@@ -10,6 +14,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/builtin_text.h"
+#include "base/cgroup.h"
 #include "base/cpu.h"
 #include "base/fs.h"
 #include "base/half.h"
@@ -318,6 +323,118 @@ static void pool_barriers_and_spans(void **state)
     assert_int_equal(qn_pool_create(&p, 5000, &err), QUERN_ERROR_USAGE);
 }
 
+/* Stands before the C library's: a machine of so many processors, whose set no smaller mask holds. */
+static size_t pretended_processors;
+
+int sched_getaffinity(pid_t pid, size_t bytes, cpu_set_t *set)
+{
+    if (pretended_processors == 0) {
+        return syscall(SYS_sched_getaffinity, pid, bytes, set) < 0 ? -1 : 0;
+    }
+    memset(set, 0, bytes);
+    for (size_t i = 0; i < pretended_processors; i++) {
+        if (i / 8 >= bytes) {
+            errno = EINVAL;
+            return -1;
+        }
+        CPU_SET_S(i, bytes, set);
+    }
+    return 0;
+}
+
+static void processors_beyond_a_fixed_mask_count(void **state)
+{
+    (void)state;
+    size_t quota = qn_cgroup_cores(QN_CGROUP_SELF, QN_CGROUP_MOUNT);
+    static const size_t counts[] = {3, 1024, 1025, 5000};
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        size_t expected = counts[i] < 1024 ? counts[i] : 1024; /* the largest team */
+        pretended_processors = counts[i];
+        assert_int_equal(qn_cpu_usable_count(), quota < expected ? quota : expected);
+    }
+    pretended_processors = 0;
+}
+
+/* DIR/NAME with its folders. */
+static const char *put_file(const char *dir, const char *name, const char *text)
+{
+    quern_error err;
+    const char *path = scratch_path(dir, name);
+    char *folder = strdup(path);
+    *strrchr(folder, '/') = '\0';
+    assert_ok(qn_dir_create(folder, &err));
+    free(folder);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    assert_true(fputs(text, f) >= 0);
+    assert_int_equal(fclose(f), 0);
+    return path;
+}
+
+static void groups_of_version_2(void **state)
+{
+    (void)state;
+    char *dir = scratch_create();
+    const char *self = put_file(dir, "self", "0::/a.slice/b.scope\n");
+    assert_int_equal(qn_cgroup_cores(self, dir), SIZE_MAX);
+    assert_true(qn_cgroup_memory_available(self, dir) == UINT64_MAX);
+    put_file(dir, "cpu.max", "800000 100000\n");
+    assert_int_equal(qn_cgroup_cores(self, dir), 8);
+    put_file(dir, "a.slice/cpu.max", "250000 100000\n");
+    assert_int_equal(qn_cgroup_cores(self, dir), 3);
+    put_file(dir, "a.slice/b.scope/cpu.max", "max 100000\n");
+    assert_int_equal(qn_cgroup_cores(self, dir), 3);
+    put_file(dir, "a.slice/b.scope/cpu.max", "1000 100000\n");
+    assert_int_equal(qn_cgroup_cores(self, dir), 1);
+    put_file(dir, "a.slice/memory.max", "1000000\n");
+    put_file(dir, "a.slice/memory.current", "700000\n");
+    put_file(dir, "a.slice/memory.stat", "anon 500000\nfile 200000\nfile_mapped 100000\n");
+    put_file(dir, "a.slice/b.scope/memory.max", "max\n");
+    put_file(dir, "a.slice/b.scope/memory.current", "700000\n");
+    assert_int_equal(qn_cgroup_memory_available(self, dir), 500000);
+    put_file(dir, "a.slice/b.scope/memory.max", "600000\n"); /* exceeded */
+    assert_int_equal(qn_cgroup_memory_available(self, dir), 0);
+    /* A container: the path is the host's; the mount's root is what holds. So it is where no path is known, or one outside. */
+    assert_int_equal(qn_cgroup_cores(put_file(dir, "self", "0::/docker/0123\n"), dir), 8);
+    assert_int_equal(qn_cgroup_cores(put_file(dir, "self", "0::/../a.slice/b.scope\n"), dir), 8);
+    assert_int_equal(qn_cgroup_cores(put_file(dir, "self", "0::/a.slice/..\n"), dir), 8);
+    assert_int_equal(qn_cgroup_cores(put_file(dir, "self", "0::/\n"), dir), 8);
+    assert_int_equal(qn_cgroup_cores(scratch_path(dir, "nothing"), dir), 8);
+    put_file(dir, "cpu.max", "0 0\n");
+    assert_int_equal(qn_cgroup_cores(self, dir), SIZE_MAX);
+    put_file(dir, "cpu.max", "");
+    assert_int_equal(qn_cgroup_cores(self, dir), SIZE_MAX);
+    scratch_remove(dir);
+}
+
+static void groups_of_version_1(void **state)
+{
+    (void)state;
+    char *dir = scratch_create();
+    const char *self = put_file(dir, "self", "12:cpuset:/x\n4:cpu,cpuacct:/docker/1\n3:memory:/docker/1\n1:name=systemd:/y\n0::/z\n");
+    assert_int_equal(qn_cgroup_cores(self, dir), SIZE_MAX);
+    put_file(dir, "cpu,cpuacct/cpu.cfs_quota_us", "-1\n");
+    put_file(dir, "cpu,cpuacct/cpu.cfs_period_us", "100000\n");
+    assert_int_equal(qn_cgroup_cores(self, dir), SIZE_MAX);
+    put_file(dir, "cpu,cpuacct/docker/1/cpu.cfs_quota_us", "150000\n");
+    put_file(dir, "cpu,cpuacct/docker/1/cpu.cfs_period_us", "50000\n");
+    assert_int_equal(qn_cgroup_cores(self, dir), 3);
+    put_file(dir, "cpu/cpu.cfs_quota_us", "200000\n"); /* in a container, under the other name */
+    put_file(dir, "cpu/cpu.cfs_period_us", "100000\n");
+    assert_int_equal(qn_cgroup_cores(self, dir), 2);
+    put_file(dir, "cpuset/cpu.cfs_quota_us", "1\n");
+    put_file(dir, "cpuset/cpu.cfs_period_us", "1\n");
+    assert_int_equal(qn_cgroup_cores(self, dir), 2);
+    put_file(dir, "memory/memory.limit_in_bytes", "9223372036854771712\n"); /* no limit, as version 1 says it */
+    put_file(dir, "memory/memory.usage_in_bytes", "900000000\n");
+    assert_true(qn_cgroup_memory_available(self, dir) > (uint64_t)1 << 60);
+    put_file(dir, "memory/docker/1/memory.limit_in_bytes", "1000000\n");
+    put_file(dir, "memory/docker/1/memory.usage_in_bytes", "800000\n");
+    put_file(dir, "memory/docker/1/memory.stat", "cache 400000\ninactive_file 1\ntotal_inactive_file 300000\n");
+    assert_int_equal(qn_cgroup_memory_available(self, dir), 500000);
+    scratch_remove(dir);
+}
+
 static void isa_names(void **state)
 {
     (void)state;
@@ -368,6 +485,9 @@ int main(void)
         cmocka_unit_test(out_file_replaces_regular_files_only),
         cmocka_unit_test(folders_are_listed_in_order),
         cmocka_unit_test(pool_barriers_and_spans),
+        cmocka_unit_test(processors_beyond_a_fixed_mask_count),
+        cmocka_unit_test(groups_of_version_2),
+        cmocka_unit_test(groups_of_version_1),
         cmocka_unit_test(isa_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

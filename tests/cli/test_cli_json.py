@@ -155,6 +155,13 @@ def check_machine(checks, gguf):
     checks.that(doc and [p["n"] for p in doc["prefill"]] == [16, 32] and [d["depth"] for d in doc["decode"]] == [0, 64], "bench: lists are kept")
     checks.that(doc and all(len(p["samples"]) == 2 for p in doc["prefill"] + doc["decode"]), "bench: -r samples")
     checks.that(doc and doc["machine"]["read_bandwidth_bytes_per_s"] is None, "bench --no-machine: what was not measured is null")
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})  # as by taskset
+    try:
+        doc = document(checks, run("bench", gguf, "-p", "16", "-n", "0", "-r", "1", "--parallel", "0", "--no-machine", "--json"), BENCH, "bench on one processor")
+    finally:
+        os.sched_setaffinity(0, allowed)
+    checks.that(doc and doc["threads"] == 1, "bench: one thread where one processor is allowed", doc)
     sizes = {}
     for kv in ("f16", "q8_0"):
         doc = document(checks, run("bench", gguf, "-p", "16", "-n", "1", "-d", "0,64", "-r", "1", "--parallel", "0", "--no-machine", "--kv-type", kv, "--json"), BENCH, f"bench {kv}")

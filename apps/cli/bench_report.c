@@ -26,6 +26,7 @@ typedef struct row {
     double tokens_per_s, spread; /* (largest - smallest) / 2 / median of the samples */
     double share;                /* of the limit */
     char limit[32];
+    bool unsteady;         /* a gain that is none: the samples differ too much */
     double p50_ms, p99_ms; /* of a step */
     const qn_json *samples;
 } row;
@@ -62,7 +63,8 @@ static row read_row(const qn_json *document, const qn_json *o, kind k)
              .p99_ms = qn_number_of(o, "latency_ms_p99"),
              .samples = qn_json_get(o, "samples")};
     r.spread = spread_of(r.samples, r.tokens_per_s);
-    if (k == REPLAY) {
+    r.unsteady = k == REPLAY && !isfinite(qn_number_of(o, "gain"));
+    if (k == REPLAY && !r.unsteady) {
         (void)snprintf(r.limit, sizeof r.limit, "%.2f x without guesses", qn_number_of(o, "gain"));
     } else if (isfinite(r.share) && k == PREFILL) {
         (void)snprintf(r.limit, sizeof r.limit, "%s", qn_text_of(o, "bound", ""));
@@ -188,7 +190,7 @@ static void append_markdown(qn_buf *out, const report *r, const char *picture)
         append_cell(out, w->tokens_per_s < 100 ? "%.2f" : "%.0f", w->tokens_per_s, 1);
         append_cell(out, "%.1f %%", w->spread, 100);
         append_cell(out, "%.0f %%", w->share, 100);
-        (void)qn_buf_printf(out, " %s |", w->limit[0] != '\0' ? w->limit : "-");
+        (void)qn_buf_printf(out, " %s |", w->unsteady ? "samples differ too much" : w->limit[0] != '\0' ? w->limit : "-");
         append_cell(out, "%.2f", w->p50_ms, 1);
         append_cell(out, "%.2f", w->p99_ms, 1);
         (void)qn_buf_append_char(out, '\n');

@@ -187,7 +187,8 @@ static const char *find_bound(const bench_job *j, double *peak)
     return m->peak_vnni_int8 > 0 ? "vnni_int8" : NULL;
 }
 
-/* Samples further apart than this (half their distance, as a part of the median) give no share of a limit: it would be noise in a precise dress. */
+/* Samples further apart than this (half their distance, as a part of the median) give no ratio, of a limit or of each other: it would be noise in a
+ * precise dress. */
 #define SPREAD_MAX 0.10
 
 static bool is_steady(const qn_bench_result *r) { return qn_bench_spread(r) <= SPREAD_MAX; }
@@ -279,7 +280,11 @@ static qn_json *batch_json(const bench_job *j, bool *ok)
     return list;
 }
 
-static double gain_of(const qn_replay_text *t) { return qn_bench_median(&t->guessing) / qn_bench_median(&t->plain); }
+static double gain_of(const qn_replay_text *t)
+{
+    bool steady = is_steady(&t->guessing) && is_steady(&t->plain);
+    return steady ? qn_bench_median(&t->guessing) / qn_bench_median(&t->plain) : (double)NAN;
+}
 
 static qn_json *replay_json(const bench_job *j, bool *ok)
 {
@@ -437,8 +442,14 @@ static void add_rows(const bench_job *j, qn_table *t)
     }
     for (size_t i = 0; i < j->replay.n_measured; i++) {
         const qn_replay_text *text = &j->replay.texts[i];
-        (void)snprintf(note, sizeof note, "%.2f x %s without guesses; %zu of %zu right", gain_of(text),
-                       qn_format_rate(a, qn_bench_median(&text->plain)), text->n_right, text->n_guessed);
+        (void)qn_format_rate(a, qn_bench_median(&text->plain));
+        if (isnan(gain_of(text))) {
+            (void)snprintf(note, sizeof note, "%s without guesses, samples differ too much; %zu of %zu right", a, text->n_right,
+                           text->n_guessed);
+        } else {
+            (void)snprintf(note, sizeof note, "%.2f x %s without guesses; %zu of %zu right", gain_of(text), a, text->n_right,
+                           text->n_guessed);
+        }
         add_row(t, text->name, &text->guessing, (double)NAN, "", note);
     }
 }

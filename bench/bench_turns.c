@@ -70,7 +70,7 @@ static quern_status answer(turns *t, const char *line, quern_error *err)
     double tokens_per_s;
     quern_machine machine = {0};
     const quern_engine_info *e = quern_engine_get_info(t->engine);
-    const quern_machine_options limits = {.n_threads = e->n_threads};
+    const quern_machine_options limits = {.isa = e->isa, .n_threads = e->n_threads};
     QN_TRY(qn_json_parse(&question, line, strlen(line), QN_JSON_REJECT_DUPLICATES, "question", err));
     if (!qn_json_int(qn_json_get(question, "decode"), &n) || !qn_json_int(qn_json_get(question, "depth"), &depth) || n < 1 || depth < 0) {
         QN_FAIL(err, QUERN_ERROR_USAGE, "expected {\"decode\": N, \"depth\": D}, got: %s", line);

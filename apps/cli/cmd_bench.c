@@ -148,7 +148,8 @@ static bool not_stopped(void *user)
 static quern_status measure_machine(bench_job *j, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    const quern_machine_options options = {.n_threads = quern_engine_get_info(j->bench.engine)->n_threads, .go_on = not_stopped};
+    const quern_engine_info *e = quern_engine_get_info(j->bench.engine);
+    const quern_machine_options options = {.isa = e->isa, .n_threads = e->n_threads, .go_on = not_stopped};
     if (!qn_opts_flag(&j->cli->opts, QN_OPT_BENCH_NO_MACHINE)) {
         if (j->cli->err.is_terminal) {
             qn_cli_note(j->cli, "measuring the machine's limits ...");
@@ -168,11 +169,16 @@ done:
 
 /* ---- figures ---- */
 
-/* The unit that prefill is bound by on this machine, and its peak in operations per second; NULL where none was measured. */
+/* The unit that prefill is bound by with this instruction set, and its peak in operations per second; NULL where none was measured, or there is no
+ * loop for it: integers without VNNI. */
 static const char *find_bound(const bench_job *j, double *peak)
 {
+    static const char *const floats[] = {"F32", "F16", "BF16", "F8_E4M3"}; /* the last is decoded to float32 */
     const char *weights = quern_model_get_info(j->model)->weights, *isa = quern_engine_get_info(j->bench.engine)->isa;
-    bool is_float = strcmp(weights, "F32") == 0 || strcmp(weights, "F16") == 0 || strcmp(weights, "BF16") == 0;
+    bool is_float = false;
+    for (size_t i = 0; i < sizeof floats / sizeof floats[0]; i++) {
+        is_float = is_float || strcmp(weights, floats[i]) == 0;
+    }
     const quern_machine *m = &j->machine;
     *peak = (double)NAN;
     if (is_float) {
@@ -547,7 +553,7 @@ quern_status qn_cmd_bench(qn_cli *cli, quern_error *err)
         QN_FAIL(err, QUERN_ERROR_USAGE, "one model at a time: '%s'", cli->opts.positional[0]);
     }
     QN_TRY(open_engine(j, path, err));
-    QN_TRY(quern_machine_detect(&j->machine, err));
+    QN_TRY(quern_machine_detect(&j->machine, quern_engine_get_info(j->bench.engine)->isa, err));
     j->bench.plan = &j->plan;
     j->bench.rng = 1;
     j->bench.progress = &bar;

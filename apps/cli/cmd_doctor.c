@@ -48,9 +48,9 @@ static quern_status measure(qn_cli *cli, report *r, quern_error *err)
 {
     quern_status status = QUERN_OK;
     quern_model *model = NULL;
-    quern_machine_options options = {0};
-    QN_TRY(quern_machine_detect(&r->machine, err));
-    options.n_threads = (size_t)qn_opts_count(&cli->opts, QN_OPT_THREADS, 0);
+    const quern_machine_options options = {.isa = qn_opts_text(&cli->opts, QN_OPT_ISA, NULL),
+                                           .n_threads = (size_t)qn_opts_count(&cli->opts, QN_OPT_THREADS, 0)};
+    QN_TRY(quern_machine_detect(&r->machine, options.isa, err));
     if (cli->err.is_terminal) {
         qn_cli_note(cli, "measuring memory bandwidth and arithmetic, a few seconds ...");
     }
@@ -168,7 +168,7 @@ static void print_report(qn_cli *cli, const report *r)
         (void)qn_buf_printf(&text, "%s%s", i > 0 ? " " : "", m->isa_available[i]);
     }
     row(t, "instruction sets", qn_buf_text(&text), "");
-    row(t, "chosen", m->isa_chosen, "QUERN_ISA or --isa choose another");
+    row(t, "chosen", m->isa_chosen, "QUERN_ISA, --isa or the settings choose another");
     qn_buf_reset(&text);
     (void)qn_buf_printf(&text, "%.1f GB/s", m->read_bandwidth_all / 1e9);
     char one[64];

@@ -12,6 +12,7 @@ extern "C" {
 #endif
 
 typedef struct quern_machine_options {
+    const char *isa;                /* whose loops run; NULL = QUERN_ISA, or the best of this machine */
     size_t n_threads;               /* 0 = all */
     bool (*go_on)(void *user);      /* asked every few hundred milliseconds; false ends with QUERN_ERROR_CANCELLED. NULL = nobody asks */
     void *user;
@@ -27,12 +28,12 @@ typedef struct quern_machine {
     double read_bandwidth_one;      /* bytes/s, one thread; 0 = not measured */
     double read_bandwidth_all;      /* bytes/s, all threads */
     double peak_fma_f32;            /* operations/s (a multiply-add is two), all threads */
-    double peak_vnni_int8;          /* 0 where the machine has none */
+    double peak_vnni_int8;          /* 0 where the instruction set has none */
     double peak_amx_int8, peak_amx_bf16;
 } quern_machine;
 
-/* Fills everything but the measured figures. */
-QUERN_API quern_status quern_machine_detect(quern_machine *out, quern_error *err);
+/* Fills everything but the measured figures. isa: the one to be chosen, or NULL (QUERN_ISA, or the best). */
+QUERN_API quern_status quern_machine_detect(quern_machine *out, const char *isa, quern_error *err);
 /* Measures peaks, then bandwidth over a buffer of 4 x the last-level cache, at least 256 MiB. Where that is more than a quarter of the memory that
  * can be had, or cannot be had, the buffer is smaller, but never below 2 x that cache and 64 MiB: caches would be measured (QUERN_ERROR_MEMORY).
  * After an error, what was measured before it stays, and the rest is 0. `options` may be NULL. */

@@ -23,7 +23,7 @@ typedef struct settings {
     bool f32_activations;
 } settings;
 
-static quern_status choose_isa(const char *name, qn_isa *out, quern_error *err)
+quern_status qn_engine_choose_isa(const char *name, qn_isa *out, quern_error *err)
 {
     quern_status status = QUERN_OK;
     const char *wanted = name != NULL ? name : getenv("QUERN_ISA");
@@ -70,7 +70,7 @@ static quern_status settle(const quern_model *m, const quern_engine_options *opt
         QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "%s: %u query heads share one key/value head, at most %d are supported", m->info.path,
                 c->n_heads / c->n_kv_heads, HEAD_GROUP_MAX);
     }
-    QN_TRY(choose_isa(opt->isa, &out->isa, err));
+    QN_TRY(qn_engine_choose_isa(opt->isa, &out->isa, err));
     QN_TRY(choose_kv(m, opt, &out->format, err));
     out->kv_type = opt->kv_type;
     out->n_threads = opt->n_threads != 0 ? opt->n_threads : qn_cpu_usable_count();

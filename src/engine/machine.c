@@ -6,7 +6,6 @@
 #include <math.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -14,6 +13,7 @@
 #include "base/cpu.h"
 #include "base/memory_info.h"
 #include "base/thread_pool.h"
+#include "engine/engine_int.h"
 #include "kernels/peak.h"
 #include "model/model_int.h"
 
@@ -28,22 +28,14 @@ enum { RUNS = 4 };
 
 /* ---- what the system says ---- */
 
-static quern_status chosen_isa(qn_isa *out, quern_error *err)
-{
-    const char *forced = getenv("QUERN_ISA");
-    *out = qn_isa_best();
-    if (forced != NULL && forced[0] != '\0' && (!qn_isa_from_name(forced, out) || !qn_isa_available(*out))) {
-        return qn_error_set(err, QUERN_ERROR_UNAVAILABLE, "QUERN_ISA=%s: this machine has no such instruction set", forced);
-    }
-    return QUERN_OK;
-}
+static const char *isa_of(const quern_machine_options *o) { return o != NULL ? o->isa : NULL; }
 
-quern_status quern_machine_detect(quern_machine *out, quern_error *err)
+quern_status quern_machine_detect(quern_machine *out, const char *isa_wanted, quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_isa isa;
     *out = (quern_machine){0};
-    QN_TRY(chosen_isa(&isa, err));
+    QN_TRY(qn_engine_choose_isa(isa_wanted, &isa, err));
     (void)snprintf(out->cpu, sizeof out->cpu, "%s", qn_cpu_name());
     for (int i = 0; i < QN_ISA_COUNT; i++) {
         if (qn_isa_available((qn_isa)i)) {
@@ -202,7 +194,7 @@ quern_status quern_machine_measure(quern_machine *m, const quern_machine_options
     qn_isa isa;
     region buffer = {0};
     m->read_bandwidth_one = m->read_bandwidth_all = m->peak_fma_f32 = m->peak_vnni_int8 = m->peak_amx_int8 = 0;
-    QN_TRY(chosen_isa(&isa, err));
+    QN_TRY(qn_engine_choose_isa(isa_of(options), &isa, err));
     QN_TRY(qn_pool_create(&pool, threads_of(options), err));
     QN_TRY(best_peak(options, pool, isa, qn_peak_fma_f32, &m->peak_fma_f32, err));
     QN_TRY(best_peak(options, pool, isa, qn_peak_int8, &m->peak_vnni_int8, err));
@@ -236,7 +228,7 @@ quern_status quern_machine_measure_mapping(const quern_model *model, const quern
     if (!model->has_weights) {
         QN_FAIL(err, QUERN_ERROR_USAGE, "%s was opened without weights", model->info.path);
     }
-    QN_TRY(chosen_isa(&isa, err));
+    QN_TRY(qn_engine_choose_isa(isa_of(options), &isa, err));
     regions = qn_malloc_array(model_tensors(model), sizeof *regions);
     if (regions == NULL) {
         QN_FAIL_MEMORY(err, "measuring a mapping", model_tensors(model) * sizeof *regions);

@@ -120,7 +120,7 @@ quern_status qn_quality_memory_of(const qn_quality_base *b, const qn_quality_sub
     quern_engine_plan plan;
     quern_machine machine;
     QN_TRY(quern_engine_make_plan(b->model, &exact, &plan, err));
-    QN_TRY(quern_machine_detect(&machine, err));
+    QN_TRY(quern_machine_detect(&machine, NULL, err));
     /* What an engine of the source holds already is not in what is available; its weights, which are mapped, are. */
     memory->needs = b->engine != NULL ? plan.weights_mapped : plan.total;
     memory->working = plan.total - plan.weights_mapped;
@@ -317,7 +317,7 @@ quern_status qn_quality_measure_plain(qn_quality_base *b, const quern_model *own
     quern_measure_options text = text_of(b);
     text.on_progress = on_progress;
     text.user = user;
-    QN_TRY(quern_machine_detect(&machine, err));
+    QN_TRY(quern_machine_detect(&machine, NULL, err));
     uint64_t bytes = qn_plain_model_bytes(own);
     if (bytes > machine.memory_available_bytes / 2 || (b->memory_bytes != 0 && bytes > b->memory_bytes)) {
         goto done;

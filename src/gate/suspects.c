@@ -284,7 +284,7 @@ quern_status qn_suspects_find(qn_quality_base *base, const quern_model *own, qn_
     if (own->config.n_layers != base->model->config.n_layers || own->config.n_experts != base->model->config.n_experts) {
         return QUERN_OK; /* another model: nothing has its like */
     }
-    QN_TRY(quern_machine_detect(&machine, err));
+    QN_TRY(quern_machine_detect(&machine, NULL, err));
     t.reordered_max = machine.memory_available_bytes / 2;
     if (base->memory_bytes != 0 && base->memory_bytes < t.reordered_max) {
         t.reordered_max = base->memory_bytes;

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import statistics
+import struct
 import tempfile
 
 from cli_helper import COUNT, GOLDENS, MODEL, POSITIVE, ROOT, Checks, Number, document, problems, run
@@ -152,7 +153,42 @@ def check_files(checks, folder):
     return gguf
 
 
-def check_machine(checks, gguf):
+def fp8_folder(folder):
+    """A golden model whose matrices are FP8 codes in blocks of 128 x 128: for speed, what they stand for does not matter."""
+    target = os.path.join(folder, "fp8")
+    shutil.copytree(os.path.join(GOLDENS, "hf", "qwen3"), target)
+    path = os.path.join(target, "config.json")
+    with open(path, encoding="utf-8") as f:
+        config = json.load(f)
+    config["quantization_config"] = {"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [128, 128]}
+    write(target, "config.json", config)
+    path = os.path.join(target, "model.safetensors")
+    with open(path, "rb") as f:
+        tensors = json.loads(f.read(int.from_bytes(f.read(8), "little")))
+        start = f.tell()
+        parts, header, at = [], {}, 0
+        for name, t in tensors.items():
+            if name == "__metadata__":
+                continue
+            f.seek(start + t["data_offsets"][0])
+            new = [(name, t["dtype"], t["shape"], f.read(t["data_offsets"][1] - t["data_offsets"][0]))]
+            if name.endswith("_proj.weight"):
+                rows, cols = t["shape"]
+                grid = [-(-rows // 128), -(-cols // 128)]
+                new = [(name, "F8_E4M3", t["shape"], bytes([0x20, 0xA0, 0x28, 0xA8]) * (rows * cols // 4)),
+                       (name + "_scale_inv", "F32", grid, struct.pack("<f", 0.125) * (grid[0] * grid[1]))]
+            for key, dtype, shape, data in new:
+                header[key] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + len(data)]}
+                parts.append(data)
+                at += len(data)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as f:
+        f.write(len(text).to_bytes(8, "little") + text + b"".join(parts))
+    return target
+
+
+def check_machine(checks, folder, gguf):
     doc = document(checks, run("bench", gguf, "-p", "16,32", "-n", "4", "-d", "0,64", "-r", "2", "--parallel", "1,2", "--no-machine", "--json"), BENCH, "bench")
     checks.that(doc and [p["n"] for p in doc["prefill"]] == [16, 32] and [d["depth"] for d in doc["decode"]] == [0, 64], "bench: lists are kept")
     checks.that(doc and all(len(p["samples"]) == 2 for p in doc["prefill"] + doc["decode"]), "bench: -r samples")
@@ -174,6 +210,19 @@ def check_machine(checks, gguf):
     doc = document(checks, run("doctor", "--json"), DOCTOR, "doctor")
     checks.that(doc and doc["bandwidth"]["mapped_bytes_per_s"] is None and doc["bandwidth"]["mapped_page_layout_cost"] is None, "doctor: no model, no mapping")
     checks.that(doc and doc["isa"]["chosen"] in doc["isa"]["available"] and "scalar" in doc["isa"]["available"], "doctor: the chosen set is available")
+    available = doc["isa"]["available"] if doc else []
+    weaker = "avx2" if "avx2" in available else "scalar"
+    for model, weights, bound in ((gguf, None, None), (fp8_folder(folder), "F8_E4M3", "fma_f32")):
+        doc = document(checks, run("bench", model, "-p", "8", "-n", "0", "-r", "1", "--parallel", "0", "--isa", weaker, "--json"), BENCH, f"bench --isa {weaker}")
+        peaks = doc["machine"]["peak_ops_per_s"] if doc else {}
+        checks.that(doc and weights in (None, doc["weights"]) and doc["prefill"][0]["bound"] == bound and (doc["prefill"][0]["fraction_of_peak"] is None) == (bound is None),
+                    f"bench --isa {weaker}: the bound", doc)
+        checks.that(peaks.get("fma_f32") and peaks["vnni_int8"] is None and peaks["amx_int8"] is None, f"bench --isa {weaker}: no peaks of units that it lacks", peaks)
+    settings = os.path.join(folder, "settings", "quern")
+    os.makedirs(settings)
+    write(settings, "config", "isa = scalar\n")
+    doc = document(checks, run("doctor", "--json", XDG_CONFIG_HOME=os.path.dirname(settings)), DOCTOR, "doctor with settings")
+    checks.that(doc and doc["isa"]["chosen"] == "scalar" and doc["peak_ops_per_s"]["vnni_int8"] is None, "doctor: the instruction set of the settings", doc)
 
 
 def check_bench_replay(checks, folder):
@@ -292,7 +341,7 @@ def main():
         check_run(checks, folder)
         check_chat(checks)
         gguf = check_files(checks, folder)
-        check_machine(checks, gguf)
+        check_machine(checks, folder, gguf)
         check_bench_reports(checks, folder, gguf)
         check_bench_replay(checks, folder)
         check_eval(checks, folder, gguf)

@@ -1,5 +1,4 @@
 /* test_base.c - error messages, arena, buffer, JSON, UTF-8, files, thread pool, control groups. */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <math.h>
 #include <sched.h>

@@ -52,7 +52,7 @@ static quern_status make_plan(bench_job *j, quern_error *err)
     quern_status status = QUERN_OK;
     const qn_opts *o = &j->cli->opts;
     qn_bench_plan *p = &j->plan;
-    enum { TOKENS_MAX = 1 << 24, SEQUENCES_MAX = 1024 };
+    enum { TOKENS_MAX = 1 << 24, SEQUENCES_MAX = 1024, PRICE_MAX = 1000000000 /* so that a cost is a number */ };
     j->default_prompt = 512;
     j->default_decode = 128;
     j->default_parallel[0] = 1;
@@ -72,6 +72,10 @@ static quern_status make_plan(bench_job *j, quern_error *err)
     p->repeat = (size_t)qn_opts_count(o, QN_OPT_BENCH_REPEAT, 3);
     if (p->repeat == 0 || p->repeat > QN_SAMPLES_MAX) {
         QN_FAIL(err, QUERN_ERROR_USAGE, "-r: expected 1 to %d", (int)QN_SAMPLES_MAX);
+    }
+    if (!(qn_opts_real(o, QN_OPT_BENCH_PRICE, 0) >= 0 && qn_opts_real(o, QN_OPT_BENCH_PRICE, 0) <= PRICE_MAX)) {
+        QN_FAIL(err, QUERN_ERROR_USAGE, "--price-per-hour %s: expected a price from 0 to %d", qn_opts_text(o, QN_OPT_BENCH_PRICE, ""),
+                (int)PRICE_MAX);
     }
 done:
     return status;
@@ -460,6 +464,25 @@ static void add_rows(const bench_job *j, qn_table *t)
     }
 }
 
+/* Of what was measured. */
+static void print_cost(const bench_job *j)
+{
+    const qn_opts *o = &j->cli->opts;
+    const double price = qn_opts_real(o, QN_OPT_BENCH_PRICE, 0);
+    const double read = cost_per_million(price, &j->bench.prefill[0], j->bench.n_prefill);
+    const double write = cost_per_million(price, &j->bench.decode[0], j->bench.n_decode);
+    if (!qn_opts_given(o, QN_OPT_BENCH_PRICE) || (isnan(read) && isnan(write))) {
+        return;
+    }
+    (void)printf("a million tokens cost ");
+    if (!isnan(read)) {
+        (void)printf("%.3f to read%s", read, isnan(write) ? "\n" : ", ");
+    }
+    if (!isnan(write)) {
+        (void)printf("%.3f to write\n", write);
+    }
+}
+
 static void print_report(const bench_job *j)
 {
     static const qn_table_column columns[] = {{"", false, 0, QN_STYLE_NONE},
@@ -496,12 +519,7 @@ static void print_report(const bench_job *j)
                      qn_format_bytes(rate, (uint64_t)((double)j->read_in.cold_bytes / j->read_in.seconds)));
     }
     (void)printf("\n");
-    if (qn_opts_given(&j->cli->opts, QN_OPT_BENCH_PRICE)) {
-        double price = qn_opts_real(&j->cli->opts, QN_OPT_BENCH_PRICE, 0);
-        (void)printf("a million tokens cost %.3f to read, %.3f to write\n",
-                     cost_per_million(price, &j->bench.prefill[0], j->bench.n_prefill),
-                     cost_per_million(price, &j->bench.decode[0], j->bench.n_decode));
-    }
+    print_cost(j);
 }
 
 /* On standard output, and as a file if one was asked for. */

@@ -41,7 +41,7 @@ def rows_of(name, bench, parallel):
         yield {"model": name, "what": f"decode {d['n']} at {d['depth']}", "tokens/s": d["tokens_per_s"], "spread": spread(d["samples"]),
                "share of limit": d["fraction_of_bandwidth"], "limit": "read bandwidth"}
     for b in bench["batch"] if parallel else []:
-        yield {"model": name, "what": f"sequences together: {b['parallel']}", "tokens/s": b["tokens_per_s"], "spread": None, "share of limit": None,
+        yield {"model": name, "what": f"sequences together: {b['parallel']}", "tokens/s": b["tokens_per_s"], "spread": spread(b.get("samples", [])), "share of limit": None,
                "limit": f"a step {b['latency_ms_p50']:.3g} ms, p99 {b['latency_ms_p99']:.3g} ms"}
 
 

@@ -136,12 +136,12 @@ done:
     return status;
 }
 
-/* r->n sequences, one token of each in a step. */
+/* r->n sequences, one token of each in a step; latencies are of all steps of all samples. */
 static quern_status measure_batch(qn_bench *b, qn_bench_result *r, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    size_t n = (size_t)r->n;
-    double latencies[QN_BATCH_STEPS];
+    size_t n = (size_t)r->n, n_steps = 0;
+    double latencies[QN_SAMPLES_MAX * QN_BATCH_STEPS];
     quern_sequence **sequences = qn_calloc(n, sizeof *sequences);
     quern_step_item *items = qn_calloc(n, sizeof *items);
     if (sequences == NULL || items == NULL) {
@@ -152,22 +152,27 @@ static quern_status measure_batch(qn_bench *b, qn_bench_result *r, quern_error *
         items[i] = (quern_step_item){
             .sequence = sequences[i], .ids = &b->ids[i], .n_ids = 1, .n_logits = 1, .logits = b->logits + i * b->n_vocab};
     }
-    double total = 0;
-    for (size_t step = 0; step < QN_BATCH_STEPS; step++) {
-        for (size_t i = 0; i < n; i++) {
-            b->ids[i] = random_id(b);
+    for (size_t k = 0; k < b->plan->repeat; k++) {
+        double total = 0;
+        for (size_t step = 0; step < QN_BATCH_STEPS; step++) {
+            for (size_t i = 0; i < n; i++) {
+                b->ids[i] = random_id(b);
+            }
+            uint64_t begin = qn_clock_ns();
+            QN_TRY(quern_engine_step(b->engine, items, n, err));
+            latencies[n_steps++] = qn_clock_seconds(begin, qn_clock_ns());
+            total += latencies[n_steps - 1];
+            QN_TRY(qn_bench_count(b, n, err));
         }
-        uint64_t begin = qn_clock_ns();
-        QN_TRY(quern_engine_step(b->engine, items, n, err));
-        latencies[step] = qn_clock_seconds(begin, qn_clock_ns());
-        total += latencies[step];
-        QN_TRY(qn_bench_count(b, n, err));
+        r->samples[r->n_samples++] = (double)n * QN_BATCH_STEPS / total;
+        for (size_t i = 0; i < n; i++) {
+            QN_TRY(quern_sequence_truncate(sequences[i], 0, err));
+        }
     }
-    qsort(latencies, QN_BATCH_STEPS, sizeof *latencies, compare_doubles);
-    r->samples[r->n_samples++] = (double)n * QN_BATCH_STEPS / total;
-    r->latency_p50_s = quantile(latencies, QN_BATCH_STEPS, 0.5);
-    r->latency_p99_s = quantile(latencies, QN_BATCH_STEPS, 0.99);
 done:
+    qsort(latencies, n_steps, sizeof *latencies, compare_doubles);
+    r->latency_p50_s = quantile(latencies, n_steps, 0.5);
+    r->latency_p99_s = quantile(latencies, n_steps, 0.99);
     for (size_t i = 0; sequences != NULL && i < n; i++) {
         quern_sequence_destroy(sequences[i]);
     }
@@ -212,7 +217,7 @@ static void count_total(qn_bench *b, uint64_t n_more)
         }
     }
     for (size_t i = 0; i < p->n_parallel; i++) {
-        b->work_total += p->parallel[i] * QN_BATCH_STEPS;
+        b->work_total += p->parallel[i] * QN_BATCH_STEPS * p->repeat;
     }
 }
 

@@ -283,6 +283,7 @@ static qn_json *batch_json(const bench_job *j, bool *ok)
         qn_json *o = qn_json_new_object();
         qn_put_count(o, "parallel", r->n, ok);
         qn_put_measured(o, "tokens_per_s", qn_bench_median(r), ok);
+        qn_put(o, "samples", samples_json(r, ok), ok);
         qn_put_measured(o, "latency_ms_p50", r->n_samples > 0 ? r->latency_p50_s * 1e3 : (double)NAN, ok);
         qn_put_measured(o, "latency_ms_p99", r->n_samples > 0 ? r->latency_p99_s * 1e3 : (double)NAN, ok);
         qn_push(list, o, ok);

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -26,7 +27,7 @@ BENCH = {"schema": "quern.bench/1", "model": str, "params": POSITIVE, "bytes": P
          "prefill": [{"n": COUNT, "tokens_per_s": POSITIVE, "samples": [POSITIVE], "bound": (str, None), "fraction_of_peak": (Number(low=0), None)}],
          "decode": [{"depth": COUNT, "n": COUNT, "tokens_per_s": POSITIVE, "samples": [POSITIVE], "bytes_per_token": POSITIVE,
                      "fraction_of_bandwidth": (Number(low=0), None)}],
-         "batch": [{"parallel": COUNT, "tokens_per_s": POSITIVE, "latency_ms_p50": POSITIVE, "latency_ms_p99": POSITIVE}],
+         "batch": [{"parallel": COUNT, "tokens_per_s": POSITIVE, "samples": [POSITIVE], "latency_ms_p50": POSITIVE, "latency_ms_p99": POSITIVE}],
          "replay": [{"name": str, "prompt_tokens": POSITIVE, "n": POSITIVE, "tokens_per_s": POSITIVE, "samples": [POSITIVE], "tokens_per_s_plain": POSITIVE,
                      "samples_plain": [POSITIVE], "gain": (POSITIVE, None), "steps": COUNT, "guessed": COUNT, "right": COUNT}],
          "ttft_ms": (POSITIVE, None), "machine": MACHINE, "cpu_utilization": Number(low=0), "energy_j": RATE, "peak_rss_bytes": POSITIVE,
@@ -191,7 +192,9 @@ def fp8_folder(folder):
 def check_machine(checks, folder, gguf):
     doc = document(checks, run("bench", gguf, "-p", "16,32", "-n", "4", "-d", "0,64", "-r", "2", "--parallel", "1,2", "--no-machine", "--json"), BENCH, "bench")
     checks.that(doc and [p["n"] for p in doc["prefill"]] == [16, 32] and [d["depth"] for d in doc["decode"]] == [0, 64], "bench: lists are kept")
-    checks.that(doc and all(len(p["samples"]) == 2 for p in doc["prefill"] + doc["decode"]), "bench: -r samples")
+    checks.that(doc and all(len(p["samples"]) == 2 for p in doc["prefill"] + doc["decode"] + doc["batch"]), "bench: -r samples")
+    checks.that(doc and all(math.isclose(p["tokens_per_s"], statistics.median(p["samples"]), rel_tol=1e-4) for p in doc["prefill"] + doc["decode"] + doc["batch"]),
+                "bench: medians of the samples")
     checks.that(doc and doc["machine"]["read_bandwidth_bytes_per_s"] is None, "bench --no-machine: what was not measured is null")
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(allowed)})  # as by taskset
@@ -261,7 +264,7 @@ def check_bench_reports(checks, folder, gguf):
         rows = list(csv.DictReader(f))
     checks.that([r["measurement"] for r in rows] == ["prefill"] * 2 + ["decode"] * 2 + ["together"] * 2, "bench -o .csv: a row a measurement", rows)
     checks.that([r["sequences"] for r in rows] == ["1"] * 5 + ["3"] and [r["depth"] for r in rows] == ["", "", "0", "32", "", ""], "bench -o .csv: columns", rows)
-    checks.that(all(len(r["samples"].split()) == 2 for r in rows[:4]) and all(float(r["tokens_per_s"]) > 0 for r in rows), "bench -o .csv: samples")
+    checks.that(all(len(r["samples"].split()) == 2 and r["spread"] for r in rows) and all(float(r["tokens_per_s"]) > 0 for r in rows), "bench -o .csv: samples")
     page = open(paths["md"], encoding="utf-8").read()
     table = [line for line in page.splitlines() if line.startswith("|")]
     checks.that(len(table) == 8 and len({line.count("|") for line in table}) == 1, "bench -o .md: a table with a row a measurement", page)

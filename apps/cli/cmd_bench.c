@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "answer.h"
 #include "bench_replay.h"
 #include "bench_report.h"
 #include "bench_run.h"
@@ -16,7 +17,8 @@ typedef struct bench_job {
     quern_model *model;
     quern_machine machine;
     double mapped_bandwidth; /* 0 = not measured */
-    uint64_t peak_rss_bytes; /* before the machine is measured, which takes a large buffer */
+    qn_memory_marks memory;
+    uint64_t peak_rss_bytes, private_bytes, mapped_bytes; /* before the machine is measured, which takes a large buffer */
     double load_s;
     quern_read_in read_in;
     uint64_t default_prompt, default_decode, default_depth, default_parallel[2];
@@ -113,7 +115,9 @@ static quern_status open_engine(bench_job *j, const char *path, quern_error *err
     uint64_t begin = qn_clock_ns();
     size_t n_sequences = most_sequences(&j->plan), bytes;
     QN_TRY(qn_settings_engine(j->cli, &options, err));
+    j->memory.before_model = qn_private_memory_bytes();
     QN_TRY(qn_model_ref_open(j->cli, path, replay != NULL ? 0 : QN_OPEN_WITHOUT_TOKENIZER, &j->model, err));
+    j->memory.after_model = qn_model_ref_copies(j->cli) ? 0 : qn_private_memory_bytes(); /* copied weights would count as tokenizer */
     QN_TRY(read_replay(j, replay, err));
     size_t wanted = qn_bench_context(&j->plan), longest = qn_replay_context(&j->replay);
     wanted = longest > wanted ? longest : wanted;
@@ -359,6 +363,15 @@ static qn_json *cost_json(const bench_job *j, bool *ok)
     return c;
 }
 
+/* The parts as run has them, and what of the process was in memory when the model had been measured. */
+static qn_json *memory_json(const bench_job *j, bool *ok)
+{
+    qn_json *o = qn_answer_memory(j->bench.engine, &j->memory, ok);
+    qn_put(o, "mapped_resident", j->mapped_bytes > 0 ? qn_json_new_int((int64_t)j->mapped_bytes) : qn_json_new_null(), ok);
+    qn_put(o, "private_resident", j->private_bytes > 0 ? qn_json_new_int((int64_t)j->private_bytes) : qn_json_new_null(), ok);
+    return o;
+}
+
 static double utilization(const bench_job *j)
 {
     return j->bench.cpu_seconds / (j->bench.seconds * (double)quern_engine_get_info(j->bench.engine)->n_threads);
@@ -390,6 +403,7 @@ static qn_json *make_document(const bench_job *j, bool *all_ok)
     qn_put(doc, "machine", machine_json(j, &ok), &ok);
     qn_put_measured(doc, "cpu_utilization", utilization(j), &ok);
     qn_put_measured(doc, "energy_j", j->bench.energy_j, &ok);
+    qn_put(doc, "memory", memory_json(j, &ok), &ok);
     qn_put_count(doc, "peak_rss_bytes", j->peak_rss_bytes, &ok);
     qn_put(doc, "cost", cost_json(j, &ok), &ok);
     *all_ok = ok;
@@ -484,6 +498,20 @@ static void print_cost(const bench_job *j)
     }
 }
 
+/* Planned parts; of the rest what was measured. */
+static void print_memory(const bench_job *j)
+{
+    const quern_engine_plan *p = &quern_engine_get_info(j->bench.engine)->plan;
+    const qn_memory_marks *m = &j->memory;
+    qn_number a, b, c;
+    (void)printf("\nmemory: weights %s%s, KV cache %s, buffers %s", qn_format_bytes(a, p->weights_mapped),
+                 qn_model_ref_copies(j->cli) ? " copied" : " mapped", qn_format_bytes(b, p->kv), qn_format_bytes(c, p->activations));
+    if (m->before_model > 0 && m->after_model >= m->before_model) {
+        (void)printf(", the model's tables %s, the program %s", qn_format_bytes(a, m->after_model - m->before_model),
+                     qn_format_bytes(b, m->before_model));
+    }
+}
+
 static void print_report(const bench_job *j)
 {
     static const qn_table_column columns[] = {{"", false, 0, QN_STYLE_NONE},
@@ -519,6 +547,7 @@ static void print_report(const bench_job *j)
                      qn_format_seconds(b, j->read_in.seconds),
                      qn_format_bytes(rate, (uint64_t)((double)j->read_in.cold_bytes / j->read_in.seconds)));
     }
+    print_memory(j);
     (void)printf("\n");
     print_cost(j);
 }
@@ -586,6 +615,8 @@ quern_status qn_cmd_bench(qn_cli *cli, quern_error *err)
     qn_bench_end(&j->bench);
     qn_progress_end(&bar);
     j->peak_rss_bytes = qn_peak_rss_bytes();
+    j->private_bytes = qn_private_memory_bytes();
+    j->mapped_bytes = qn_mapped_memory_bytes();
     if (status == QUERN_OK) {
         status = measure_machine(j, err);
     }

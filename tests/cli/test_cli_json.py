@@ -30,8 +30,8 @@ BENCH = {"schema": "quern.bench/1", "model": str, "params": POSITIVE, "bytes": P
          "batch": [{"parallel": COUNT, "tokens_per_s": POSITIVE, "samples": [POSITIVE], "latency_ms_p50": POSITIVE, "latency_ms_p99": POSITIVE}],
          "replay": [{"name": str, "prompt_tokens": POSITIVE, "n": POSITIVE, "tokens_per_s": POSITIVE, "samples": [POSITIVE], "tokens_per_s_plain": POSITIVE,
                      "samples_plain": [POSITIVE], "gain": (POSITIVE, None), "steps": COUNT, "guessed": COUNT, "right": COUNT}],
-         "ttft_ms": (POSITIVE, None), "machine": MACHINE, "cpu_utilization": Number(low=0), "energy_j": RATE, "peak_rss_bytes": POSITIVE,
-         "cost": (dict, None)}
+         "ttft_ms": (POSITIVE, None), "machine": MACHINE, "cpu_utilization": Number(low=0), "energy_j": RATE,
+         "memory": {**MEMORY, "mapped_resident": (COUNT, None), "private_resident": (COUNT, None)}, "peak_rss_bytes": POSITIVE, "cost": (dict, None)}
 OUTPUT = {"format": ("gguf", "mlx"), "type": str, "path": str, "files": [{"path": str, "bytes": COUNT, "sha256": str}], "bytes": POSITIVE,
           "bits_per_weight": POSITIVE,
           "tensors": [{"name": str, "type": str, "shape": [COUNT], "rel_rmse": (Number(low=0), None), "max_abs_error": (Number(low=0), None)}],
@@ -203,11 +203,16 @@ def check_machine(checks, folder, gguf):
     finally:
         os.sched_setaffinity(0, allowed)
     checks.that(doc and doc["threads"] == 1, "bench: one thread where one processor is allowed", doc)
-    sizes = {}
+    sizes, memory = {}, {}
     for kv in ("f16", "q8_0"):
         doc = document(checks, run("bench", gguf, "-p", "16", "-n", "1", "-d", "0,64", "-r", "1", "--parallel", "0", "--no-machine", "--kv-type", kv, "--json"), BENCH, f"bench {kv}")
+        memory[kv] = doc["memory"] if doc else {}
+        checks.that(doc and doc["memory"]["weights_mapped"] == doc["bytes"] and 0 < doc["memory"]["private_resident"] <= doc["peak_rss_bytes"]
+                    and 0 < doc["memory"]["mapped_resident"] <= doc["peak_rss_bytes"], f"bench {kv}: memory by part", doc)
         sizes[kv] = doc and doc["kv_type"] == kv and doc["decode"][1]["bytes_per_token"] - doc["decode"][0]["bytes_per_token"]
     checks.that(sizes["f16"] and sizes["q8_0"] * 32 == sizes["f16"] * 17, "bench: q8_0 caches are 17/32 of float16 ones", sizes)
+    checks.that(memory["f16"] and memory["q8_0"]["kv"] * 32 == memory["f16"]["kv"] * 17 and memory["q8_0"]["activations"] == memory["f16"]["activations"] > 0,
+                "bench: memory of the cache and of buffers", memory)
     doc = document(checks, run("bench", gguf, "-p", "16", "-n", "4", "-r", "1", "--parallel", "0", "--price-per-hour", "2", "--json"), BENCH, "bench, measured")
     checks.that(doc and doc["machine"]["read_bandwidth_bytes_per_s"] and doc["decode"][0]["fraction_of_bandwidth"] and doc["cost"], "bench: limits and cost")
     doc = document(checks, run("doctor", "--json"), DOCTOR, "doctor")

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <sched.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 #include "qn_test.h"
 #include "test_files.h"
@@ -322,6 +323,40 @@ static void pool_barriers_and_spans(void **state)
     assert_int_equal(qn_pool_create(&p, 5000, &err), QUERN_ERROR_USAGE);
 }
 
+/* One member is not on a core for a while in every round, a different one each time, and nobody is at the end of the run. */
+static void sum_slowly(void *arg, qn_member m)
+{
+    sum_job *job = arg;
+    for (size_t round = 0; round < 2 * m.n_threads; round++) {
+        if (round % m.n_threads == m.index) {
+            const struct timespec away = {.tv_nsec = 3000000}; /* longer than anyone spins */
+            (void)nanosleep(&away, NULL);
+        }
+        job->slot[m.index] = (uint32_t)round;
+        qn_member_barrier(m);
+        for (size_t i = 0; i < m.n_threads; i++) {
+            job->total += job->slot[i];
+        }
+        qn_member_barrier(m);
+    }
+}
+
+static void pool_waits_for_members_without_a_core(void **state)
+{
+    (void)state;
+    quern_error err;
+    for (size_t n = 2; n <= 4; n++) {
+        qn_pool *p;
+        assert_int_equal(qn_pool_create(&p, n, &err), QUERN_OK);
+        for (int run = 0; run < 4; run++) {
+            sum_job job = {0};
+            qn_pool_run(p, sum_slowly, &job);
+            assert_int_equal(job.total, n * n * (2 * n * (2 * n - 1) / 2));
+        }
+        qn_pool_destroy(p);
+    }
+}
+
 /* Stands before the C library's: a machine of so many processors, whose set no smaller mask holds. */
 static size_t pretended_processors;
 
@@ -484,6 +519,7 @@ int main(void)
         cmocka_unit_test(out_file_replaces_regular_files_only),
         cmocka_unit_test(folders_are_listed_in_order),
         cmocka_unit_test(pool_barriers_and_spans),
+        cmocka_unit_test(pool_waits_for_members_without_a_core),
         cmocka_unit_test(processors_beyond_a_fixed_mask_count),
         cmocka_unit_test(groups_of_version_2),
         cmocka_unit_test(groups_of_version_1),

@@ -1,0 +1,153 @@
+#!/usr/bin/env python3
+"""Threads from outside: how many there are by default and on request, under affinity and a CPU quota, and beside a busy core; tokens stay the same."""
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+from cli_helper import MODEL, PROGRAM, SECONDS, Checks, environment, run
+
+PROMPT = "def add(a, b):"
+ASK = ["--raw", "--temp", "0", "-n", "12", "--json"]
+
+
+def tokens(*flags):
+    done = run("run", MODEL, PROMPT, *ASK, *flags)
+    return json.loads(done.stdout)["token_ids"] if done.returncode == 0 else done.stderr
+
+
+def threads_of(*prefix):
+    """What bench uses by default, run by the command `prefix`."""
+    with tempfile.TemporaryDirectory() as home:
+        done = subprocess.run([*prefix, PROGRAM, "bench", MODEL, "-p", "8", "-n", "0", "-r", "1", "--parallel", "0", "--no-machine", "--json"],
+                              capture_output=True, check=False, timeout=SECONDS, env=environment(home), stdin=subprocess.DEVNULL)
+    return json.loads(done.stdout)["threads"] if done.returncode == 0 else done.stderr
+
+
+@contextlib.contextmanager
+def pinned(cpus):
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)  # as taskset does; the program inherits it
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def check_numbers(checks, want):
+    allowed = os.sched_getaffinity(0)
+    with pinned({min(allowed)}):
+        checks.that(threads_of() == 1, "one thread where one processor is allowed")
+        checks.that(tokens() == want, "one processor: the same tokens")
+        checks.that(tokens("-t", "3") == want, "more threads than processors, all on one: the same tokens")
+    checks.that(tokens("-t", "0") == want, "-t 0: all, and the same tokens")
+    for n in (1, 2, len(allowed) + 3):
+        checks.that(tokens("-t", str(n)) == want, f"-t {n}: the same tokens")
+    for n in ("1025", "10000", "1000000000000"):
+        done = run("run", MODEL, PROMPT, *ASK, "-t", n)
+        checks.exit_code(done, 2, f"-t {n}")
+        checks.that(f"threads: {n}, at most 1024".encode() in done.stderr, f"-t {n}: the message", done.stderr)
+    for text in ("-1", "x", "1.5"):
+        done = run("run", MODEL, PROMPT, *ASK, "-t", text)
+        checks.exit_code(done, 2, f"-t {text}")
+        checks.that(f"-t: '{text}' is not a whole number".encode() in done.stderr, f"-t {text}: the message", done.stderr)
+
+
+def quota_group():
+    """A new control group with one processor's time, or None and the reason."""
+    why = "no control groups"
+    with open("/proc/self/cgroup", encoding="ascii") as f:
+        rows = [line.rstrip("\n").split(":", 2) for line in f]
+    for _, controllers, path in rows:
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        folder = os.path.join("/sys/fs/cgroup" + ("/" + controllers if controllers else "") + path, f"quern-test-{os.getpid()}")
+        try:
+            os.mkdir(folder)
+        except OSError as e:
+            why = e
+            continue
+        try:
+            for name, value in (("cpu.cfs_period_us", "100000"), ("cpu.cfs_quota_us", "100000")) if controllers else (("cpu.max", "100000 100000"),):
+                with open(os.path.join(folder, name), "r+", encoding="ascii") as f:
+                    f.write(value)
+            return folder, None
+        except OSError as e:
+            why = e
+            os.rmdir(folder)
+    return None, why
+
+
+def check_quota(checks, want):
+    folder, why = quota_group() if os.path.exists("/proc/self/cgroup") else (None, "no control groups")
+    if folder is None:
+        print(f"SKIP: cpu_quota: no control group can be made here: {why}")
+        return
+    join = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', folder]
+    try:
+        n = threads_of(*join)
+        checks.that(n == 1, "a quota of one processor: one thread", n)
+        checks.that(tokens() == want, "without the quota again: the same tokens")
+    finally:
+        os.rmdir(folder)
+
+
+def workers_of(process, n):
+    """The threads beside the first, once there are n in all."""
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end and process.poll() is None:
+        ids = [int(t) for t in os.listdir(f"/proc/{process.pid}/task")]
+        if len(ids) >= n:
+            return [t for t in ids if t != process.pid]
+        time.sleep(0.01)
+    return []
+
+
+def chat(disturb):
+    """Token ids of an answer with two threads; disturb(workers) is called before the question comes."""
+    with tempfile.TemporaryDirectory() as home:
+        process = subprocess.Popen([PROGRAM, "chat", MODEL, "-t", "2", "--temp", "0", "-n", "12", "--json"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, env=environment(home))
+        try:
+            with disturb(workers_of(process, 2)):
+                out, err = process.communicate(b"Write a function that adds two numbers.\n", timeout=SECONDS)
+        finally:
+            process.kill()
+            process.wait()
+    return json.loads(out)["turns"][0]["token_ids"] if process.returncode == 0 else err
+
+
+@contextlib.contextmanager
+def on_a_busy_core(workers):
+    core = min(os.sched_getaffinity(0))
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        for pid in (busy.pid, *workers):
+            os.sched_setaffinity(pid, {core})
+        yield
+    finally:
+        busy.kill()
+        busy.wait()
+
+
+def check_busy_core(checks):
+    want = chat(contextlib.nullcontext)
+    have = chat(on_a_busy_core)
+    checks.that(isinstance(want, list) and len(want) > 3, "chat: an answer", want)
+    checks.that(have == want, "a worker that shares its core with a busy process: the same tokens, and an end", have)
+
+
+def main():
+    checks = Checks()
+    want = tokens()
+    if checks.that(isinstance(want, list) and len(want) == 12, "run: an answer", want):
+        check_numbers(checks, want)
+        check_quota(checks, want)
+        check_busy_core(checks)
+    checks.close()
+
+
+main()

@@ -209,9 +209,12 @@ static bool is_steady(const qn_bench_result *r) { return qn_bench_spread(r) <= S
 
 static double prefill_fraction(const bench_job *j, const qn_bench_result *r)
 {
+    const quern_engine_info *e = quern_engine_get_info(j->bench.engine);
+    const double macs = (double)e->macs_per_token -
+                        (double)e->macs_for_logits * (double)(r->n - 1) / (double)r->n; /* logits of the last row */
     double peak;
     (void)find_bound(j, &peak);
-    return !is_steady(r) ? (double)NAN : qn_bench_median(r) * 2 * (double)quern_engine_get_info(j->bench.engine)->macs_per_token / peak;
+    return !is_steady(r) ? (double)NAN : qn_bench_median(r) * 2 * macs / peak;
 }
 
 /* Bytes that a decoded token reads: the weights, and keys and values of the context it looks back on. */

@@ -83,7 +83,8 @@ struct qn_backend {
                        qn_input *input);
     /* Products that read the same input, together. */
     void (*multiply)(qn_backend *b, qn_member m, const qn_input *input, size_t n_rows, const qn_product *products, size_t n_products);
-    /* Norm (if any), rope and scale-free q in place; k and v into the cache. use_rope false: layers without rope. */
+    /* Norm (if any), rope and scale-free q in place; k and v into the cache. use_rope false: layers without rope. Without n_heads only keys
+     * and values, without n_kv_heads only queries. */
     void (*rope_store)(qn_backend *b, qn_member m, const qn_heads *h, const qn_step_rows *rows, bool use_rope, float *q, float *k,
                        const float *v);
     /* input = attention(q) in every form of input->mask; q and input rows are (n_heads * head_dim). */

@@ -153,7 +153,8 @@ static quern_status open_engine(collection *c, size_t chunk_tokens, quern_error 
                                           .n_batch = chunk_tokens,
                                           .kv_type = QUERN_KV_F32,
                                           .arithmetic = QUERN_ARITHMETIC_F32_ACTIVATIONS};
-    c->logit_rows = row_bytes * chunk_tokens <= LOGITS_BYTES_MAX ? chunk_tokens : LOGITS_BYTES_MAX / row_bytes;
+    const size_t logits_max = c->opt->logits_bytes != 0 ? c->opt->logits_bytes : LOGITS_BYTES_MAX;
+    c->logit_rows = row_bytes * chunk_tokens <= logits_max ? chunk_tokens : logits_max / row_bytes;
     c->logit_rows = c->logit_rows > 0 ? c->logit_rows : 1;
     for (size_t i = 0; i <= (size_t)c->stats->n_layers * QN_SITE_COUNT; i++) {
         const qn_site_stats *s = &c->stats->sites[i];
@@ -187,6 +188,7 @@ static quern_status open_engine(collection *c, size_t chunk_tokens, quern_error 
     qn_observer_init(o, c->engine->backend);
     c->engine->backend = &o->backend;
     c->engine->graph.backend = &o->backend;
+    c->engine->graph.all_rows = true;
     QN_TRY(quern_sequence_create(&c->sequence, c->engine, err));
 done:
     return status;

@@ -44,6 +44,7 @@ typedef struct qn_statistics_options {
     size_t max_chunks;      /* 0 = all; fewer than the text has are spread evenly over it */
     uint64_t moments_bytes; /* most memory for second moments; 0 = none are collected */
     uint64_t memory_bytes;  /* most memory for all of it but the mapped weights */
+    size_t logits_bytes;    /* most memory for logits, of a chunk's last rows: the head is observed at those. 0 = 64 MiB */
     bool (*on_progress)(void *user, size_t tokens_done, size_t tokens_total); /* false cancels; may be NULL */
     void *user;
 } qn_statistics_options;

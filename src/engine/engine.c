@@ -180,7 +180,9 @@ static void add_matrix(work *w, const qn_matrix *x, uint64_t times)
 static void count_work(const quern_model *m, quern_engine_info *info)
 {
     work layers = {0}, head = {0};
+    uint64_t before_last = 0;
     for (uint32_t i = 0; i < m->config.n_layers; i++) {
+        before_last = layers.macs;
         const qn_layer_weights *l = &m->weights.layers[i];
         const qn_matrix *const all[] = {&l->q.w, &l->k.w, &l->v.w, &l->o.w, &l->gate.w, &l->up.w, &l->down.w, &l->router.w};
         for (size_t k = 0; k < sizeof all / sizeof all[0]; k++) {
@@ -192,9 +194,14 @@ static void count_work(const quern_model *m, quern_engine_info *info)
             add_matrix(&layers, l->expert_down, m->config.n_experts_used);
         }
     }
+    const qn_layer_weights *last = &m->weights.layers[m->config.n_layers - 1];
+    work keys_values = {0};
+    add_matrix(&keys_values, &last->k.w, 1);
+    add_matrix(&keys_values, &last->v.w, 1);
     add_matrix(&head, &m->weights.output.w, 1);
     info->bytes_per_token = layers.bytes + head.bytes;
     info->macs_per_token = layers.macs;
+    info->macs_for_logits = layers.macs - before_last - keys_values.macs;
 }
 
 quern_status qn_engine_create_rank(quern_engine **out, const quern_model *m, const quern_engine_options *opt, qn_shard shard,

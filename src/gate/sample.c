@@ -47,6 +47,7 @@ static quern_status run_layer(sampler *s, const quern_model *m, uint32_t layer, 
     quern_sequence *sequence = NULL;
     const quern_engine_options options = qn_quality_engine_options(s->base, s->n_ctx);
     QN_TRY(quern_engine_create(&e, &alone, &options, err));
+    e->graph.all_rows = true;
     QN_TRY(quern_sequence_create(&sequence, e, err));
     for (size_t chunk = 0; chunk < s->n_rows; chunk += s->n_ctx) {
         QN_TRY(quern_sequence_truncate(sequence, 0, err));

@@ -100,6 +100,8 @@ static size_t lay_out(qn_graph_buffers *b, const qn_model_config *c, const qn_we
     take_input(&l, &b->ffn_in, m.ffn_in, rows, c->hidden_size);
     take_input(&l, &b->ffn_out, m.ffn_out, rows, c->ffn_size);
     take_input(&l, &b->head_in, m.head_in, logit_rows, c->hidden_size);
+    b->kept_position = take(&l, rows * sizeof *b->kept_position);
+    b->kept_view = take(&l, rows * sizeof *b->kept_view);
     if (m.expert_in != 0) {
         take_experts(&l, b, c, &m, rows);
     }
@@ -151,6 +153,53 @@ static void run_expert_block(const qn_graph *g, const qn_layer_weights *w, size_
     g->backend->mix_experts(g->backend, m, &experts, &b.ffn_in, n_rows, &b.experts, b.x, keep);
 }
 
+/* True if the last layer keeps only rows that logits are wanted of. They stand at the front of x from there on. */
+static bool keeps_few(const qn_graph *g, const qn_graph_step *s) { return s->n_logit_rows < s->n_rows && !g->all_rows; }
+
+/* Moves chosen rows to the front. A member moves its own columns, first rows first, so that nothing is overwritten that is still to be read. */
+static void keep_rows(float *x, size_t n_cols, const size_t *chosen, size_t n, qn_member m)
+{
+    size_t begin, end;
+    qn_member_span(m, n_cols, 16, &begin, &end);
+    for (size_t i = 0; i < n; i++) {
+        if (chosen[i] != i) {
+            memcpy(x + i * n_cols + begin, x + chosen[i] * n_cols + begin, (end - begin) * sizeof *x);
+        }
+    }
+}
+
+/* The last layer up to the queries: keys and values of all rows, queries of those that are kept, which `rows` then has. */
+static void run_few_queries(const qn_graph *g, const qn_graph_step *s, const qn_heads *heads, uint32_t layer, qn_step_rows *rows,
+                            qn_member m)
+{
+    const qn_model_config *c = g->config;
+    const qn_layer_weights *w = &g->weights->layers[layer];
+    qn_graph_buffers b = g->buffers;
+    qn_backend *be = g->backend;
+    qn_heads keys = *heads, queries = *heads;
+    keys.n_heads = queries.n_kv_heads = 0;
+    const qn_product kv[2] = {product(&w->k, b.k, false), product(&w->v, b.v, false)}, q = product(&w->q, b.q, false);
+    be->multiply(be, m, &b.attn_in, s->n_rows, kv, 2);
+    be->rope_store(be, m, &keys, rows, c->layers[layer].rope, b.q, b.k, b.v);
+    keep_rows(b.x, c->hidden_size, s->logit_rows, s->n_logit_rows, m);
+    keep_rows(b.cos_sin, c->rope.n_rot, s->logit_rows, s->n_logit_rows, m);
+    size_t begin, end;
+    qn_member_span(m, s->n_logit_rows, 1, &begin, &end);
+    for (size_t i = begin; i < end; i++) {
+        b.kept_position[i] = s->position[s->logit_rows[i]];
+        b.kept_view[i] = s->view[layer][s->logit_rows[i]];
+    }
+    qn_member_barrier(m);
+    rows->n_rows = s->n_logit_rows;
+    rows->position = b.kept_position;
+    rows->view = b.kept_view;
+    if (rows->n_rows > 0) {
+        be->norm_input(be, m, b.x, c->hidden_size, w->attn_norm, heads->eps, rows->n_rows, &b.attn_in);
+        be->multiply(be, m, &b.attn_in, rows->n_rows, &q, 1);
+        be->rope_store(be, m, &queries, rows, c->layers[layer].rope, b.q, b.k, b.v);
+    }
+}
+
 static void run_layer(const qn_graph *g, const qn_graph_step *s, uint32_t layer, qn_member m)
 {
     const qn_model_config *c = g->config;
@@ -169,40 +218,49 @@ static void run_layer(const qn_graph *g, const qn_graph_step *s, uint32_t layer,
                             .eps = eps,
                             .window = lc->window,
                             .scale = 1.0f / sqrtf((float)c->head_dim)};
-    const qn_step_rows rows = {.n_rows = s->n_rows, .position = s->position, .view = s->view[layer], .cos_sin = b.cos_sin};
+    qn_step_rows rows = {.n_rows = s->n_rows, .position = s->position, .view = s->view[layer], .cos_sin = b.cos_sin};
 
     be->norm_input(be, m, b.x, c->hidden_size, w->attn_norm, eps, s->n_rows, &b.attn_in);
-    const qn_product qkv[3] = {product(&w->q, b.q, false), product(&w->k, b.k, false), product(&w->v, b.v, false)};
-    be->multiply(be, m, &b.attn_in, s->n_rows, qkv, 3);
-    be->rope_store(be, m, &heads, &rows, lc->rope, b.q, b.k, b.v);
+    if (layer + 1 == c->n_layers && keeps_few(g, s)) {
+        run_few_queries(g, s, &heads, layer, &rows, m);
+        if (rows.n_rows == 0) {
+            return;
+        }
+    } else {
+        const qn_product qkv[3] = {product(&w->q, b.q, false), product(&w->k, b.k, false), product(&w->v, b.v, false)};
+        be->multiply(be, m, &b.attn_in, s->n_rows, qkv, 3);
+        be->rope_store(be, m, &heads, &rows, lc->rope, b.q, b.k, b.v);
+    }
     be->attend(be, m, &heads, &rows, b.q, &b.attn_out);
     const bool keep = g->comm->rank == 0; /* one rank carries the residual into the sum over ranks */
     const qn_product out = product(&w->o, b.x, keep);
-    be->multiply(be, m, &b.attn_out, s->n_rows, &out, 1);
-    g->comm->all_reduce_sum(g->comm, m, b.x, s->n_rows * c->hidden_size);
+    be->multiply(be, m, &b.attn_out, rows.n_rows, &out, 1);
+    g->comm->all_reduce_sum(g->comm, m, b.x, rows.n_rows * c->hidden_size);
 
-    be->norm_input(be, m, b.x, c->hidden_size, w->ffn_norm, eps, s->n_rows, &b.ffn_in);
+    be->norm_input(be, m, b.x, c->hidden_size, w->ffn_norm, eps, rows.n_rows, &b.ffn_in);
     if (w->expert_gate != NULL) {
-        run_expert_block(g, w, s->n_rows, keep, m);
+        run_expert_block(g, w, rows.n_rows, keep, m);
     } else {
-        run_dense_block(g, w, s->n_rows, keep, m);
+        run_dense_block(g, w, rows.n_rows, keep, m);
     }
-    g->comm->all_reduce_sum(g->comm, m, b.x, s->n_rows * c->hidden_size);
+    g->comm->all_reduce_sum(g->comm, m, b.x, rows.n_rows * c->hidden_size);
 }
 
-/* Logits of chosen rows, as many adjacent ones at a time as the head's input holds. */
+/* Logits of chosen rows, as many at a time as the head's input holds of those that lie beside each other, and whose logits do. */
 static void run_head(const qn_graph *g, const qn_graph_step *s, qn_member m)
 {
     const qn_model_config *c = g->config;
     qn_graph_buffers b = g->buffers;
     qn_backend *be = g->backend;
+    const bool few = keeps_few(g, s);
     for (size_t done = 0; done < s->n_logit_rows;) {
         size_t most = b.head_in.cap_rows, n = 1;
-        const size_t *row = s->logit_rows + done;
-        while (done + n < s->n_logit_rows && n < most && row[n] == row[0] + n && s->logits[done + n] == s->logits[done] + n * c->n_vocab) {
+        const size_t *row = s->logit_rows + done, first = few ? done : row[0];
+        while (done + n < s->n_logit_rows && n < most && (few || row[n] == row[0] + n) &&
+               s->logits[done + n] == s->logits[done] + n * c->n_vocab) {
             n++;
         }
-        be->norm_input(be, m, b.x + row[0] * c->hidden_size, c->hidden_size, g->weights->output_norm, (float)c->rms_eps, n, &b.head_in);
+        be->norm_input(be, m, b.x + first * c->hidden_size, c->hidden_size, g->weights->output_norm, (float)c->rms_eps, n, &b.head_in);
         const qn_product head = product(&g->weights->output, s->logits[done], false);
         be->multiply(be, m, &b.head_in, n, &head, 1);
         done += n;

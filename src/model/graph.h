@@ -20,6 +20,8 @@ typedef struct qn_graph_buffers {
     qn_input ffn_in, ffn_out;
     qn_expert_buffers experts; /* for rows * n_experts_used slots; only in models with experts */
     qn_input head_in;          /* (logit rows): what the output matrix reads */
+    size_t *kept_position;     /* (rows): of the rows that the last layer keeps */
+    const qn_kv_view **kept_view;
 } qn_graph_buffers;
 
 /* What stays the same from step to step. */
@@ -30,10 +32,11 @@ typedef struct qn_graph {
     const qn_weights *weights;
     const qn_rope *rope;
     qn_graph_buffers buffers;
+    bool all_rows; /* go through all of the last layer, wanted or not: for who reads x after a step, or what meets that layer's matrices */
 } qn_graph;
 
-/* One step: n_rows rows, and for logit_rows[i] (ascending) the logits go to logits[i] (n_vocab floats). Adjacent rows whose logits are
- * adjacent in memory are computed together. */
+/* One step: n_rows rows, and for logit_rows[i] (ascending) the logits go to logits[i] (n_vocab floats). Rows whose logits are adjacent in
+ * memory are computed together. In the last layer other rows get keys and values only. */
 typedef struct qn_graph_step {
     size_t n_rows;
     const int32_t *ids;                   /* (n_rows) */

@@ -277,6 +277,76 @@ static void sequences_in_one_step_do_not_touch_each_other(void **state)
     sequences_in_one_step(QUERN_KV_Q8_0);
 }
 
+/* ---- rows without logits ---- */
+
+static void (*inner_attend)(qn_backend *b, qn_member m, const qn_heads *h, const qn_step_rows *rows, const float *q, qn_input *input);
+static size_t n_attended; /* rows, of all layers */
+
+static void counted_attend(qn_backend *b, qn_member m, const qn_heads *h, const qn_step_rows *rows, const float *q, qn_input *input)
+{
+    if (m.index == 0) {
+        n_attended += rows->n_rows;
+    }
+    inner_attend(b, m, h, rows, q, input);
+}
+
+/* Three sequences in one step, of which the last row, the last three and none get logits, then a row of each: the bits of all rows with logits, and
+ * in the last layer no more rows than asked for. */
+static void only_rows_with_logits_are_finished(const char *file, bool all_rows)
+{
+    enum { LONG = 40, SHORT = 9 };
+    static const size_t n_ids_of[3] = {LONG, LONG - 7, SHORT}, n_logits_of[3] = {1, 3, 0};
+    quern_error err;
+    quern_model *m = golden_open(qn_test_golden(file));
+    const size_t v = quern_model_get_info(m)->n_vocab, n_layers = m->config.n_layers;
+    quern_engine *e = engine_of(m, 2, NULL, 128, QUERN_KV_F16);
+    float *want = golden_logits(e, ids, LONG + 1, v, LONG + 1), *have = qn_malloc_array(3 * v, sizeof *have);
+    quern_sequence *s[3];
+    quern_step_item first[3], next[3];
+    e->graph.all_rows = all_rows;
+    inner_attend = e->graph.backend->attend;
+    e->graph.backend->attend = counted_attend;
+    n_attended = 0;
+    for (size_t i = 0; i < 3; i++) {
+        assert_ok(quern_sequence_create(&s[i], e, &err));
+        first[i] = (quern_step_item){.sequence = s[i], .ids = ids, .n_ids = n_ids_of[i], .n_logits = n_logits_of[i], .logits = have};
+        next[i] = (quern_step_item){.sequence = s[i], .ids = ids + n_ids_of[i], .n_ids = 1, .n_logits = 1, .logits = have + i * v};
+    }
+    float *last = qn_malloc_array(v, sizeof *last);
+    first[0].logits = last;
+    assert_ok(quern_engine_step(e, first, 3, &err));
+    const size_t n_rows = LONG + LONG - 7 + SHORT;
+    assert_int_equal(n_attended, (n_layers - 1) * n_rows + (all_rows ? n_rows : 4));
+    assert_memory_equal(last, want + (LONG - 1) * v, v * sizeof *last);
+    assert_memory_equal(have, want + (LONG - 10) * v, 3 * v * sizeof *have);
+    assert_ok(quern_engine_step(e, next, 3, &err));
+    assert_int_equal(n_attended, (n_layers - 1) * n_rows + (all_rows ? n_rows : 4) + 3 * n_layers);
+    for (size_t i = 0; i < 3; i++) {
+        assert_memory_equal(have + i * v, want + n_ids_of[i] * v, v * sizeof *have);
+        quern_sequence_destroy(s[i]);
+    }
+    qn_free(last);
+    qn_free(have);
+    qn_free(want);
+    quern_engine_destroy(e);
+    quern_model_close(m);
+}
+
+static void rows_without_logits_end_at_the_last_layers_keys(void **state)
+{
+    (void)state;
+    static const char *const files[] = {"hf/qwen3", "gguf/quant/llama3_rope.Q4_K_M.gguf", "hf/qwen2_tied", "hf/mistral_headdim",
+                                        "hf/qwen3_moe"};
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        if (qn_test_golden(files[i]) == NULL) {
+            print_message("SKIP: %s: reference folder is absent\n", files[i]);
+            continue;
+        }
+        only_rows_with_logits_are_finished(files[i], false);
+        only_rows_with_logits_are_finished(files[i], true);
+    }
+}
+
 static void defaults_and_bad_options(void **state)
 {
     (void)state;
@@ -625,6 +695,7 @@ int main(void)
         cmocka_unit_test(long_contexts_give_the_same_bits),
         cmocka_unit_test(rows_of_a_sequence_share_a_split),
         cmocka_unit_test(sequences_in_one_step_do_not_touch_each_other),
+        cmocka_unit_test(rows_without_logits_end_at_the_last_layers_keys),
         cmocka_unit_test(defaults_and_bad_options),
         cmocka_unit_test(forks_in_one_step_copy_once),
         cmocka_unit_test(forks_share_and_copy_on_write),

@@ -176,6 +176,31 @@ static void threads_do_not_show(void **state)
     }
 }
 
+/* Logits are of few rows where a vocabulary is large; what the last layer's matrices see is of all all the same. */
+static void few_logits_are_enough_for_the_last_layer(void **state)
+{
+    (void)state;
+    quern_error err;
+    size_t len;
+    quern_model *m = golden_open(qn_test_golden("hf/llama3_rope"));
+    const char *text = qn_builtin_text_calibration(&len);
+    qn_statistics all = collect(m, 2, 0), few;
+    const qn_statistics_options opt = {
+        .n_threads = 2, .max_chunks = CHUNKS, .memory_bytes = (uint64_t)1 << 32, .logits_bytes = 5 * m->config.n_vocab * sizeof(float)};
+    assert_ok(qn_statistics_collect(&few, m, text, len < 60000 ? len : 60000, &opt, &err));
+    for (uint32_t layer = 0; layer < all.n_layers; layer++) {
+        for (int site = 0; site < QN_SITE_COUNT; site++) {
+            const qn_site_stats *a = qn_statistics_get(&all, layer, (qn_site)site), *b = qn_statistics_get(&few, layer, (qn_site)site);
+            assert_true(a->n_cols == 0 || a->n_rows[0] == b->n_rows[0]);
+            assert_memory_equal(a->square_sums, b->square_sums, a->n_cols * sizeof *a->square_sums);
+        }
+    }
+    assert_int_equal(qn_statistics_get(&few, 0, QN_SITE_HEAD)->n_rows[0], 5 * CHUNKS);
+    qn_statistics_deinit(&all);
+    qn_statistics_deinit(&few);
+    quern_model_close(m);
+}
+
 static bool stop_after_one(void *user, size_t done, size_t total)
 {
     (void)total;
@@ -218,6 +243,7 @@ int main(void)
         cmocka_unit_test(first_site_equals_a_plain_computation),
         cmocka_unit_test(head_moments_explain_the_logits),
         cmocka_unit_test(threads_do_not_show),
+        cmocka_unit_test(few_logits_are_enough_for_the_last_layer),
         cmocka_unit_test(limits_and_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -90,6 +90,15 @@ FEW_INLINE __m512i few_sum_quarters(__m512i a)
     return _mm512_permutexvar_epi32(_mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0), a);
 }
 
+/* out[j]: bits 2j and 2j + 1 of every byte at its bottom, with other bits above them. */
+FEW_INLINE void few_shift_pairs(__m512i x, __m512i out[4])
+{
+    out[0] = x;
+    out[1] = _mm512_srli_epi16(x, 2);
+    out[2] = _mm512_srli_epi16(x, 4);
+    out[3] = _mm512_srli_epi16(x, 6);
+}
+
 /* float16 in the low halves of 16 dwords. */
 FEW_INLINE __m512 few_half_to_float(__m512i dwords) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(dwords)); }
 

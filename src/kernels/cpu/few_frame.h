@@ -6,7 +6,7 @@
  * float chains of the tile's rows in the lanes of one register.
  *
  *   stage one: row r  ->  isum[token][r][block]   raw[r][...]
- *   tile:      raw    ->  d[block][row]  m[block][row]  (min_pairs[block][4][row])
+ *   tile:      raw    ->  d[block][row]  m[block][row]  (min_pairs[block][4 or 8][row])
  *   stage two: block b -> lanes = rows:  acc = fma(d * a, isum, acc); acc = fma(m * a, msum, acc)
  *
  * Columns are cut into chunks so that the activations stay in the first-level cache; between chunks y holds the chains.
@@ -34,7 +34,7 @@ typedef struct few_scratch {
     int32_t isum[FEW_TOKENS][FEW_ROWS][FEW_STRIDE];
     uint32_t raw[FEW_ROWS][FEW_STRIDE];
     float d[FEW_BLOCKS][FEW_ROWS], m[FEW_BLOCKS][FEW_ROWS];
-    int32_t min_pairs[FEW_COLUMNS / 256][4][FEW_ROWS]; /* two 16-bit mins a dword: sub-blocks 0 2, 1 3, 4 6, 5 7 */
+    int32_t min_pairs[FEW_COLUMNS / 256][8][FEW_ROWS]; /* two 16-bit mins a dword, in the order of sums; of 8 sub-blocks four are used */
     /* activations as the type wants them, filled once a chunk */
     int8_t q[FEW_TOKENS][FEW_COLUMNS];
     int16_t sums[FEW_TOKENS][FEW_COLUMNS / 16];
@@ -87,8 +87,8 @@ FEW_INLINE void few_unpack_scales(few_scratch *s, size_t n_blocks, bool with_m)
     }
 }
 
-/* What multiplies m * a: nothing, the block's sum of activations (the same for all rows), or mins times the sums of its sub-blocks. */
-typedef enum few_min { FEW_MIN_NONE, FEW_MIN_OF_BLOCK, FEW_MIN_OF_SUBS } few_min;
+/* What multiplies m * a: nothing, the block's sum of activations (the same for all rows), or mins times the sums of its 8 or 16 sub-blocks. */
+typedef enum few_min { FEW_MIN_NONE, FEW_MIN_OF_BLOCK, FEW_MIN_OF_8_SUBS, FEW_MIN_OF_16_SUBS } few_min;
 
 /* Stage two for one token: continues the chains of the tile's rows in acc over the chunk's blocks. */
 FEW_INLINE few_floats few_chain(const few_chunk *c, size_t token, few_floats acc, few_min min)
@@ -104,11 +104,12 @@ FEW_INLINE few_floats few_chain(const few_chunk *c, size_t token, few_floats acc
             if (min == FEW_MIN_OF_BLOCK) {
                 few_floats sum = few_set((float)s->block_sum[token][b + j]);
                 acc = few_fma(few_mul(few_load(s->m[b + j]), scale), sum, acc);
-            } else if (min == FEW_MIN_OF_SUBS) {
+            } else if (min != FEW_MIN_NONE) {
+                const size_t n_pairs = min == FEW_MIN_OF_8_SUBS ? 4 : 8;
                 few_ints sum = few_set_ints(0);
-                for (size_t i = 0; i < 4; i++) {
+                for (size_t i = 0; i < n_pairs; i++) {
                     int32_t pair;
-                    memcpy(&pair, &s->sums[token][(b + j) * 8 + 2 * i], sizeof pair);
+                    memcpy(&pair, &s->sums[token][2 * ((b + j) * n_pairs + i)], sizeof pair);
                     sum = few_add_products(sum, few_load_ints(s->min_pairs[b + j][i]), few_set_ints(pair));
                 }
                 acc = few_fma(few_mul(few_load(s->m[b + j]), scale), few_to_float(sum), acc);

@@ -424,8 +424,8 @@ static void mlx_scales(const few_chunk *c, size_t row0, size_t n_rows)
         const few_type type = __VA_ARGS__; \
         few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch); \
     }
-KERNEL(qn_matmul_q4_k_few_avx2, {QN_K, sizeof(qn_block_q4_k), FEW_MIN_OF_SUBS, prepare_k4, q4_k_row, k4_scales})
-KERNEL(qn_matmul_q5_k_few_avx2, {QN_K, sizeof(qn_block_q5_k), FEW_MIN_OF_SUBS, prepare_k4, q5_k_row, k4_scales})
+KERNEL(qn_matmul_q4_k_few_avx2, {QN_K, sizeof(qn_block_q4_k), FEW_MIN_OF_8_SUBS, prepare_k4, q4_k_row, k4_scales})
+KERNEL(qn_matmul_q5_k_few_avx2, {QN_K, sizeof(qn_block_q5_k), FEW_MIN_OF_8_SUBS, prepare_k4, q5_k_row, k4_scales})
 KERNEL(qn_matmul_q6_k_few_avx2, {QN_K, sizeof(qn_block_q6_k), FEW_MIN_NONE, prepare_q6_k, q6_k_row, d_scales})
 KERNEL(qn_matmul_q8_0_few_avx2, {32, sizeof(qn_block_q8_0), FEW_MIN_NONE, prepare_q8_0, q8_0_row, d_scales})
 KERNEL(qn_matmul_q4_0_few_avx2, {32, sizeof(qn_block_q4_0), FEW_MIN_NONE, prepare_q4_0, q4_0_row, d_scales})

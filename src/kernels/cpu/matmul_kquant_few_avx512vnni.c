@@ -262,14 +262,14 @@ static void q6_k_scales(const few_chunk *c, size_t row0, size_t n_rows)
 void qn_matmul_q4_k_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y,
                                    size_t y_stride, void *scratch)
 {
-    static const few_type type = {QN_K, sizeof(qn_block_q4_k), FEW_MIN_OF_SUBS, prepare_k4, q4_k_row, k4_scales};
+    static const few_type type = {QN_K, sizeof(qn_block_q4_k), FEW_MIN_OF_8_SUBS, prepare_k4, q4_k_row, k4_scales};
     few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch);
 }
 
 void qn_matmul_q5_k_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y,
                                    size_t y_stride, void *scratch)
 {
-    static const few_type type = {QN_K, sizeof(qn_block_q5_k), FEW_MIN_OF_SUBS, prepare_k4, q5_k_row, k4_scales};
+    static const few_type type = {QN_K, sizeof(qn_block_q5_k), FEW_MIN_OF_8_SUBS, prepare_k4, q5_k_row, k4_scales};
     few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch);
 }
 

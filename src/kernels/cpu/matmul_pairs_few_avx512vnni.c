@@ -1,0 +1,151 @@
+/* matmul_pairs_few_avx512vnni.c - decode kernels of the super-blocks that hold two bits of a code in each of 64 bytes: Q2_K.
+ *
+ * All 64 bytes are one register; shifted by 2j its lower half holds the elements 32j.. and its upper half 128 + 32j.. (j = 0..3), and the
+ * activations are laid out in that order. Four super-blocks of a row are taken together, so that their reductions share registers.
+ * Invariant: see few_avx512vnni.h.
+ */
+#include "kernels/cpu/few_avx512vnni.h"
+#include "quant/blocks.h"
+
+/* Activations in the order in which shifting gives the codes: of every 256 elements the parts of 32 numbered 0 4 1 5 2 6 3 7. */
+FEW_INLINE void prepare_order(const few_chunk *c)
+{
+    static const uint8_t order[8] = {0, 4, 1, 5, 2, 6, 3, 7};
+    for (size_t t = 0; t < c->n_tokens; t++) {
+        const int8_t *q = c->a->q + (c->t0 + t) * c->a->q_stride + c->block0 * QN_K;
+        for (size_t i = 0; i < c->n_blocks * QN_K; i += QN_K) {
+            for (size_t j = 0; j < 8; j++) {
+                memcpy(&c->s->q[t][i + 32 * j], q + i + 32 * order[j], 32);
+            }
+        }
+    }
+}
+
+/* Makes 16 dwords that add up to the isum of one block for each token, and writes the block's part of raw. */
+typedef void block_sums(const few_chunk *c, const uint8_t *b, size_t r, size_t block, size_t token, const size_t n_tokens,
+                        __m512i sum[FEW_GROUP]);
+
+/* n of four blocks of one row. Results are written for all four. */
+FEW_INLINE void group(const few_chunk *c, const uint8_t *p, size_t r, size_t block, size_t n, size_t token, const size_t n_tokens,
+                      const size_t bytes, block_sums *sums)
+{
+    __m512i partial[FEW_GROUP][4];
+    few_prefetch(p, n * bytes);
+    for (size_t i = 0; i < 4; i++) {
+        __m512i sum[FEW_GROUP];
+        if (i < n) {
+            sums(c, p + i * bytes, r, block + i, token, n_tokens, sum);
+        }
+        for (size_t t = 0; t < n_tokens; t++) {
+            partial[t][i] = i < n ? sum[t] : _mm512_setzero_si512();
+        }
+    }
+    for (size_t t = 0; t < n_tokens; t++) {
+        _mm_storeu_si128((__m128i *)(void *)&c->s->isum[token + t][r][block], few_sum_registers(partial[t]));
+    }
+}
+
+FEW_INLINE void row_tokens(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens, const size_t bytes,
+                           block_sums *sums)
+{
+    size_t block = 0;
+    for (; block + 4 <= c->n_blocks; block += 4, p += 4 * bytes) {
+        group(c, p, r, block, 4, token, n_tokens, bytes, sums);
+    }
+    if (block < c->n_blocks) {
+        group(c, p, r, block, c->n_blocks - block, token, n_tokens, bytes, sums);
+    }
+}
+
+/* The functions of one type: name_row and the kernel. */
+#define PAIRS_KERNEL(name, min, prepare, scales) \
+    static void name##_row(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens) \
+    { \
+        switch (n_tokens) { \
+        case 1: row_tokens(c, row, r, token, 1, sizeof(qn_block_##name), name##_sums); break; \
+        case 2: row_tokens(c, row, r, token, 2, sizeof(qn_block_##name), name##_sums); break; \
+        default: row_tokens(c, row, r, token, 3, sizeof(qn_block_##name), name##_sums); break; \
+        } \
+    } \
+    void qn_matmul_##name##_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, \
+                                           size_t y_stride, void *scratch) \
+    { \
+        static const few_type type = {QN_K, sizeof(qn_block_##name), min, prepare, name##_row, scales}; \
+        few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch); \
+    }
+
+/* ---- Q2_K ---- */
+
+/* Sums of sub-blocks of 16 in the order in which q2_k_scales takes the mins apart. */
+static void prepare_q2_k(const few_chunk *c)
+{
+    static const uint8_t order[16] = {0, 2, 1, 3, 8, 10, 9, 11, 4, 6, 5, 7, 12, 14, 13, 15};
+    prepare_order(c);
+    for (size_t t = 0; t < c->n_tokens; t++) {
+        const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * (QN_K / 16);
+        for (size_t i = 0; i < c->n_blocks * 16; i += 16) {
+            for (size_t j = 0; j < 16; j++) {
+                c->s->sums[t][i + j] = sum16[i + order[j]];
+            }
+        }
+    }
+}
+
+/* A code times its scale is at most 45 and so is the byte that VPDPBUSD takes: each lane has a table of the four multiples of the four scales
+ * that its codes meet, and the two bits, with the number of the shift over them, are the index. */
+FEW_INLINE void q2_k_sums(const few_chunk *c, const uint8_t *b, size_t r, size_t block, size_t token, const size_t n_tokens,
+                          __m512i sum[FEW_GROUP])
+{
+    const int one = 0x01010101; /* sub-block of lane L and shift j: 8 (L / 2) + 2 j + L % 2 */
+    const __m512i spread = _mm512_set_epi32(15 * one, 13 * one, 11 * one, 9 * one, 14 * one, 12 * one, 10 * one, 8 * one, 7 * one, 5 * one,
+                                            3 * one, 1 * one, 6 * one, 4 * one, 2 * one, 0);
+    uint64_t low, high;
+    memcpy(&low, b, sizeof low);
+    memcpy(&high, b + 8, sizeof high);
+    uint64_t mins = (low >> 4 & 0x0f0f0f0f0f0f0f0fu) | (high & 0xf0f0f0f0f0f0f0f0u);
+    uint32_t *raw = &c->s->raw[r][4 * block]; /* d dmin, -, mins 0..3 and 8..11, mins 4..7 and 12..15 */
+    memcpy(raw, b + 80, 4);
+    memcpy(raw + 2, &mins, sizeof mins);
+    __m512i scale = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)b)), spread);
+    __m512i multiples = _mm512_add_epi8(_mm512_and_si512(scale, _mm512_set1_epi32(0x0f000f00)),
+                                        _mm512_and_si512(_mm512_add_epi8(scale, scale), _mm512_set1_epi32(0x1e1e0000)));
+    __m512i pair[4];
+    few_shift_pairs(_mm512_loadu_si512(b + 16), pair);
+    for (size_t t = 0; t < n_tokens; t++) {
+        sum[t] = _mm512_setzero_si512();
+    }
+    for (int j = 0; j < 4; j++) {
+        __m512i index = _mm512_ternarylogic_epi32(pair[j], _mm512_set1_epi8(3), _mm512_set1_epi8((char)(4 * j)), 0xea); /* (a & b) | c */
+        __m512i product = _mm512_shuffle_epi8(multiples, index);
+        for (size_t t = 0; t < n_tokens; t++) {
+            sum[t] = _mm512_dpbusd_epi32(sum[t], product, _mm512_load_si512(&c->s->q[token + t][block * QN_K + 64 * (size_t)j]));
+        }
+    }
+}
+
+static void q2_k_scales(const few_chunk *c, size_t row0, size_t n_rows)
+{
+    (void)row0;
+    (void)n_rows;
+    few_scratch *s = c->s;
+    const __m512i nibbles = _mm512_set1_epi32(0x000f000f);
+    for (size_t b = 0; b < (c->n_blocks + 15) / 16 * 16; b += 4) {
+        __m512i x[16];
+        few_load_columns(s->raw, 4 * b, x);
+        for (size_t j = 0; j < 4; j++) {
+            __m512 d = few_half_to_float(x[4 * j]), dmin = few_half_to_float(few_upper_halves(x[4 * j]));
+            _mm512_store_ps(s->d[b + j], few_scale_or_zero(d, b + j, c->n_blocks));
+            _mm512_store_ps(s->m[b + j], few_scale_or_zero(few_negate(dmin), b + j, c->n_blocks));
+            for (size_t i = 0; i < 2; i++) {
+                __m512i mins = x[4 * j + 2 + i];
+                int32_t(*pairs)[FEW_ROWS] = &s->min_pairs[b + j][4 * i];
+                _mm512_store_si512(pairs[0], _mm512_and_si512(mins, nibbles));
+                _mm512_store_si512(pairs[1], _mm512_and_si512(_mm512_srli_epi32(mins, 8), nibbles));
+                _mm512_store_si512(pairs[2], _mm512_and_si512(_mm512_srli_epi32(mins, 4), nibbles));
+                _mm512_store_si512(pairs[3], _mm512_and_si512(_mm512_srli_epi32(mins, 12), nibbles));
+            }
+        }
+    }
+}
+
+PAIRS_KERNEL(q2_k, FEW_MIN_OF_16_SUBS, prepare_q2_k, q2_k_scales)

@@ -1,17 +1,20 @@
-/* matmul_mlx_few_avx512vnni.c - decode kernels of MLX affine weights with 4 and 8 bits, groups of 32, 64 and 128.
+/* matmul_mlx_few_avx512vnni.c - decode kernels of MLX affine weights with 1 to 8 bits, groups of 32, 64 and 128.
  *
- * Codes are unsigned, so isum is a plain dot product and msum the sum of the group's activations. Four registers of codes are reduced together
- * to lane sums; what a group is decides how these meet. Invariant: see few_avx512vnni.h; partial registers are read with a mask.
+ * Codes are unsigned, so isum is a plain dot product and msum the sum of the group's activations. Four loads of codes are reduced together;
+ * what a group is decides how. Invariant: see few_avx512vnni.h; a load that would reach past its bytes is masked, the end of a row is copied.
  */
 #include "kernels/cpu/few_avx512vnni.h"
 
-/* Elements of one register of codes and of the four that are reduced together. */
-#define REGISTER_COLUMNS(bits) (512u / (bits))
-#define STEP_COLUMNS(bits) (4u * REGISTER_COLUMNS(bits))
+/* What is fixed for a number of bits: columns whose codes one load holds, and the bytes of it. Of 3, 5 and 6 bits a load is 64 columns. */
+#define LOAD_COLUMNS(bits) ((bits) == 1 ? 512u : (bits) == 2 ? 256u : (bits) == 4 ? 128u : 64u)
+#define LOAD_BYTES(bits) (LOAD_COLUMNS(bits) / 8 * (bits))
 
+/* Activations as the codes of a load come out of it: of 1, 2 and 4 bits first the columns whose codes are the lowest bits of all bytes, then the
+ * next; of others in their order. */
 FEW_INLINE void prepare_mlx(const few_chunk *c, const uint32_t bits)
 {
     size_t group = c->a->block;
+    const size_t per_byte = 8 % bits == 0 ? 8 / bits : 1;
     for (size_t t = 0; t < c->n_tokens; t++) {
         const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * group / 16;
         for (size_t b = 0; b < c->n_blocks; b++) {
@@ -23,97 +26,148 @@ FEW_INLINE void prepare_mlx(const few_chunk *c, const uint32_t bits)
         }
         const int8_t *q = c->a->q + (c->t0 + t) * c->a->q_stride + c->block0 * group;
         size_t n_columns = c->n_blocks * group;
-        if (bits == 8) {
+        if (per_byte == 1) {
             memcpy(c->s->q[t], q, n_columns);
             continue;
         }
-        for (size_t i = 0; i < n_columns;
-             i += 128) { /* even columns meet low nibbles, odd ones high nibbles; the last 128 may be partly past the end */
-            size_t n = n_columns - i < 128 ? n_columns - i : 128;
-            for (size_t k = 0; k < n / 2; k++) {
-                c->s->q[t][i + k] = q[i + 2 * k];
-                c->s->q[t][i + 64 + k] = q[i + 2 * k + 1];
+        for (size_t i = 0; i < n_columns; i += 64 * per_byte) { /* the last ones may be partly past the end */
+            size_t n = n_columns - i < 64 * per_byte ? n_columns - i : 64 * per_byte;
+            for (size_t k = 0; k < n / per_byte; k++) {
+                for (size_t j = 0; j < per_byte; j++) {
+                    c->s->q[t][i + 64 * j + k] = q[i + per_byte * k + j];
+                }
             }
         }
     }
 }
 
-static void prepare_mlx4(const few_chunk *c) { prepare_mlx(c, 4); }
-static void prepare_mlx8(const few_chunk *c) { prepare_mlx(c, 8); }
+/* Two constants for each of the eight 16-bit words of a lane, of which word m takes the codes 2m and 2m + 1 of the lane's 16: they begin at bit
+ * 2m * bits, so that some 16 bits that begin with a byte hold both. */
+#define WORD_START(bits, m) (2 * (m) * (bits) % 8)
+#define WORD_BYTE(bits, m) (2 * (m) * (bits) / 8)
+#define WORDS(f) _mm512_broadcast_i32x4(_mm_set_epi16(f(7), f(6), f(5), f(4), f(3), f(2), f(1), f(0)))
 
-/* Lane sums of four registers of codes for each token; n_bytes of them exist. */
-FEW_INLINE void mlx_step(const few_chunk *c, const uint8_t *p, size_t n_bytes, size_t column, size_t token, const size_t n_tokens,
-                         const uint32_t bits, __m512i lanes[FEW_GROUP])
+/* 64 codes of 3, 5 or 6 bits in their order, from the first 8 * bits bytes of a register. */
+FEW_INLINE __m512i straddling_codes(__m512i stream, const int bits)
 {
-    const __m512i mask = _mm512_set1_epi8(15);
-    few_prefetch(p, n_bytes);
-    __m512i sum[FEW_GROUP][4];
-    for (size_t i = 0; i < 4; i++) {
-        size_t left = n_bytes > 64 * i ? n_bytes - 64 * i : 0;
-        __m512i both = left >= 64 ? _mm512_loadu_si512(p + 64 * i) : _mm512_maskz_loadu_epi8(((__mmask64)1 << left) - 1, p + 64 * i);
-        for (size_t t = 0; t < n_tokens; t++) {
-            const int8_t *x = c->s->q[token + t] + column + i * REGISTER_COLUMNS(bits);
-            if (bits == 8) {
-                sum[t][i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), both, _mm512_load_si512(x));
-            } else {
-                sum[t][i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_and_si512(both, mask), _mm512_load_si512(x));
-                __m512i high = _mm512_and_si512(_mm512_srli_epi16(both, 4), mask);
-                sum[t][i] = _mm512_dpbusd_epi32(sum[t][i], high, _mm512_load_si512(x + 64));
-            }
+    __m512i lane_words = _mm512_set_epi16(7, 6, 5, 4, 3, 2, 1, 0, 7, 6, 5, 4, 3, 2, 1, 0, 7, 6, 5, 4, 3, 2, 1, 0, 7, 6, 5, 4, 3, 2, 1, 0);
+    __m512i lane_first = _mm512_set_epi64(3 * bits * 0x0001000100010001, 3 * bits * 0x0001000100010001, 2 * bits * 0x0001000100010001,
+                                          2 * bits * 0x0001000100010001, bits * 0x0001000100010001, bits * 0x0001000100010001, 0, 0);
+    __m512i lanes = _mm512_permutexvar_epi16(_mm512_add_epi16(lane_words, lane_first), stream); /* 2 * bits bytes in each lane */
+#define BYTES_OF(m) (short)(WORD_BYTE(bits, m) | (WORD_BYTE(bits, m) + 1) << 8)
+#define RIGHT(m) (short)WORD_START(bits, m)
+#define LEFT(m) (short)(16 - 2 * bits - WORD_START(bits, m))
+    __m512i words = _mm512_shuffle_epi8(lanes, WORDS(BYTES_OF));
+    __m512i even = _mm512_srlv_epi16(words, WORDS(RIGHT)), odd = _mm512_sllv_epi16(words, WORDS(LEFT)); /* odd codes end at bit 15 */
+#undef BYTES_OF
+#undef RIGHT
+#undef LEFT
+    odd = bits == 3 ? _mm512_srli_epi16(odd, 5) : bits == 5 ? _mm512_srli_epi16(odd, 3) : _mm512_srli_epi16(odd, 2);
+    const __m512i mask = _mm512_set1_epi16((short)((1 << bits) - 1)), high_mask = _mm512_set1_epi16((short)(((1 << bits) - 1) << 8));
+    return _mm512_ternarylogic_epi32(_mm512_and_si512(even, mask), odd, high_mask, 0xf8); /* even | (odd & mask) */
+}
+
+/* The codes of one load, 64 a register. */
+FEW_INLINE void load_codes(__m512i stream, const uint32_t bits, __m512i code[8])
+{
+    const __m512i mask = _mm512_set1_epi8((char)((1u << bits) - 1u));
+    if (bits == 8) {
+        code[0] = stream;
+    } else if (bits == 4) {
+        code[0] = _mm512_and_si512(stream, mask);
+        code[1] = _mm512_and_si512(_mm512_srli_epi16(stream, 4), mask);
+    } else if (bits == 2) {
+        few_shift_pairs(stream, code);
+        for (int j = 0; j < 4; j++) {
+            code[j] = _mm512_and_si512(code[j], mask);
         }
+    } else if (bits == 1) {
+        few_shift_pairs(stream, code);
+        for (int j = 3; j >= 0; j--) {
+            code[2 * j + 1] = _mm512_and_si512(_mm512_srli_epi16(code[j], 1), mask);
+            code[2 * j] = _mm512_and_si512(code[j], mask);
+        }
+    } else {
+        code[0] = straddling_codes(stream, (int)bits);
     }
+}
+
+/* Dwords that add up to the dot product of one load for each token. */
+FEW_INLINE void mlx_load(const few_chunk *c, const uint8_t *p, size_t column, size_t token, const size_t n_tokens, const uint32_t bits,
+                         __m512i sum[FEW_GROUP])
+{
+    __m512i code[8];
+    load_codes(LOAD_BYTES(bits) == 64 ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi64((__mmask8)((1u << bits) - 1u), p), bits, code);
     for (size_t t = 0; t < n_tokens; t++) {
-        lanes[t] = few_sum_lanes(sum[t]);
+        const int8_t *x = c->s->q[token + t] + column;
+        sum[t] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), code[0], _mm512_load_si512(x));
+        for (size_t j = 1; j < LOAD_COLUMNS(bits) / 64; j++) {
+            sum[t] = _mm512_dpbusd_epi32(sum[t], code[j], _mm512_load_si512(x + 64 * j));
+        }
     }
 }
 
-/* The sums of 16 groups from the lane sums of their registers, which are `per_register` groups each: 4, 2, 1, or 0 for half a group. */
-FEW_INLINE __m512i mlx_groups(const __m512i *lanes, size_t stride, const int per_register)
+/* Writes the sums of the groups of a step from those of its four loads, which are `group_dwords` dwords each. */
+FEW_INLINE void store_groups(int32_t *out, const __m512i sum[4], size_t group_dwords)
 {
-    if (per_register == 4) {
-        return few_sum_quarters(lanes[0]);
+    if (group_dwords == 1) {
+        for (size_t i = 0; i < 4; i++) {
+            _mm512_storeu_si512(out + 16 * i, sum[i]);
+        }
+        return;
     }
-    if (per_register == 2) {
-        return few_sum_halves(lanes[0], lanes[stride]);
+    if (group_dwords == 2) {
+        for (size_t i = 0; i < 4; i += 2) {
+            __m512 a = _mm512_castsi512_ps(sum[i]), b = _mm512_castsi512_ps(sum[i + 1]);
+            __m512i even = _mm512_castps_si512(_mm512_shuffle_ps(a, b, 0x88)), odd = _mm512_castps_si512(_mm512_shuffle_ps(a, b, 0xdd));
+            const __m512i order = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0); /* lane L: groups 2L and 2L + 1 of a, then of b */
+            _mm512_storeu_si512(out + 8 * i, _mm512_permutexvar_epi64(order, _mm512_add_epi32(even, odd)));
+        }
+        return;
     }
-    __m512i a = lanes[0], b = lanes[stride], c = lanes[2 * stride], d = lanes[3 * stride];
-    a = _mm512_add_epi32(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd));
-    c = _mm512_add_epi32(_mm512_shuffle_i32x4(c, d, 0x88), _mm512_shuffle_i32x4(c, d, 0xdd));
-    return _mm512_add_epi32(_mm512_shuffle_i32x4(a, c, 0x88), _mm512_shuffle_i32x4(a, c, 0xdd));
+    __m512i lanes = few_sum_lanes(sum);
+    if (group_dwords == 4) {
+        _mm512_storeu_si512(out, few_sum_quarters(lanes));
+    } else if (group_dwords == 8) {
+        _mm256_storeu_si256((__m256i *)(void *)out, _mm512_castsi512_si256(few_sum_halves(lanes, lanes)));
+    } else {
+        __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(lanes), _mm512_extracti64x4_epi64(lanes, 1));
+        __m128i loads = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+        if (group_dwords == 16) {
+            _mm_storeu_si128((__m128i *)(void *)out, loads);
+        } else { /* two loads a group */
+            _mm_storel_epi64((__m128i *)(void *)out, _mm_hadd_epi32(loads, loads));
+        }
+    }
 }
 
-/* One row; `per_register` groups a register of codes. */
-QN_VARIANT void mlx_row_tokens(const few_chunk *c, const uint8_t *row, size_t r, size_t token, const size_t n_tokens, const uint32_t bits,
-                               const int per_register)
+/* One row, four loads a step. The last step may be partly past the end; zeros take the place of what does not exist. */
+QN_VARIANT void mlx_row_tokens(const few_chunk *c, const uint8_t *row, size_t r, size_t token, const size_t n_tokens, const uint32_t bits)
 {
-    const size_t step_bytes = 256;
-    const size_t n_steps = per_register == 4 ? 1 : per_register == 2 ? 2 : per_register == 1 ? 4 : 8; /* for 16 groups */
-    const uint8_t *p = row + c->block0 * (c->a->block / 8 * bits);
-    size_t n_bytes = c->n_blocks * (c->a->block / 8 * bits);
-    for (size_t block = 0; block < c->n_blocks; block += 16) {
-        __m512i lanes[8][FEW_GROUP];
-        for (size_t i = 0; i < n_steps; i++) {
-            size_t at = (block / 16 * n_steps + i) * step_bytes;
-            size_t left = at < n_bytes ? n_bytes - at : 0;
-            if (left == 0) {
-                for (size_t t = 0; t < n_tokens; t++) {
-                    lanes[i][t] = _mm512_setzero_si512();
-                }
-                continue;
+    const size_t step_bytes = 4 * LOAD_BYTES(bits), step_columns = 4 * LOAD_COLUMNS(bits);
+    const size_t group_bytes = c->a->block / 8 * bits, n_bytes = c->n_blocks * group_bytes;
+    const size_t group_dwords = 16 * c->a->block / LOAD_COLUMNS(bits), step_groups = step_columns / c->a->block;
+    const uint8_t *p = row + c->block0 * group_bytes;
+    uint8_t last[256];
+    for (size_t step = 0; step * step_bytes < n_bytes; step++) {
+        const uint8_t *at = p + step * step_bytes;
+        size_t left = n_bytes - step * step_bytes;
+        few_prefetch(at, step_bytes);
+        if (left < step_bytes) {
+            memset(last, 0, sizeof last);
+            memcpy(last, at, left);
+            at = last;
+        }
+        __m512i sum[FEW_GROUP][4];
+        for (size_t i = 0; i < 4; i++) {
+            __m512i one[FEW_GROUP];
+            mlx_load(c, at + i * LOAD_BYTES(bits), step * step_columns + i * LOAD_COLUMNS(bits), token, n_tokens, bits, one);
+            for (size_t t = 0; t < n_tokens; t++) {
+                sum[t][i] = one[t];
             }
-            mlx_step(c, p + at, left < step_bytes ? left : step_bytes, at * 8 / bits, token, n_tokens, bits, lanes[i]);
         }
         for (size_t t = 0; t < n_tokens; t++) {
-            if (per_register == 0) { /* a group is two registers: dwords 2j and 2j + 1 of a lane meet */
-                for (size_t i = 0; i < 8; i++) {
-                    lanes[i][t] = _mm512_add_epi32(lanes[i][t], _mm512_srli_epi64(lanes[i][t], 32));
-                }
-                for (size_t i = 0; i < 4; i++) { /* keep dwords 0 and 2 of both */
-                    lanes[i][t] = _mm512_castps_si512(
-                        _mm512_shuffle_ps(_mm512_castsi512_ps(lanes[2 * i][t]), _mm512_castsi512_ps(lanes[2 * i + 1][t]), 0x88));
-                }
-            }
-            _mm512_storeu_si512(&c->s->isum[token + t][r][block], mlx_groups(&lanes[0][t], FEW_GROUP, per_register));
+            store_groups(&c->s->isum[token + t][r][step * step_groups], sum[t], group_dwords);
         }
     }
 }
@@ -154,51 +208,27 @@ static void mlx_scales(const few_chunk *c, size_t row0, size_t n_rows)
     }
 }
 
-/* One function for each (bits, group), so that reductions are fixed. */
-#define ROW_FUNCTION(name, bits, per_register) \
-    static void name(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens) \
+/* The functions of one number of bits. */
+#define MLX_KERNEL(bits) \
+    static void prepare_mlx##bits(const few_chunk *c) { prepare_mlx(c, bits); } \
+    static void mlx##bits##_row(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens) \
     { \
         switch (n_tokens) { \
-        case 1: mlx_row_tokens(c, row, r, token, 1, bits, per_register); break; \
-        case 2: mlx_row_tokens(c, row, r, token, 2, bits, per_register); break; \
-        default: mlx_row_tokens(c, row, r, token, 3, bits, per_register); break; \
+        case 1: mlx_row_tokens(c, row, r, token, 1, bits); break; \
+        case 2: mlx_row_tokens(c, row, r, token, 2, bits); break; \
+        default: mlx_row_tokens(c, row, r, token, 3, bits); break; \
         } \
+    } \
+    void qn_matmul_mlx##bits##_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, \
+                                              size_t y_stride, void *scratch) \
+    { \
+        const few_type type = {w->affine.group, 0, FEW_MIN_OF_BLOCK, prepare_mlx##bits, mlx##bits##_row, mlx_scales}; \
+        few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch); \
     }
-ROW_FUNCTION(mlx4_group32_row, 4, 4)
-ROW_FUNCTION(mlx4_group64_row, 4, 2)
-ROW_FUNCTION(mlx4_group128_row, 4, 1)
-ROW_FUNCTION(mlx8_group32_row, 8, 2)
-ROW_FUNCTION(mlx8_group64_row, 8, 1)
-ROW_FUNCTION(mlx8_group128_row, 8, 0)
-
-static void mlx4_row(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens)
-{
-    switch (c->a->block) {
-    case 32: mlx4_group32_row(c, row, r, token, n_tokens); break;
-    case 64: mlx4_group64_row(c, row, r, token, n_tokens); break;
-    default: mlx4_group128_row(c, row, r, token, n_tokens); break;
-    }
-}
-
-static void mlx8_row(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens)
-{
-    switch (c->a->block) {
-    case 32: mlx8_group32_row(c, row, r, token, n_tokens); break;
-    case 64: mlx8_group64_row(c, row, r, token, n_tokens); break;
-    default: mlx8_group128_row(c, row, r, token, n_tokens); break;
-    }
-}
-
-void qn_matmul_mlx4_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y,
-                                   size_t y_stride, void *scratch)
-{
-    const few_type type = {w->affine.group, 0, FEW_MIN_OF_BLOCK, prepare_mlx4, mlx4_row, mlx_scales};
-    few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch);
-}
-
-void qn_matmul_mlx8_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y,
-                                   size_t y_stride, void *scratch)
-{
-    const few_type type = {w->affine.group, 0, FEW_MIN_OF_BLOCK, prepare_mlx8, mlx8_row, mlx_scales};
-    few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch);
-}
+MLX_KERNEL(1)
+MLX_KERNEL(2)
+MLX_KERNEL(3)
+MLX_KERNEL(4)
+MLX_KERNEL(5)
+MLX_KERNEL(6)
+MLX_KERNEL(8)

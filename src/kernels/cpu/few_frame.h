@@ -26,6 +26,7 @@ enum {
     FEW_TOKENS = 8,   /* tokens a pass over the weights serves */
     FEW_BLOCKS = 128, /* blocks of a chunk, at most */
     FEW_COLUMNS = 8192,
+    FEW_Q = FEW_COLUMNS / 4 * 5,       /* prepared activations of a chunk: TQ1_0 pads 256 to 320 */
     FEW_AHEAD = 8192,                  /* bytes between work and prefetch */
     FEW_STRIDE = FEW_BLOCKS + FEW_ROWS /* not a power of two: rows of a column must not share cache sets */
 };
@@ -36,7 +37,7 @@ typedef struct few_scratch {
     float d[FEW_BLOCKS][FEW_ROWS], m[FEW_BLOCKS][FEW_ROWS];
     int32_t min_pairs[FEW_COLUMNS / 256][8][FEW_ROWS]; /* two 16-bit mins a dword, in the order of sums; of 8 sub-blocks four are used */
     /* activations as the type wants them, filled once a chunk */
-    int8_t q[FEW_TOKENS][FEW_COLUMNS];
+    int8_t q[FEW_TOKENS][FEW_Q];
     int16_t sums[FEW_TOKENS][FEW_COLUMNS / 16];
     int32_t block_sum[FEW_TOKENS][FEW_BLOCKS];
 } few_scratch;

@@ -1,7 +1,7 @@
-/* matmul_pairs_few_avx512vnni.c - decode kernels of the super-blocks that hold two bits of a code in each of 64 bytes: Q2_K.
+/* matmul_pairs_few_avx512vnni.c - decode kernels of the super-blocks with few bits a code: Q2_K, Q3_K, TQ2_0, TQ1_0.
  *
- * All 64 bytes are one register; shifted by 2j its lower half holds the elements 32j.. and its upper half 128 + 32j.. (j = 0..3), and the
- * activations are laid out in that order. Four super-blocks of a row are taken together, so that their reductions share registers.
+ * All but TQ1_0 hold two bits of each code in 64 bytes. These are one register; shifted by 2j its lower half holds the elements 32j.. and its
+ * upper half 128 + 32j.. (j = 0..3), and the activations are laid out in that order. Four super-blocks of a row are taken together, so that their reductions share registers.
  * Invariant: see few_avx512vnni.h.
  */
 #include "kernels/cpu/few_avx512vnni.h"
@@ -149,3 +149,181 @@ static void q2_k_scales(const few_chunk *c, size_t row0, size_t n_rows)
 }
 
 PAIRS_KERNEL(q2_k, FEW_MIN_OF_16_SUBS, prepare_q2_k, q2_k_scales)
+
+/* ---- Q3_K ---- */
+
+/* isum = sum scale * (code * q) - 4 * sum scale * sum(q) with codes 0..7: the second part starts the sum, from negated sums. */
+static void prepare_q3_k(const few_chunk *c)
+{
+    prepare_order(c);
+    for (size_t t = 0; t < c->n_tokens; t++) {
+        const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * (QN_K / 16);
+        for (size_t i = 0; i < c->n_blocks * (QN_K / 16); i++) {
+            c->s->sums[t][i] = (int16_t)-sum16[i];
+        }
+    }
+}
+
+/* The 16 scales of a block, 0..63: what qn_q3_k_unpack_scales gives, plus 32. */
+FEW_INLINE __m128i q3_k_scales_plus_32(const uint8_t *b)
+{
+    __m128i packed = _mm_loadu_si128((const __m128i *)(const void *)(b + 94)); /* ends with the block: two bytes before the 12 of scales */
+    packed = _mm_bsrli_si128(packed, 2);
+    __m128i low = _mm_srlv_epi32(_mm_shuffle_epi32(packed, 0x44), _mm_set_epi32(4, 4, 0, 0));
+    __m128i high = _mm_rolv_epi32(_mm_shuffle_epi32(packed, 0xaa), _mm_set_epi32(30, 0, 2, 4)); /* bits 2j.. of each byte to bits 4 and 5 */
+    return _mm_ternarylogic_epi32(_mm_and_si128(low, _mm_set1_epi8(15)), high, _mm_set1_epi8(0x30), 0xf8); /* low | (high & mask) */
+}
+
+/* The codes 0..7, in the order of the activations. */
+FEW_INLINE void q3_k_codes(const uint8_t *b, __m512i code[4])
+{
+    /* bit s of hmask is the third bit of the part s of 32: register j meets bits j (lower half) and 4 + j (upper half) */
+    __m512i high = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(const void *)b));
+    high = _mm512_srlv_epi64(high, _mm512_set_epi64(4, 4, 4, 4, 0, 0, 0, 0));
+    const __m512i shifted[4] = {_mm512_slli_epi16(high, 2), _mm512_slli_epi16(high, 1), high, _mm512_srli_epi16(high, 1)};
+    few_shift_pairs(_mm512_loadu_si512(b + 32), code);
+    for (int j = 0; j < 4; j++) {
+        code[j] = _mm512_and_si512(code[j], _mm512_set1_epi8(3));
+        code[j] = _mm512_ternarylogic_epi32(code[j], shifted[j], _mm512_set1_epi8(4), 0xf8); /* code | (high & mask) */
+    }
+}
+
+/* Sums of four products stay below 2^15 and are packed to 16 bits before the scales multiply them. */
+FEW_INLINE void q3_k_sums(const few_chunk *c, const uint8_t *b, size_t r, size_t block, size_t token, const size_t n_tokens,
+                          __m512i sum[FEW_GROUP])
+{
+    /* lane L of packs_epi32(0, 1) holds sub-blocks s and s + 2, four words each, with s = 8 (L / 2) + L % 2 */
+    const __m512i spread = _mm512_set_epi64(0x000b000b000b000b, 0x0009000900090009, 0x000a000a000a000a, 0x0008000800080008,
+                                            0x0003000300030003, 0x0001000100010001, 0x0002000200020002, 0x0000000000000000);
+    const __m512i spread_high = _mm512_add_epi16(spread, _mm512_set1_epi16(4));
+    __m256i scales = _mm256_sub_epi16(_mm256_cvtepu8_epi16(q3_k_scales_plus_32(b)), _mm256_set1_epi16(32));
+    __m256i offsets = _mm256_slli_epi16(scales, 2);
+    __m512i scale_low = _mm512_permutexvar_epi16(spread, _mm512_castsi256_si512(scales));
+    __m512i scale_high = _mm512_permutexvar_epi16(spread_high, _mm512_castsi256_si512(scales));
+    __m512i code[4];
+    q3_k_codes(b, code);
+    uint16_t d;
+    memcpy(&d, b + 108, sizeof d);
+    c->s->raw[r][block] = d;
+    for (size_t t = 0; t < n_tokens; t++) {
+        const int8_t *x = &c->s->q[token + t][block * QN_K];
+        __m512i part[4];
+        for (int j = 0; j < 4; j++) {
+            part[j] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), code[j], _mm512_load_si512(x + 64 * j));
+        }
+        __m256i negated = _mm256_loadu_si256((const __m256i *)(const void *)&c->s->sums[token + t][block * 16]);
+        sum[t] = _mm512_zextsi256_si512(_mm256_madd_epi16(offsets, negated));
+        sum[t] = _mm512_dpwssd_epi32(sum[t], _mm512_packs_epi32(part[0], part[1]), scale_low);
+        sum[t] = _mm512_dpwssd_epi32(sum[t], _mm512_packs_epi32(part[2], part[3]), scale_high);
+    }
+}
+
+static void d_scales(const few_chunk *c, size_t row0, size_t n_rows)
+{
+    (void)row0;
+    (void)n_rows;
+    few_unpack_scales(c->s, c->n_blocks, false);
+}
+
+PAIRS_KERNEL(q3_k, FEW_MIN_NONE, prepare_q3_k, d_scales)
+
+/* ---- TQ2_0 and TQ1_0 ---- */
+
+/* isum = sum (code + 1) * q - sum q: the second part starts the sum. */
+FEW_INLINE void prepare_ternary_sums(const few_chunk *c)
+{
+    for (size_t t = 0; t < c->n_tokens; t++) {
+        const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * (QN_K / 16);
+        for (size_t b = 0; b < c->n_blocks; b++) {
+            int32_t sum = 0;
+            for (size_t i = 0; i < QN_K / 16; i++) {
+                sum += sum16[b * (QN_K / 16) + i];
+            }
+            c->s->block_sum[t][b] = -sum;
+        }
+    }
+}
+
+/* The sums of a block whose codes are code[0..n), each register of them with its activations. */
+FEW_INLINE void ternary_sums(const few_chunk *c, const __m512i *code, size_t n, size_t block, size_t token, const size_t n_tokens,
+                             __m512i sum[FEW_GROUP])
+{
+    for (size_t t = 0; t < n_tokens; t++) {
+        sum[t] = _mm512_zextsi128_si512(_mm_cvtsi32_si128(c->s->block_sum[token + t][block]));
+        for (size_t j = 0; j < n; j++) {
+            sum[t] = _mm512_dpbusd_epi32(sum[t], code[j], _mm512_load_si512(&c->s->q[token + t][(block * n + j) * 64]));
+        }
+    }
+}
+
+static void prepare_tq2_0(const few_chunk *c)
+{
+    prepare_ternary_sums(c);
+    prepare_order(c);
+}
+
+FEW_INLINE void tq2_0_sums(const few_chunk *c, const uint8_t *b, size_t r, size_t block, size_t token, const size_t n_tokens,
+                           __m512i sum[FEW_GROUP])
+{
+    uint16_t d;
+    memcpy(&d, b + 64, sizeof d);
+    c->s->raw[r][block] = d;
+    __m512i code[4];
+    few_shift_pairs(_mm512_loadu_si512(b), code);
+    for (int j = 0; j < 4; j++) {
+        code[j] = _mm512_and_si512(code[j], _mm512_set1_epi8(3));
+    }
+    ternary_sums(c, code, 4, block, token, n_tokens, sum);
+}
+
+PAIRS_KERNEL(tq2_0, FEW_MIN_NONE, prepare_tq2_0, d_scales)
+
+/* Where tq1_0_sums has byte i of a block's 52 bytes of trits: even bytes in the lower half of each lane, odd ones in the upper. */
+FEW_INLINE size_t tq1_0_place(size_t i) { return i / 16 * 16 + i % 2 * 8 + i % 16 / 2; }
+
+/* Five registers a block, one a trit; zeros where a byte has no such trit. */
+static void prepare_tq1_0(const few_chunk *c)
+{
+    prepare_ternary_sums(c);
+    for (size_t t = 0; t < c->n_tokens; t++) {
+        const int8_t *q = c->a->q + (c->t0 + t) * c->a->q_stride + c->block0 * QN_K;
+        for (size_t b = 0; b < c->n_blocks; b++, q += QN_K) {
+            int8_t *x = &c->s->q[t][b * 320];
+            memset(x, 0, 320);
+            for (size_t k = 0; k < 5; k++) {
+                for (size_t i = 0; i < 48; i++) {
+                    x[64 * k + tq1_0_place(i)] = i < 32 ? q[32 * k + i] : q[160 + 16 * k + i - 32];
+                }
+                for (size_t i = 0; i < 4 && k < 4; i++) {
+                    x[64 * k + tq1_0_place(48 + i)] = q[240 + 4 * k + i];
+                }
+            }
+        }
+    }
+}
+
+/* A byte x is a fraction of 256, its trits the digits after the point in base 3 (quant/ternary.c): with x in the upper half of a word, the upper
+ * half of the product with 9 is the next two digits, 0..8, and the lower half the fraction that is left. Tables take the two apart. */
+FEW_INLINE void tq1_0_sums(const few_chunk *c, const uint8_t *b, size_t r, size_t block, size_t token, const size_t n_tokens,
+                           __m512i sum[FEW_GROUP])
+{
+    const __m512i first = _mm512_set4_epi32(0, 2, 0x02020101, 0x01000000), second = _mm512_set4_epi32(0, 2, 0x01000201, 0x00020100);
+    const __m512i nine = _mm512_set1_epi16(9), three = _mm512_set1_epi16(3);
+    uint16_t d;
+    memcpy(&d, b + 52, sizeof d);
+    c->s->raw[r][block] = d;
+    __m512i bytes = _mm512_maskz_loadu_epi32(0x1fff, b);
+    __m512i even = _mm512_slli_epi16(bytes, 8), odd = _mm512_andnot_si512(_mm512_set1_epi16(0xff), bytes);
+    __m512i code[5];
+    for (int k = 0; k < 4; k += 2) {
+        __m512i digits = _mm512_packus_epi16(_mm512_mulhi_epu16(even, nine), _mm512_mulhi_epu16(odd, nine));
+        code[k] = _mm512_shuffle_epi8(first, digits);
+        code[k + 1] = _mm512_shuffle_epi8(second, digits);
+        even = _mm512_mullo_epi16(even, nine);
+        odd = _mm512_mullo_epi16(odd, nine);
+    }
+    code[4] = _mm512_packus_epi16(_mm512_mulhi_epu16(even, three), _mm512_mulhi_epu16(odd, three));
+    ternary_sums(c, code, 5, block, token, n_tokens, sum);
+}
+
+PAIRS_KERNEL(tq1_0, FEW_MIN_NONE, prepare_tq1_0, d_scales)

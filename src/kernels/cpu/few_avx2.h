@@ -82,4 +82,35 @@ FEW_INLINE __m256 few_negate(__m256 v) { return _mm256_xor_ps(v, _mm256_set1_ps(
 
 #include "kernels/cpu/few_frame.h"
 
+/* Row functions for one and for two tokens, so that registers are fixed. */
+#define FEW_ROW_FUNCTION(name, body) \
+    static void name(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens) \
+    { \
+        if (n_tokens == 1) { \
+            body(c, row, r, token, 1); \
+        } else { \
+            body(c, row, r, token, 2); \
+        } \
+    }
+
+/* Calls group(block, n) for four blocks at a time; the number is a constant except for what is left at the end. */
+#define FEW_FOR_GROUPS(n_blocks, group) \
+    do { \
+        size_t block = 0; \
+        for (; block + 4 <= (n_blocks); block += 4) { \
+            group(block, 4); \
+        } \
+        if (block < (n_blocks)) { \
+            group(block, (n_blocks)-block); \
+        } \
+    } while (0)
+
+/* A kernel from its few_type. */
+#define FEW_KERNEL(name, ...) \
+    void name(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, size_t y_stride, void *scratch) \
+    { \
+        const few_type type = __VA_ARGS__; \
+        few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch); \
+    }
+
 #endif

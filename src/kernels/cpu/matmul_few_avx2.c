@@ -6,29 +6,6 @@
 #include "kernels/cpu/few_avx2.h"
 #include "quant/blocks.h"
 
-/* Row functions for one and for two tokens, so that registers are fixed. */
-#define ROW_FUNCTION(name, body) \
-    static void name(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens) \
-    { \
-        if (n_tokens == 1) { \
-            body(c, row, r, token, 1); \
-        } else { \
-            body(c, row, r, token, 2); \
-        } \
-    }
-
-/* Calls group(block, n) for four blocks at a time; the number is a constant except for what is left at the end. */
-#define FOR_GROUPS(n_blocks, group) \
-    do { \
-        size_t block = 0; \
-        for (; block + 4 <= (n_blocks); block += 4) { \
-            group(block, 4); \
-        } \
-        if (block < (n_blocks)) { \
-            group(block, (n_blocks)-block); \
-        } \
-    } while (0)
-
 /* ---- Q4_K and Q5_K ---- */
 
 /* Sums of sub-blocks of 32 for the mins, in the order 0 2 1 3 4 6 5 7 of min_pairs. */
@@ -111,14 +88,14 @@ FEW_INLINE void k4_group(const few_chunk *c, const uint8_t *p, size_t r, size_t 
 FEW_INLINE void k4_row(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens, const bool five)
 {
 #define GROUP(block, n) k4_group(c, p, r, block, n, token, n_tokens, five)
-    FOR_GROUPS(c->n_blocks, GROUP);
+    FEW_FOR_GROUPS(c->n_blocks, GROUP);
 #undef GROUP
 }
 
 #define Q4_K_ROW(c, row, r, token, n) k4_row(c, row, r, token, n, false)
 #define Q5_K_ROW(c, row, r, token, n) k4_row(c, row, r, token, n, true)
-ROW_FUNCTION(q4_k_row, Q4_K_ROW)
-ROW_FUNCTION(q5_k_row, Q5_K_ROW)
+FEW_ROW_FUNCTION(q4_k_row, Q4_K_ROW)
+FEW_ROW_FUNCTION(q5_k_row, Q5_K_ROW)
 
 static void k4_scales(const few_chunk *c, size_t row0, size_t n_rows)
 {
@@ -208,11 +185,11 @@ FEW_INLINE void q6_k_group(const few_chunk *c, const uint8_t *p, size_t r, size_
 QN_VARIANT void q6_k_row_tokens(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens)
 {
 #define GROUP(block, n) q6_k_group(c, p, r, block, n, token, n_tokens)
-    FOR_GROUPS(c->n_blocks, GROUP);
+    FEW_FOR_GROUPS(c->n_blocks, GROUP);
 #undef GROUP
 }
 
-ROW_FUNCTION(q6_k_row, q6_k_row_tokens)
+FEW_ROW_FUNCTION(q6_k_row, q6_k_row_tokens)
 
 static void d_scales(const few_chunk *c, size_t row0, size_t n_rows)
 {
@@ -280,14 +257,14 @@ FEW_INLINE void block32_group(const few_chunk *c, const uint8_t *p, size_t r, si
 FEW_INLINE void block32_row(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens, const bool nibbles)
 {
 #define GROUP(block, n) block32_group(c, p, r, block, n, token, n_tokens, nibbles)
-    FOR_GROUPS(c->n_blocks, GROUP);
+    FEW_FOR_GROUPS(c->n_blocks, GROUP);
 #undef GROUP
 }
 
 #define Q8_0_ROW(c, row, r, token, n) block32_row(c, row, r, token, n, false)
 #define Q4_0_ROW(c, row, r, token, n) block32_row(c, row, r, token, n, true)
-ROW_FUNCTION(q8_0_row, Q8_0_ROW)
-ROW_FUNCTION(q4_0_row, Q4_0_ROW)
+FEW_ROW_FUNCTION(q8_0_row, Q8_0_ROW)
+FEW_ROW_FUNCTION(q4_0_row, Q4_0_ROW)
 
 /* ---- MLX with 4 bits ---- */
 
@@ -375,9 +352,9 @@ QN_VARIANT void mlx4_row_tokens(const few_chunk *c, const uint8_t *row, size_t r
 #define MLX4_GROUP32_ROW(c, row, r, token, n) mlx4_row_tokens(c, row, r, token, n, 32)
 #define MLX4_GROUP64_ROW(c, row, r, token, n) mlx4_row_tokens(c, row, r, token, n, 64)
 #define MLX4_GROUP128_ROW(c, row, r, token, n) mlx4_row_tokens(c, row, r, token, n, 128)
-ROW_FUNCTION(mlx4_group32_row, MLX4_GROUP32_ROW)
-ROW_FUNCTION(mlx4_group64_row, MLX4_GROUP64_ROW)
-ROW_FUNCTION(mlx4_group128_row, MLX4_GROUP128_ROW)
+FEW_ROW_FUNCTION(mlx4_group32_row, MLX4_GROUP32_ROW)
+FEW_ROW_FUNCTION(mlx4_group64_row, MLX4_GROUP64_ROW)
+FEW_ROW_FUNCTION(mlx4_group128_row, MLX4_GROUP128_ROW)
 
 static void mlx4_row(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens)
 {
@@ -418,15 +395,9 @@ static void mlx_scales(const few_chunk *c, size_t row0, size_t n_rows)
 
 /* ---- the kernels ---- */
 
-#define KERNEL(name, ...) \
-    void name(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, size_t y_stride, void *scratch) \
-    { \
-        const few_type type = __VA_ARGS__; \
-        few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch); \
-    }
-KERNEL(qn_matmul_q4_k_few_avx2, {QN_K, sizeof(qn_block_q4_k), FEW_MIN_OF_8_SUBS, prepare_k4, q4_k_row, k4_scales})
-KERNEL(qn_matmul_q5_k_few_avx2, {QN_K, sizeof(qn_block_q5_k), FEW_MIN_OF_8_SUBS, prepare_k4, q5_k_row, k4_scales})
-KERNEL(qn_matmul_q6_k_few_avx2, {QN_K, sizeof(qn_block_q6_k), FEW_MIN_NONE, prepare_q6_k, q6_k_row, d_scales})
-KERNEL(qn_matmul_q8_0_few_avx2, {32, sizeof(qn_block_q8_0), FEW_MIN_NONE, prepare_q8_0, q8_0_row, d_scales})
-KERNEL(qn_matmul_q4_0_few_avx2, {32, sizeof(qn_block_q4_0), FEW_MIN_NONE, prepare_q4_0, q4_0_row, d_scales})
-KERNEL(qn_matmul_mlx4_few_avx2, {w->affine.group, 0, FEW_MIN_OF_BLOCK, prepare_mlx4, mlx4_row, mlx_scales})
+FEW_KERNEL(qn_matmul_q4_k_few_avx2, {QN_K, sizeof(qn_block_q4_k), FEW_MIN_OF_8_SUBS, prepare_k4, q4_k_row, k4_scales})
+FEW_KERNEL(qn_matmul_q5_k_few_avx2, {QN_K, sizeof(qn_block_q5_k), FEW_MIN_OF_8_SUBS, prepare_k4, q5_k_row, k4_scales})
+FEW_KERNEL(qn_matmul_q6_k_few_avx2, {QN_K, sizeof(qn_block_q6_k), FEW_MIN_NONE, prepare_q6_k, q6_k_row, d_scales})
+FEW_KERNEL(qn_matmul_q8_0_few_avx2, {32, sizeof(qn_block_q8_0), FEW_MIN_NONE, prepare_q8_0, q8_0_row, d_scales})
+FEW_KERNEL(qn_matmul_q4_0_few_avx2, {32, sizeof(qn_block_q4_0), FEW_MIN_NONE, prepare_q4_0, q4_0_row, d_scales})
+FEW_KERNEL(qn_matmul_mlx4_few_avx2, {w->affine.group, 0, FEW_MIN_OF_BLOCK, prepare_mlx4, mlx4_row, mlx_scales})

@@ -1,8 +1,8 @@
 /* matmul_pairs_few_avx512vnni.c - decode kernels of the super-blocks with few bits a code: Q2_K, Q3_K, TQ2_0, TQ1_0.
  *
- * All but TQ1_0 hold two bits of each code in 64 bytes. These are one register; shifted by 2j its lower half holds the elements 32j.. and its
- * upper half 128 + 32j.. (j = 0..3), and the activations are laid out in that order. Four super-blocks of a row are taken together, so that their reductions share registers.
- * Invariant: see few_avx512vnni.h.
+ * All but TQ1_0 hold two bits of each code in 64 bytes. These are one register; shifted by 2j its lower half holds the elements 32j.. and
+ * its upper half 128 + 32j.. (j = 0..3), and the activations are laid out in that order. Four super-blocks of a row are taken together, so
+ * that their reductions share registers. Invariant: see few_avx512vnni.h.
  */
 #include "kernels/cpu/few_avx512vnni.h"
 #include "quant/blocks.h"

@@ -123,6 +123,9 @@ static void add_figures(qn_tensor_figures *a, const qn_tensor_figures *b)
     a->squared_source += b->squared_source;
     a->tested_error += b->tested_error;
     a->tested_plain += b->tested_plain;
+    a->n_tested += b->n_tested;
+    a->n_telling += b->n_telling;
+    a->n_joined += b->n_joined;
     a->max_abs_error = b->max_abs_error > a->max_abs_error ? b->max_abs_error : a->max_abs_error;
     for (size_t k = 0; k < QN_FAULT_KINDS; k++) {
         add_faults(&a->faults[k], &b->faults[k]);
@@ -275,6 +278,7 @@ static void test_error(const check *c, block_place at, const float *x, const flo
     }
     f->tested_error += own[0];
     f->tested_plain += reference[0] + floor;
+    f->n_tested++;
     if (!(least <= c->error_limit)) {
         count_fault(f, QN_FAULT_ERROR, at.row, at.block, 0, least, true);
     } else if (!(least <= QN_ERROR_LIMIT)) {
@@ -332,14 +336,21 @@ static void sum_rules(const check *c, const qn_sub_blocks *s, const bool *speaks
     alignas(16) uint8_t bytes[4 * 256 + 64];
     float z[256];
     for (size_t rule = 0; rule < QN_SCALE_RULES; rule++) {
-        if (rule >= 2 && !qn_checked_tensor_has_powers_of_two(t)) {
+        bool searched = qn_known_is_searched(t);
+        if (rule >= 2 && !searched && !qn_checked_tensor_has_powers_of_two(t)) {
             break;
         }
         switch (rule) {
         case 0: qn_known_plain(t, x, z, c->block); break;
         case 1: qn_known_encode(t, QN_ENCODER_QUERN, x, c->block, bytes, z); break;
-        case 2: qn_plain_mlx_mxfp4(x, z, c->block, true); break;
-        default: qn_plain_blocks(QN_DTYPE_MXFP4, x, z, c->block); break;
+        default:
+            if (searched) {
+                qn_llama_blocks(t->dtype, rule == 3, x, z, c->block);
+            } else if (rule == 2) {
+                qn_plain_mlx_mxfp4(x, z, c->block, true);
+            } else {
+                qn_plain_blocks(QN_DTYPE_MXFP4, x, z, c->block);
+            }
         }
         for (size_t i = 0; i < c->block; i++) {
             size_t k = i / s->len;
@@ -448,8 +459,9 @@ static void sum_errors(const float *x, const float *y, size_t n, qn_tensor_figur
     widen(&f->low, &f->high, y, n);
 }
 
-/* x source, y decoded, z scratch, e what the known encoder gives (if one is known). */
-static void check_row(const check *c, uint64_t row, const float *x, const float *y, float *z, const float *e, qn_tensor_figures *f)
+/* x source, y decoded, z scratch, e what the known encoder gives (if one is known), joined what it gives with joined multiply-adds (or NULL). */
+static void check_row(const check *c, uint64_t row, const float *x, const float *y, float *z, const float *e, const float *joined,
+                      qn_tensor_figures *f)
 {
     const qn_checked_tensor *t = c->t;
     sum_errors(x, y, (size_t)t->n_cols, f);
@@ -469,7 +481,7 @@ static void check_row(const check *c, uint64_t row, const float *x, const float 
             count_fault(f, QN_FAULT_NOT_FINITE, row, b, 0, NAN, true);
             continue;
         }
-        const float *be = e + b * c->block;
+        const float *be = e + b * c->block, *bj = joined != NULL ? joined + b * c->block : be;
         double greatest;
         if (is_beyond_range(t, bx, c->block, &greatest)) {
             count_fault(f, QN_FAULT_RANGE, row, b, 0, greatest, true);
@@ -477,8 +489,10 @@ static void check_row(const check *c, uint64_t row, const float *x, const float 
         }
         if (c->encoder != QN_ENCODER_UNKNOWN && qn_known_same(by, be, c->block)) {
             widen(&f->plain_low, &f->plain_high, by, c->block);
+            f->n_telling += !qn_known_same(bj, be, c->block);
             continue; /* sound: a known encoder's work */
         }
+        f->n_joined += joined != NULL && qn_known_same(by, bj, c->block);
         test_nearest(c, at, &s, bx, by, f);
         if (c->encoder != QN_ENCODER_UNKNOWN && !qn_known_explains(t, &s, bx, by, be)) {
             double own[N_MEASURES], known[N_MEASURES];
@@ -521,8 +535,13 @@ static void check_slice(check *c, uint64_t index, float *buffer)
     if (c->encoder != QN_ENCODER_UNKNOWN) {
         encode_slice(c, c->encoder, s, x, bytes, e);
     }
+    float *joined = NULL;
+    if (c->encoder == QN_ENCODER_PLAIN && qn_known_is_searched(t)) {
+        joined = (float *)(void *)bytes; /* which this encoder has no use for; 4 an element */
+        qn_llama_blocks(t->dtype, true, x, joined, (size_t)s.n_rows * n_cols);
+    }
     for (uint64_t r = 0; r < s.n_rows; r++) {
-        check_row(c, s.first_row + r, x + r * n_cols, y + r * n_cols, z, e + r * n_cols, f);
+        check_row(c, s.first_row + r, x + r * n_cols, y + r * n_cols, z, e + r * n_cols, joined != NULL ? joined + r * n_cols : NULL, f);
     }
 }
 

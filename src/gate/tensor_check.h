@@ -90,7 +90,10 @@ typedef struct qn_tensor_figures {
     uint64_t n_relaxed; /* blocks beyond the usual limit that a wider error_limit let pass */
     double squared_error, squared_source, max_abs_error;
     double tested_error, tested_plain; /* of the blocks that are not exactly a known encoder's: squared error, and that of plain encoding */
-    double error_limit;                /* for their ratio, block by block */
+    uint64_t n_tested;
+    /* Where llama.cpp's search is the encoder: its blocks that joined multiply-adds would have made otherwise, and blocks that are what they make. */
+    uint64_t n_telling, n_joined;
+    double error_limit; /* for their ratio, block by block */
     qn_fault_count faults[QN_FAULT_KINDS];
     qn_encoder encoder;
     double share;  /* of a sample's blocks that are exactly what that one of Quern's encoders makes which makes most of them: */

@@ -200,7 +200,7 @@ static void long_contexts_give_the_same_bits(void **state)
     }
 }
 
-/* Kernel calls of one step of n rows of one sequence at a depth. */
+/* Kernel calls of one step of n rows of one sequence at a depth, logits wanted of all (or the last layer finishes none). */
 static uint64_t calls_of_step(size_t threads, size_t depth, size_t n)
 {
     quern_error err;
@@ -214,9 +214,12 @@ static uint64_t calls_of_step(size_t threads, size_t depth, size_t n)
         assert_ok(quern_engine_step(e, &item, 1, &err));
     }
     uint64_t before = qn_ops_calls(qn_ops_get(qn_isa_best())->isa);
-    const quern_step_item item = {.sequence = s, .ids = ids, .n_ids = n};
+    float *logits = qn_malloc_array(n * n_vocab, sizeof *logits);
+    assert_non_null(logits);
+    const quern_step_item item = {.sequence = s, .ids = ids, .n_ids = n, .n_logits = n, .logits = logits};
     assert_ok(quern_engine_step(e, &item, 1, &err));
     uint64_t calls = qn_ops_calls(qn_ops_get(qn_isa_best())->isa) - before;
+    qn_free(logits);
     quern_sequence_destroy(s);
     quern_engine_destroy(e);
     return calls;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What guessing from the text so far gains, on the edits of bench/replay/coding.json. usage: bench_replay.py [--record NAME] [-r N] BUILD/quern MODEL
 
-Writes what bench/README.md describes. The row "all edits" is their tokens over their time.
+Writes what bench/README.md describes. The row "all edits" is their decoded tokens over their time; the first token of an answer comes with the prompt.
 """
 import argparse
 import datetime
@@ -19,8 +19,8 @@ def row_of(model, r):
 
 
 def total_of(model, edits):
-    n, seconds, plain = sum(r["n"] for r in edits), sum(r["n"] / r["tokens_per_s"] for r in edits), sum(r["n"] / r["tokens_per_s_plain"] for r in edits)
-    return {"model": model, "what": "all edits", "tokens": n, "tokens/s": n / seconds, "spread": None, "without guesses": n / plain, "its spread": None, "gain": plain / seconds,
+    decoded, seconds, plain = (sum((r["n"] - 1) / rate(r) for r in edits) for rate in (lambda r: 1, lambda r: r["tokens_per_s"], lambda r: r["tokens_per_s_plain"]))
+    return {"model": model, "what": "all edits", "tokens": sum(r["n"] for r in edits), "tokens/s": decoded / seconds, "spread": None, "without guesses": decoded / plain, "its spread": None, "gain": plain / seconds,
             "steps": sum(r["steps"] for r in edits), "guessed": sum(r["guessed"] for r in edits), "right": sum(r["right"] for r in edits)}
 
 

@@ -1,8 +1,10 @@
 /* bench_replay.c - see bench_replay.h. */
 #include "bench_replay.h"
 
+#include <math.h>
 #include <string.h>
 
+#include "answer.h"
 #include "base/alloc.h"
 #include "base/fs.h"
 #include "base/json.h"
@@ -130,7 +132,14 @@ done:
     return status;
 }
 
-static void add_sample(qn_bench_result *r, const quern_generation *g) { r->samples[r->n_samples++] = (double)r->n / g->decode_seconds; }
+/* None of an answer of one token: nothing of it was decoded. */
+static void add_sample(qn_bench_result *r, const quern_generation *g)
+{
+    const double rate = qn_answer_decode_rate(g);
+    if (!isnan(rate)) {
+        r->samples[r->n_samples++] = rate;
+    }
+}
 
 static quern_status measure_text(qn_bench *b, qn_replay_text *t, quern_error *err)
 {

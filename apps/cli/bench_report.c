@@ -63,8 +63,9 @@ static row read_row(const qn_json *document, const qn_json *o, kind k)
              .p99_ms = qn_number_of(o, "latency_ms_p99"),
              .samples = qn_json_get(o, "samples")};
     r.spread = spread_of(r.samples, r.tokens_per_s);
-    r.unsteady = k == REPLAY && !isfinite(qn_number_of(o, "gain"));
-    if (k == REPLAY && !r.unsteady) {
+    const bool has_gain = k == REPLAY && isfinite(qn_number_of(o, "gain"));
+    r.unsteady = k == REPLAY && isfinite(r.tokens_per_s) && !has_gain;
+    if (has_gain) {
         (void)snprintf(r.limit, sizeof r.limit, "%.2f x without guesses", qn_number_of(o, "gain"));
     } else if (isfinite(r.share) && k == PREFILL) {
         (void)snprintf(r.limit, sizeof r.limit, "%s", qn_text_of(o, "bound", ""));

@@ -193,12 +193,10 @@ static const char *find_bound(const bench_job *j, double *peak)
         *peak = m->peak_fma_f32 > 0 ? m->peak_fma_f32 : (double)NAN;
         return m->peak_fma_f32 > 0 ? "fma_f32" : NULL;
     }
-    if (strcmp(isa, "amx") == 0 && m->peak_amx_int8 > 0) {
-        *peak = m->peak_amx_int8;
-        return "amx_int8";
-    }
-    *peak = m->peak_vnni_int8 > 0 ? m->peak_vnni_int8 : (double)NAN;
-    return m->peak_vnni_int8 > 0 ? "vnni_int8" : NULL;
+    const bool tiles = strcmp(isa, "amx") == 0; /* a run that was interrupted may have measured VNNI alone, which does not bound them */
+    const double found = tiles ? m->peak_amx_int8 : m->peak_vnni_int8;
+    *peak = found > 0 ? found : (double)NAN;
+    return found <= 0 ? NULL : tiles ? "amx_int8" : "vnni_int8";
 }
 
 /* Samples further apart than this (half their distance, as a part of the median) give no ratio, of a limit or of each other: it would be noise in a
@@ -314,9 +312,9 @@ static qn_json *replay_json(const bench_job *j, bool *ok)
         qn_put_count(o, "prompt_tokens", t->prompt.len, ok);
         qn_put_count(o, "n", t->answer.len, ok);
         qn_put_measured(o, "tokens_per_s", qn_bench_median(&t->guessing), ok);
-        qn_put(o, "samples", samples_json(&t->guessing, ok), ok);
+        qn_put(o, "samples", t->guessing.n_samples > 0 ? samples_json(&t->guessing, ok) : qn_json_new_null(), ok);
         qn_put_measured(o, "tokens_per_s_plain", qn_bench_median(&t->plain), ok);
-        qn_put(o, "samples_plain", samples_json(&t->plain, ok), ok);
+        qn_put(o, "samples_plain", t->plain.n_samples > 0 ? samples_json(&t->plain, ok) : qn_json_new_null(), ok);
         qn_put_measured(o, "gain", gain_of(t), ok);
         qn_put_count(o, "steps", t->n_steps, ok);
         qn_put_count(o, "guessed", t->n_guessed, ok);
@@ -471,7 +469,9 @@ static void add_rows(const bench_job *j, qn_table *t)
     for (size_t i = 0; i < j->replay.n_measured; i++) {
         const qn_replay_text *text = &j->replay.texts[i];
         (void)qn_format_rate(a, qn_bench_median(&text->plain));
-        if (isnan(gain_of(text))) {
+        if (text->guessing.n_samples == 0 || text->plain.n_samples == 0) {
+            (void)snprintf(note, sizeof note, "one token, which the prompt's last step gives");
+        } else if (isnan(gain_of(text))) {
             (void)snprintf(note, sizeof note, "%s without guesses, samples differ too much; %zu of %zu right", a, text->n_right,
                            text->n_guessed);
         } else {

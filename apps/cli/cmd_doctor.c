@@ -78,7 +78,7 @@ static qn_json *bandwidth_json(const report *r, bool *ok)
     return o;
 }
 
-/* A peak of 0 means that the machine has no such unit. */
+/* A peak of 0 means that the chosen instruction set has no such unit; the machine may. */
 static void put_peak(qn_json *o, const char *key, double v, bool *ok)
 {
     qn_put(o, key, v > 0 ? qn_json_new_measured(v) : qn_json_new_null(), ok);
@@ -129,11 +129,17 @@ static void row(qn_table *t, const char *name, const char *value, const char *no
     qn_table_cell(t, "%s", note);
 }
 
-static void peak_row(qn_table *t, const char *name, double ops, const char *absent)
+/* unit_isa: the weakest instruction set with this unit. */
+static void peak_row(qn_table *t, const quern_machine *m, const char *name, double ops, const char *unit_isa, const char *absent)
 {
-    char text[64];
+    char text[64], unused[64];
+    bool has_unit = false;
+    for (size_t i = 0; i < m->n_isa_available; i++) {
+        has_unit = has_unit || strcmp(m->isa_available[i], unit_isa) == 0;
+    }
     (void)snprintf(text, sizeof text, "%.0f G op/s", ops / 1e9);
-    row(t, name, ops > 0 ? text : "-", ops > 0 ? "" : absent);
+    (void)snprintf(unused, sizeof unused, "not with %s", m->isa_chosen);
+    row(t, name, ops > 0 ? text : "-", ops > 0 ? "" : has_unit ? unused : absent);
 }
 
 /* A path as people write it: the home folder as ~. */
@@ -188,9 +194,9 @@ static void print_report(qn_cli *cli, const report *r)
         }
         row(t, "reading the model", qn_buf_text(&text), note);
     }
-    peak_row(t, "float32", m->peak_fma_f32, "");
-    peak_row(t, "int8", m->peak_vnni_int8, "no VNNI");
-    peak_row(t, "int8 tiles", m->peak_amx_int8, "no AMX");
+    peak_row(t, m, "float32", m->peak_fma_f32, "scalar", "");
+    peak_row(t, m, "int8", m->peak_vnni_int8, "avx512vnni", "no VNNI");
+    peak_row(t, m, "int8 tiles", m->peak_amx_int8, "amx", "no AMX");
     row(t, "demo model", r->demo ? "built in" : "-", r->demo ? "quern run \"...\"" : "not in this build");
     row(t, "line editing", qn_line_edit_library(), "");
     row(t, "python3", r->python != NULL ? r->python : "-", r->python != NULL ? "" : "not on PATH");

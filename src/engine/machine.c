@@ -168,7 +168,7 @@ static quern_status best_peak(const quern_machine_options *o, qn_pool *pool, qn_
     uint64_t rounds = 1000;
     double best = 0;
     if (loop(isa, 1) == 0) {
-        goto done; /* the machine has no such unit */
+        goto done; /* the instruction set has no such unit; the machine may */
     }
     for (int run = 0; run < RUNS + 1; run++) {
         QN_TRY(go_on(o, err));

@@ -28,8 +28,8 @@ BENCH = {"schema": "quern.bench/1", "model": str, "params": POSITIVE, "bytes": P
          "decode": [{"depth": COUNT, "n": COUNT, "tokens_per_s": POSITIVE, "samples": [POSITIVE], "bytes_per_token": POSITIVE,
                      "fraction_of_bandwidth": (Number(low=0), None)}],
          "batch": [{"parallel": COUNT, "tokens_per_s": POSITIVE, "samples": [POSITIVE], "latency_ms_p50": POSITIVE, "latency_ms_p99": POSITIVE}],
-         "replay": [{"name": str, "prompt_tokens": POSITIVE, "n": POSITIVE, "tokens_per_s": POSITIVE, "samples": [POSITIVE], "tokens_per_s_plain": POSITIVE,
-                     "samples_plain": [POSITIVE], "gain": (POSITIVE, None), "steps": COUNT, "guessed": COUNT, "right": COUNT}],
+         "replay": [{"name": str, "prompt_tokens": POSITIVE, "n": POSITIVE, "tokens_per_s": RATE, "samples": ([POSITIVE], None), "tokens_per_s_plain": RATE,
+                     "samples_plain": ([POSITIVE], None), "gain": (POSITIVE, None), "steps": COUNT, "guessed": COUNT, "right": COUNT}],
          "ttft_ms": (POSITIVE, None), "machine": MACHINE, "cpu_utilization": Number(low=0), "energy_j": RATE,
          "memory": {**MEMORY, "mapped_resident": (COUNT, None), "private_resident": (COUNT, None)}, "peak_rss_bytes": POSITIVE, "cost": (dict, None)}
 OUTPUT = {"format": ("gguf", "mlx"), "type": str, "path": str, "files": [{"path": str, "bytes": COUNT, "sha256": str}], "bytes": POSITIVE,
@@ -226,11 +226,31 @@ def check_machine(checks, folder, gguf):
         checks.that(doc and weights in (None, doc["weights"]) and doc["prefill"][0]["bound"] == bound and (doc["prefill"][0]["fraction_of_peak"] is None) == (bound is None),
                     f"bench --isa {weaker}: the bound", doc)
         checks.that(peaks.get("fma_f32") and peaks["vnni_int8"] is None and peaks["amx_int8"] is None, f"bench --isa {weaker}: no peaks of units that it lacks", peaks)
+    done = run("doctor", "--isa", weaker)
+    rows = {line[0]: line[1:] for line in (re.split("  +", text) for text in done.stdout.decode().splitlines())}
+    for name, unit, absent in (("int8", "avx512vnni", "no VNNI"), ("int8 tiles", "amx", "no AMX")):
+        checks.that(rows.get(name) == ["-", f"not with {weaker}" if unit in available else absent], f"doctor --isa {weaker}: {name} and why there is no figure", rows)
     settings = os.path.join(folder, "settings", "quern")
     os.makedirs(settings)
     write(settings, "config", "isa = scalar\n")
     doc = document(checks, run("doctor", "--json", XDG_CONFIG_HOME=os.path.dirname(settings)), DOCTOR, "doctor with settings")
     checks.that(doc and doc["isa"]["chosen"] == "scalar" and doc["peak_ops_per_s"]["vnni_int8"] is None, "doctor: the instruction set of the settings", doc)
+
+
+def check_one_token(checks, folder, flags):
+    """The first token comes with the prompt: an answer of one has no speed."""
+    one = write(folder, "one.json", {"texts": [{"prompt": "x", "answer": "y"}]})
+    for ending in ("csv", "md"):
+        page = os.path.join(folder, "one." + ending)
+        doc = document(checks, run("bench", MODEL, "--replay", one, *flags, "--json", "-o", page), BENCH, "bench --replay, one token")
+        checks.that(doc and doc["replay"][0]["n"] == 1 and all(doc["replay"][0][k] is None for k in ("tokens_per_s", "tokens_per_s_plain", "samples", "samples_plain", "gain")),
+                    "bench --replay, one token: null, not a figure", doc)
+        rows = [line for line in open(page, encoding="utf-8").read().splitlines() if re.search(r"\breplay\b", line)]
+        wanted = "| replay | 1 | - | 1 | - | - | - | - | - | - |" if ending == "md" else ',replay,1,,1,,,,,,"",""'
+        checks.that(len(rows) == 1 and rows[0].endswith(wanted), f"bench --replay, one token, -o .{ending}: no figure", rows)
+    done = run("bench", MODEL, "--replay", one, *flags)
+    rows = [line.split() for line in done.stdout.decode().splitlines() if line.startswith("answer ")]
+    checks.that(len(rows) == 1 and rows[0][1:4] == ["-"] * 3, "bench --replay, one token: no figure in the table", done.stdout)
 
 
 def check_bench_replay(checks, folder):
@@ -252,6 +272,7 @@ def check_bench_replay(checks, folder):
         rows = [line for line in open(page, encoding="utf-8").read().splitlines() if re.search(r"\breplay\b", line)]
         checks.that([" x without guesses" in line for line in rows] == steady, f"bench --replay -o .{ending}: a row a text, with its gain", rows)
         checks.that(ending == "csv" or ["samples differ too much" in line for line in rows] == [not s for s in steady], "bench --replay -o .md: says why", rows)
+    check_one_token(checks, folder, flags)
     for text, told in (("{", b"bad.json"), ('{"texts": []}', b"texts"), ('{"texts": [{"prompt": "a", "answer": ""}]}', b"answer"), ('{"texts": [3]}', b"prompt")):
         bad = run("bench", MODEL, "--replay", write(folder, "bad.json", text), *flags)
         checks.exit_code(bad, 3, f"bench --replay: {text}")

@@ -69,13 +69,20 @@ static void ask_cores(least *l, const char *folder, bool version_2)
     }
 }
 
+static uint64_t smaller(uint64_t a, uint64_t b) { return a < b ? a : b; }
+
+static uint64_t known_or_0(uint64_t n) { return n != UINT64_MAX ? n : 0; }
+
 static void ask_memory(least *l, const char *folder, bool version_2)
 {
     uint64_t limit = read_number(folder, version_2 ? "memory.max" : "memory.limit_in_bytes", "");
     uint64_t used = read_number(folder, version_2 ? "memory.current" : "memory.usage_in_bytes", "");
-    uint64_t given_back = read_number(folder, "memory.stat", version_2 ? "file " : "total_inactive_file ");
+    uint64_t given_back = known_or_0(read_number(folder, "memory.stat", version_2 ? "file " : "total_inactive_file "));
+    /* In version 2 counted as file, though there is no file to which it could go back. */
+    uint64_t shared = version_2 ? known_or_0(read_number(folder, "memory.stat", "shmem ")) : 0;
     if (limit != UINT64_MAX && used != UINT64_MAX) {
-        used -= given_back < used ? given_back : 0;
+        given_back -= smaller(shared, given_back);
+        used -= smaller(given_back, used);
         take(l, limit > used ? limit - used : 0);
     }
 }

@@ -441,6 +441,30 @@ static void groups_of_version_2(void **state)
     scratch_remove(dir);
 }
 
+/* What a group's files keep in memory counts as free; what programs share without a file does not. */
+static void memory_that_a_group_gives_back(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *stat;
+        uint64_t available; /* of 1000000, 700000 in use */
+    } cases[] = {{"anon 1\nfile 699999\n", 999999},
+                 {"anon 0\nfile 700000\n", 1000000},
+                 {"anon 0\nfile 700001\n", 1000000}, /* the two are not read at the same moment */
+                 {"anon 500000\nfile 200000\nshmem 150000\n", 350000},
+                 {"anon 500000\nfile 200000\nshmem 200000\n", 300000},
+                 {"anon 500000\nfile 200000\nshmem 200001\n", 300000},
+                 {"anon 700000\n", 300000}};
+    char *dir = scratch_create();
+    put_file(dir, "memory.max", "1000000\n");
+    put_file(dir, "memory.current", "700000\n");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        put_file(dir, "memory.stat", cases[i].stat);
+        assert_int_equal(qn_cgroup_memory_available(put_file(dir, "self", "0::/\n"), dir), cases[i].available);
+    }
+    scratch_remove(dir);
+}
+
 static void groups_of_version_1(void **state)
 {
     (void)state;
@@ -466,6 +490,10 @@ static void groups_of_version_1(void **state)
     put_file(dir, "memory/docker/1/memory.usage_in_bytes", "800000\n");
     put_file(dir, "memory/docker/1/memory.stat", "cache 400000\ninactive_file 1\ntotal_inactive_file 300000\n");
     assert_int_equal(qn_cgroup_memory_available(self, dir), 500000);
+    put_file(dir, "memory/docker/1/memory.stat", "total_inactive_file 800000\n");
+    assert_int_equal(qn_cgroup_memory_available(self, dir), 1000000);
+    put_file(dir, "memory/docker/1/memory.stat", "total_inactive_file 800001\n");
+    assert_int_equal(qn_cgroup_memory_available(self, dir), 1000000);
     scratch_remove(dir);
 }
 
@@ -522,6 +550,7 @@ int main(void)
         cmocka_unit_test(pool_waits_for_members_without_a_core),
         cmocka_unit_test(processors_beyond_a_fixed_mask_count),
         cmocka_unit_test(groups_of_version_2),
+        cmocka_unit_test(memory_that_a_group_gives_back),
         cmocka_unit_test(groups_of_version_1),
         cmocka_unit_test(isa_names),
     };

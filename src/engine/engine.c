@@ -210,6 +210,7 @@ quern_status qn_engine_create_rank(quern_engine **out, const quern_model *m, con
     quern_status status = QUERN_OK;
     settings s;
     quern_engine *e = NULL;
+    const qn_float_mode before = qn_float_mode_enter();
     *out = NULL;
     QN_TRY(settle(m, opt, &s, err));
     e = qn_calloc(1, sizeof *e);
@@ -236,16 +237,14 @@ quern_status qn_engine_create_rank(quern_engine **out, const quern_model *m, con
     *out = e;
     e = NULL;
 done:
+    qn_float_mode_leave(before);
     quern_engine_destroy(e);
     return status;
 }
 
 quern_status quern_engine_create(quern_engine **out, const quern_model *m, const quern_engine_options *opt, quern_error *err)
 {
-    const qn_float_mode before = qn_float_mode_enter();
-    quern_status status = qn_engine_create_rank(out, m, opt, qn_shard_whole(), qn_comm_local(), err);
-    qn_float_mode_leave(before);
-    return status;
+    return qn_engine_create_rank(out, m, opt, qn_shard_whole(), qn_comm_local(), err);
 }
 
 void quern_engine_destroy(quern_engine *e)

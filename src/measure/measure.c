@@ -10,6 +10,7 @@
 
 #include "base/alloc.h"
 #include "base/cpu.h"
+#include "base/float_mode.h"
 #include "base/thread_pool.h"
 #include "engine/engine_int.h"
 #include "kernels/ops.h"
@@ -63,6 +64,7 @@ typedef struct job {
     double *base_nll_out; /* of the same rows; NULL without a base */
     size_t n_rows;
     _Atomic(int) not_finite;
+    qn_float_mode callers_mode; /* in which on_progress runs */
 } job;
 
 /* ---- scoring ---- */
@@ -366,6 +368,15 @@ static bool all_broken(const job *j)
     return i == j->n_tracks;
 }
 
+/* Whether the caller wants more. */
+static bool report_progress(job *j, const quern_measure_options *opt, size_t done, size_t total)
+{
+    qn_float_mode_leave(j->callers_mode);
+    bool more = opt->on_progress == NULL || opt->on_progress(opt->user, done, total);
+    j->callers_mode = qn_float_mode_enter();
+    return more;
+}
+
 static quern_status run_chunks(job *j, const int32_t *ids, size_t n_chunks, const quern_measure_options *opt, size_t *n_bytes,
                                quern_error *err)
 {
@@ -379,7 +390,7 @@ static quern_status run_chunks(job *j, const int32_t *ids, size_t n_chunks, cons
         }
         QN_TRY(run_chunk(j, chunk, err));
         QN_TRY(count_bytes(j, n_bytes, err));
-        if (opt->on_progress != NULL && !opt->on_progress(opt->user, chunk + 1, n_chunks)) {
+        if (!report_progress(j, opt, chunk + 1, n_chunks)) {
             QN_FAIL(err, QUERN_ERROR_CANCELLED, "interrupted after %zu of %zu chunks", chunk + 1, n_chunks);
         }
     }
@@ -431,7 +442,7 @@ quern_status quern_measure_beside(quern_measured *models, size_t n, quern_engine
     const int32_t *ids = NULL;
     size_t n_ids = 0, n_bytes = 0, n_ctx = opt->n_ctx;
     qn_isa isa = QN_ISA_SCALAR;
-    job j = {.base = base};
+    job j = {.base = base, .callers_mode = qn_float_mode_enter()};
     if (n == 0) {
         QN_FAIL(err, QUERN_ERROR_USAGE, "no model to measure");
     }
@@ -462,6 +473,7 @@ quern_status quern_measure_beside(quern_measured *models, size_t n, quern_engine
     QN_TRY(run_chunks(&j, ids, n_chunks, opt, &n_bytes, err));
     QN_TRY(fill_results(&j, models, n_chunks, n_bytes, base_out, err));
 done:
+    qn_float_mode_leave(j.callers_mode);
     for (size_t i = 0; i < j.n_tracks; i++) {
         quern_sequence_destroy(j.tracks[i].sequence);
         qn_free(j.tracks[i].scores);

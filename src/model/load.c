@@ -326,6 +326,7 @@ quern_status qn_model_open_parts(quern_model **out, const qn_model_parts *parts,
 {
     quern_status status = QUERN_OK;
     quern_model *m = NULL;
+    const qn_float_mode before = qn_float_mode_enter();
     *out = NULL;
     status = create_model(&m, err);
     if (status != QUERN_OK) {
@@ -343,6 +344,7 @@ quern_status qn_model_open_parts(quern_model **out, const qn_model_parts *parts,
     *out = m;
     m = NULL;
 done:
+    qn_float_mode_leave(before);
     quern_model_close(m);
     return status;
 }

@@ -5,6 +5,7 @@
 
 #include "base/float_mode.h"
 #include "base/thread_pool.h"
+#include "quern/measure.h"
 #include "quern/sampling.h"
 
 enum { N_IDS = 40 };
@@ -85,6 +86,61 @@ static void results_do_not_depend_on_the_callers_mode(void **state)
     qn_free(want.logits);
 }
 
+/* Whoever is asked meanwhile has its own mode. */
+static bool note_rounding(void *user, size_t done, size_t total)
+{
+    (void)done;
+    (void)total;
+    *(int *)user += fegetround() == FE_UPWARD;
+    return true;
+}
+
+typedef struct figures {
+    quern_perplexity of, of_base;
+    quern_divergence divergence;
+    int n_upward;
+} figures;
+
+static figures measure(void)
+{
+    enum { N_CTX = 24, N_TEXT = 5 * N_CTX };
+    figures f;
+    memset(&f, 0, sizeof f);
+    quern_error err;
+    int32_t ids[N_TEXT];
+    const quern_engine_options opt = {.n_threads = 2, .n_ctx = N_CTX, .n_batch = 16};
+    quern_model *models[] = {golden_open(qn_test_golden("gguf/quant/qwen3.Q4_K_M.gguf")), golden_open(qn_test_golden("hf/qwen3"))};
+    quern_engine *quantized = golden_engine(models[0], &opt), *source = golden_engine(models[1], &opt);
+    for (size_t i = 0; i < N_TEXT; i++) {
+        ids[i] = (int32_t)((i * i * 31 + i * 7 + 3) % 509);
+    }
+    const quern_measure_options text = {.ids = ids, .n_ids = N_TEXT, .n_ctx = N_CTX, .on_progress = note_rounding, .user = &f.n_upward};
+    assert_ok(quern_measure(quantized, source, &text, &f.of, &f.of_base, &f.divergence, &err));
+    quern_engine_destroy(quantized);
+    quern_engine_destroy(source);
+    quern_model_close(models[0]);
+    quern_model_close(models[1]);
+    return f;
+}
+
+static void measurements_do_not_depend_on_the_callers_mode(void **state)
+{
+    (void)state;
+    fenv_t usual;
+    assert_int_equal(fegetenv(&usual), 0);
+    const figures want = measure();
+    set_other_mode();
+    const figures have = measure();
+    int rounding = fegetround();
+    assert_int_equal(fesetenv(&usual), 0);
+    assert_int_equal(rounding, FE_UPWARD);
+    assert_int_equal(want.n_upward, 0);
+    assert_int_equal(have.n_upward, 5);
+    assert_memory_equal(&have.of, &want.of, sizeof want.of);
+    assert_memory_equal(&have.of_base, &want.of_base, sizeof want.of_base);
+    assert_memory_equal(&have.divergence, &want.divergence, sizeof want.divergence);
+}
+
 /* By what it does: fegetround looks at another unit on x86. */
 static bool rounds_to_nearest(void)
 {
@@ -119,6 +175,7 @@ static void every_member_rounds_to_nearest(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(results_do_not_depend_on_the_callers_mode),
+                                       cmocka_unit_test(measurements_do_not_depend_on_the_callers_mode),
                                        cmocka_unit_test(every_member_rounds_to_nearest)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,10 +19,11 @@
 /* How long a waiter spins before it gives its core away. A step's phases are tens of microseconds apart, so this covers them; between
  * tokens (sampling, printing) too; an idle pool parks after it. */
 enum { SPIN_NS = 100000 };
-/* Within a run members wait for work that is unevenly long, too. A wait that outlasts this spin means that a member was not on a core: others want the
- * machine, and a spinning member takes from them what its own team waits for. So many waits after such a one park at once, and twice as many each time
- * that spinning fails again. (A small model beside a busy process: three to four times the speed.) */
-enum { SPIN_IN_RUN_NS = 500000, CROWDED_WAITS = 64, CROWDED_WAITS_MAX = 4096 };
+/* Within a run members wait for work that is unevenly long, too. A wait that outlasts this spin is taken for one for a member that was not on a core:
+ * others want the machine, and a spinning member takes from them what its own team waits for. So many waits after such a one park at once, and twice as
+ * many each time that spinning fails again. (A small model beside a busy process: three to four times the speed.) It may as well be that another
+ * member's work was that much longer, which cannot be told from here: the waits after it then pay for waking up, on cores that nobody else wanted. */
+enum { SPIN_IN_RUN_NS = 500000, CROWDED_WAITS = 64, CROWDED_WAITS_MAX = 8192 };
 enum { THREADS_MAX = 1024 };
 
 struct qn_pool {
@@ -37,8 +38,8 @@ struct qn_pool {
     _Alignas(64) _Atomic(uint32_t) barrier_count;
     _Alignas(64) _Atomic(uint32_t) barrier_phase;
     _Atomic(uint32_t) n_parked;
-    _Atomic(uint32_t) crowded; /* waits that are to park at once; a guess, so that lost updates do no harm */
-    _Atomic(uint32_t) crowded_next;
+    _Atomic(uint32_t) crowded;      /* waits that are to park at once; a guess, so that lost updates do no harm */
+    _Atomic(uint32_t) crowded_next; /* how many after the next wait that outlasts its spin; 0: CROWDED_WAITS */
     atomic_bool stop;
     bool oversubscribed; /* more threads than cores: spinning would only steal time */
     pthread_mutex_t mutex;
@@ -144,8 +145,9 @@ static void wait_for_others(qn_pool *p, const _Atomic(uint32_t) *word, uint32_t 
         atomic_store_explicit(&p->crowded, crowded > 0 ? crowded - 1 : 0, memory_order_relaxed);
     } else if (spin_while_equal(word, seen, SPIN_IN_RUN_NS)) {
         uint32_t next = atomic_load_explicit(&p->crowded_next, memory_order_relaxed);
-        atomic_store_explicit(&p->crowded, CROWDED_WAITS + next, memory_order_relaxed);
-        atomic_store_explicit(&p->crowded_next, next < CROWDED_WAITS_MAX ? 2 * next + CROWDED_WAITS : next, memory_order_relaxed);
+        next = next > 0 ? next : CROWDED_WAITS;
+        atomic_store_explicit(&p->crowded, next, memory_order_relaxed);
+        atomic_store_explicit(&p->crowded_next, next < CROWDED_WAITS_MAX ? 2 * next : next, memory_order_relaxed);
     } else {
         atomic_store_explicit(&p->crowded_next, 0, memory_order_relaxed);
         return;

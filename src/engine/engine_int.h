@@ -47,7 +47,7 @@ struct quern_sequence {
 /* By name; NULL: what QUERN_ISA says, or the best of this machine. Refuses what is no name, and sets that this machine lacks. */
 quern_status qn_engine_choose_isa(const char *name, qn_isa *out, quern_error *err);
 
-/* An engine that holds one rank's part of the model; its group runs the same steps at the same time. comm must outlive it. */
+/* An engine that holds one rank's part of the model; its group runs the same steps with the same n_logits at the same time. comm must outlive it. */
 quern_status qn_engine_create_rank(quern_engine **out, const quern_model *m, const quern_engine_options *opt, qn_shard shard,
                                    const qn_comm *comm, quern_error *err);
 

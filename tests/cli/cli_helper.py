@@ -25,10 +25,10 @@ def environment(home, **changes):
     return {k: v for k, v in env.items() if v is not None}
 
 
-def run(*arguments, stdin=b"", home=None, cwd=None, stdout=subprocess.PIPE, **changes):
-    """Runs the program to its end; returns the completed process with bytes."""
+def run(*arguments, stdin=b"", home=None, cwd=None, stdout=subprocess.PIPE, prefix=(), **changes):
+    """Runs the program, by the command `prefix`, to its end; returns the completed process with bytes."""
     with tempfile.TemporaryDirectory() as folder:
-        return subprocess.run([PROGRAM, *arguments], input=stdin, stdout=stdout, stderr=subprocess.PIPE, check=False, timeout=SECONDS,
+        return subprocess.run([*prefix, PROGRAM, *arguments], input=stdin, stdout=stdout, stderr=subprocess.PIPE, check=False, timeout=SECONDS,
                               env=environment(home or folder, **changes), cwd=cwd)
 
 

@@ -14,8 +14,9 @@ PROMPT = "def add(a, b):"
 ASK = ["--raw", "--temp", "0", "-n", "12", "--json"]
 
 
-def tokens(*flags):
-    done = run("run", MODEL, PROMPT, *ASK, *flags)
+def tokens(*flags, prefix=()):
+    """Of an answer, run by the command `prefix`."""
+    done = run("run", MODEL, PROMPT, *ASK, *flags, prefix=prefix)
     return json.loads(done.stdout)["token_ids"] if done.returncode == 0 else done.stderr
 
 
@@ -90,7 +91,10 @@ def check_quota(checks, want):
     try:
         n = threads_of(*join)
         checks.that(n == 1, "a quota of one processor: one thread", n)
-        checks.that(tokens() == want, "without the quota again: the same tokens")
+        have = tokens("-t", "2", prefix=join)
+        checks.that(have == want, "a quota of one processor, two threads: the same tokens", have)
+        have = tokens(prefix=join)
+        checks.that(have == want, "a quota of one processor: the same tokens", have)
     finally:
         os.rmdir(folder)
 

@@ -100,14 +100,15 @@ def check_quota(checks, want):
 
 
 def workers_of(process, n):
-    """The threads beside the first, once there are n in all."""
-    end = time.monotonic() + SECONDS
+    """The threads beside the first, once there are n in all and stay: those that read a model in come and go."""
+    end, seen = time.monotonic() + SECONDS, set()
     while time.monotonic() < end and process.poll() is None:
-        ids = [int(t) for t in os.listdir(f"/proc/{process.pid}/task")]
-        if len(ids) >= n:
-            return [t for t in ids if t != process.pid]
-        time.sleep(0.01)
-    return []
+        ids = {int(t) for t in os.listdir(f"/proc/{process.pid}/task")}
+        if len(ids) == n and ids == seen:
+            return ids - {process.pid}
+        seen = ids
+        time.sleep(0.3)
+    return set()
 
 
 def chat(disturb):

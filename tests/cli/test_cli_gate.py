@@ -348,11 +348,11 @@ def check_importance(checks, folder):
         f.write(data)
     gate = gate_of(run("verify", said, "--against", source, "--gate", "off", "--json"))
     checks.that(gate["verdict"] == "skipped" and any("importance matrix" in n for n in gate["notes"]), "verify: the wider limit is said", gate)
-    data[-20000:-19976] = bytes(b ^ 0x11 for b in data[-20000:-19976])
+    data[-19990:-19982] = bytes(b ^ 0x11 for b in data[-19990:-19982])
     with open(said, "wb") as f:
         f.write(data)
-    reasons = reasons_of(checks, "verify: two blocks of 2 to 4 times", source, said)
-    checks.that("squared error is 2.0" in reasons, "verify: the wider limit is not for a few blocks", reasons)
+    reasons = reasons_of(checks, "verify: a block of 7.9 times, within the wider limit", source, said)
+    checks.that("not what llama.cpp's encoder, which wrote the other blocks" in reasons, "verify: the wider limit is not for what an encoder is known of", reasons)
 
 
 def check_short_text(checks, folder):

@@ -43,6 +43,16 @@ typedef struct test_weights {
     guarded data, scales, biases;
 } test_weights;
 
+/* Rows in turn, but for the first: the largest codes, the smallest, both in turn. With activations of one sign no sum can be greater. */
+static void extreme_codes(uint8_t *data, size_t n_rows, size_t row_bytes)
+{
+    for (size_t r = 1; r < n_rows; r++) {
+        for (size_t i = 0; i < row_bytes; i++) {
+            data[r * row_bytes + i] = r % 3 == 0 || (r % 3 == 1 && i % 2 == 0) ? 0xff : 0;
+        }
+    }
+}
+
 static test_weights weights_create(qn_dtype t, qn_affine affine, qn_dtype affine_dtype, size_t n_rows, size_t n_cols, scale_mode mode)
 {
     test_weights w = {.m = {.dtype = t, .n_rows = n_rows, .n_cols = n_cols}};
@@ -66,6 +76,9 @@ static test_weights weights_create(qn_dtype t, qn_affine affine, qn_dtype affine
     w.m.data = w.data.data;
     if (t == QN_DTYPE_MLX_AFFINE) {
         random_bytes(w.data.data, bytes);
+        if (mode == SCALES_EXTREME) {
+            extreme_codes(w.data.data, n_rows, w.m.row_bytes);
+        }
     } else {
         random_blocks(w.data.data, t, bytes, mode);
     }
@@ -89,13 +102,14 @@ typedef struct test_acts {
     float *x;
 } test_acts;
 
-/* Rows in turn: normal numbers; +-1 (codes +-127); zeros and single values; subnormals and huge values. */
+/* Rows in turn: normal numbers; +-1 (codes +-127); codes of 127 or -127 only; zeros and single values; subnormals and huge values. */
 static void fill_x(float *x, size_t n, size_t row)
 {
     for (size_t i = 0; i < n; i++) {
         uint32_t r = random_u32();
         switch (row % 5) {
         case 1: x[i] = r % 2 == 0 ? 1.0f : -1.0f; break;
+        case 2: x[i] = row % 2 == 0 ? 1.0f : -1.0f; break;
         case 3: x[i] = r % 37 == 0 ? 3.0f * random_unit() : 0.0f; break;
         case 4: x[i] = i / 256 % 2 == 0 ? 1e-41f * random_unit() : 1e18f * random_unit(); break;
         default: x[i] = 2.0f * random_unit(); break;

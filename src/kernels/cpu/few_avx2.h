@@ -58,12 +58,24 @@ FEW_INLINE few_ints few_first(size_t n) { return _mm256_cmpgt_epi32(_mm256_set1_
 FEW_INLINE few_floats few_load_first(const float *p, size_t n) { return _mm256_maskload_ps(p, few_first(n)); }
 FEW_INLINE void few_store_first(float *p, size_t n, few_floats v) { _mm256_maskstore_ps(p, few_first(n), v); }
 
-/* The sums of four registers. */
-FEW_INLINE __m128i few_sum_4(const __m256i p[4])
+/* Adds the four dwords of each lane over four registers: dword j of lane L = sum of lane L of p[j]. */
+FEW_INLINE __m256i few_sum_lanes(const __m256i p[4])
 {
     __m256i a = _mm256_add_epi32(_mm256_unpacklo_epi32(p[0], p[1]), _mm256_unpackhi_epi32(p[0], p[1]));
     __m256i b = _mm256_add_epi32(_mm256_unpacklo_epi32(p[2], p[3]), _mm256_unpackhi_epi32(p[2], p[3]));
-    __m256i lanes = _mm256_add_epi32(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
+    return _mm256_add_epi32(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
+}
+
+/* The sums of eight lanes, two a register. */
+FEW_INLINE __m256i few_sum_8(const __m256i p[4])
+{
+    return _mm256_permutevar8x32_epi32(few_sum_lanes(p), _mm256_set_epi32(7, 3, 6, 2, 5, 1, 4, 0));
+}
+
+/* The sums of four registers. */
+FEW_INLINE __m128i few_sum_4(const __m256i p[4])
+{
+    __m256i lanes = few_sum_lanes(p);
     return _mm_add_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256(lanes, 1));
 }
 

@@ -26,8 +26,8 @@ enum {
     FEW_TOKENS = 8,   /* tokens a pass over the weights serves */
     FEW_BLOCKS = 128, /* blocks of a chunk, at most */
     FEW_COLUMNS = 8192,
-    FEW_Q = FEW_COLUMNS / 4 * 5,       /* prepared activations of a chunk: TQ1_0 pads 256 to 320 */
-    FEW_AHEAD = 8192,                  /* bytes between work and prefetch */
+    FEW_Q = 2 * FEW_COLUMNS, /* prepared activations of a chunk: TQ1_0 pads 256 to 320, MLX 8 bits for AVX2 has two bytes a column */
+    FEW_AHEAD = 8192,        /* bytes between work and prefetch */
     FEW_STRIDE = FEW_BLOCKS + FEW_ROWS /* not a power of two: rows of a column must not share cache sets */
 };
 
@@ -40,6 +40,7 @@ typedef struct few_scratch {
     int8_t q[FEW_TOKENS][FEW_Q];
     int16_t sums[FEW_TOKENS][FEW_COLUMNS / 16];
     int32_t block_sum[FEW_TOKENS][FEW_BLOCKS];
+    int32_t block_start[FEW_TOKENS][FEW_BLOCKS]; /* what of isum the activations alone decide: MLX 8 bits for AVX2 */
 } few_scratch;
 static_assert(sizeof(few_scratch) <= QN_MATMUL_SCRATCH_BYTES, "the few-token kernels must fit the scratch");
 
@@ -87,6 +88,73 @@ FEW_INLINE void few_unpack_scales(few_scratch *s, size_t n_blocks, bool with_m)
         }
     }
 }
+
+/* ---- preparations that both instruction sets use ---- */
+
+/* block_sum = factor * sum of q over each block. */
+FEW_INLINE void few_sum_blocks(const few_chunk *c, int factor)
+{
+    const size_t n = c->a->block / 16;
+    for (size_t t = 0; t < c->n_tokens; t++) {
+        const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * n;
+        for (size_t b = 0; b < c->n_blocks; b++) {
+            int32_t sum = 0;
+            for (size_t i = 0; i < n; i++) {
+                sum += sum16[b * n + i];
+            }
+            c->s->block_sum[t][b] = factor * sum;
+        }
+    }
+}
+
+/* Activations as codes come out of `width` bytes that hold `per_byte` codes each, the first ones lowest: first the columns whose codes are the
+ * lowest bits of all bytes, then the next. */
+FEW_INLINE void few_order_by_place(const few_chunk *c, const size_t per_byte, const size_t width)
+{
+    size_t n_columns = c->n_blocks * c->a->block;
+    for (size_t t = 0; t < c->n_tokens; t++) {
+        const int8_t *q = c->a->q + (c->t0 + t) * c->a->q_stride + c->block0 * c->a->block;
+        for (size_t i = 0; i < n_columns; i += width * per_byte) { /* the last ones may be partly past the end */
+            size_t n = n_columns - i < width * per_byte ? n_columns - i : width * per_byte;
+            for (size_t k = 0; k < n / per_byte; k++) {
+                for (size_t j = 0; j < per_byte; j++) {
+                    c->s->q[t][i + width * j + k] = q[i + per_byte * k + j];
+                }
+            }
+        }
+    }
+}
+
+/* TQ1_0, whose bytes are taken apart as 16-bit words: where byte i of a block's 52 bytes of trits is then, even bytes in the lower half of each
+ * lane, odd ones in the upper. */
+FEW_INLINE size_t few_trit_place(size_t i) { return i / 16 * 16 + i % 2 * 8 + i % 16 / 2; }
+
+/* Of each block five times 64 activations, one a trit of a byte; zeros where a byte has no such trit. */
+FEW_INLINE void few_order_by_trit(const few_chunk *c)
+{
+    for (size_t t = 0; t < c->n_tokens; t++) {
+        const int8_t *q = c->a->q + (c->t0 + t) * c->a->q_stride + c->block0 * 256;
+        for (size_t b = 0; b < c->n_blocks; b++, q += 256) {
+            int8_t *x = &c->s->q[t][b * 320];
+            memset(x, 0, 320);
+            for (size_t k = 0; k < 5; k++) {
+                for (size_t i = 0; i < 48; i++) {
+                    x[64 * k + few_trit_place(i)] = i < 32 ? q[32 * k + i] : q[160 + 16 * k + i - 32];
+                }
+                for (size_t i = 0; i < 4 && k < 4; i++) {
+                    x[64 * k + few_trit_place(48 + i)] = q[240 + 4 * k + i];
+                }
+            }
+        }
+    }
+}
+
+/* Codes of 3, 5 or 6 bits straddle bytes. Of every 16 codes the 16-bit word m takes two, 2m and 2m + 1: they begin at bit 2m * bits, so that
+ * some 16 bits that begin with a byte hold both. */
+#define FEW_WORD_START(bits, m) (2 * (m) * (bits) % 8)
+#define FEW_WORD_BYTE(bits, m) (2 * (m) * (bits) / 8)
+
+/* ---- stage two ---- */
 
 /* What multiplies m * a: nothing, the block's sum of activations (the same for all rows), or mins times the sums of its 8 or 16 sub-blocks. */
 typedef enum few_min { FEW_MIN_NONE, FEW_MIN_OF_BLOCK, FEW_MIN_OF_8_SUBS, FEW_MIN_OF_16_SUBS } few_min;

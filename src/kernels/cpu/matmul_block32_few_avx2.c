@@ -1,5 +1,5 @@
-/* matmul_block32_few_avx2.c - decode kernels for AVX2 of the types that store the nibbles of 32 codes in 16 bytes, beside Q4_0: Q5_0 Q5_1
- * IQ4_NL MXFP4 with a float scale a block, IQ4_XS with eight integer scales a super-block. Of Q4_1 such a kernel was no faster than the tile's.
+/* matmul_block32_few_avx2.c - decode kernels for AVX2 of the types that store the nibbles of 32 codes in 16 bytes, beside Q4_0: Q4_1 Q5_0
+ * Q5_1 IQ4_NL MXFP4 with a float scale a block, IQ4_XS with eight integer scales a super-block.
  *
  * Products of codes and activations are added in pairs to 16 bits (VPMADDUBSW). Invariant: see few_avx2.h; no 16-bit sum saturates
  * (2 * 31 * 127 and 2 * 127 * 127 fit).
@@ -15,17 +15,6 @@ typedef struct nibble_type {
     const int8_t *levels; /* signed values of the nibbles, or NULL: unsigned codes */
     int offset;           /* what unsigned codes have too much */
 } nibble_type;
-
-/* block_sum = factor * sum of q over each block of 32. */
-FEW_INLINE void prepare_block_sums(const few_chunk *c, int factor)
-{
-    for (size_t t = 0; t < c->n_tokens; t++) {
-        const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * 2;
-        for (size_t b = 0; b < c->n_blocks; b++) {
-            c->s->block_sum[t][b] = factor * (sum16[2 * b] + sum16[2 * b + 1]);
-        }
-    }
-}
 
 /* The 32 nibbles of 16 bytes in their order: first the low ones. */
 FEW_INLINE __m256i load_nibbles(const uint8_t *p)
@@ -130,7 +119,7 @@ static void e8m0_scales(const few_chunk *c, size_t row0, size_t n_rows)
 /* The functions of one nibble type. `factor` is what block_sum is multiplied with: the offset, or 1 for types with m. */
 #define NIBBLE_KERNEL(name, layout, min, factor, scales, ...) \
     static const nibble_type name##_type = __VA_ARGS__; \
-    static void prepare_##name(const few_chunk *c) { prepare_block_sums(c, factor); } \
+    static void prepare_##name(const few_chunk *c) { few_sum_blocks(c, factor); } \
     static void name##_row(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens) \
     { \
         if (n_tokens == 1) { \
@@ -145,6 +134,65 @@ NIBBLE_KERNEL(q5_0, qn_block_q5_0, FEW_MIN_NONE, 16, d_scales, {22, 6, 2, true, 
 NIBBLE_KERNEL(q5_1, qn_block_q5_1, FEW_MIN_OF_BLOCK, 1, d_m_scales, {24, 8, 4, true, NULL, 0})
 NIBBLE_KERNEL(iq4_nl, qn_block_iq4_nl, FEW_MIN_NONE, 0, d_scales, {18, 2, 2, false, qn_iq4_levels, 0})
 NIBBLE_KERNEL(mxfp4, qn_block_mxfp4, FEW_MIN_NONE, 0, e8m0_scales, {17, 1, 1, false, qn_fp4_doubled, 0})
+
+/* ---- Q4_1: two blocks a register, eight at a time ---- */
+
+/* Of every two blocks first what their low nibbles meet, then what their high ones do. */
+static void prepare_q4_1(const few_chunk *c)
+{
+    few_sum_blocks(c, 1);
+    for (size_t t = 0; t < c->n_tokens; t++) {
+        const int8_t *q = c->a->q + (c->t0 + t) * c->a->q_stride + c->block0 * 32;
+        for (size_t b = 0; b < c->n_blocks; b++) {
+            int8_t *low = &c->s->q[t][b / 2 * 64 + b % 2 * 16];
+            memcpy(low, q + 32 * b, 16);
+            memcpy(low + 32, q + 32 * b + 16, 16);
+        }
+    }
+}
+
+/* n of eight blocks. Codes of blocks that do not exist are zeros. */
+FEW_INLINE void q4_1_group(const few_chunk *c, const uint8_t *p, size_t r, size_t block, size_t n, size_t token, const size_t n_tokens)
+{
+    const __m256i mask = _mm256_set1_epi8(15);
+    const uint8_t *b = p + block * sizeof(qn_block_q4_1);
+    __m256i sum[FEW_GROUP][4];
+    few_prefetch(b, n * sizeof(qn_block_q4_1));
+    for (size_t i = 0; i < n; i++) {
+        memcpy(&c->s->raw[r][block + i], b + i * sizeof(qn_block_q4_1), 4);
+    }
+    for (size_t i = 0; i < 4; i++, b += 2 * sizeof(qn_block_q4_1)) {
+        __m128i first = 2 * i < n ? _mm_loadu_si128((const __m128i *)(const void *)(b + 4)) : _mm_setzero_si128();
+        __m128i second = 2 * i + 1 < n ? _mm_loadu_si128((const __m128i *)(const void *)(b + sizeof(qn_block_q4_1) + 4))
+                                       : _mm_setzero_si128();
+        __m256i both = _mm256_inserti128_si256(_mm256_castsi128_si256(first), second, 1);
+        __m256i low = _mm256_and_si256(both, mask), high = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
+        for (size_t t = 0; t < n_tokens; t++) {
+            const int8_t *x = &c->s->q[token + t][(block + 2 * i) * 32];
+            __m256i products = _mm256_add_epi16(_mm256_maddubs_epi16(low, few_load_ints(x)),
+                                                _mm256_maddubs_epi16(high, few_load_ints(x + 32)));
+            sum[t][i] = _mm256_madd_epi16(products, _mm256_set1_epi16(1));
+        }
+    }
+    for (size_t t = 0; t < n_tokens; t++) {
+        _mm256_storeu_si256((__m256i *)(void *)&c->s->isum[token + t][r][block], few_sum_8(sum[t]));
+    }
+}
+
+QN_VARIANT void q4_1_row_tokens(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens)
+{
+    size_t block = 0;
+    for (; block + 8 <= c->n_blocks; block += 8) {
+        q4_1_group(c, p, r, block, 8, token, n_tokens);
+    }
+    if (block < c->n_blocks) {
+        q4_1_group(c, p, r, block, c->n_blocks - block, token, n_tokens);
+    }
+}
+
+FEW_ROW_FUNCTION(q4_1_row, q4_1_row_tokens)
+
+FEW_KERNEL(qn_matmul_q4_1_few_avx2, {32, sizeof(qn_block_q4_1), FEW_MIN_OF_BLOCK, prepare_q4_1, q4_1_row, d_m_scales})
 
 /* ---- IQ4_XS ---- */
 

@@ -9,17 +9,6 @@
 
 enum { GROUP = 16 }; /* blocks */
 
-/* block_sum = factor * sum of q over each block of 32. */
-FEW_INLINE void prepare_block_sums(const few_chunk *c, int factor)
-{
-    for (size_t t = 0; t < c->n_tokens; t++) {
-        const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * 2;
-        for (size_t b = 0; b < c->n_blocks; b++) {
-            c->s->block_sum[t][b] = factor * (sum16[2 * b] + sum16[2 * b + 1]);
-        }
-    }
-}
-
 /* Of every 128 activations (four times 32) first the low 16 of each 32, then the high ones: what low and high nibbles meet. */
 FEW_INLINE void prepare_nibble_order(const few_chunk *c, size_t n_columns)
 {
@@ -35,7 +24,7 @@ FEW_INLINE void prepare_nibble_order(const few_chunk *c, size_t n_columns)
 
 /* ---- Q8_0 ---- */
 
-static void prepare_q8_0(const few_chunk *c) { prepare_block_sums(c, 128); }
+static void prepare_q8_0(const few_chunk *c) { few_sum_blocks(c, 128); }
 
 /* Up to 16 blocks of one row. */
 FEW_INLINE void q8_0_group(const few_chunk *c, const uint8_t *p, size_t r, size_t block, size_t n, size_t token, const size_t n_tokens)
@@ -218,7 +207,7 @@ static void d_m_scales(const few_chunk *c, size_t row0, size_t n_rows)
     static const nibble_type name##_type = __VA_ARGS__; \
     static void prepare_##name(const few_chunk *c) \
     { \
-        prepare_block_sums(c, factor); \
+        few_sum_blocks(c, factor); \
         prepare_nibble_order(c, c->n_blocks * 32); \
     } \
     static void name##_row(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens) \

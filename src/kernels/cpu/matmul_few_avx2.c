@@ -1,4 +1,4 @@
-/* matmul_few_avx2.c - decode kernels of Q4_K, Q5_K, Q6_K, Q8_0, Q4_0 and MLX 4 bits for AVX2.
+/* matmul_few_avx2.c - decode kernels of Q4_K, Q5_K, Q6_K, Q8_0 and Q4_0 for AVX2.
  *
  * Products of codes and activations are added in pairs to 16 bits (VPMADDUBSW) and multiplied with the integer scale while they are widened
  * (VPMADDWD). Invariant: see few_avx2.h; no 16-bit sum saturates (2 * 63 * 127 and 2 * 128 * 127 fit).
@@ -202,15 +202,7 @@ static void d_scales(const few_chunk *c, size_t row0, size_t n_rows)
 
 static void prepare_q8_0(const few_chunk *c) { (void)c; } /* signed codes: nothing to take away afterwards */
 
-static void prepare_q4_0(const few_chunk *c)
-{
-    for (size_t t = 0; t < c->n_tokens; t++) {
-        const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * 2;
-        for (size_t b = 0; b < c->n_blocks; b++) {
-            c->s->block_sum[t][b] = 8 * (sum16[2 * b] + sum16[2 * b + 1]);
-        }
-    }
-}
+static void prepare_q4_0(const few_chunk *c) { few_sum_blocks(c, 8); }
 
 /* Eight dwords that add up to the block's dot product (of Q4_0 with codes 0..15). */
 FEW_INLINE __m256i block32_dot(const uint8_t *codes, __m256i x, const bool nibbles)
@@ -266,133 +258,6 @@ FEW_INLINE void block32_row(const few_chunk *c, const uint8_t *p, size_t r, size
 FEW_ROW_FUNCTION(q8_0_row, Q8_0_ROW)
 FEW_ROW_FUNCTION(q4_0_row, Q4_0_ROW)
 
-/* ---- MLX with 4 bits ---- */
-
-/* Even columns meet low nibbles, odd ones high nibbles: of every 64 columns (32 bytes of codes) first the even, then the odd ones. */
-static void prepare_mlx4(const few_chunk *c)
-{
-    size_t group = c->a->block;
-    size_t n_columns = c->n_blocks * group;
-    for (size_t t = 0; t < c->n_tokens; t++) {
-        const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * group / 16;
-        for (size_t b = 0; b < c->n_blocks; b++) {
-            int32_t sum = 0;
-            for (size_t i = 0; i < group / 16; i++) {
-                sum += sum16[b * group / 16 + i];
-            }
-            c->s->block_sum[t][b] = sum;
-        }
-        const int8_t *q = c->a->q + (c->t0 + t) * c->a->q_stride + c->block0 * group;
-        for (size_t i = 0; i < n_columns; i += 64) {
-            size_t n = n_columns - i < 64 ? 16 : 32; /* groups of 32 may end in the middle */
-            for (size_t k = 0; k < n; k++) {
-                c->s->q[t][i + k] = q[i + 2 * k];
-                c->s->q[t][i + 32 + k] = q[i + 2 * k + 1];
-            }
-        }
-    }
-}
-
-/* 32 bytes of codes: eight dwords, the first four of the lower 32 columns. */
-FEW_INLINE __m256i mlx4_dot(__m256i both, const int8_t *x)
-{
-    const __m256i mask = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
-    __m256i low = _mm256_maddubs_epi16(_mm256_and_si256(both, mask), few_load_ints(x));
-    __m256i high = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(both, 4), mask), few_load_ints(x + 32));
-    return _mm256_madd_epi16(_mm256_add_epi16(low, high), ones);
-}
-
-/* 128 bytes of codes (256 columns), of which n_bytes exist: sums of 32 columns each, in order. */
-FEW_INLINE void mlx4_group(const few_chunk *c, const uint8_t *p, size_t n_bytes, const size_t group, size_t r, size_t column, size_t token,
-                           const size_t n_tokens)
-{
-    few_prefetch(p, 128);
-    __m256i sum[FEW_GROUP][4];
-    for (size_t i = 0; i < 4; i++) {
-        sum[0][i] = sum[1][i] = _mm256_setzero_si256();
-        if (32 * i >= n_bytes) {
-            continue;
-        }
-        __m256i both = n_bytes >= 32 * i + 32 ? few_load_ints(p + 32 * i)
-                                              : _mm256_zextsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)(p + 32 * i)));
-        for (size_t t = 0; t < n_tokens; t++) {
-            sum[t][i] = mlx4_dot(both, &c->s->q[token + t][column + 64 * i]);
-        }
-    }
-    for (size_t t = 0; t < n_tokens; t++) {
-        __m256i a = _mm256_hadd_epi32(sum[t][0], sum[t][1]), b = _mm256_hadd_epi32(sum[t][2], sum[t][3]);
-        __m256i columns64 = _mm256_hadd_epi32(a, b); /* lane 0: columns 0.., 64.., 128.., 192..; lane 1: the 32 after each */
-        __m128i even = _mm256_castsi256_si128(columns64), odd = _mm256_extracti128_si256(columns64, 1);
-        int32_t *out = &c->s->isum[token + t][r][column / group];
-        if (group == 32) {
-            _mm_storeu_si128((__m128i *)(void *)out, _mm_unpacklo_epi32(even, odd));
-            _mm_storeu_si128((__m128i *)(void *)(out + 4), _mm_unpackhi_epi32(even, odd));
-        } else if (group == 64) {
-            _mm_storeu_si128((__m128i *)(void *)out, _mm_add_epi32(even, odd));
-        } else {
-            __m128i both = _mm_add_epi32(even, odd);
-            _mm_storel_epi64((__m128i *)(void *)out, _mm_hadd_epi32(both, both));
-        }
-    }
-}
-
-QN_VARIANT void mlx4_row_tokens(const few_chunk *c, const uint8_t *row, size_t r, size_t token, const size_t n_tokens, const size_t group)
-{
-    const size_t n_bytes = c->n_blocks * group / 2;
-    const uint8_t *p = row + c->block0 * group / 2;
-    size_t at = 0;
-    for (; at + 128 <= n_bytes; at += 128) {
-        mlx4_group(c, p + at, 128, group, r, 2 * at, token, n_tokens);
-    }
-    if (at < n_bytes) {
-        mlx4_group(c, p + at, n_bytes - at, group, r, 2 * at, token, n_tokens);
-    }
-}
-
-#define MLX4_GROUP32_ROW(c, row, r, token, n) mlx4_row_tokens(c, row, r, token, n, 32)
-#define MLX4_GROUP64_ROW(c, row, r, token, n) mlx4_row_tokens(c, row, r, token, n, 64)
-#define MLX4_GROUP128_ROW(c, row, r, token, n) mlx4_row_tokens(c, row, r, token, n, 128)
-FEW_ROW_FUNCTION(mlx4_group32_row, MLX4_GROUP32_ROW)
-FEW_ROW_FUNCTION(mlx4_group64_row, MLX4_GROUP64_ROW)
-FEW_ROW_FUNCTION(mlx4_group128_row, MLX4_GROUP128_ROW)
-
-static void mlx4_row(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens)
-{
-    switch (c->a->block) {
-    case 32: mlx4_group32_row(c, row, r, token, n_tokens); break;
-    case 64: mlx4_group64_row(c, row, r, token, n_tokens); break;
-    default: mlx4_group128_row(c, row, r, token, n_tokens); break;
-    }
-}
-
-/* Scale or bias number i of a row as float bits (of float16 the bits themselves). */
-FEW_INLINE uint32_t affine_bits(const uint8_t *values, qn_dtype type, size_t i)
-{
-    uint32_t bits = 0;
-    memcpy(&bits, values + i * (type == QN_DTYPE_F32 ? 4 : 2), type == QN_DTYPE_F32 ? 4 : 2);
-    return type == QN_DTYPE_BF16 ? bits << 16 : bits;
-}
-
-/* d and m of the tile, transposed as they are read; rows past the end repeat the last. */
-static void mlx_scales(const few_chunk *c, size_t row0, size_t n_rows)
-{
-    const qn_matrix *w = c->w;
-    size_t n_groups = w->n_cols / c->a->block;
-    size_t item = w->affine_dtype == QN_DTYPE_F32 ? 4 : 2;
-    for (size_t b = 0; b < (c->n_blocks + 7) / 8 * 8; b++) {
-        uint32_t d[FEW_ROWS], m[FEW_ROWS];
-        for (size_t r = 0; r < FEW_ROWS; r++) {
-            size_t at = ((row0 + (r < n_rows ? r : n_rows - 1)) * n_groups + c->block0) * item;
-            d[r] = b < c->n_blocks ? affine_bits(w->scales + at, w->affine_dtype, b) : 0;
-            m[r] = b < c->n_blocks ? affine_bits(w->biases + at, w->affine_dtype, b) : 0;
-        }
-        __m256i dv = few_load_ints(d), mv = few_load_ints(m);
-        bool half = w->affine_dtype == QN_DTYPE_F16;
-        _mm256_store_ps(c->s->d[b], half ? few_half_to_float(dv) : _mm256_castsi256_ps(dv));
-        _mm256_store_ps(c->s->m[b], half ? few_half_to_float(mv) : _mm256_castsi256_ps(mv));
-    }
-}
-
 /* ---- the kernels ---- */
 
 FEW_KERNEL(qn_matmul_q4_k_few_avx2, {QN_K, sizeof(qn_block_q4_k), FEW_MIN_OF_8_SUBS, prepare_k4, q4_k_row, k4_scales})
@@ -400,4 +265,3 @@ FEW_KERNEL(qn_matmul_q5_k_few_avx2, {QN_K, sizeof(qn_block_q5_k), FEW_MIN_OF_8_S
 FEW_KERNEL(qn_matmul_q6_k_few_avx2, {QN_K, sizeof(qn_block_q6_k), FEW_MIN_NONE, prepare_q6_k, q6_k_row, d_scales})
 FEW_KERNEL(qn_matmul_q8_0_few_avx2, {32, sizeof(qn_block_q8_0), FEW_MIN_NONE, prepare_q8_0, q8_0_row, d_scales})
 FEW_KERNEL(qn_matmul_q4_0_few_avx2, {32, sizeof(qn_block_q4_0), FEW_MIN_NONE, prepare_q4_0, q4_0_row, d_scales})
-FEW_KERNEL(qn_matmul_mlx4_few_avx2, {w->affine.group, 0, FEW_MIN_OF_BLOCK, prepare_mlx4, mlx4_row, mlx_scales})

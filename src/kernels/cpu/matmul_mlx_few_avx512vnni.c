@@ -9,42 +9,14 @@
 #define LOAD_COLUMNS(bits) ((bits) == 1 ? 512u : (bits) == 2 ? 256u : (bits) == 4 ? 128u : 64u)
 #define LOAD_BYTES(bits) (LOAD_COLUMNS(bits) / 8 * (bits))
 
-/* Activations as the codes of a load come out of it: of 1, 2 and 4 bits first the columns whose codes are the lowest bits of all bytes, then the
- * next; of others in their order. */
+/* Activations as the codes of a load come out of it. */
 FEW_INLINE void prepare_mlx(const few_chunk *c, const uint32_t bits)
 {
-    size_t group = c->a->block;
-    const size_t per_byte = 8 % bits == 0 ? 8 / bits : 1;
-    for (size_t t = 0; t < c->n_tokens; t++) {
-        const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * group / 16;
-        for (size_t b = 0; b < c->n_blocks; b++) {
-            int32_t sum = 0;
-            for (size_t i = 0; i < group / 16; i++) {
-                sum += sum16[b * group / 16 + i];
-            }
-            c->s->block_sum[t][b] = sum;
-        }
-        const int8_t *q = c->a->q + (c->t0 + t) * c->a->q_stride + c->block0 * group;
-        size_t n_columns = c->n_blocks * group;
-        if (per_byte == 1) {
-            memcpy(c->s->q[t], q, n_columns);
-            continue;
-        }
-        for (size_t i = 0; i < n_columns; i += 64 * per_byte) { /* the last ones may be partly past the end */
-            size_t n = n_columns - i < 64 * per_byte ? n_columns - i : 64 * per_byte;
-            for (size_t k = 0; k < n / per_byte; k++) {
-                for (size_t j = 0; j < per_byte; j++) {
-                    c->s->q[t][i + 64 * j + k] = q[i + per_byte * k + j];
-                }
-            }
-        }
-    }
+    few_sum_blocks(c, 1);
+    few_order_by_place(c, 8 % bits == 0 ? 8 / bits : 1, 64);
 }
 
-/* Two constants for each of the eight 16-bit words of a lane, of which word m takes the codes 2m and 2m + 1 of the lane's 16: they begin at bit
- * 2m * bits, so that some 16 bits that begin with a byte hold both. */
-#define WORD_START(bits, m) (2 * (m) * (bits) % 8)
-#define WORD_BYTE(bits, m) (2 * (m) * (bits) / 8)
+/* Two constants for each of the eight 16-bit words of a lane. */
 #define WORDS(f) _mm512_broadcast_i32x4(_mm_set_epi16(f(7), f(6), f(5), f(4), f(3), f(2), f(1), f(0)))
 
 /* 64 codes of 3, 5 or 6 bits in their order, from the first 8 * bits bytes of a register. */
@@ -54,9 +26,9 @@ FEW_INLINE __m512i straddling_codes(__m512i stream, const int bits)
     __m512i lane_first = _mm512_set_epi64(3 * bits * 0x0001000100010001, 3 * bits * 0x0001000100010001, 2 * bits * 0x0001000100010001,
                                           2 * bits * 0x0001000100010001, bits * 0x0001000100010001, bits * 0x0001000100010001, 0, 0);
     __m512i lanes = _mm512_permutexvar_epi16(_mm512_add_epi16(lane_words, lane_first), stream); /* 2 * bits bytes in each lane */
-#define BYTES_OF(m) (short)(WORD_BYTE(bits, m) | (WORD_BYTE(bits, m) + 1) << 8)
-#define RIGHT(m) (short)WORD_START(bits, m)
-#define LEFT(m) (short)(16 - 2 * bits - WORD_START(bits, m))
+#define BYTES_OF(m) (short)(FEW_WORD_BYTE(bits, m) | (FEW_WORD_BYTE(bits, m) + 1) << 8)
+#define RIGHT(m) (short)FEW_WORD_START(bits, m)
+#define LEFT(m) (short)(16 - 2 * bits - FEW_WORD_START(bits, m))
     __m512i words = _mm512_shuffle_epi8(lanes, WORDS(BYTES_OF));
     __m512i even = _mm512_srlv_epi16(words, WORDS(RIGHT)), odd = _mm512_sllv_epi16(words, WORDS(LEFT)); /* odd codes end at bit 15 */
 #undef BYTES_OF

@@ -1,7 +1,8 @@
-/* matmul_pairs_few_avx2.c - decode kernels for AVX2 of the super-blocks that hold two bits of each code in 64 bytes: Q2_K, Q3_K, TQ2_0.
+/* matmul_pairs_few_avx2.c - decode kernels for AVX2 of the super-blocks that hold two bits of each code in 64 bytes, Q2_K, Q3_K and TQ2_0; and of
+ * TQ1_0, whose five codes a byte are taken apart into the same ternary codes.
  *
  * The half h of 32 bytes, shifted by 2j, holds the elements 128h + 32j.. (j = 0..3). Products of codes and activations are added in pairs to
- * 16 bits (VPMADDUBSW). Invariant: see few_avx2.h; no 16-bit sum saturates (two of 2 * 45 * 127, and eight of 2 * 3 * 127, fit).
+ * 16 bits (VPMADDUBSW). Invariant: see few_avx2.h; no 16-bit sum saturates (two of 2 * 45 * 127, eight of 2 * 3 * 127 and ten of 2 * 2 * 127 fit).
  */
 #include "kernels/cpu/few_avx2.h"
 #include "quant/blocks.h"
@@ -206,21 +207,16 @@ FEW_INLINE void q3_k_sums(const few_chunk *c, const uint8_t *b, size_t r, size_t
 
 PAIRS_KERNEL(q3_k, FEW_MIN_NONE, prepare_q3_k, d_scales)
 
-/* ---- TQ2_0 ---- */
+/* ---- TQ2_0 and TQ1_0 ---- */
 
 /* isum = sum (code + 1) * q - sum q: the second part starts the sum. */
-static void prepare_tq2_0(const few_chunk *c)
+static void prepare_tq2_0(const few_chunk *c) { few_sum_blocks(c, -1); }
+
+/* Dwords that add up to isum, from 16-bit sums of products. */
+FEW_INLINE __m256i ternary_sum(const few_chunk *c, size_t block, size_t token, __m256i products)
 {
-    for (size_t t = 0; t < c->n_tokens; t++) {
-        const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * (QN_K / 16);
-        for (size_t b = 0; b < c->n_blocks; b++) {
-            int32_t sum = 0;
-            for (size_t i = 0; i < QN_K / 16; i++) {
-                sum += sum16[b * (QN_K / 16) + i];
-            }
-            c->s->block_sum[t][b] = -sum;
-        }
-    }
+    __m256i start = _mm256_zextsi128_si256(_mm_cvtsi32_si128(c->s->block_sum[token][block]));
+    return _mm256_add_epi32(start, _mm256_madd_epi16(products, _mm256_set1_epi16(1)));
 }
 
 FEW_INLINE void tq2_0_sums(const few_chunk *c, const uint8_t *b, size_t r, size_t block, size_t token, const size_t n_tokens,
@@ -245,9 +241,59 @@ FEW_INLINE void tq2_0_sums(const few_chunk *c, const uint8_t *b, size_t r, size_
         }
     }
     for (size_t t = 0; t < n_tokens; t++) {
-        __m256i start = _mm256_zextsi128_si256(_mm_cvtsi32_si128(c->s->block_sum[token + t][block]));
-        sum[t] = _mm256_add_epi32(start, _mm256_madd_epi16(products[t], _mm256_set1_epi16(1)));
+        sum[t] = ternary_sum(c, block, token + t, products[t]);
     }
 }
 
 PAIRS_KERNEL(tq2_0, FEW_MIN_NONE, prepare_tq2_0, d_scales)
+
+static void prepare_tq1_0(const few_chunk *c)
+{
+    few_sum_blocks(c, -1);
+    few_order_by_trit(c);
+}
+
+/* A byte x is a fraction of 256, its trits the digits after the point in base 3 (quant/ternary.c): with x in the upper half of a word, the upper
+ * half of the product with 9 is the next two digits, 0..8, and the lower half the fraction that is left. Tables take the two apart. Of the 52
+ * bytes of trits the last 4 stand in the upper lane of the second register, with zeros behind them that meet activations of zero. */
+FEW_INLINE void tq1_0_sums(const few_chunk *c, const uint8_t *b, size_t r, size_t block, size_t token, const size_t n_tokens,
+                           __m256i sum[FEW_GROUP])
+{
+    const __m256i first = _mm256_broadcastsi128_si256(_mm_set_epi32(0, 2, 0x02020101, 0x01000000));
+    const __m256i second = _mm256_broadcastsi128_si256(_mm_set_epi32(0, 2, 0x01000201, 0x00020100));
+    const __m256i nine = _mm256_set1_epi16(9), three = _mm256_set1_epi16(3);
+    uint16_t d;
+    int32_t last;
+    memcpy(&last, b + 48, sizeof last);
+    memcpy(&d, b + 52, sizeof d);
+    c->s->raw[r][block] = d;
+    __m128i tail = _mm_loadu_si128((const __m128i *)(const void *)(b + 32));
+    const __m256i bytes[2] = {few_load_ints(b), _mm256_inserti128_si256(_mm256_castsi128_si256(tail), _mm_cvtsi32_si128(last), 1)};
+    __m256i products[FEW_GROUP];
+    for (size_t t = 0; t < n_tokens; t++) {
+        products[t] = _mm256_setzero_si256();
+    }
+    for (size_t h = 0; h < 2; h++) {
+        __m256i even = _mm256_slli_epi16(bytes[h], 8), odd = _mm256_andnot_si256(_mm256_set1_epi16(0xff), bytes[h]);
+        __m256i code[5];
+        for (size_t k = 0; k < 4; k += 2) {
+            __m256i digits = _mm256_packus_epi16(_mm256_mulhi_epu16(even, nine), _mm256_mulhi_epu16(odd, nine));
+            code[k] = _mm256_shuffle_epi8(first, digits);
+            code[k + 1] = _mm256_shuffle_epi8(second, digits);
+            even = _mm256_mullo_epi16(even, nine);
+            odd = _mm256_mullo_epi16(odd, nine);
+        }
+        code[4] = _mm256_packus_epi16(_mm256_mulhi_epu16(even, three), _mm256_mulhi_epu16(odd, three));
+        for (size_t k = 0; k < 5; k++) {
+            for (size_t t = 0; t < n_tokens; t++) {
+                __m256i x = few_load_ints(&c->s->q[token + t][block * 320 + 64 * k + 32 * h]);
+                products[t] = _mm256_add_epi16(products[t], _mm256_maddubs_epi16(code[k], x));
+            }
+        }
+    }
+    for (size_t t = 0; t < n_tokens; t++) {
+        sum[t] = ternary_sum(c, block, token + t, products[t]);
+    }
+}
+
+PAIRS_KERNEL(tq1_0, FEW_MIN_NONE, prepare_tq1_0, d_scales)

@@ -230,19 +230,7 @@ PAIRS_KERNEL(q3_k, FEW_MIN_NONE, prepare_q3_k, d_scales)
 /* ---- TQ2_0 and TQ1_0 ---- */
 
 /* isum = sum (code + 1) * q - sum q: the second part starts the sum. */
-FEW_INLINE void prepare_ternary_sums(const few_chunk *c)
-{
-    for (size_t t = 0; t < c->n_tokens; t++) {
-        const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * (QN_K / 16);
-        for (size_t b = 0; b < c->n_blocks; b++) {
-            int32_t sum = 0;
-            for (size_t i = 0; i < QN_K / 16; i++) {
-                sum += sum16[b * (QN_K / 16) + i];
-            }
-            c->s->block_sum[t][b] = -sum;
-        }
-    }
-}
+FEW_INLINE void prepare_ternary_sums(const few_chunk *c) { few_sum_blocks(c, -1); }
 
 /* The sums of a block whose codes are code[0..n), each register of them with its activations. */
 FEW_INLINE void ternary_sums(const few_chunk *c, const __m512i *code, size_t n, size_t block, size_t token, const size_t n_tokens,
@@ -278,28 +266,10 @@ FEW_INLINE void tq2_0_sums(const few_chunk *c, const uint8_t *b, size_t r, size_
 
 PAIRS_KERNEL(tq2_0, FEW_MIN_NONE, prepare_tq2_0, d_scales)
 
-/* Where tq1_0_sums has byte i of a block's 52 bytes of trits: even bytes in the lower half of each lane, odd ones in the upper. */
-FEW_INLINE size_t tq1_0_place(size_t i) { return i / 16 * 16 + i % 2 * 8 + i % 16 / 2; }
-
-/* Five registers a block, one a trit; zeros where a byte has no such trit. */
 static void prepare_tq1_0(const few_chunk *c)
 {
     prepare_ternary_sums(c);
-    for (size_t t = 0; t < c->n_tokens; t++) {
-        const int8_t *q = c->a->q + (c->t0 + t) * c->a->q_stride + c->block0 * QN_K;
-        for (size_t b = 0; b < c->n_blocks; b++, q += QN_K) {
-            int8_t *x = &c->s->q[t][b * 320];
-            memset(x, 0, 320);
-            for (size_t k = 0; k < 5; k++) {
-                for (size_t i = 0; i < 48; i++) {
-                    x[64 * k + tq1_0_place(i)] = i < 32 ? q[32 * k + i] : q[160 + 16 * k + i - 32];
-                }
-                for (size_t i = 0; i < 4 && k < 4; i++) {
-                    x[64 * k + tq1_0_place(48 + i)] = q[240 + 4 * k + i];
-                }
-            }
-        }
-    }
+    few_order_by_trit(c);
 }
 
 /* A byte x is a fraction of 256, its trits the digits after the point in base 3 (quant/ternary.c): with x in the upper half of a word, the upper

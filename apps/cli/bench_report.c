@@ -22,12 +22,14 @@ static const char *const kind_names[N_KINDS] = {"prefill", "decode", "together",
 /* One measurement; NAN where there is no figure. */
 typedef struct row {
     kind kind;
+    const char *name; /* of a known answer; else "" */
     double tokens, depth, sequences;
     double tokens_per_s, spread; /* (largest - smallest) / 2 / median of the samples */
     double share;                /* of the limit */
     char limit[32];
     bool unsteady;         /* a gain that is none: the samples differ too much */
     double p50_ms, p99_ms; /* of a step */
+    double cost;           /* of a million tokens, if there is a price */
     const qn_json *samples;
 } row;
 
@@ -54,6 +56,7 @@ static row read_row(const qn_json *document, const qn_json *o, kind k)
 {
     const qn_json *machine = qn_json_get(document, "machine");
     row r = {.kind = k,
+             .name = qn_text_of(o, "name", ""),
              .tokens = qn_number_of(o, "n"),
              .depth = k == DECODE ? qn_number_of(o, "depth") : (double)NAN,
              .sequences = k == TOGETHER ? qn_number_of(o, "parallel") : 1,
@@ -62,6 +65,7 @@ static row read_row(const qn_json *document, const qn_json *o, kind k)
              .p50_ms = qn_number_of(o, "latency_ms_p50"),
              .p99_ms = qn_number_of(o, "latency_ms_p99"),
              .samples = qn_json_get(o, "samples")};
+    r.cost = qn_number_of(qn_json_get(document, "cost"), "price_per_hour") / 3600 / r.tokens_per_s * 1e6;
     r.spread = spread_of(r.samples, r.tokens_per_s);
     const bool has_gain = k == REPLAY && isfinite(qn_number_of(o, "gain"));
     r.unsteady = k == REPLAY && isfinite(r.tokens_per_s) && !has_gain;
@@ -122,7 +126,7 @@ static void append_csv(qn_buf *out, const report *r)
     const qn_json *d = r->document;
     (void)qn_buf_append_str(out,
                             "model,weights,cpu,isa,threads,kv_type,measurement,tokens,depth,sequences,tokens_per_s,spread,share_of_limit,"
-                            "latency_ms_p50,latency_ms_p99,limit,samples\n");
+                            "latency_ms_p50,latency_ms_p99,limit,samples,name,cost_per_million_tokens\n");
     for (size_t i = 0; i < r->n_rows; i++) {
         const row *w = &r->rows[i];
         const char *const texts[] = {qn_text_of(d, "model", ""), qn_text_of(d, "weights", ""),
@@ -146,7 +150,13 @@ static void append_csv(qn_buf *out, const report *r)
                 (void)qn_buf_printf(out, "%s%.6g", k > 0 ? " " : "", v);
             }
         }
-        (void)qn_buf_append_str(out, "\"\n");
+        (void)qn_buf_append_str(out, "\",");
+        append_field(out, w->name);
+        (void)qn_buf_append_char(out, ',');
+        if (isfinite(w->cost)) {
+            (void)qn_buf_printf(out, "%.6g", w->cost);
+        }
+        (void)qn_buf_append_char(out, '\n');
     }
 }
 
@@ -175,34 +185,77 @@ static void append_heading(qn_buf *out, const qn_json *d)
                         qn_text_of(d, "kv_type", ""), quern_version());
 }
 
+/* The parts that were planned. */
+static void append_memory(qn_buf *out, const qn_json *memory)
+{
+    static const struct {
+        const char *key, *name;
+    } parts[] = {{"weights_mapped", "weights"},
+                 {"kv", "KV cache"},
+                 {"activations", "buffers"},
+                 {"tokenizer", "the model's tables"},
+                 {"other", "the program"}};
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        const double bytes = qn_number_of(memory, parts[i].key);
+        qn_number text;
+        if (isfinite(bytes) && bytes > 0) {
+            (void)qn_buf_printf(out, "%s%s %s", n++ == 0 ? "\nMemory: " : "; ", parts[i].name, qn_format_bytes(text, (uint64_t)bytes));
+        }
+    }
+    (void)qn_buf_append_str(out, n > 0 ? ".\n" : "");
+}
+
+static void append_markdown_row(qn_buf *out, const row *w, bool with_cost)
+{
+    (void)qn_buf_printf(out, "| %s%s", kind_names[w->kind], w->name[0] != '\0' ? ": " : "");
+    qn_report_append_escaped(out, w->name, false);
+    (void)qn_buf_append_str(out, " |");
+    append_cell(out, "%.0f", w->tokens, 1);
+    append_cell(out, "%.0f", w->depth, 1);
+    append_cell(out, "%.0f", w->sequences, 1);
+    append_cell(out, w->tokens_per_s < 100 ? "%.2f" : "%.0f", w->tokens_per_s, 1);
+    append_cell(out, "%.1f %%", w->spread, 100);
+    append_cell(out, "%.0f %%", w->share, 100);
+    (void)qn_buf_printf(out, " %s |", w->unsteady ? "samples differ too much" : w->limit[0] != '\0' ? w->limit : "-");
+    append_cell(out, "%.2f", w->p50_ms, 1);
+    append_cell(out, "%.2f", w->p99_ms, 1);
+    if (with_cost) {
+        append_cell(out, "%.3f", w->cost, 1);
+    }
+    (void)qn_buf_append_char(out, '\n');
+}
+
 static void append_markdown(qn_buf *out, const report *r, const char *picture)
 {
     const qn_json *d = r->document;
+    const double price = qn_number_of(qn_json_get(d, "cost"), "price_per_hour"), first_token = qn_number_of(d, "ttft_ms");
     append_heading(out, d);
-    (void)qn_buf_append_str(
-        out, "| measurement | tokens | depth | sequences | tokens/s | +- | share of limit | limit | step p50, ms | step p99, ms |\n"
-             "|---|---:|---:|---:|---:|---:|---:|---|---:|---:|\n");
-    for (size_t i = 0; i < r->n_rows; i++) {
-        const row *w = &r->rows[i];
-        (void)qn_buf_printf(out, "| %s |", kind_names[w->kind]);
-        append_cell(out, "%.0f", w->tokens, 1);
-        append_cell(out, "%.0f", w->depth, 1);
-        append_cell(out, "%.0f", w->sequences, 1);
-        append_cell(out, w->tokens_per_s < 100 ? "%.2f" : "%.0f", w->tokens_per_s, 1);
-        append_cell(out, "%.1f %%", w->spread, 100);
-        append_cell(out, "%.0f %%", w->share, 100);
-        (void)qn_buf_printf(out, " %s |", w->unsteady ? "samples differ too much" : w->limit[0] != '\0' ? w->limit : "-");
-        append_cell(out, "%.2f", w->p50_ms, 1);
-        append_cell(out, "%.2f", w->p99_ms, 1);
-        (void)qn_buf_append_char(out, '\n');
-    }
-    qn_number load, rss;
     (void)qn_buf_printf(
         out,
-        "\nReady in %s, %s of memory at most, processors %.0f %% busy. Medians; +- is half the distance between the largest and the "
-        "smallest sample, as a part of the median.\n",
-        qn_format_seconds(load, qn_number_of(d, "load_s")), qn_format_bytes(rss, (uint64_t)fmax(0, qn_number_of(d, "peak_rss_bytes"))),
-        qn_number_of(d, "cpu_utilization") * 100);
+        "| measurement | tokens | depth | sequences | tokens/s | +- | share of limit | limit | step p50, ms | step p99, ms |%s\n"
+        "|---|---:|---:|---:|---:|---:|---:|---|---:|---:|%s\n",
+        isfinite(price) ? " cost of 10^6 tokens |" : "", isfinite(price) ? "---:|" : "");
+    for (size_t i = 0; i < r->n_rows; i++) {
+        append_markdown_row(out, &r->rows[i], isfinite(price));
+    }
+    qn_number load, rss, first;
+    (void)qn_buf_printf(out, "\nReady in %s, ", qn_format_seconds(load, qn_number_of(d, "load_s")));
+    if (isfinite(first_token)) {
+        (void)qn_buf_printf(out, "first token after %s more, ", qn_format_seconds(first, first_token / 1e3));
+    }
+    (void)qn_buf_printf(out, "%s of memory at most, processors %.0f %% busy",
+                        qn_format_bytes(rss, (uint64_t)fmax(0, qn_number_of(d, "peak_rss_bytes"))),
+                        qn_number_of(d, "cpu_utilization") * 100);
+    if (isfinite(qn_number_of(d, "energy_j"))) {
+        (void)qn_buf_printf(out, ", %.0f J", qn_number_of(d, "energy_j"));
+    }
+    (void)qn_buf_append_str(out,
+                            ". Medians; +- is half the distance between the largest and the smallest sample, as a part of the median.\n");
+    append_memory(out, qn_json_get(d, "memory"));
+    if (isfinite(price)) {
+        (void)qn_buf_printf(out, "\nCosts are those of a machine at %.6g an hour.\n", price);
+    }
     if (picture != NULL) {
         (void)qn_buf_append_str(out, "\n![Speed against prompt length, depth and sequences](");
         qn_report_append_escaped(out, picture, true);

@@ -361,6 +361,14 @@ static qn_json *cost_json(const bench_job *j, bool *ok)
     qn_put_measured(c, "price_per_hour", price, ok);
     qn_put_measured(c, "prefill_per_million_tokens", cost_per_million(price, &j->bench.prefill[0], j->bench.n_prefill), ok);
     qn_put_measured(c, "decode_per_million_tokens", cost_per_million(price, &j->bench.decode[0], j->bench.n_decode), ok);
+    qn_json *together = qn_json_new_array();
+    for (size_t i = 0; i < j->bench.n_batch; i++) {
+        qn_json *one = qn_json_new_object();
+        qn_put_count(one, "parallel", j->bench.batch[i].n, ok);
+        qn_put_measured(one, "per_million_tokens", cost_per_million(price, &j->bench.batch[i], 1), ok);
+        qn_push(together, one, ok);
+    }
+    qn_put(c, "batch", together, ok);
     return c;
 }
 
@@ -482,23 +490,35 @@ static void add_rows(const bench_job *j, qn_table *t)
     }
 }
 
+/* One figure, with what is to be doubted of it; n results were asked for, of which this is the first. */
+static bool print_one_cost(const bench_job *j, const qn_bench_result *r, size_t n, bool first, const char *of)
+{
+    const double cost = cost_per_million(qn_opts_real(&j->cli->opts, QN_OPT_BENCH_PRICE, 0), r, n);
+    if (isnan(cost)) {
+        return false;
+    }
+    (void)printf("%s%.3f %s", first ? "a million tokens cost " : ", ", cost, of);
+    if (r->n_samples > 1 && !is_steady(r)) {
+        (void)printf(" (samples differ too much: +- %.0f %%)", qn_bench_spread(r) * 100);
+    }
+    return true;
+}
+
 /* Of what was measured. */
 static void print_cost(const bench_job *j)
 {
-    const qn_opts *o = &j->cli->opts;
-    const double price = qn_opts_real(o, QN_OPT_BENCH_PRICE, 0);
-    const double read = cost_per_million(price, &j->bench.prefill[0], j->bench.n_prefill);
-    const double write = cost_per_million(price, &j->bench.decode[0], j->bench.n_decode);
-    if (!qn_opts_given(o, QN_OPT_BENCH_PRICE) || (isnan(read) && isnan(write))) {
+    if (!qn_opts_given(&j->cli->opts, QN_OPT_BENCH_PRICE)) {
         return;
     }
-    (void)printf("a million tokens cost ");
-    if (!isnan(read)) {
-        (void)printf("%.3f to read%s", read, isnan(write) ? "\n" : ", ");
+    bool any = print_one_cost(j, &j->bench.prefill[0], j->bench.n_prefill, true, "to read");
+    any |= print_one_cost(j, &j->bench.decode[0], j->bench.n_decode, !any, "to write");
+    for (size_t i = 0; i < j->bench.n_batch; i++) {
+        char of[64];
+        (void)snprintf(of, sizeof of, "with %llu sequence%s", (unsigned long long)j->bench.batch[i].n,
+                       j->bench.batch[i].n == 1 ? "" : "s together");
+        any |= print_one_cost(j, &j->bench.batch[i], 1, !any, of);
     }
-    if (!isnan(write)) {
-        (void)printf("%.3f to write\n", write);
-    }
+    (void)printf("%s", any ? "\n" : "");
 }
 
 /* Planned parts; of the rest what was measured. */

@@ -246,7 +246,7 @@ def check_one_token(checks, folder, flags):
         checks.that(doc and doc["replay"][0]["n"] == 1 and all(doc["replay"][0][k] is None for k in ("tokens_per_s", "tokens_per_s_plain", "samples", "samples_plain", "gain")),
                     "bench --replay, one token: null, not a figure", doc)
         rows = [line for line in open(page, encoding="utf-8").read().splitlines() if re.search(r"\breplay\b", line)]
-        wanted = "| replay | 1 | - | 1 | - | - | - | - | - | - |" if ending == "md" else ',replay,1,,1,,,,,,"",""'
+        wanted = "| replay: answer | 1 | - | 1 | - | - | - | - | - | - |" if ending == "md" else ',replay,1,,1,,,,,,"","","answer",'
         checks.that(len(rows) == 1 and rows[0].endswith(wanted), f"bench --replay, one token, -o .{ending}: no figure", rows)
     done = run("bench", MODEL, "--replay", one, *flags)
     rows = [line.split() for line in done.stdout.decode().splitlines() if line.startswith("answer ")]
@@ -264,6 +264,11 @@ def check_bench_replay(checks, folder):
                 "bench --replay: a result a text")
     checks.that(doc and all(r["right"] <= r["guessed"] and r["steps"] + r["right"] == r["n"] - 1 for r in doc["replay"]), "bench --replay: every token is a step or a guess", doc)
     short = write(folder, "short.json", json.dumps({"texts": [{"name": str(i), "prompt": "Count", "answer": "1 2"} for i in range(16)]}))
+    names = write(folder, "names.json", json.dumps({"texts": [{"name": '=1+"a|b"', "prompt": "Count", "answer": "1 2"}]}))
+    for ending, wanted in (("csv", '"\'=1+""a|b"""'), ("md", "| replay: =1+&#34;a\\|b&#34; |")):
+        page = os.path.join(folder, "names." + ending)
+        checks.exit_code(run("bench", MODEL, "--replay", names, *flags, "-o", page), 0, f"bench --replay -o names.{ending}")
+        checks.that(wanted in open(page, encoding="utf-8").read(), f"bench --replay -o .{ending}: a name is quoted", open(page, encoding="utf-8").read())
     for ending in ("csv", "md"):  # answers of so few tokens that their times differ widely, mostly
         page = os.path.join(folder, "replay." + ending)
         doc = document(checks, run("bench", MODEL, "--replay", short, *flags[:-2], "8", "--no-machine", "--json", "-o", page), BENCH, f"bench --replay -o .{ending}")
@@ -280,19 +285,31 @@ def check_bench_replay(checks, folder):
     checks.exit_code(run("bench", MODEL, "--replay", coding, "-c", "64", *flags), 4, "bench --replay: a context that is too small")
 
 
+def spread(result):
+    return (max(result["samples"]) - min(result["samples"])) / 2 / statistics.median(result["samples"])
+
+
 def check_bench_reports(checks, folder, gguf):
     flags = ["-p", "8,16", "-n", "2", "-d", "0,32", "-r", "2", "--parallel", "1,3", "--no-machine"]
     paths = {ending: os.path.join(folder, "speed." + ending) for ending in ("csv", "md", "json")}
     for path in paths.values():
-        done = run("bench", gguf, *flags, "-o", path)
+        done = run("bench", gguf, *flags, "--price-per-hour", "3.6", "-o", path)
         checks.that(done.returncode == 0 and os.path.isfile(path), f"bench -o {os.path.basename(path)}", done.stderr)
     with open(paths["csv"], encoding="utf-8", newline="") as f:
         rows = list(csv.DictReader(f))
     checks.that([r["measurement"] for r in rows] == ["prefill"] * 2 + ["decode"] * 2 + ["together"] * 2, "bench -o .csv: a row a measurement", rows)
     checks.that([r["sequences"] for r in rows] == ["1"] * 5 + ["3"] and [r["depth"] for r in rows] == ["", "", "0", "32", "", ""], "bench -o .csv: columns", rows)
     checks.that(all(len(r["samples"].split()) == 2 and r["spread"] for r in rows) and all(float(r["tokens_per_s"]) > 0 for r in rows), "bench -o .csv: samples")
+    checks.that(all(math.isclose(float(r["cost_per_million_tokens"]), 1000 / float(r["tokens_per_s"]), rel_tol=1e-4) and r["name"] == "" for r in rows), "bench -o .csv: costs", rows)
+    doc = json.load(open(paths["json"], encoding="utf-8"))
+    checks.that([c["parallel"] for c in doc["cost"]["batch"]] == [1, 3] and
+                all(math.isclose(c["per_million_tokens"], 1000 / b["tokens_per_s"], rel_tol=1e-4) for c, b in zip(doc["cost"]["batch"], doc["batch"])), "bench -o .json: costs of sequences", doc["cost"])
+    said = [line for line in done.stdout.decode().splitlines() if line.startswith("a million tokens cost ")]
+    checks.that(len(said) == 1 and all(of in said[0] for of in ("to read", "to write", "with 1 sequence", "with 3 sequences together")), "bench: costs", said)
+    checks.that(said and all(("differ too much" in part) == (s > 0.1) for part, s in zip(said[0].split(", "), map(spread, (doc["prefill"][0], doc["decode"][0], *doc["batch"])))), "bench: costs of samples that differ", said)
     page = open(paths["md"], encoding="utf-8").read()
     table = [line for line in page.splitlines() if line.startswith("|")]
+    checks.that("cost of 10^6 tokens" in table[0] and "at 3.6 an hour" in page and re.search(r"Memory: weights [^;]+; KV cache [^;]+; buffers ", page), "bench -o .md: costs and memory", page)
     checks.that(len(table) == 8 and len({line.count("|") for line in table}) == 1, "bench -o .md: a table with a row a measurement", page)
     drawn = shutil.which("gnuplot") is not None
     checks.that(drawn == os.path.isfile(os.path.join(folder, "speed.svg")) and drawn == ("speed.svg)" in page), "bench -o .md: the picture beside it")

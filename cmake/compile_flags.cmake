@@ -17,7 +17,7 @@ elseif(QUERN_SANITIZE STREQUAL "thread")
   add_link_options(-fsanitize=thread)
 endif()
 
-# Files named *_avx2.c, *_avx512.c, *_avx512vnni.c, *_amx.c and *_neon.c are compiled for that instruction set and called only
+# Files named *_avx2.c, *_avx512.c, *_avx512vnni.c, *_amx.c, *_neon.c and *_i8mm.c are compiled for that instruction set and called only
 # after run-time detection. On another architecture they are left out.
 set(QUERN_ISA_avx2 -mavx2 -mfma -mf16c -mbmi -mbmi2)
 # With -O1 GCC leaves the upper halves of registers as they are when it returns; on Intel's processors all code compiled for SSE then runs at a fraction
@@ -29,17 +29,18 @@ set(QUERN_ISA_avx512 ${QUERN_ISA_avx2} -mavx512f -mavx512bw -mavx512vl -mavx512d
 set(QUERN_ISA_avx512vnni ${QUERN_ISA_avx512} -mavx512vnni)
 set(QUERN_ISA_amx ${QUERN_ISA_avx512vnni} -mamx-tile -mamx-int8)
 set(QUERN_ISA_neon -march=armv8.2-a+dotprod+fp16)
+set(QUERN_ISA_i8mm ${QUERN_ISA_neon}+i8mm)
 
 function(quern_set_isa_flags list_name)
   set(kept)
   foreach(file IN LISTS ${list_name})
     set(isa "")
-    if(file MATCHES "_(avx2|avx512|avx512vnni|amx|neon)\\.c$")
+    if(file MATCHES "_(avx2|avx512|avx512vnni|amx|neon|i8mm)\\.c$")
       set(isa ${CMAKE_MATCH_1})
     endif()
     if(isa STREQUAL "")
       list(APPEND kept ${file})
-    elseif(isa STREQUAL "neon")
+    elseif(isa MATCHES "^(neon|i8mm)$")
       if(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
         set_source_files_properties(${file} PROPERTIES COMPILE_OPTIONS "${QUERN_ISA_${isa}}")
         list(APPEND kept ${file})
@@ -52,6 +53,8 @@ function(quern_set_isa_flags list_name)
   # GCC would move the chains of 16-bit additions behind all their products, which then spill: 160 instead of 280 GOP/s.
   if(CMAKE_C_COMPILER_ID STREQUAL "GNU")
     set_property(SOURCE ${CMAKE_SOURCE_DIR}/src/kernels/cpu/tile_multiply_avx2.c APPEND PROPERTY COMPILE_OPTIONS -fno-tree-ter -fno-tree-reassoc)
+    # Scheduling before registers are given out moves loads away from their products: sums spill, and loads of neighbours are not made one instruction.
+    set_property(SOURCE ${CMAKE_SOURCE_DIR}/src/kernels/cpu/tile_multiply_i8mm.c APPEND PROPERTY COMPILE_OPTIONS -fno-schedule-insns)
   endif()
   set(${list_name} ${kept} PARENT_SCOPE)
 endfunction()

@@ -38,7 +38,7 @@ def conditions(sanitized):
     have = {"always"}
     if not os.path.isdir(os.path.join(ROOT, "..", "shared")):
         have.add("no-shared")
-    for name, flag in (("avx2", "avx2"), ("avx512", "avx512bw"), ("avx512vnni", "avx512_vnni"), ("amx", "amx_int8"), ("neon", "asimddp")):
+    for name, flag in (("avx2", "avx2"), ("avx512", "avx512bw"), ("avx512vnni", "avx512_vnni"), ("amx", "amx_int8"), ("neon", "asimddp"), ("i8mm", "i8mm")):
         if flag not in flags:
             have.add("no-" + name)
     if os.geteuid() == 0:

@@ -45,7 +45,7 @@ old_processor() {
 aarch64_compiles() {
     mkdir -p build-aarch64 && find src apps -name '*.c' ! -name '*_avx*.c' ! -name '*_amx.c' | xargs -P "$jobs" -I{} sh -c '
         isa=
-        case "$1" in *_neon.c) isa=-march=armv8.2-a+dotprod+fp16 ;; esac
+        case "$1" in *_neon.c) isa=-march=armv8.2-a+dotprod+fp16 ;; *_i8mm.c) isa=-march=armv8.2-a+dotprod+fp16+i8mm ;; esac
         aarch64-linux-gnu-gcc -std=c17 -O1 -Wall -Wextra -Wshadow -Wconversion -Werror -ffp-contract=off -fno-strict-aliasing $isa \
             -Iinclude -Isrc -Iapps/cli -idirafter /usr/include -idirafter "/usr/include/$(gcc -print-multiarch)" \
             -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -DQUERN_VERSION=\"aarch64\" -DQUERN_TEXTS_DIR=\"models/texts\" -c "$1" -o /dev/null' _ {} &&

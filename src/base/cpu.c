@@ -16,7 +16,7 @@
 #include <sys/auxv.h>
 #endif
 
-static const char *const isa_names[QN_ISA_COUNT] = {"scalar", "avx2", "avx512", "avx512vnni", "amx", "neon"};
+static const char *const isa_names[QN_ISA_COUNT] = {"scalar", "avx2", "avx512", "avx512vnni", "amx", "neon", "i8mm"};
 
 const char *qn_isa_name(qn_isa isa) { return (unsigned)isa < QN_ISA_COUNT ? isa_names[isa] : "unknown"; }
 
@@ -81,6 +81,7 @@ static void detect_isa(void)
 {
 #if defined(__linux__)
     found.isa[QN_ISA_NEON] = (getauxval(AT_HWCAP) & (1ul << 20)) != 0; /* HWCAP_ASIMDDP: our NEON kernels use the dot product */
+    found.isa[QN_ISA_I8MM] = found.isa[QN_ISA_NEON] && (getauxval(AT_HWCAP2) & (1ul << 13)) != 0; /* HWCAP2_I8MM */
 #endif
 }
 #else

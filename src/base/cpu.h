@@ -6,10 +6,20 @@
 #include <stddef.h>
 
 /* Instruction sets that kernels are written for, weakest first. Each x86 level includes those before it
- * (avx512vnni = F, BW, VL, DQ, VNNI; amx = avx512vnni + AMX-INT8 with the kernel's permission). */
-typedef enum qn_isa { QN_ISA_SCALAR, QN_ISA_AVX2, QN_ISA_AVX512, QN_ISA_AVX512VNNI, QN_ISA_AMX, QN_ISA_NEON, QN_ISA_COUNT } qn_isa;
+ * (avx512vnni = F, BW, VL, DQ, VNNI; amx = avx512vnni + AMX-INT8 with the kernel's permission). neon includes the dot product (FEAT_DotProd),
+ * i8mm = neon + FEAT_I8MM. */
+typedef enum qn_isa {
+    QN_ISA_SCALAR,
+    QN_ISA_AVX2,
+    QN_ISA_AVX512,
+    QN_ISA_AVX512VNNI,
+    QN_ISA_AMX,
+    QN_ISA_NEON,
+    QN_ISA_I8MM,
+    QN_ISA_COUNT
+} qn_isa;
 
-/* "scalar", "avx2", "avx512", "avx512vnni", "amx", "neon": the names of --isa and QUERN_ISA. */
+/* "scalar", "avx2", "avx512", "avx512vnni", "amx", "neon", "i8mm": the names of --isa and QUERN_ISA. */
 const char *qn_isa_name(qn_isa isa);
 bool qn_isa_from_name(const char *name, qn_isa *out);
 /* True if kernels of this level run here. QN_ISA_SCALAR always. */

@@ -30,7 +30,8 @@ quern_status qn_engine_choose_isa(const char *name, qn_isa *out, quern_error *er
     *out = qn_isa_best();
     if (wanted != NULL && wanted[0] != '\0') {
         if (!qn_isa_from_name(wanted, out)) {
-            QN_FAIL(err, QUERN_ERROR_USAGE, "unknown instruction set '%s'; expected scalar, avx2, avx512, avx512vnni, amx or neon", wanted);
+            QN_FAIL(err, QUERN_ERROR_USAGE, "unknown instruction set '%s'; expected scalar, avx2, avx512, avx512vnni, amx, neon or i8mm",
+                    wanted);
         }
         if (!qn_isa_available(*out)) {
             QN_FAIL(err, QUERN_ERROR_UNAVAILABLE, "this machine has no %s; the best it has is %s", wanted, qn_isa_name(qn_isa_best()));

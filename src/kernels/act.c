@@ -96,6 +96,7 @@ void qn_act_quantize(qn_isa isa, qn_act *a, const float *x, size_t x_stride, siz
     static const qn_act_quantize_fn quantizers[QN_ISA_COUNT] = {
         [QN_ISA_SCALAR] = qn_act_quantize_scalar,     [QN_ISA_AVX2] = qn_act_quantize_avx2,  [QN_ISA_AVX512] = qn_act_quantize_avx512,
         [QN_ISA_AVX512VNNI] = qn_act_quantize_avx512, [QN_ISA_AMX] = qn_act_quantize_avx512, [QN_ISA_NEON] = qn_act_quantize_scalar,
+        [QN_ISA_I8MM] = qn_act_quantize_scalar,
     };
     quantizers[isa](a, x, x_stride, row0, row1);
 #else

@@ -43,7 +43,7 @@ const qn_ops *qn_ops_get(qn_isa isa)
         return &qn_ops_avx2;
     }
 #elif defined(__aarch64__)
-    if (isa == QN_ISA_NEON && qn_isa_available(QN_ISA_NEON)) {
+    if (isa >= QN_ISA_NEON && qn_isa_available(QN_ISA_NEON)) {
         return &qn_ops_neon;
     }
 #endif

@@ -504,6 +504,11 @@ static void isa_names(void **state)
     assert_true(qn_isa_available(QN_ISA_SCALAR));
     assert_true(qn_isa_from_name("avx512vnni", &isa));
     assert_int_equal(isa, QN_ISA_AVX512VNNI);
+    for (int i = 0; i < QN_ISA_COUNT; i++) {
+        assert_true(qn_isa_from_name(qn_isa_name((qn_isa)i), &isa));
+        assert_int_equal(isa, i);
+    }
+    assert_true(qn_isa_available(QN_ISA_NEON) || !qn_isa_available(QN_ISA_I8MM));
     assert_false(qn_isa_from_name("sse9", &isa));
     assert_true(qn_isa_available(qn_isa_best()));
 }

@@ -36,14 +36,15 @@ static quern_engine *engine_of(const quern_model *m, size_t threads, const char 
     return golden_engine(m, &opt);
 }
 
-/* Calls served at this level. Float products and attention have no VNNI form of their own: that level runs AVX-512's. */
+/* Calls served at this level. Float products and attention have no VNNI or I8MM form of their own: those levels run
+ * AVX-512's and NEON's. */
 static uint64_t calls_of_isa(qn_isa isa)
 {
     uint64_t n = qn_ops_calls(isa);
     for (size_t i = 0; i < qn_matmul_kernel_count(); i++) {
         n += qn_matmul_kernel_at(i)->isa == isa ? qn_matmul_kernel_calls(i) : 0;
     }
-    return isa == QN_ISA_AVX512VNNI || isa == QN_ISA_AMX ? n + calls_of_isa((qn_isa)(isa - 1)) : n;
+    return isa == QN_ISA_AVX512VNNI || isa == QN_ISA_AMX || isa == QN_ISA_I8MM ? n + calls_of_isa((qn_isa)(isa - 1)) : n;
 }
 
 /* Every model file here, every ISA, several thread counts and chunk sizes, all types of caches: equal to scalar, one thread, all rows at once. */
@@ -489,8 +490,13 @@ static void options_are_checked(void **state)
     assert_int_equal(quern_engine_create(&e, model, &opt, &err), QUERN_ERROR_USAGE);
     opt = (quern_engine_options){.n_threads = 1, .n_ctx = (size_t)1 << 60};
     assert_int_equal(quern_status_exit_code(quern_engine_create(&e, model, &opt, &err)), 4);
-    opt = (quern_engine_options){.n_threads = 1, .isa = qn_isa_available(QN_ISA_NEON) ? "avx2" : "neon"};
-    assert_int_equal(quern_engine_create(&e, model, &opt, &err), QUERN_ERROR_UNAVAILABLE);
+    for (int isa = 0; isa < QN_ISA_COUNT; isa++) { /* no machine has all */
+        opt = (quern_engine_options){.n_threads = 1, .isa = qn_isa_name((qn_isa)isa)};
+        if (!qn_isa_available((qn_isa)isa)) {
+            assert_int_equal(quern_engine_create(&e, model, &opt, &err), QUERN_ERROR_UNAVAILABLE);
+            assert_non_null(strstr(err.message, opt.isa));
+        }
+    }
     const quern_model_options empty = {.without_weights = true};
     quern_model *m;
     assert_ok(quern_model_open(&m, qn_test_golden("hf/qwen3"), &empty, &err));

@@ -114,6 +114,34 @@ ROWS_INLINE void rows_load4_part(const uint8_t *const row[4], size_t offset, uin
     out[3] = rows_zip_high(odd_low, odd_high);
 }
 
+/* Two neighbouring dwords of 16 rows, which become [row 0: both, row 1: both], and so on with rows 4, 8, 12 (first) and 2, 6, 10, 14. */
+ROWS_INLINE void rows_zip_pairs(rows two[2])
+{
+    rows x = two[0], y = two[1];
+    two[0] = (rows){vzip1q_u32(x.a, y.a), vzip1q_u32(x.b, y.b), vzip1q_u32(x.c, y.c), vzip1q_u32(x.d, y.d)};
+    two[1] = (rows){vzip2q_u32(x.a, y.a), vzip2q_u32(x.b, y.b), vzip2q_u32(x.c, y.c), vzip2q_u32(x.d, y.d)};
+}
+
+/* Four dwords of four rows: [rows 0, 1: dwords 0, 1], [rows 2, 3: dwords 0, 1], and the same of dwords 2 and 3. */
+ROWS_INLINE void rows_load4_pairs_part(const uint8_t *const row[4], size_t offset, uint32x4_t out[4])
+{
+    uint32x4_t w = rows_from_bytes(vld1q_u8(row[0] + offset)), x = rows_from_bytes(vld1q_u8(row[1] + offset));
+    uint32x4_t y = rows_from_bytes(vld1q_u8(row[2] + offset)), z = rows_from_bytes(vld1q_u8(row[3] + offset));
+    out[0] = rows_zip_low(w, x);
+    out[1] = rows_zip_low(y, z);
+    out[2] = rows_zip_high(w, x);
+    out[3] = rows_zip_high(y, z);
+}
+
+/* Four parts of four rows, as `rows`. */
+ROWS_INLINE void rows_from_parts(uint32x4_t part[4][4], rows out[4])
+{
+    out[0] = (rows){part[0][0], part[1][0], part[2][0], part[3][0]};
+    out[1] = (rows){part[0][1], part[1][1], part[2][1], part[3][1]};
+    out[2] = (rows){part[0][2], part[1][2], part[2][2], part[3][2]};
+    out[3] = (rows){part[0][3], part[1][3], part[2][3], part[3][3]};
+}
+
 /* Four consecutive dwords of each row: out[i] = dword i. */
 ROWS_INLINE void rows_load4(const uint8_t *const row[16], size_t offset, rows out[4])
 {
@@ -122,10 +150,18 @@ ROWS_INLINE void rows_load4(const uint8_t *const row[16], size_t offset, rows ou
     rows_load4_part(row + 4, offset, part[1]);
     rows_load4_part(row + 8, offset, part[2]);
     rows_load4_part(row + 12, offset, part[3]);
-    out[0] = (rows){part[0][0], part[1][0], part[2][0], part[3][0]};
-    out[1] = (rows){part[0][1], part[1][1], part[2][1], part[3][1]};
-    out[2] = (rows){part[0][2], part[1][2], part[2][2], part[3][2]};
-    out[3] = (rows){part[0][3], part[1][3], part[2][3], part[3][3]};
+    rows_from_parts(part, out);
+}
+
+/* Four consecutive dwords of each row in the order of rows_zip_pairs: as that would make it of the first two, and of the last two. */
+ROWS_INLINE void rows_load4_pairs(const uint8_t *const row[16], size_t offset, rows out[4])
+{
+    uint32x4_t part[4][4];
+    rows_load4_pairs_part(row, offset, part[0]);
+    rows_load4_pairs_part(row + 4, offset, part[1]);
+    rows_load4_pairs_part(row + 8, offset, part[2]);
+    rows_load4_pairs_part(row + 12, offset, part[3]);
+    rows_from_parts(part, out);
 }
 
 /* Sixteen consecutive dwords of each row, four rows at a time: each cache line is read once, which counts where rows lie a multiple of 4096 bytes
@@ -136,6 +172,20 @@ ROWS_INLINE void rows_load16(const uint8_t *const row[16], size_t offset, rows o
     for (size_t g = 0; g < 4; g++) {
         for (size_t i = 0; i < 4; i++) {
             rows_load4_part(row + 4 * g, offset + 16 * i, part[g] + 4 * i);
+        }
+    }
+    for (size_t i = 0; i < 16; i++) {
+        out[i] = (rows){part[0][i], part[1][i], part[2][i], part[3][i]};
+    }
+}
+
+/* The same in the order of rows_zip_pairs. */
+ROWS_INLINE void rows_load16_pairs(const uint8_t *const row[16], size_t offset, rows out[16])
+{
+    uint32x4_t part[4][16];
+    for (size_t g = 0; g < 4; g++) {
+        for (size_t i = 0; i < 4; i++) {
+            rows_load4_pairs_part(row + 4 * g, offset + 16 * i, part[g] + 4 * i);
         }
     }
     for (size_t i = 0; i < 16; i++) {

@@ -1,6 +1,6 @@
 /* tile.h - the many-token (prefill) kernels: a tile of 16 rows is unpacked once into a normal form and multiplied with many tokens.
  *
- * Three parts that meet here: one unpacker a weight type (tile_unpack.inc, compiled for AVX2, AVX-512 and NEON), a few multipliers an instruction
+ * Three parts that meet here: one unpacker a weight type (tile_unpack.inc, compiled for AVX2, AVX-512, NEON and I8MM), a few multipliers an instruction
  * set (tile_multiply_*.c; that of AMX folds scales into codes first), and one driver (tile.c). A new type needs an unpacker and a row in the table
  * of tile.c, nothing else.
  *
@@ -13,7 +13,9 @@
  *   flat types (a float scale per block of 32, 64, 128 or 256):  d[block][row], m[block][row]
  *
  * SDOT takes signed codes only: of NEON's tiles the offset is taken off again, `pair` of offset types is not there, and codes of eight bits
- * without an offset (MLX) are 128 less, which the multiplier makes good from the sum of activations.
+ * without an offset (MLX) are 128 less, which the multiplier makes good from the sum of activations. SMMLA wants eight columns of two rows in a
+ * register: of I8MM's tiles, two neighbouring codes hold [row 0: 8 columns, row 1: 8 columns], rows 4 and 5, 8 and 9, 12 and 13, and then rows
+ * 2 and 3, 6 and 7, 10 and 11, 14 and 15.
  *
  * Invariant: isum = sum scale * code * q + [offset types] sum pair * sum(q), msum = [min types] sum pair * sum(q), exactly.
  */
@@ -52,7 +54,7 @@ typedef void (*qn_tile_unpack_fn)(const qn_tile_source *s, qn_tile *out);
 /* One panel times one group of tokens. Pointers are at the panel's first column and the group's first token. */
 typedef struct qn_tile_args {
     const qn_tile *tiles; /* one or two */
-    size_t n_tokens;
+    size_t n_tiles, n_tokens;
     size_t pass; /* which of the passes over these columns and tokens: what depends on them alone can stay in `work` after the first */
     const int8_t *q;
     const int16_t *sum16;
@@ -102,10 +104,12 @@ typedef enum qn_tile_type {
 extern const qn_tile_unpack_fn qn_tile_unpack_avx2[QN_TILE_TYPE_COUNT];
 extern const qn_tile_unpack_fn qn_tile_unpack_avx512[QN_TILE_TYPE_COUNT];
 extern const qn_tile_unpack_fn qn_tile_unpack_neon[QN_TILE_TYPE_COUNT];
+extern const qn_tile_unpack_fn qn_tile_unpack_i8mm[QN_TILE_TYPE_COUNT];
 
 /* The multiplier of some types: one function for each number of tiles and tokens, or one for any number of tokens. */
 typedef struct qn_tile_multiplier {
     size_t max_group; /* tokens of a call that make it fastest; entries beyond are NULL */
+    bool in_pairs;    /* tokens meet in pairs: groups are even while tokens are left; max_group is even */
     qn_tile_multiply_fn fn[2][TILE_GROUP];
     qn_tile_multiply_fn any[2]; /* by number of tiles; if not NULL, instead of fn */
 } qn_tile_multiplier;

@@ -6,30 +6,10 @@
  * number of tokens is compiled from it, so that sums stay in registers: super types sum twice (over a sub-block, then with scales), so they
  * take eight rows at a time. Invariant: the order of the float steps of matmul.h.
  */
-#include <arm_neon.h>
-
-#include "kernels/cpu/tile.h"
+#include "kernels/cpu/tile_sums_neon.h"
 #include "kernels/cpu/variant.h"
 
-#define TILE_INLINE static inline __attribute__((always_inline))
-
 enum { GROUP = 4, LANES = 4, PARTS = TILE_ROWS / LANES /* registers of a tile's rows */, HALF = PARTS / 2 };
-
-/* Part `i` of `n` of the lines to ask for. */
-TILE_INLINE void prefetch_part(const qn_tile_args *a, size_t i, size_t n)
-{
-    for (size_t j = i; j < a->n_ahead; j += n) {
-        __builtin_prefetch((const void *)(a->ahead + 64 * j), 0, 2);
-    }
-    for (size_t j = i; j < a->n_next; j += n) {
-        for (size_t k = 0; k < TILE_COLUMNS; k += 64) {
-            __builtin_prefetch(a->next + j * a->q_stride + k, 0, 3);
-        }
-    }
-    for (size_t j = i; a->y != NULL && j < a->n_tokens; j += n) {
-        __builtin_prefetch(a->y + j * a->y_stride, 1, 2);
-    }
-}
 
 /* Sums of `width` registers of rows for each token. */
 typedef struct row_sums {
@@ -69,21 +49,19 @@ TILE_INLINE float32x4_t step(float32x4_t acc, const float *scale, float activati
     return vfmaq_f32(acc, vmulq_n_f32(vld1q_f32(scale), activation_scale), vcvtq_f32_s32(sum));
 }
 
-/* The panel's sums of activations that `pair` multiplies: of 16 columns as they are, of 32 added up. */
+/* What take_pair_sums gives of each token. */
 typedef struct pair_sums {
     int16_t of[GROUP][16];
 } pair_sums;
 
-TILE_INLINE void take_pair_sums(const qn_tile_args *a, const size_t sub, const size_t n_tokens, pair_sums *out)
+TILE_INLINE void store_pair_sums(const qn_tile_args *a, const size_t sub, const size_t n_tokens, pair_sums *out)
 {
     for (size_t t = 0; t < n_tokens; t++) {
-        const int16_t *sum16 = a->sum16 + t * a->s_stride;
-        int16x8_t low = vld1q_s16(sum16), high = vld1q_s16(sum16 + 8);
+        int16x8_t two[2];
+        take_pair_sums(a->sum16 + t * a->s_stride, sub, two);
+        vst1q_s16(out->of[t], two[0]);
         if (sub == 16) {
-            vst1q_s16(out->of[t], low);
-            vst1q_s16(out->of[t] + 8, high);
-        } else {
-            vst1q_s16(out->of[t], vpaddq_s16(low, high));
+            vst1q_s16(out->of[t] + 8, two[1]);
         }
     }
 }
@@ -132,7 +110,7 @@ QN_VARIANT void multiply_super(const qn_tile_args *a, const size_t sub, const bo
     const qn_tile *tile = a->tiles;
     pair_sums sums;
     if (has_min) {
-        take_pair_sums(a, sub, n_tokens, &sums);
+        store_pair_sums(a, sub, n_tokens, &sums);
     }
     for (size_t part = 0; part < PARTS; part += HALF) {
         row_sums isum;
@@ -174,17 +152,13 @@ typedef struct block_sums {
     int32_t of[GROUP][TILE_COLUMNS / 32];
 } block_sums;
 
-TILE_INLINE void take_block_sums(const qn_tile_args *a, const size_t n_tokens, block_sums *out)
+TILE_INLINE void store_block_sums(const qn_tile_args *a, const size_t n_tokens, block_sums *out)
 {
     for (size_t t = 0; t < n_tokens; t++) {
-        const int16_t *sum16 = a->sum16 + t * a->s_stride;
-        int32x4_t low = vpaddlq_s16(vld1q_s16(sum16)), high = vpaddlq_s16(vld1q_s16(sum16 + 8));
-        for (size_t width = 32; width < a->block; width *= 2) { /* neighbours meet until a sum covers a block */
-            low = vpaddq_s32(low, high);
-            high = vdupq_n_s32(0);
-        }
-        vst1q_s32(out->of[t], low);
-        vst1q_s32(out->of[t] + 4, high);
+        int32x4_t two[2];
+        take_block_sums(a->sum16 + t * a->s_stride, a->block, two);
+        vst1q_s32(out->of[t], two[0]);
+        vst1q_s32(out->of[t] + 4, two[1]);
     }
 }
 
@@ -194,7 +168,7 @@ QN_VARIANT void multiply_flat(const qn_tile_args *a, const bool has_min, const b
     const qn_tile *tile = a->tiles;
     block_sums sums;
     if (has_min) {
-        take_block_sums(a, n_tokens, &sums);
+        store_block_sums(a, n_tokens, &sums);
     }
     for (size_t b = 0; b < a->n_blocks; b++) {
         prefetch_part(a, b, a->n_blocks);

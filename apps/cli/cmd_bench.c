@@ -178,7 +178,7 @@ done:
 /* ---- figures ---- */
 
 /* The unit that prefill is bound by with this instruction set, and its peak in operations per second; NULL where none was measured, or there is no
- * loop for it: integers without VNNI. */
+ * loop for it: integers without VNNI or dot product. */
 static const char *find_bound(const bench_job *j, double *peak)
 {
     static const char *const floats[] = {"F32", "F16", "BF16", "F8_E4M3"}; /* the last is decoded to float32 */
@@ -193,10 +193,22 @@ static const char *find_bound(const bench_job *j, double *peak)
         *peak = m->peak_fma_f32 > 0 ? m->peak_fma_f32 : (double)NAN;
         return m->peak_fma_f32 > 0 ? "fma_f32" : NULL;
     }
-    const bool tiles = strcmp(isa, "amx") == 0; /* a run that was interrupted may have measured VNNI alone, which does not bound them */
-    const double found = tiles ? m->peak_amx_int8 : m->peak_vnni_int8;
-    *peak = found > 0 ? found : (double)NAN;
-    return found <= 0 ? NULL : tiles ? "amx_int8" : "vnni_int8";
+    const struct {
+        const char *isa, *unit;
+        double peak;
+    } units[] = {
+        {"avx512vnni", "vnni_int8", m->peak_vnni_int8},
+        {"amx", "amx_int8", m->peak_amx_int8}, /* a run that was interrupted may have measured VNNI alone, which does not bound it */
+        {"neon", "neon_int8", m->peak_neon_int8},
+        {"i8mm", "i8mm_int8", m->peak_i8mm_int8},
+    };
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
+        if (strcmp(isa, units[i].isa) == 0 && units[i].peak > 0) {
+            *peak = units[i].peak;
+            return units[i].unit;
+        }
+    }
+    return NULL;
 }
 
 /* Samples further apart than this (half their distance, as a part of the median) give no ratio, of a limit or of each other: it would be noise in a
@@ -337,6 +349,8 @@ static qn_json *machine_json(const bench_job *j, bool *ok)
     put_measured(peaks, "vnni_int8", m->peak_vnni_int8, ok);
     put_measured(peaks, "amx_int8", m->peak_amx_int8, ok);
     put_measured(peaks, "amx_bf16", m->peak_amx_bf16, ok);
+    put_measured(peaks, "neon_int8", m->peak_neon_int8, ok);
+    put_measured(peaks, "i8mm_int8", m->peak_i8mm_int8, ok);
     qn_put_text(o, "cpu", m->cpu, ok);
     put_measured(o, "read_bandwidth_bytes_per_s", m->read_bandwidth_all, ok);
     put_measured(o, "mapped_bandwidth_bytes_per_s", j->mapped_bandwidth, ok);

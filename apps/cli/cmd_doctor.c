@@ -99,6 +99,8 @@ static quern_status write_json(qn_cli *cli, const report *r, quern_error *err)
     put_peak(peaks, "vnni_int8", m->peak_vnni_int8, &ok);
     put_peak(peaks, "amx_int8", m->peak_amx_int8, &ok);
     put_peak(peaks, "amx_bf16", m->peak_amx_bf16, &ok);
+    put_peak(peaks, "neon_int8", m->peak_neon_int8, &ok);
+    put_peak(peaks, "i8mm_int8", m->peak_i8mm_int8, &ok);
     qn_put(sandbox, "tier", qn_json_new_null(), &ok);
     qn_put_text(sandbox, "why", SANDBOX_WHY, &ok);
     qn_put(optional, "demo_model", qn_json_new_bool(r->demo), &ok);
@@ -195,8 +197,13 @@ static void print_report(qn_cli *cli, const report *r)
         row(t, "reading the model", qn_buf_text(&text), note);
     }
     peak_row(t, m, "float32", m->peak_fma_f32, "scalar", "");
+#if defined(__aarch64__)
+    peak_row(t, m, "int8", m->peak_neon_int8, "neon", "no dot product");
+    peak_row(t, m, "int8 matrices", m->peak_i8mm_int8, "i8mm", "no I8MM");
+#else
     peak_row(t, m, "int8", m->peak_vnni_int8, "avx512vnni", "no VNNI");
     peak_row(t, m, "int8 tiles", m->peak_amx_int8, "amx", "no AMX");
+#endif
     row(t, "demo model", r->demo ? "built in" : "-", r->demo ? "quern run \"...\"" : "not in this build");
     row(t, "line editing", qn_line_edit_library(), "");
     row(t, "python3", r->python != NULL ? r->python : "-", r->python != NULL ? "" : "not on PATH");

@@ -30,6 +30,8 @@ typedef struct quern_machine {
     double peak_fma_f32;            /* operations/s (a multiply-add is two), all threads */
     double peak_vnni_int8;          /* 0 where the instruction set has none */
     double peak_amx_int8, peak_amx_bf16;
+    double peak_neon_int8;          /* aarch64: SDOT */
+    double peak_i8mm_int8;          /* aarch64: SMMLA */
 } quern_machine;
 
 /* Fills everything but the measured figures. isa: the one to be chosen, or NULL (QUERN_ISA, or the best). */

@@ -21,6 +21,20 @@ uint64_t qn_peak_fma_f32(qn_isa isa, uint64_t rounds)
 uint64_t qn_peak_int8(qn_isa isa, uint64_t rounds) { return isa >= QN_ISA_AVX512VNNI ? qn_peak_int8_avx512vnni(rounds) : 0; }
 
 uint64_t qn_peak_int8_tiles(qn_isa isa, uint64_t rounds) { return isa == QN_ISA_AMX ? qn_peak_int8_amx(rounds) : 0; }
+#elif defined(__aarch64__)
+uint64_t qn_peak_read(qn_isa isa, const void *p, size_t bytes)
+{
+    return isa >= QN_ISA_NEON ? qn_peak_read_neon(p, bytes) : qn_peak_read_scalar(p, bytes);
+}
+
+uint64_t qn_peak_fma_f32(qn_isa isa, uint64_t rounds)
+{
+    return isa >= QN_ISA_NEON ? qn_peak_fma_f32_neon(rounds) : qn_peak_fma_f32_scalar(rounds);
+}
+
+uint64_t qn_peak_int8(qn_isa isa, uint64_t rounds) { return isa >= QN_ISA_NEON ? qn_peak_int8_neon(rounds) : 0; }
+
+uint64_t qn_peak_int8_tiles(qn_isa isa, uint64_t rounds) { return isa == QN_ISA_I8MM ? qn_peak_int8_i8mm(rounds) : 0; }
 #else
 uint64_t qn_peak_read(qn_isa isa, const void *p, size_t bytes)
 {

@@ -15,20 +15,24 @@ uint64_t qn_peak_read(qn_isa isa, const void *p, size_t bytes);
 /* Runs `rounds` rounds of independent float32 multiply-adds and returns how many operations that were (a multiply-add is two). */
 uint64_t qn_peak_fma_f32(qn_isa isa, uint64_t rounds);
 
-/* The same with 8-bit integer dot products (VPDPBUSD); 0 operations below QN_ISA_AVX512VNNI. */
+/* The same with 8-bit integer dot products (VPDPBUSD, SDOT); 0 operations below QN_ISA_AVX512VNNI and QN_ISA_NEON. */
 uint64_t qn_peak_int8(qn_isa isa, uint64_t rounds);
 
-/* The same with 8-bit integers in tile registers (TDPBUSD); 0 operations below QN_ISA_AMX. */
+/* The same with products of 8-bit integer matrices (TDPBUSD, SMMLA); 0 operations below QN_ISA_AMX and QN_ISA_I8MM. */
 uint64_t qn_peak_int8_tiles(qn_isa isa, uint64_t rounds);
 
 /* The loops of each instruction set, for peak.c. */
 uint64_t qn_peak_read_scalar(const void *p, size_t bytes);
 uint64_t qn_peak_read_avx2(const void *p, size_t bytes);
 uint64_t qn_peak_read_avx512(const void *p, size_t bytes);
+uint64_t qn_peak_read_neon(const void *p, size_t bytes);
 uint64_t qn_peak_fma_f32_scalar(uint64_t rounds);
 uint64_t qn_peak_fma_f32_avx2(uint64_t rounds);
 uint64_t qn_peak_fma_f32_avx512(uint64_t rounds);
+uint64_t qn_peak_fma_f32_neon(uint64_t rounds);
 uint64_t qn_peak_int8_avx512vnni(uint64_t rounds);
 uint64_t qn_peak_int8_amx(uint64_t rounds);
+uint64_t qn_peak_int8_neon(uint64_t rounds);
+uint64_t qn_peak_int8_i8mm(uint64_t rounds);
 
 #endif

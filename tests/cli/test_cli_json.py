@@ -22,7 +22,7 @@ RUN = {"schema": "quern.run/1", "model": str, "prompt_tokens": COUNT, "completio
        "finish_reason": ("stop", "length", "tool_calls", "cancelled"), "seed": COUNT, "timings": TIMINGS, "memory": MEMORY,
        "read_in": READ_IN, "peak_rss_bytes": POSITIVE}
 MACHINE = {"cpu": str, "read_bandwidth_bytes_per_s": RATE, "mapped_bandwidth_bytes_per_s": RATE,
-           "peak_ops_per_s": {"fma_f32": RATE, "vnni_int8": RATE, "amx_int8": RATE, "amx_bf16": RATE}}
+           "peak_ops_per_s": {"fma_f32": RATE, "vnni_int8": RATE, "amx_int8": RATE, "amx_bf16": RATE, "neon_int8": RATE, "i8mm_int8": RATE}}
 BENCH = {"schema": "quern.bench/1", "model": str, "params": POSITIVE, "bytes": POSITIVE, "threads": POSITIVE, "isa": str, "load_s": POSITIVE, "read_in": READ_IN,
          "prefill": [{"n": COUNT, "tokens_per_s": POSITIVE, "samples": [POSITIVE], "bound": (str, None), "fraction_of_peak": (Number(low=0), None)}],
          "decode": [{"depth": COUNT, "n": COUNT, "tokens_per_s": POSITIVE, "samples": [POSITIVE], "bytes_per_token": POSITIVE,
@@ -225,7 +225,7 @@ def check_machine(checks, folder, gguf):
         peaks = doc["machine"]["peak_ops_per_s"] if doc else {}
         checks.that(doc and weights in (None, doc["weights"]) and doc["prefill"][0]["bound"] == bound and (doc["prefill"][0]["fraction_of_peak"] is None) == (bound is None),
                     f"bench --isa {weaker}: the bound", doc)
-        checks.that(peaks.get("fma_f32") and peaks["vnni_int8"] is None and peaks["amx_int8"] is None, f"bench --isa {weaker}: no peaks of units that it lacks", peaks)
+        checks.that(peaks.get("fma_f32") and all(peaks[unit] is None for unit in ("vnni_int8", "amx_int8", "neon_int8", "i8mm_int8")), f"bench --isa {weaker}: no peaks of units that it lacks", peaks)
     done = run("doctor", "--isa", weaker)
     rows = {line[0]: line[1:] for line in (re.split("  +", text) for text in done.stdout.decode().splitlines())}
     for name, unit, absent in (("int8", "avx512vnni", "no VNNI"), ("int8 tiles", "amx", "no AMX")):

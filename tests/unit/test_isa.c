@@ -1,7 +1,9 @@
-/* test_isa.c - that what is chosen for each instruction set of this machine runs here: the strongest kernels for one token and for a few. Short, so that it can be run on many emulated processors (tools/check-aarch64.sh). */
+/* test_isa.c - that what is chosen for each instruction set of this machine runs here: the strongest kernels for one token and for a few, and the
+ * loops that measure its units. Short, so that it can be run on many emulated processors (tools/check-aarch64.sh). */
 #include "base/alloc.h"
 #include "base/cpu.h"
 #include "kernels/matmul.h"
+#include "kernels/peak.h"
 #include "qn_test.h"
 #include "random_weights.h"
 
@@ -98,11 +100,40 @@ static void chosen_kernels_give_the_scalar_bits(void **state)
     qn_free(before);
 }
 
+static void peak_loops_run(void **state)
+{
+    (void)state;
+    enum { BYTES = 4096 };
+    uint8_t *data = qn_malloc_aligned(BYTES);
+    assert_non_null(data);
+    random_bytes(data, BYTES);
+    for (int i = 0; i < QN_ISA_COUNT; i++) {
+        const qn_isa isa = (qn_isa)i;
+        const bool vnni = isa == QN_ISA_AVX512VNNI || isa == QN_ISA_AMX, dot = isa == QN_ISA_NEON || isa == QN_ISA_I8MM;
+        if (!qn_isa_available(isa)) {
+            continue;
+        }
+        uint64_t read = qn_peak_read(isa, data, BYTES); /* says nothing: it keeps the loads alive, each form in its own way */
+        assert_true(read == qn_peak_read(isa, data, BYTES));
+        assert_true(qn_peak_fma_f32(isa, 1) > 0);
+        assert_int_equal(qn_peak_fma_f32(isa, 1000), 1000 * qn_peak_fma_f32(isa, 1));
+        assert_true((qn_peak_int8(isa, 1) > 0) == (vnni || dot));
+        assert_int_equal(qn_peak_int8(isa, 1000), 1000 * qn_peak_int8(isa, 1));
+        assert_true((qn_peak_int8_tiles(isa, 1) > 0) == (isa == QN_ISA_AMX || isa == QN_ISA_I8MM));
+        assert_int_equal(qn_peak_int8_tiles(isa, 1000), 1000 * qn_peak_int8_tiles(isa, 1));
+        print_message("%s: %llu float, %llu and %llu integer operations a round\n", qn_isa_name(isa),
+                      (unsigned long long)qn_peak_fma_f32(isa, 1), (unsigned long long)qn_peak_int8(isa, 1),
+                      (unsigned long long)qn_peak_int8_tiles(isa, 1));
+    }
+    qn_free_aligned(data);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_here),
         cmocka_unit_test(chosen_kernels_give_the_scalar_bits),
+        cmocka_unit_test(peak_loops_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

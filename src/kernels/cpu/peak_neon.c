@@ -1,0 +1,59 @@
+/* peak_neon.c - bandwidth, multiply-add and SDOT loops. Invariant: enough independent chains that latency never shows. */
+#include <arm_neon.h>
+#include <math.h>
+
+#include "kernels/peak.h"
+
+uint64_t qn_peak_read_neon(const void *p, size_t bytes)
+{
+    const uint8_t *at = p;
+    uint8x16_t a = vdupq_n_u8(0), b = a, c = a, d = a;
+    for (size_t i = 0; i < bytes; i += 4 * sizeof a) {
+        a = veorq_u8(a, vld1q_u8(at + i));
+        b = veorq_u8(b, vld1q_u8(at + i + sizeof a));
+        c = veorq_u8(c, vld1q_u8(at + i + 2 * sizeof a));
+        d = veorq_u8(d, vld1q_u8(at + i + 3 * sizeof a));
+    }
+    uint64x2_t all = vreinterpretq_u64_u8(veorq_u8(veorq_u8(a, b), veorq_u8(c, d)));
+    return vgetq_lane_u64(all, 0) ^ vgetq_lane_u64(all, 1);
+}
+
+uint64_t qn_peak_fma_f32_neon(uint64_t rounds)
+{
+    enum { CHAINS = 16 };
+    float32x4_t acc[CHAINS];
+    for (int j = 0; j < CHAINS; j++) {
+        acc[j] = vdupq_n_f32((float)j);
+    }
+    const float32x4_t factor = vdupq_n_f32(0.999f), other = vdupq_n_f32(0.5f);
+    for (uint64_t i = 0; i < rounds; i++) {
+        for (int j = 0; j < CHAINS; j++) {
+            acc[j] = vfmaq_f32(acc[j], factor, other);
+        }
+    }
+    for (int j = 1; j < CHAINS; j++) {
+        acc[0] = vaddq_f32(acc[0], acc[j]);
+    }
+    return isnan(vaddvq_f32(acc[0])) ? 0 : rounds * CHAINS * 4 * 2; /* never NaN; the use keeps the loop */
+}
+
+uint64_t qn_peak_int8_neon(uint64_t rounds)
+{
+    enum { CHAINS = 16 };
+    int32x4_t acc[CHAINS];
+    for (int j = 0; j < CHAINS; j++) {
+        acc[j] = vdupq_n_s32(j);
+    }
+    const int8x16_t x = vreinterpretq_s8_s32(vdupq_n_s32(0x01020304)), y = vreinterpretq_s8_s32(vdupq_n_s32(0x04fd0201));
+    for (uint64_t i = 0; i < rounds; i++) {
+        for (int j = 0; j < CHAINS; j++) {
+            acc[j] = vdotq_s32(acc[j], x, y);
+        }
+    }
+    for (int j = 1; j < CHAINS; j++) {
+        acc[0] = veorq_s32(acc[0], acc[j]);
+    }
+    /* The low bit of the result is used so that the loop stays, and cleared again. */
+    uint64_t kept = (uint64_t)(uint32_t)vaddvq_s32(acc[0]) & 1u;
+    return ((rounds * CHAINS * 16 * 2) | kept) & ~(uint64_t)1;
+}

@@ -1,4 +1,4 @@
-/* strip_avx512vnni.c - matrix kernels for a few tokens, up to eight (from how many on: matmul.inc): 16 rows at a time (a strip), their codes taken
+/* strip_avx512vnni.c - matrix kernels for a few tokens, up to eight or twelve (from how many on: matmul.inc): 16 rows at a time (a strip), their codes taken
  * apart in registers and multiplied at once with all tokens. (Fewer: *_few_*; more: tile_*, where unpacking once to memory serves them all.)
  *
  * With eight tokens the tile kernels spend two fifths of their time on unpacking. Here the bytes of the next unit (32 or 64 columns) are loaded and
@@ -15,7 +15,7 @@
 
 #include "kernels/cpu/tile_scales.inc"
 
-enum { STRIP_ROWS = TILE_ROWS, STRIP_TOKENS = 8, MAX_PIECES = 4, PARTS = 5 /* of a piece */, PARTS_A_STEP = 2 /* at most */ };
+enum { STRIP_ROWS = TILE_ROWS, STRIP_TOKENS = 12, MAX_PIECES = 4, PARTS = 5 /* of a piece */, PARTS_A_STEP = 2 /* at most */ };
 
 /* What a type's strip looks like. A unit is `pieces` times 16 bytes of each row; its codes are `runs` times 4 * `codes` columns of one scale. */
 typedef struct strip_form {
@@ -169,41 +169,44 @@ ROWS_INLINE void fetch_part(const qn_tile_type type, const strip_fetch *f, unsig
 
 /* ---- what is prepared of the activations, once a call ---- */
 
-/* Planes in scratch with all tokens' values side by side, so that products read along a line: a token's own rows would need eight addresses.
+/* Planes in scratch with all tokens' values side by side, so that products read along a line: a token's own rows would need an address each.
  * Lanes past the last token repeat an earlier one's and are not read. */
 typedef struct strip_act {
-    const int32_t (*q)[STRIP_TOKENS];    /* [column / 4]: four activations */
-    const float (*d)[STRIP_TOKENS];      /* [block] */
-    const int32_t (*pair)[STRIP_TOKENS]; /* super types, [column / sub / 2]: two sums of `sub` activations, 16 bits each */
-    const int32_t (*sum)[STRIP_TOKENS];  /* flat types, [block]: times minus the offset, if there is one */
+    const int32_t *q;    /* [column / 4][lane]: four activations */
+    const float *d;      /* [block][lane] */
+    const int32_t *pair; /* super types, [column / sub / 2][lane]: two sums of `sub` activations, 16 bits each */
+    const int32_t *sum;  /* flat types, [block][lane]: times minus the offset, if there is one */
 } strip_act;
+
+/* Lanes of a plane for so many tokens. */
+ROWS_INLINE size_t lanes_of(const size_t n_tokens) { return n_tokens <= 8 ? 8 : STRIP_TOKENS; }
 
 enum { LINE = 16 /* dwords laid out at a time; rows and planes are padded to whole lines */ };
 
 static size_t padded(size_t n_dwords) { return (n_dwords + LINE - 1) / LINE * LINE; }
 
 /* plane[i][t] = dword i of token t's row, for i below n_dwords and the rest of its line; rows `stride` bytes apart. */
-static void lay_out(int32_t (*plane)[STRIP_TOKENS], size_t n_dwords, const void *first, size_t stride, size_t n_tokens)
+static void lay_out(int32_t *plane, size_t n_dwords, const void *first, size_t stride, size_t n_tokens)
 {
+    const size_t n_lanes = lanes_of(n_tokens);
     const char *row[STRIP_TOKENS];
-    for (size_t t = 0; t < STRIP_TOKENS; t++) {
+    for (size_t t = 0; t < n_lanes; t++) {
         row[t] = (const char *)first + (t < n_tokens ? t : 0) * stride;
     }
-    const __m512i lower = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), upper = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
     for (size_t i = 0; i < n_dwords; i += LINE) {
-        rows a[4], b[4];
-        for (size_t t = 0; t < 4; t++) {
-            a[t] = rows_load(row[t] + 4 * i);
-            b[t] = rows_load(row[4 + t] + 4 * i);
-        }
-        rows_transpose4(a); /* a[k], lane L: dword 4L + k of tokens 0 to 3; b: of tokens 4 to 7 */
-        rows_transpose4(b);
-        for (size_t k = 0; k < 4; k++) {
-            const rows x = _mm512_permutex2var_epi64(a[k], lower, b[k]), y = _mm512_permutex2var_epi64(a[k], upper, b[k]);
-            _mm256_storeu_si256((void *)plane[i + k], _mm512_castsi512_si256(x));
-            _mm256_storeu_si256((void *)plane[i + 4 + k], _mm512_extracti64x4_epi64(x, 1));
-            _mm256_storeu_si256((void *)plane[i + 8 + k], _mm512_castsi512_si256(y));
-            _mm256_storeu_si256((void *)plane[i + 12 + k], _mm512_extracti64x4_epi64(y, 1));
+        for (size_t t = 0; t < n_lanes; t += 4) {
+            rows v[4];
+            for (size_t k = 0; k < 4; k++) {
+                v[k] = rows_load(row[t + k] + 4 * i);
+            }
+            rows_transpose4(v); /* v[k], lane L: dword 4L + k of four tokens */
+            for (size_t k = 0; k < 4; k++) {
+                int32_t *out = plane + (i + k) * n_lanes + t;
+                _mm_storeu_si128((void *)out, _mm512_castsi512_si128(v[k]));
+                _mm_storeu_si128((void *)(out + 4 * n_lanes), _mm512_extracti32x4_epi32(v[k], 1));
+                _mm_storeu_si128((void *)(out + 8 * n_lanes), _mm512_extracti32x4_epi32(v[k], 2));
+                _mm_storeu_si128((void *)(out + 12 * n_lanes), _mm512_extracti32x4_epi32(v[k], 3));
+            }
         }
     }
 }
@@ -243,7 +246,8 @@ ROWS_INLINE void run_begin(const strip_form form, const strip_panel *p, size_t c
 {
     if (form.super || column % p->block == 0) {
         for (size_t t = 0; t < n_tokens; t++) {
-            sum[t] = form.super || form.has_min ? _mm512_setzero_si512() : _mm512_set1_epi32(p->a.sum[column / p->block][t]);
+            sum[t] = form.super || form.has_min ? _mm512_setzero_si512()
+                                                : _mm512_set1_epi32(p->a.sum[column / p->block * lanes_of(n_tokens) + t]);
         }
     }
 }
@@ -257,10 +261,12 @@ ROWS_INLINE void run_end(const strip_form form, const strip_panel *p, size_t col
         }
     } else if ((column + 4 * form.codes) % p->block == 0) {
         const size_t b = column / p->block;
+        const float *d = p->a.d + b * lanes_of(n_tokens);
         for (size_t t = 0; t < n_tokens; t++) {
-            __m512 acc = step(_mm512_load_ps(p->acc[t]), p->tile->d[b], p->a.d[b][t], _mm512_cvtepi32_ps(sum[t]));
+            __m512 acc = step(_mm512_load_ps(p->acc[t]), p->tile->d[b], d[t], _mm512_cvtepi32_ps(sum[t]));
             if (form.has_min) {
-                acc = step(acc, p->tile->m[b], p->a.d[b][t], _mm512_cvtepi32_ps(_mm512_set1_epi32(p->a.sum[b][t])));
+                const int32_t total = p->a.sum[b * lanes_of(n_tokens) + t];
+                acc = step(acc, p->tile->m[b], d[t], _mm512_cvtepi32_ps(_mm512_set1_epi32(total)));
             }
             _mm512_store_ps(p->acc[t], acc);
         }
@@ -277,13 +283,14 @@ ROWS_INLINE void multiply_unit(const qn_tile_type type, const strip_panel *p, si
     for (unsigned i = 0; i < form.runs; i++) {
         const unsigned r = form.runs == 4 ? i % 2 * 2 + i / 2 : i; /* Q6_K: both runs of a piece in turn */
         const size_t column = run_at(type, u, r);
+        const int32_t *q = p->a.q + column / 4 * lanes_of(n_tokens);
         run_begin(form, p, column, n_tokens, sum);
         QN_UNROLL
         for (unsigned k = 0; k < form.codes; k++) {
             const rows code = code_of(type, raw, u, r, k);
             QN_UNROLL
             for (size_t t = 0; t < n_tokens; t++) {
-                sum[t] = _mm512_dpbusd_epi32(sum[t], code, _mm512_set1_epi32(p->a.q[column / 4 + k][t]));
+                sum[t] = _mm512_dpbusd_epi32(sum[t], code, _mm512_set1_epi32(q[k * lanes_of(n_tokens) + t]));
             }
             const unsigned at = i * form.codes + k;
             const unsigned first = n_parts * at / n_steps, end = n_parts * (at + 1) / n_steps;
@@ -300,11 +307,11 @@ ROWS_INLINE void multiply_unit(const qn_tile_type type, const strip_panel *p, si
 
 /* ---- panels ---- */
 
-ROWS_INLINE rows pair_sum(const strip_form form, const strip_panel *p, size_t token)
+ROWS_INLINE rows pair_sum(const strip_form form, const strip_panel *p, size_t token, const size_t n_tokens)
 {
     rows sum = _mm512_setzero_si512();
     for (size_t i = 0; i < TILE_COLUMNS / form.sub / 2; i++) {
-        sum = _mm512_dpwssd_epi32(sum, rows_load(p->tile->pair[i]), _mm512_set1_epi32(p->a.pair[i][token]));
+        sum = _mm512_dpwssd_epi32(sum, rows_load(p->tile->pair[i]), _mm512_set1_epi32(p->a.pair[i * lanes_of(n_tokens) + token]));
     }
     return sum;
 }
@@ -313,16 +320,16 @@ ROWS_INLINE rows pair_sum(const strip_form form, const strip_panel *p, size_t to
 ROWS_INLINE void begin_super(const strip_form form, const strip_panel *p, const size_t n_tokens)
 {
     for (size_t t = 0; t < n_tokens; t++) {
-        rows_store(p->isum[t], form.has_min ? _mm512_setzero_si512() : pair_sum(form, p, t));
+        rows_store(p->isum[t], form.has_min ? _mm512_setzero_si512() : pair_sum(form, p, t, n_tokens));
     }
 }
 
 ROWS_INLINE void end_super(const strip_form form, const strip_panel *p, const size_t n_tokens)
 {
     for (size_t t = 0; t < n_tokens; t++) {
-        __m512 acc = step(_mm512_load_ps(p->acc[t]), p->tile->d[0], p->a.d[0][t], _mm512_cvtepi32_ps(rows_load(p->isum[t])));
+        __m512 acc = step(_mm512_load_ps(p->acc[t]), p->tile->d[0], p->a.d[t], _mm512_cvtepi32_ps(rows_load(p->isum[t])));
         if (form.has_min) {
-            acc = step(acc, p->tile->m[0], p->a.d[0][t], _mm512_cvtepi32_ps(pair_sum(form, p, t)));
+            acc = step(acc, p->tile->m[0], p->a.d[t], _mm512_cvtepi32_ps(pair_sum(form, p, t, n_tokens)));
         }
         _mm512_store_ps(p->acc[t], acc);
     }
@@ -442,30 +449,41 @@ QN_VARIANT void multiply_strip(const qn_tile_type type, const strip_job *j, cons
         }
         if (form.super) {
             end_super(form, &p, n_tokens);
-            p.a.pair += TILE_COLUMNS / form.sub / 2;
+            p.a.pair += TILE_COLUMNS / form.sub / 2 * lanes_of(n_tokens);
         } else {
-            p.a.sum += TILE_COLUMNS / block;
+            p.a.sum += TILE_COLUMNS / block * lanes_of(n_tokens);
         }
-        p.a.q += TILE_COLUMNS / 4;
-        p.a.d += TILE_COLUMNS / block;
+        p.a.q += TILE_COLUMNS / 4 * lanes_of(n_tokens);
+        p.a.d += TILE_COLUMNS / block * lanes_of(n_tokens);
     }
 }
 
-/* ---- functions for every type and number of tokens ---- */
+/* ---- functions for every type and, up to eight, every number of tokens ---- */
 
 typedef void (*strip_fn)(const strip_job *j);
 
+/* Nine and eleven tokens run as ten and twelve: half the code to compile for a tenth of their time. Types whose decode kernels win at two or three
+ * tokens have no functions for those, types whose tile kernels win at nine none beyond eight. */
 /* The formatter has no form for functions and data made by macros. */
 /* clang-format off */
 #define ONE(type, tokens) \
     static void strip_##type##_##tokens(const strip_job *j) { multiply_strip(QN_TILE_##type, j, tokens); }
-#define ALL(type) ONE(type, 1) ONE(type, 2) ONE(type, 3) ONE(type, 4) ONE(type, 5) ONE(type, 6) ONE(type, 7) ONE(type, 8)
-#define LIST(type) [QN_TILE_##type] = {strip_##type##_1, strip_##type##_2, strip_##type##_3, strip_##type##_4, \
-                                       strip_##type##_5, strip_##type##_6, strip_##type##_7, strip_##type##_8}
-ALL(Q4_0) ALL(Q4_1) ALL(Q5_0) ALL(Q5_1) ALL(Q8_0) ALL(IQ4_NL) ALL(MXFP4) ALL(Q4_K) ALL(Q5_K) ALL(Q6_K) ALL(IQ4_XS) ALL(MLX4) ALL(MLX8)
+#define FROM_2(type) ONE(type, 2) ONE(type, 3)
+#define FROM_4(type) ONE(type, 4) ONE(type, 5) ONE(type, 6) ONE(type, 7) ONE(type, 8)
+#define TO_12(type) ONE(type, 10) ONE(type, 12)
+#define LIST_8(type, two, three) strip_##type##_##two, strip_##type##_##two, strip_##type##_##three, strip_##type##_4, \
+                                 strip_##type##_5, strip_##type##_6, strip_##type##_7, strip_##type##_8
+#define UP_TO_8(type, two, three) [QN_TILE_##type] = {LIST_8(type, two, three)}
+#define UP_TO_12(type, two, three) [QN_TILE_##type] = {LIST_8(type, two, three), strip_##type##_10, strip_##type##_10, \
+                                                       strip_##type##_12, strip_##type##_12}
+FROM_2(Q4_1) FROM_2(Q4_K) FROM_2(Q5_K) FROM_2(IQ4_XS)
+FROM_4(Q4_0) FROM_4(Q4_1) FROM_4(Q5_0) FROM_4(Q5_1) FROM_4(Q8_0) FROM_4(IQ4_NL) FROM_4(MXFP4) FROM_4(Q4_K) FROM_4(Q5_K) FROM_4(Q6_K)
+FROM_4(IQ4_XS) FROM_4(MLX4) FROM_4(MLX8)
+TO_12(Q4_1) TO_12(Q5_0) TO_12(Q5_1) TO_12(Q8_0) TO_12(MXFP4) TO_12(Q4_K) TO_12(IQ4_XS) TO_12(MLX4)
 static const strip_fn functions[QN_TILE_TYPE_COUNT][STRIP_TOKENS] = {
-    LIST(Q4_0), LIST(Q4_1), LIST(Q5_0), LIST(Q5_1), LIST(Q8_0), LIST(IQ4_NL), LIST(MXFP4), LIST(Q4_K), LIST(Q5_K), LIST(Q6_K), LIST(IQ4_XS),
-    LIST(MLX4), LIST(MLX8),
+    UP_TO_8(Q4_0, 4, 4), UP_TO_12(Q4_1, 2, 3), UP_TO_12(Q5_0, 4, 4), UP_TO_12(Q5_1, 4, 4), UP_TO_12(Q8_0, 4, 4), UP_TO_8(IQ4_NL, 4, 4),
+    UP_TO_12(MXFP4, 4, 4), UP_TO_12(Q4_K, 2, 3), UP_TO_8(Q5_K, 2, 3), UP_TO_8(Q6_K, 4, 4), UP_TO_12(IQ4_XS, 2, 3), UP_TO_12(MLX4, 4, 4),
+    UP_TO_8(MLX8, 4, 4),
 };
 /* clang-format on */
 
@@ -490,17 +508,17 @@ static qn_tile_type type_of(const qn_matrix *w)
 /* Lays out scratch and prepares the planes for n tokens from `token` on; false if they do not fit. */
 static bool prepare(const strip_form form, const qn_act *a, size_t token, size_t n, char *scratch, strip_job *j)
 {
-    const size_t plane = STRIP_TOKENS * sizeof(int32_t), n_q = padded(a->n_cols / 4), n_d = padded(a->n_cols / a->block),
+    const size_t n_lanes = lanes_of(n), n_q = padded(a->n_cols / 4), n_d = padded(a->n_cols / a->block),
                  n_sums = padded(form.super ? a->n_cols / form.sub / 2 : a->n_cols / a->block);
     const size_t fixed = sizeof(qn_tile) + STRIP_TOKENS * STRIP_ROWS * (sizeof(int32_t) + sizeof(float));
-    if (fixed + (n_q + n_d + 2 * n_sums) * plane > QN_MATMUL_SCRATCH_BYTES) {
+    if (fixed + (n_q + n_d + 2 * n_sums) * n_lanes * sizeof(int32_t) > QN_MATMUL_SCRATCH_BYTES) {
         return false;
     }
     j->tile = (void *)scratch;
     j->isum = (void *)(scratch + sizeof(qn_tile));
     j->acc = (void *)(j->isum + STRIP_TOKENS);
-    int32_t(*q)[STRIP_TOKENS] = (void *)(j->acc + STRIP_TOKENS), (*d)[STRIP_TOKENS] = q + n_q, (*sums)[STRIP_TOKENS] = d + n_d;
-    int32_t *taken = (int32_t *)(sums + n_sums); /* (n, n_sums) */
+    int32_t *q = (void *)(j->acc + STRIP_TOKENS), *d = q + n_q * n_lanes, *sums = d + n_d * n_lanes;
+    int32_t *taken = sums + n_sums * n_lanes; /* (n, n_sums) */
     const int16_t *sum16 = a->sum16 + token * a->s_stride;
     lay_out(q, a->n_cols / 4, a->q + token * a->q_stride, a->q_stride, n);
     lay_out(d, a->n_cols / a->block, a->d + token * a->d_stride, a->d_stride * sizeof *a->d, n);
@@ -516,7 +534,7 @@ static bool prepare(const strip_form form, const qn_act *a, size_t token, size_t
         }
         lay_out(sums, n_sums, taken, n_sums * sizeof *taken, n);
     }
-    j->a = (strip_act){(const void *)q, (const void *)d, (const void *)sums, (const void *)sums};
+    j->a = (strip_act){q, (const float *)d, sums, sums};
     return true;
 }
 
@@ -527,8 +545,9 @@ void qn_matmul_strip_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const 
     const strip_form form = form_of(type);
     strip_job j = {.w = w, .block = a->block};
     size_t end = w->n_cols % form.unit == 0 ? r0 + (r1 - r0) / STRIP_ROWS * STRIP_ROWS : r0;
-    for (size_t t = t0; t < t1 && end > r0; t += STRIP_TOKENS) {
-        const size_t n = t1 - t < STRIP_TOKENS ? t1 - t : STRIP_TOKENS;
+    const size_t most = functions[type][STRIP_TOKENS - 1] != NULL ? STRIP_TOKENS : 8;
+    for (size_t t = t0; t < t1 && end > r0; t += most) {
+        const size_t n = t1 - t < most ? t1 - t : most;
         if (!prepare(form, a, t, n, scratch, &j)) {
             end = r0;
         }

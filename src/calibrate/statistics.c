@@ -196,30 +196,7 @@ done:
 
 /* ---- the run ---- */
 
-static quern_status run_chunks(collection *c, quern_error *err)
-{
-    quern_status status = QUERN_OK;
-    qn_statistics *s = c->stats;
-    const quern_tokenizer_info *info = quern_tokenizer_get_info(c->model->tokenizer);
-    size_t there = c->ids.len / s->chunk_tokens, total = s->n_chunks * s->chunk_tokens;
-    for (size_t k = 0; k < s->n_chunks; k++) {
-        memcpy(c->chunk, c->ids.data + k * there / s->n_chunks * s->chunk_tokens, s->chunk_tokens * sizeof *c->chunk);
-        if (info->add_bos && info->bos_id >= 0) {
-            c->chunk[0] = info->bos_id;
-        }
-        const quern_step_item item = {
-            .sequence = c->sequence, .ids = c->chunk, .n_ids = s->chunk_tokens, .n_logits = c->logit_rows, .logits = c->logits};
-        QN_TRY(quern_sequence_truncate(c->sequence, 0, err));
-        QN_TRY(quern_engine_step(c->engine, &item, 1, err));
-        s->n_tokens += s->chunk_tokens;
-        if (c->opt->on_progress != NULL && !c->opt->on_progress(c->opt->user, s->n_tokens, total)) {
-            QN_FAIL(err, QUERN_ERROR_CANCELLED, "interrupted while calibrating");
-        }
-    }
-done:
-    return status;
-}
-
+/* A sum that is not finite stays so. Asked after every chunk: a broken model costs one chunk and not the whole text. */
 static quern_status check_finite(const collection *c, bool *overflowed, quern_error *err)
 {
     quern_status status = QUERN_OK;
@@ -234,6 +211,31 @@ static quern_status check_finite(const collection *c, bool *overflowed, quern_er
             if (*overflowed) {
                 QN_FAIL(err, QUERN_ERROR_INVALID, "%s: activations overflow in layer %zu", c->model->info.path, i / QN_SITE_COUNT);
             }
+        }
+    }
+done:
+    return status;
+}
+
+static quern_status run_chunks(collection *c, bool *overflowed, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_statistics *s = c->stats;
+    const quern_tokenizer_info *info = quern_tokenizer_get_info(c->model->tokenizer);
+    size_t there = c->ids.len / s->chunk_tokens, total = s->n_chunks * s->chunk_tokens;
+    for (size_t k = 0; k < s->n_chunks; k++) {
+        memcpy(c->chunk, c->ids.data + k * there / s->n_chunks * s->chunk_tokens, s->chunk_tokens * sizeof *c->chunk);
+        if (info->add_bos && info->bos_id >= 0) {
+            c->chunk[0] = info->bos_id;
+        }
+        const quern_step_item item = {
+            .sequence = c->sequence, .ids = c->chunk, .n_ids = s->chunk_tokens, .n_logits = c->logit_rows, .logits = c->logits};
+        QN_TRY(quern_sequence_truncate(c->sequence, 0, err));
+        QN_TRY(quern_engine_step(c->engine, &item, 1, err));
+        QN_TRY(check_finite(c, overflowed, err));
+        s->n_tokens += s->chunk_tokens;
+        if (c->opt->on_progress != NULL && !c->opt->on_progress(c->opt->user, s->n_tokens, total)) {
+            QN_FAIL(err, QUERN_ERROR_CANCELLED, "interrupted while calibrating");
         }
     }
 done:
@@ -262,8 +264,7 @@ quern_status qn_statistics_collect(qn_statistics *out, const quern_model *m, con
     QN_TRY(make_sites(out, &m->config, err));
     QN_TRY(make_moments(out, opt->moments_bytes, err));
     QN_TRY(open_engine(&c, out->chunk_tokens, err));
-    QN_TRY(run_chunks(&c, err));
-    QN_TRY(check_finite(&c, &overflowed, err));
+    QN_TRY(run_chunks(&c, &overflowed, err));
 done:
     quern_sequence_destroy(c.sequence);
     quern_engine_destroy(c.engine);

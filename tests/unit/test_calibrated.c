@@ -12,7 +12,7 @@ enum { WHOLE_TEXT = !QN_TEST_SANITIZED };
 
 static void calibrate_builtin(quern_quantize_options *opt)
 {
-    enum { BEGINNING = 16 << 10 };
+    enum { BEGINNING = 5 << 10 };
     if (!WHOLE_TEXT) {
         opt->calibrate = QUERN_CALIBRATE_TEXT;
         opt->calibration_text = qn_builtin_text_calibration(&opt->calibration_len);

@@ -170,6 +170,13 @@ static void expect_refusal(run *r, const char *fragment)
     assert_int_equal(count_files(r->opt.output_dir), 0);
 }
 
+static bool see_calibration(void *user, const quern_quantize_progress *p)
+{
+    uint64_t *tokens = user;
+    *tokens = p->stage == QUERN_QUANTIZE_CALIBRATE && p->tokens_done > *tokens ? p->tokens_done : *tokens;
+    return true;
+}
+
 /* Whatever meets it first, a weight that is not finite is named; and if all are finite, that is said. */
 static void broken_weights_are_named(void **state)
 {
@@ -181,7 +188,14 @@ static void broken_weights_are_named(void **state)
     char *broken = new_dir(), *overflowing = make_overflowing(), *dir = new_dir();
     copy_model("qwen3", broken);
     poke_weight(broken, "model.layers.0.mlp.down_proj.weight", 3, 9, BF16_NAN);
-    run r = {.opt = {.source = broken, .output_dir = dir, .name = "tiny", .formats = "gguf:Q4_K_M", .n_threads = 2}};
+    uint64_t calibrated = 0;
+    run r = {.opt = {.source = broken,
+                     .output_dir = dir,
+                     .name = "tiny",
+                     .formats = "gguf:Q4_K_M",
+                     .n_threads = 2,
+                     .on_progress = see_calibration,
+                     .user = &calibrated}};
     expect_refusal(&r, named);
     r.opt.calibrate = QUERN_CALIBRATE_BUILTIN;
     expect_refusal(&r, named);
@@ -198,6 +212,7 @@ static void broken_weights_are_named(void **state)
     r.opt.source = overflowing;
     r.opt.calibrate = QUERN_CALIBRATE_BUILTIN;
     expect_refusal(&r, "activations overflow in layer 0; all weights of the source are finite");
+    assert_int_equal(calibrated, 0); /* refused by the first chunk, not after the whole text */
     drop_dir(overflowing);
     drop_dir(broken);
     drop_dir(dir);

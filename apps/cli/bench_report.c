@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "base/fs.h"
+#include "bench_run.h"
 #include "plot.h"
 #include "quern/quern.h"
 #include "report_text.h"
@@ -221,7 +222,7 @@ static void append_markdown_row(qn_buf *out, const row *w, bool with_cost)
     append_cell(out, "%.2f", w->p50_ms, 1);
     append_cell(out, "%.2f", w->p99_ms, 1);
     if (with_cost) {
-        append_cell(out, "%.3f", w->cost, 1);
+        append_cell(out, w->spread > QN_BENCH_SPREAD_MAX ? "%.4g (samples differ too much)" : "%.4g", w->cost, 1);
     }
     (void)qn_buf_append_char(out, '\n');
 }
@@ -242,7 +243,8 @@ static void append_markdown(qn_buf *out, const report *r, const char *picture)
     qn_number load, rss, first;
     (void)qn_buf_printf(out, "\nReady in %s, ", qn_format_seconds(load, qn_number_of(d, "load_s")));
     if (isfinite(first_token)) {
-        (void)qn_buf_printf(out, "first token after %s more, ", qn_format_seconds(first, first_token / 1e3));
+        (void)qn_buf_printf(out, "first token of a prompt of %.0f after %s more, ",
+                            qn_number_of(qn_json_at(qn_json_get(d, "prefill"), 0), "n"), qn_format_seconds(first, first_token / 1e3));
     }
     (void)qn_buf_printf(out, "%s of memory at most, processors %.0f %% busy",
                         qn_format_bytes(rss, (uint64_t)fmax(0, qn_number_of(d, "peak_rss_bytes"))),

@@ -9,6 +9,9 @@
 #include "quern/machine.h"
 
 enum { QN_SAMPLES_MAX = 64, QN_BATCH_STEPS = 32 };
+/* Samples further apart than this (half their distance, as a part of the median) give no ratio, of a limit or of each other, and no cost without a
+ * word: it would be noise in a precise dress. */
+#define QN_BENCH_SPREAD_MAX 0.10
 
 typedef struct qn_bench_result {
     uint64_t n;                     /* prompt tokens, decoded tokens, or sequences at once */

@@ -211,11 +211,7 @@ static const char *find_bound(const bench_job *j, double *peak)
     return NULL;
 }
 
-/* Samples further apart than this (half their distance, as a part of the median) give no ratio, of a limit or of each other: it would be noise in a
- * precise dress. */
-#define SPREAD_MAX 0.10
-
-static bool is_steady(const qn_bench_result *r) { return qn_bench_spread(r) <= SPREAD_MAX; }
+static bool is_steady(const qn_bench_result *r) { return qn_bench_spread(r) <= QN_BENCH_SPREAD_MAX; }
 
 static double prefill_fraction(const bench_job *j, const qn_bench_result *r)
 {
@@ -511,7 +507,7 @@ static bool print_one_cost(const bench_job *j, const qn_bench_result *r, size_t 
     if (isnan(cost)) {
         return false;
     }
-    (void)printf("%s%.3f %s", first ? "a million tokens cost " : ", ", cost, of);
+    (void)printf(cost > 0 && cost < 0.01 ? "%s%.2g %s" : "%s%.3f %s", first ? "a million tokens cost " : ", ", cost, of);
     if (r->n_samples > 1 && !is_steady(r)) {
         (void)printf(" (samples differ too much: +- %.0f %%)", qn_bench_spread(r) * 100);
     }

@@ -31,7 +31,8 @@ BENCH = {"schema": "quern.bench/1", "model": str, "params": POSITIVE, "bytes": P
          "replay": [{"name": str, "prompt_tokens": POSITIVE, "n": POSITIVE, "tokens_per_s": RATE, "samples": ([POSITIVE], None), "tokens_per_s_plain": RATE,
                      "samples_plain": ([POSITIVE], None), "gain": (POSITIVE, None), "steps": COUNT, "guessed": COUNT, "right": COUNT}],
          "ttft_ms": (POSITIVE, None), "machine": MACHINE, "cpu_utilization": Number(low=0), "energy_j": RATE,
-         "memory": {**MEMORY, "mapped_resident": (COUNT, None), "private_resident": (COUNT, None)}, "peak_rss_bytes": POSITIVE, "cost": (dict, None)}
+         "memory": {**MEMORY, "mapped_resident": (COUNT, None), "private_resident": (COUNT, None)}, "peak_rss_bytes": POSITIVE, "cost": ({"price_per_hour": POSITIVE, "prefill_per_million_tokens": RATE, "decode_per_million_tokens": RATE,
+                   "batch": [{"parallel": POSITIVE, "per_million_tokens": RATE}]}, None)}
 OUTPUT = {"format": ("gguf", "mlx"), "type": str, "path": str, "files": [{"path": str, "bytes": COUNT, "sha256": str}], "bytes": POSITIVE,
           "bits_per_weight": POSITIVE,
           "tensors": [{"name": str, "type": str, "shape": [COUNT], "rel_rmse": (Number(low=0), None), "max_abs_error": (Number(low=0), None)}],

@@ -1,7 +1,7 @@
 /* test_matmul.c - every row of matmul.inc against the scalar kernel, bit for bit, at awkward sizes and addresses; the scalar kernels against
  * decoded weights in double precision; the activation quantizers against the scalar one.
  *
- * Weights and scratch end at a page that may not be touched, so a kernel that reads or writes past them dies here. */
+ * Weights, activations and scratch end or, in turns, begin at a page that may not be touched, so a kernel that reads or writes past them dies here. */
 #include <math.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -15,7 +15,7 @@
 
 /* ---- guarded memory ---- */
 
-/* Memory whose last byte is followed by a page that may not be touched. */
+/* Memory whose last byte is followed by a page that may not be touched or, every other time, whose first byte follows one. */
 typedef struct guarded {
     uint8_t *map;
     size_t map_bytes;
@@ -26,11 +26,13 @@ static guarded guarded_create(size_t bytes)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     size_t body = qn_align_up(bytes == 0 ? 1 : bytes, page);
-    guarded g = {.map_bytes = body + page};
+    static size_t n_created;
+    guarded g = {.map_bytes = body + 2 * page};
     g.map = mmap(NULL, g.map_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_true(g.map != MAP_FAILED);
-    assert_int_equal(mprotect(g.map + body, page, PROT_NONE), 0);
-    g.data = g.map + body - bytes;
+    assert_int_equal(mprotect(g.map, page, PROT_NONE), 0);
+    assert_int_equal(mprotect(g.map + page + body, page, PROT_NONE), 0);
+    g.data = g.map + page + (n_created++ % 2 == 0 ? body - bytes : 0);
     return g;
 }
 
@@ -98,7 +100,7 @@ static void weights_destroy(test_weights *w)
 
 typedef struct test_acts {
     qn_act a;
-    void *memory;
+    guarded memory;
     float *x;
 } test_acts;
 
@@ -123,12 +125,11 @@ static test_acts acts_create(qn_dtype t, qn_affine affine, size_t n_rows, size_t
     uint32_t block;
     qn_act_kind kind = qn_act_kind_for(t, affine, &block);
     size_t bytes = qn_act_bytes(kind, block, n_rows, n_cols);
-    s.memory = qn_malloc_aligned(bytes);
+    s.memory = guarded_create(qn_align_up(bytes, 64));
     s.x = qn_malloc_array(n_rows * n_cols, sizeof(float));
-    assert_non_null(s.memory);
     assert_non_null(s.x);
-    memset(s.memory, 0xa5, bytes);
-    qn_act_bind(&s.a, kind, block, n_rows, n_cols, s.memory);
+    memset(s.memory.data, 0xa5, bytes);
+    qn_act_bind(&s.a, kind, block, n_rows, n_cols, s.memory.data);
     for (size_t r = 0; r < n_rows; r++) {
         fill_x(s.x + r * n_cols, n_cols, r);
         if (kind == QN_ACT_F32) {
@@ -143,7 +144,7 @@ static test_acts acts_create(qn_dtype t, qn_affine affine, size_t n_rows, size_t
 
 static void acts_destroy(test_acts *s)
 {
-    qn_free_aligned(s->memory);
+    guarded_destroy(&s->memory);
     qn_free(s->x);
 }
 
@@ -267,6 +268,7 @@ static void check_type(qn_dtype t, qn_affine affine, qn_dtype affine_dtype, size
         {0, 53, 63, 64}, {0, 48, 2, 12}, {5, 37, 0, 11},      {16, 53, 1, 13},
     };
     static const part few[] = {{0, 17, 0, 1}, {1, 17, 0, 9}, {0, 16, 2, 7}};
+    static const part twelve[] = {{0, 16, 0, 12}, {1, 16, 2, 12}};
     static const part many[] = {{0, 48, 0, 512}, {1, 33, 3, 300}};
     static const size_t multiples[] = {1, 2, 3, 5, 17};
     for (size_t i = 0; i < N_OF(multiples); i++) {
@@ -277,6 +279,9 @@ static void check_type(qn_dtype t, qn_affine affine, qn_dtype affine_dtype, size
     }
     check_shape(t, affine, affine_dtype, 53, 1280, 64, SCALES_EXTREME, parts, N_OF(parts));
     check_shape(t, affine, affine_dtype, 17, 65536 + 256, 9, SCALES_USUAL, few, N_OF(few));
+    /* strips of twelve tokens: the scratch is too small for some types, then for all, while it would hold eight */
+    check_shape(t, affine, affine_dtype, 16, 36864, 12, SCALES_USUAL, twelve, N_OF(twelve));
+    check_shape(t, affine, affine_dtype, 16, 53248, 12, SCALES_USUAL, twelve, N_OF(twelve));
     check_shape(t, affine, affine_dtype, 48, 512, 512, SCALES_USUAL, many, N_OF(many));
 }
 

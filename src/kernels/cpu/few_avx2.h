@@ -13,7 +13,8 @@ typedef __m256i few_ints;
 
 enum {
     FEW_ROWS = 8,
-    FEW_GROUP = 2 /* tokens that share one unpacking in registers */
+    FEW_Q_QUARTERS = 8, /* of a byte, of prepared activations a column: MLX 8 bits has two bytes */
+    FEW_GROUP = 2       /* tokens that share one unpacking in registers */
 };
 
 /* out[c] lane r = x[r] lane c. */

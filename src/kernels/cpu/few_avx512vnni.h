@@ -13,7 +13,8 @@ typedef __m512i few_ints;
 
 enum {
     FEW_ROWS = 16,
-    FEW_GROUP = 3 /* tokens that share one unpacking in registers */
+    FEW_Q_QUARTERS = 5, /* of a byte, of prepared activations a column: TQ1_0 pads 256 columns to 320 */
+    FEW_GROUP = 3       /* tokens that share one unpacking in registers */
 };
 
 /* Lanes of x times 16 rows become 16 registers, one a column: out[c] lane r = x[r] lane c. */

@@ -26,9 +26,9 @@ enum {
     FEW_TOKENS = 8,   /* tokens a pass over the weights serves */
     FEW_BLOCKS = 128, /* blocks of a chunk, at most */
     FEW_COLUMNS = 8192,
-    FEW_Q = 2 * FEW_COLUMNS, /* prepared activations of a chunk: TQ1_0 pads 256 to 320, MLX 8 bits for AVX2 has two bytes a column */
-    FEW_AHEAD = 8192,        /* bytes between work and prefetch */
-    FEW_STRIDE = FEW_BLOCKS + FEW_ROWS /* not a power of two: rows of a column must not share cache sets */
+    FEW_Q = FEW_COLUMNS / 4 * FEW_Q_QUARTERS, /* prepared activations of a chunk */
+    FEW_AHEAD = 8192,                         /* bytes between work and prefetch */
+    FEW_STRIDE = FEW_BLOCKS + FEW_ROWS        /* not a power of two: rows of a column must not share cache sets */
 };
 
 typedef struct few_scratch {

@@ -1,5 +1,6 @@
-/* strip_avx512vnni.c - matrix kernels for a few tokens, up to eight or twelve (from how many on: matmul.inc): 16 rows at a time (a strip), their codes taken
- * apart in registers and multiplied at once with all tokens. (Fewer: *_few_*; more: tile_*, where unpacking once to memory serves them all.)
+/* strip_avx512vnni.c - matrix kernels for a few tokens, up to eight or twelve (from how many on: matmul.inc): 16 rows at a time (a strip), their
+ * codes taken apart in registers and multiplied at once with all tokens. (Fewer: *_few_*; more: tile_*, where unpacking once to memory serves them
+ * all.)
  *
  * With eight tokens the tile kernels spend two fifths of their time on unpacking. Here the bytes of the next unit (32 or 64 columns) are loaded and
  * transposed between the products of this one, by parts of the processor that VPDPBUSD leaves idle (fetch_part); written one after the other, the
@@ -170,7 +171,7 @@ ROWS_INLINE void fetch_part(const qn_tile_type type, const strip_fetch *f, unsig
 /* ---- what is prepared of the activations, once a call ---- */
 
 /* Planes in scratch with all tokens' values side by side, so that products read along a line: a token's own rows would need an address each.
- * Lanes past the last token repeat an earlier one's and are not read. */
+ * Lanes past the last token repeat an earlier one's: functions for more tokens than there are compute with them, and what comes of it is dropped. */
 typedef struct strip_act {
     const int32_t *q;    /* [column / 4][lane]: four activations */
     const float *d;      /* [block][lane] */
@@ -284,6 +285,7 @@ ROWS_INLINE void multiply_unit(const qn_tile_type type, const strip_panel *p, si
         const unsigned r = form.runs == 4 ? i % 2 * 2 + i / 2 : i; /* Q6_K: both runs of a piece in turn */
         const size_t column = run_at(type, u, r);
         const int32_t *q = p->a.q + column / 4 * lanes_of(n_tokens);
+        __asm__("" : "+r"(q)); /* one register and offsets from it: GCC keeps an address for every line otherwise, and spills them */
         run_begin(form, p, column, n_tokens, sum);
         QN_UNROLL
         for (unsigned k = 0; k < form.codes; k++) {
@@ -458,12 +460,12 @@ QN_VARIANT void multiply_strip(const qn_tile_type type, const strip_job *j, cons
     }
 }
 
-/* ---- functions for every type and, up to eight, every number of tokens ---- */
+/* ---- functions of every type ---- */
 
 typedef void (*strip_fn)(const strip_job *j);
 
 /* Nine and eleven tokens run as ten and twelve: half the code to compile for a tenth of their time. Types whose decode kernels win at two or three
- * tokens have no functions for those, types whose tile kernels win at nine none beyond eight. */
+ * tokens have no functions for those, types whose tile kernels do not lose at nine none beyond eight. */
 /* The formatter has no form for functions and data made by macros. */
 /* clang-format off */
 #define ONE(type, tokens) \
@@ -479,11 +481,11 @@ typedef void (*strip_fn)(const strip_job *j);
 FROM_2(Q4_1) FROM_2(Q4_K) FROM_2(Q5_K) FROM_2(IQ4_XS)
 FROM_4(Q4_0) FROM_4(Q4_1) FROM_4(Q5_0) FROM_4(Q5_1) FROM_4(Q8_0) FROM_4(IQ4_NL) FROM_4(MXFP4) FROM_4(Q4_K) FROM_4(Q5_K) FROM_4(Q6_K)
 FROM_4(IQ4_XS) FROM_4(MLX4) FROM_4(MLX8)
-TO_12(Q4_1) TO_12(Q5_0) TO_12(Q5_1) TO_12(Q8_0) TO_12(MXFP4) TO_12(Q4_K) TO_12(IQ4_XS) TO_12(MLX4)
+TO_12(Q4_1) TO_12(Q5_0) TO_12(Q5_1) TO_12(Q8_0) TO_12(MXFP4) TO_12(Q4_K) TO_12(Q5_K) TO_12(IQ4_XS) TO_12(MLX4) TO_12(MLX8)
 static const strip_fn functions[QN_TILE_TYPE_COUNT][STRIP_TOKENS] = {
     UP_TO_8(Q4_0, 4, 4), UP_TO_12(Q4_1, 2, 3), UP_TO_12(Q5_0, 4, 4), UP_TO_12(Q5_1, 4, 4), UP_TO_12(Q8_0, 4, 4), UP_TO_8(IQ4_NL, 4, 4),
-    UP_TO_12(MXFP4, 4, 4), UP_TO_12(Q4_K, 2, 3), UP_TO_8(Q5_K, 2, 3), UP_TO_8(Q6_K, 4, 4), UP_TO_12(IQ4_XS, 2, 3), UP_TO_12(MLX4, 4, 4),
-    UP_TO_8(MLX8, 4, 4),
+    UP_TO_12(MXFP4, 4, 4), UP_TO_12(Q4_K, 2, 3), UP_TO_12(Q5_K, 2, 3), UP_TO_8(Q6_K, 4, 4), UP_TO_12(IQ4_XS, 2, 3), UP_TO_12(MLX4, 4, 4),
+    UP_TO_12(MLX8, 4, 4),
 };
 /* clang-format on */
 

@@ -105,8 +105,9 @@ static void multiply_panel(const tile_job *j, const rows_at *at, size_t n_blocks
     size_t line = 0;
     for (size_t g = 0, t = 0; g < n_groups; g++) { /* groups of equal size, or one less */
         size_t n = (n_tokens - t + n_groups - g - 1) / (n_groups - g);
-        n += multiplier->in_pairs && n % 2 == 1 && t + n < n_tokens ? 1
-                                                                    : 0; /* no more than max_group: that leaves something for each group */
+        if (multiplier->in_pairs && n % 2 == 1 && t + n < n_tokens) {
+            n++; /* max_group is even, so no more than that, and something is left for each group */
+        }
         size_t n_lines = (next.n_lines - line + n_groups - g - 1) / (n_groups - g);
         qn_tile_args args = {
             .tiles = j->s->tiles,

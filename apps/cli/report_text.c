@@ -5,6 +5,13 @@
 
 #include "base/out_file.h"
 
+/* Whether UTF-8 text goes on with a sign that turns the direction of what follows: U+202A to U+202E, U+2066 to U+2069. */
+static bool turns_direction(const char *s)
+{
+    const unsigned char *u = (const unsigned char *)s;
+    return u[0] == 0xe2 && ((u[1] == 0x80 && u[2] >= 0xaa && u[2] <= 0xae) || (u[1] == 0x81 && u[2] >= 0xa6 && u[2] <= 0xa9));
+}
+
 void qn_report_append_escaped(qn_buf *out, const char *s, bool html)
 {
     for (; *s != 0; s++) {
@@ -13,6 +20,9 @@ void qn_report_append_escaped(qn_buf *out, const char *s, bool html)
             (void)qn_buf_printf(out, "&#%d;", c);
         } else if (c < ' ' || c == 127) {
             (void)qn_buf_append_char(out, '?');
+        } else if (turns_direction(s)) {
+            (void)qn_buf_append_char(out, '?');
+            s += 2;
         } else {
             if (!html && strchr("|`[]*\\!#", c) != NULL) {
                 (void)qn_buf_append_char(out, '\\');

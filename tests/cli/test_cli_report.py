@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ET
 
 from cli_helper import MODEL, Checks, run
 
-HOSTILE = '"><script>|`$(touch owned)`\n"\nsystem "touch owned"\n&'
+HOSTILE = '\u202e\u2066"><script>|`$(touch owned)`\n"\nsystem "touch owned"\n&'
 
 
 def read(path):
@@ -49,6 +49,7 @@ def check_hostile(checks, folder, manifest):
     p = run("inspect", bad, "-o", html, cwd=folder)
     checks.exit_code(p, 0, "inspect -o of a hostile manifest")
     checks.that("<script" not in read(html), "report: names are escaped")
+    checks.that("??&#34;&#62;&#60;script" in read(html) and not any(c in read(html) for c in "\u202e\u2066"), "report: no name turns the direction of text")
     checks.that(not os.path.exists(os.path.join(folder, "owned")), "report: nothing is run")
     doc["outputs"][0]["type"] = HOSTILE
     with open(bad, "w", encoding="utf-8") as f:

@@ -1,25 +1,4 @@
-/* peak_i8mm.c - the SMMLA loop: registers only, the limit that integer prefill is measured against. */
-#include <arm_neon.h>
+/* peak_i8mm.c - the SMMLA loop: the limit that integer prefill is measured against. */
+#include "kernels/cpu/peak_neon.h"
 
-#include "kernels/peak.h"
-
-uint64_t qn_peak_int8_i8mm(uint64_t rounds)
-{
-    enum { CHAINS = 16 };
-    int32x4_t acc[CHAINS];
-    for (int j = 0; j < CHAINS; j++) {
-        acc[j] = vdupq_n_s32(j);
-    }
-    const int8x16_t x = vreinterpretq_s8_s32(vdupq_n_s32(0x01020304)), y = vreinterpretq_s8_s32(vdupq_n_s32(0x04fd0201));
-    for (uint64_t i = 0; i < rounds; i++) {
-        for (int j = 0; j < CHAINS; j++) {
-            acc[j] = vmmlaq_s32(acc[j], x, y);
-        }
-    }
-    for (int j = 1; j < CHAINS; j++) {
-        acc[0] = veorq_s32(acc[0], acc[j]);
-    }
-    /* The low bit of the result is used so that the loop stays, and cleared again. */
-    uint64_t kept = (uint64_t)(uint32_t)vaddvq_s32(acc[0]) & 1u;
-    return ((rounds * CHAINS * 32 * 2) | kept) & ~(uint64_t)1;
-}
+NEON_PEAK_INT8(qn_peak_int8_i8mm, vmmlaq_s32, 32)

@@ -1,8 +1,7 @@
 /* peak_neon.c - bandwidth, multiply-add and SDOT loops. Invariant: enough independent chains that latency never shows. */
-#include <arm_neon.h>
 #include <math.h>
 
-#include "kernels/peak.h"
+#include "kernels/cpu/peak_neon.h"
 
 uint64_t qn_peak_read_neon(const void *p, size_t bytes)
 {
@@ -37,23 +36,4 @@ uint64_t qn_peak_fma_f32_neon(uint64_t rounds)
     return isnan(vaddvq_f32(acc[0])) ? 0 : rounds * CHAINS * 4 * 2; /* never NaN; the use keeps the loop */
 }
 
-uint64_t qn_peak_int8_neon(uint64_t rounds)
-{
-    enum { CHAINS = 16 };
-    int32x4_t acc[CHAINS];
-    for (int j = 0; j < CHAINS; j++) {
-        acc[j] = vdupq_n_s32(j);
-    }
-    const int8x16_t x = vreinterpretq_s8_s32(vdupq_n_s32(0x01020304)), y = vreinterpretq_s8_s32(vdupq_n_s32(0x04fd0201));
-    for (uint64_t i = 0; i < rounds; i++) {
-        for (int j = 0; j < CHAINS; j++) {
-            acc[j] = vdotq_s32(acc[j], x, y);
-        }
-    }
-    for (int j = 1; j < CHAINS; j++) {
-        acc[0] = veorq_s32(acc[0], acc[j]);
-    }
-    /* The low bit of the result is used so that the loop stays, and cleared again. */
-    uint64_t kept = (uint64_t)(uint32_t)vaddvq_s32(acc[0]) & 1u;
-    return ((rounds * CHAINS * 16 * 2) | kept) & ~(uint64_t)1;
-}
+NEON_PEAK_INT8(qn_peak_int8_neon, vdotq_s32, 16)

@@ -4,6 +4,7 @@
 #define QN_KERNELS_ROWS_NEON_H
 
 #include <arm_neon.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -166,12 +167,12 @@ ROWS_INLINE void rows_load4_pairs(const uint8_t *const row[16], size_t offset, r
 
 /* Sixteen consecutive dwords of each row, four rows at a time: each cache line is read once, which counts where rows lie a multiple of 4096 bytes
  * apart and so share the sets of the first-level cache. */
-ROWS_INLINE void rows_load16(const uint8_t *const row[16], size_t offset, rows out[16])
+ROWS_INLINE void rows_load16_in(const uint8_t *const row[16], size_t offset, const bool in_pairs, rows out[16])
 {
     uint32x4_t part[4][16];
     for (size_t g = 0; g < 4; g++) {
         for (size_t i = 0; i < 4; i++) {
-            rows_load4_part(row + 4 * g, offset + 16 * i, part[g] + 4 * i);
+            (in_pairs ? rows_load4_pairs_part : rows_load4_part)(row + 4 * g, offset + 16 * i, part[g] + 4 * i);
         }
     }
     for (size_t i = 0; i < 16; i++) {
@@ -179,19 +180,10 @@ ROWS_INLINE void rows_load16(const uint8_t *const row[16], size_t offset, rows o
     }
 }
 
+ROWS_INLINE void rows_load16(const uint8_t *const row[16], size_t offset, rows out[16]) { rows_load16_in(row, offset, false, out); }
+
 /* The same in the order of rows_zip_pairs. */
-ROWS_INLINE void rows_load16_pairs(const uint8_t *const row[16], size_t offset, rows out[16])
-{
-    uint32x4_t part[4][16];
-    for (size_t g = 0; g < 4; g++) {
-        for (size_t i = 0; i < 4; i++) {
-            rows_load4_pairs_part(row + 4 * g, offset + 16 * i, part[g] + 4 * i);
-        }
-    }
-    for (size_t i = 0; i < 16; i++) {
-        out[i] = (rows){part[0][i], part[1][i], part[2][i], part[3][i]};
-    }
-}
+ROWS_INLINE void rows_load16_pairs(const uint8_t *const row[16], size_t offset, rows out[16]) { rows_load16_in(row, offset, true, out); }
 
 /* float16 bits in the low halves of the dwords, as floats. */
 ROWS_INLINE void rows_store_halves(float *out, rows x)

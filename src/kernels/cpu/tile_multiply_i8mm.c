@@ -425,15 +425,7 @@ MULTIPLIER(flat_min_moved, FLAT_MIN_MOVED)
 static const qn_tile_engine engine = {
     .max_tiles = 2,
     .unpack = qn_tile_unpack_i8mm,
-    .multiplier =
-        {
-            [QN_TILE_Q4_0] = &flat,      [QN_TILE_Q4_1] = &flat_min,       [QN_TILE_Q5_0] = &flat,        [QN_TILE_Q5_1] = &flat_min,
-            [QN_TILE_Q8_0] = &flat,      [QN_TILE_IQ4_NL] = &flat,         [QN_TILE_MXFP4] = &flat,       [QN_TILE_Q2_K] = &super16_min,
-            [QN_TILE_Q3_K] = &super16,   [QN_TILE_Q4_K] = &super32_min,    [QN_TILE_Q5_K] = &super32_min, [QN_TILE_Q6_K] = &super16,
-            [QN_TILE_IQ4_XS] = &super32, [QN_TILE_TQ1_0] = &flat,          [QN_TILE_TQ2_0] = &flat,       [QN_TILE_MLX1] = &flat_min,
-            [QN_TILE_MLX2] = &flat_min,  [QN_TILE_MLX3] = &flat_min,       [QN_TILE_MLX4] = &flat_min,    [QN_TILE_MLX5] = &flat_min,
-            [QN_TILE_MLX6] = &flat_min,  [QN_TILE_MLX8] = &flat_min_moved,
-        },
+    .multiplier = NEON_MULTIPLIERS,
 };
 
 void qn_matmul_tile_i8mm(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, size_t y_stride,

@@ -49,4 +49,17 @@ TILE_INLINE void take_block_sums(const int16_t *sum16, size_t block, int32x4_t o
     }
 }
 
+/* What multiplies which type, as the initializer of an engine's table: both files name their multipliers alike. */
+/* clang-format off */
+#define NEON_MULTIPLIERS \
+    { \
+        [QN_TILE_Q4_0] = &flat,      [QN_TILE_Q4_1] = &flat_min,       [QN_TILE_Q5_0] = &flat,        [QN_TILE_Q5_1] = &flat_min, \
+        [QN_TILE_Q8_0] = &flat,      [QN_TILE_IQ4_NL] = &flat,         [QN_TILE_MXFP4] = &flat,       [QN_TILE_Q2_K] = &super16_min, \
+        [QN_TILE_Q3_K] = &super16,   [QN_TILE_Q4_K] = &super32_min,    [QN_TILE_Q5_K] = &super32_min, [QN_TILE_Q6_K] = &super16, \
+        [QN_TILE_IQ4_XS] = &super32, [QN_TILE_TQ1_0] = &flat,          [QN_TILE_TQ2_0] = &flat,       [QN_TILE_MLX1] = &flat_min, \
+        [QN_TILE_MLX2] = &flat_min,  [QN_TILE_MLX3] = &flat_min,       [QN_TILE_MLX4] = &flat_min,    [QN_TILE_MLX5] = &flat_min, \
+        [QN_TILE_MLX6] = &flat_min,  [QN_TILE_MLX8] = &flat_min_moved, \
+    }
+/* clang-format on */
+
 #endif

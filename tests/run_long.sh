@@ -1,6 +1,6 @@
 #!/bin/sh
 # run_long.sh JOBS: what `make test` leaves out because it takes long or needs more tools: clang with warnings as errors, ThreadSanitizer,
-# a processor without AVX, aarch64. A tool that is not here is a visible SKIP; a step that fails makes the run fail.
+# a processor without AVX, aarch64, a machine with two memory nodes. A tool that is not here is a visible SKIP; a step that fails makes the run fail.
 set -u
 cd "$(dirname "$0")/.."
 jobs=$1
@@ -41,6 +41,8 @@ old_processor() {
         cmp build-plain/emulated.txt build-plain/native.txt && echo "plain x86-64 writes the same text as this machine:" && cat build-plain/native.txt
 }
 
+memory_nodes() { build build && tools/check-numa.sh build; }
+
 # Every file of library and program compiles for aarch64; the third-party headers are this machine's, which serves for compiling.
 aarch64_compiles() {
     mkdir -p build-aarch64 && find src apps -name '*.c' ! -name '*_avx*.c' ! -name '*_amx.c' | xargs -P "$jobs" -I{} sh -c '
@@ -56,6 +58,7 @@ if have clang; then step clang clang_tests && step clang-asan clang_sanitized; e
 step tsan thread_tests
 if have qemu-x86_64; then step plain-x86-64 old_processor; else skip plain-x86-64 "no qemu-x86_64 here (Debian: qemu-user)"; fi
 if have aarch64-linux-gnu-gcc; then step aarch64-compiles aarch64_compiles && step aarch64-kernels tools/check-aarch64.sh; else skip aarch64 "no aarch64-linux-gnu-gcc here"; fi
+step memory-nodes memory_nodes
 if [ -n "$failed" ]; then
     echo "failed:$failed"
     exit 1

@@ -69,6 +69,22 @@ static inline void write_file(const char *path, const void *data, size_t size)
     assert_int_equal(fclose(f), 0);
 }
 
+/* Writes DIR/NAME and makes its folders; its path as scratch_path gives it. */
+static inline const char *put_file(const char *dir, const char *name, const char *text)
+{
+    quern_error err;
+    const char *path = scratch_path(dir, name);
+    char *folder = strdup(path);
+    *strrchr(folder, '/') = '\0';
+    assert_ok(qn_dir_create(folder, &err));
+    free(folder);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    assert_true(fputs(text, f) >= 0);
+    assert_int_equal(fclose(f), 0);
+    return path;
+}
+
 /* A whole file in a block of exactly its size (so that ASan sees a read past the end); free() it. */
 static inline uint8_t *read_file(const char *path, size_t *size)
 {

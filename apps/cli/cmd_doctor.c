@@ -78,6 +78,19 @@ static qn_json *bandwidth_json(const report *r, bool *ok)
     return o;
 }
 
+/* Of a machine whose processors have memory of their own; else an empty list. */
+static qn_json *memory_nodes_json(const quern_machine *m, bool *ok)
+{
+    qn_json *list = qn_json_new_array();
+    for (size_t i = 0; m->n_memory_nodes > 1 && i < m->n_memory_nodes && i < sizeof m->memory_nodes / sizeof m->memory_nodes[0]; i++) {
+        qn_json *node = qn_json_new_object();
+        qn_put_count(node, "id", (uint64_t)m->memory_nodes[i].id, ok);
+        qn_put_count(node, "n_cpus", m->memory_nodes[i].n_cpus, ok);
+        qn_push(list, node, ok);
+    }
+    return list;
+}
+
 /* A peak of 0 means that the chosen instruction set has no such unit; the machine may. */
 static void put_peak(qn_json *o, const char *key, double v, bool *ok)
 {
@@ -112,6 +125,7 @@ static quern_status write_json(qn_cli *cli, const report *r, quern_error *err)
     qn_put_text(doc, "quern_version", quern_version(), &ok);
     qn_put_text(doc, "cpu", m->cpu, &ok);
     qn_put_count(doc, "n_cpus", m->n_cpus, &ok);
+    qn_put(doc, "memory_nodes", memory_nodes_json(m, &ok), &ok);
     qn_put_count(doc, "memory_bytes", m->memory_bytes, &ok);
     qn_put_count(doc, "memory_available_bytes", m->memory_available_bytes, &ok);
     qn_put_count(doc, "last_level_cache_bytes", m->last_level_cache_bytes, &ok);
@@ -155,6 +169,21 @@ static void folder_row(qn_table *t, const char *name, const char *path, const ch
     qn_table_cell(t, "%s", note);
 }
 
+/* Processors with memory of their own: how many of the threads' each has. */
+static void nodes_row(qn_table *t, const quern_machine *m, qn_buf *text)
+{
+    char count[32];
+    size_t shown = sizeof m->memory_nodes / sizeof m->memory_nodes[0];
+    shown = m->n_memory_nodes < shown ? m->n_memory_nodes : shown;
+    qn_buf_reset(text);
+    for (size_t i = 0; i < shown; i++) {
+        (void)qn_buf_printf(text, "%s%zu", i == 0 ? "with " : i + 1 < m->n_memory_nodes ? ", " : " and ", m->memory_nodes[i].n_cpus);
+    }
+    (void)qn_buf_printf(text, "%s of the processors; QUERN_NUMA=off ignores them", shown < m->n_memory_nodes ? ", ..." : "");
+    (void)snprintf(count, sizeof count, "%zu", m->n_memory_nodes);
+    row(t, "memory nodes", count, qn_buf_text(text));
+}
+
 static void print_report(qn_cli *cli, const report *r)
 {
     static const qn_table_column columns[] = {
@@ -167,6 +196,9 @@ static void print_report(qn_cli *cli, const report *r)
     row(t, "processor", m->cpu, "");
     (void)qn_buf_printf(&text, "%zu", m->n_cpus);
     row(t, "threads", qn_buf_text(&text), "that this process may use");
+    if (m->n_memory_nodes > 1) {
+        nodes_row(t, m, &text);
+    }
     qn_buf_reset(&text);
     (void)qn_buf_printf(&text, "%s free", qn_format_bytes(a, m->memory_available_bytes));
     row(t, "memory", qn_format_bytes(b, m->memory_bytes), qn_buf_text(&text));

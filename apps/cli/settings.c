@@ -87,6 +87,11 @@ static quern_status read_in(qn_cli *cli, const quern_model *model, quern_read_in
         qn_cli_note(cli, "read %s from the disk in %s (%s/s)", qn_format_bytes(bytes, out->cold_bytes),
                     qn_format_seconds(seconds, out->seconds), qn_format_bytes(rate, (uint64_t)((double)out->cold_bytes / out->seconds)));
     }
+    if (out->moved_bytes > 0 && (cli->verbose || (out->seconds > worth_telling_s && cli->err.is_terminal))) {
+        qn_cli_note(
+            cli, "moved %s of the weights to the processors that read them (memory nodes), once for as long as the system caches the file",
+            qn_format_bytes(bytes, out->moved_bytes));
+    }
     return QUERN_OK;
 }
 
@@ -95,6 +100,7 @@ qn_json *qn_settings_read_in_json(const quern_read_in *r, bool *ok)
     qn_json *o = qn_json_new_object();
     qn_put_count(o, "bytes", r->bytes, ok);
     qn_put_count(o, "cold_bytes", r->cold_bytes, ok);
+    qn_put_count(o, "moved_bytes", r->moved_bytes, ok);
     qn_put_measured(o, "seconds", r->seconds, ok);
     qn_put(o, "skipped", qn_json_new_bool(r->skipped), ok);
     return o;

@@ -13,7 +13,7 @@ quern_status qn_settings_engine(qn_cli *cli, quern_engine_options *out, quern_er
  * memory is not there. The weights are brought into memory before, with a bar; `read` (may be NULL) gets what that was. */
 quern_status qn_settings_create_engine(qn_cli *cli, const quern_model *model, const quern_engine_options *options, quern_engine **out,
                                        quern_read_in *read, quern_error *err);
-/* {"bytes", "cold_bytes", "seconds", "skipped"} */
+/* {"bytes", "cold_bytes", "moved_bytes", "seconds", "skipped"} */
 qn_json *qn_settings_read_in_json(const quern_read_in *r, bool *ok);
 /* For commands that compare figures: without --kv-type, float weights get float32 caches. */
 void qn_settings_float_kv(const qn_cli *cli, const quern_model *model, quern_engine_options *options);

@@ -24,6 +24,11 @@ typedef struct quern_machine {
     size_t n_isa_available;
     const char *isa_chosen;
     size_t n_cpus;                  /* that this process may use */
+    size_t n_memory_nodes;          /* that have some of them (NUMA); 1 where all share one memory, or QUERN_NUMA is "off" */
+    struct {
+        int id;
+        size_t n_cpus;
+    } memory_nodes[16];             /* the first of them; none if n_memory_nodes is 1 */
     uint64_t memory_bytes, memory_available_bytes, last_level_cache_bytes;
     double read_bandwidth_one;      /* bytes/s, one thread; 0 = not measured */
     double read_bandwidth_all;      /* bytes/s, all threads */

@@ -50,12 +50,15 @@ QUERN_API void quern_model_close(quern_model *m); /* NULL is fine */
 typedef struct quern_read_in {
     uint64_t bytes;      /* of weights */
     uint64_t cold_bytes; /* that came from the disk: an estimate from samples; 0 = all was there */
+    uint64_t moved_bytes; /* from one memory node to another, so that those who read them have them near */
     double seconds;
     bool skipped;        /* the missing part is larger than the memory that is free: steps will read what they touch */
 } quern_read_in;
 
 /* Brings mapped weights into memory at the disk's speed, before the first step has to wait for them page by page; cheap if they are there, nothing
- * to do for copied weights. on_progress (may be NULL) gets bytes done and total; false ends it with QUERN_ERROR_CANCELLED. `out` may be NULL. */
+ * to do for copied weights. On a machine whose processors have memory of their own (several NUMA nodes), weights are brought to the node whose
+ * threads will read them, copied ones too, unless QUERN_NUMA is "off". on_progress (may be NULL) gets bytes done and total; false ends it with
+ * QUERN_ERROR_CANCELLED. `out` may be NULL. */
 QUERN_API quern_status quern_model_read_in(const quern_model *m, quern_progress_callback on_progress, void *user, quern_read_in *out,
                                            quern_error *err);
 

@@ -108,6 +108,7 @@ typedef struct qn_cpu_options {
     size_t max_rows;          /* most rows in a step */
     size_t n_heads, head_dim; /* for attention scratch */
     size_t n_ctx;
+    const qn_numa *numa; /* must outlive the backend; NULL: one memory for all */
 } qn_cpu_options;
 
 /* Bytes qn_cpu_create will allocate. */

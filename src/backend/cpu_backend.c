@@ -1,6 +1,7 @@
 /* cpu_backend.c - the layer-level entries on threads: who computes what. All arithmetic is in the kernels.
  *
  * Work is cut into chunks that members claim from one atomic counter a phase, so a core that is slowed by other load does less.
+ * On machines whose processors have memory of their own, each node's members begin with the rows that lie there and then help the others.
  * Which member computes a chunk never changes its bits. Every entry is one or two phases, each closed by a barrier.
  */
 #include "backend/backend.h"
@@ -25,18 +26,27 @@ static qn_cpu *cpu_of(qn_backend *b) { return (qn_cpu *)b; }
 
 void qn_cpu_begin_phase(qn_cpu *c, qn_member m) { c->lanes[m.index].phase++; }
 
-size_t qn_cpu_claim(qn_cpu *c, qn_member m)
+size_t qn_cpu_claim_of(qn_cpu *c, qn_member m, size_t node)
 {
-    return atomic_fetch_add_explicit(&c->claims[c->lanes[m.index].phase % QN_CPU_PHASES].next, 1, memory_order_relaxed);
+    qn_claim *claim = &c->claims[c->lanes[m.index].phase % QN_CPU_PHASES * c->n_nodes + node];
+    return atomic_fetch_add_explicit(&claim->next, 1, memory_order_relaxed);
+}
+
+size_t qn_cpu_claim(qn_cpu *c, qn_member m) { return qn_cpu_claim_of(c, m, 0); }
+
+static void reset_phase(qn_cpu *c, size_t phase)
+{
+    for (size_t node = 0; node < c->n_nodes; node++) {
+        atomic_store_explicit(&c->claims[phase % QN_CPU_PHASES * c->n_nodes + node].next, 0, memory_order_relaxed);
+    }
 }
 
 void qn_cpu_end_phase(qn_cpu *c, qn_member m)
 {
     qn_member_barrier(m);
-    /* Everyone has left this phase's counter; the one used QN_CPU_PHASES / 2 phases from now is made ready. */
+    /* Everyone has left this phase's counters; those used QN_CPU_PHASES / 2 phases from now are made ready. */
     if (m.index == 0) {
-        size_t later = (c->lanes[0].phase + QN_CPU_PHASES / 2) % QN_CPU_PHASES;
-        atomic_store_explicit(&c->claims[later].next, 0, memory_order_relaxed);
+        reset_phase(c, c->lanes[0].phase + QN_CPU_PHASES / 2);
     }
 }
 
@@ -44,7 +54,7 @@ static void cpu_run(qn_backend *b, qn_pool_fn fn, void *arg)
 {
     qn_cpu *c = cpu_of(b);
     for (size_t i = 0; i < QN_CPU_PHASES; i++) {
-        atomic_store_explicit(&c->claims[i].next, 0, memory_order_relaxed);
+        reset_phase(c, i);
     }
     for (size_t i = 0; i < c->n_threads; i++) {
         c->lanes[i].phase = 0;
@@ -173,6 +183,23 @@ static void multiply_chunk(qn_cpu *c, qn_lane *lane, const qn_input *input, size
     finish_rows(c, p, y, stride, r0, r1, n_rows);
 }
 
+/* The rows of all products that lie in a node's memory, `rows` at a time. */
+static void multiply_share(qn_cpu *c, qn_member m, size_t node, const qn_input *input, size_t n_rows, const qn_product *products,
+                           size_t n_products, size_t rows)
+{
+    size_t mine = qn_cpu_claim_of(c, m, node), item = 0;
+    for (size_t i = 0; i < n_products; i++) {
+        size_t begin, end;
+        qn_numa_cut(c->numa, node, products[i].w->n_rows, QN_MATMUL_ROW_UNIT, &begin, &end);
+        const size_t n = (end - begin + rows - 1) / rows;
+        for (; mine < item + n; mine = qn_cpu_claim_of(c, m, node)) {
+            const size_t r0 = begin + (mine - item) * rows, r1 = r0 + rows < end ? r0 + rows : end;
+            multiply_chunk(c, &c->lanes[m.index], input, n_rows, &products[i], r0, r1);
+        }
+        item += n;
+    }
+}
+
 static void cpu_multiply(qn_backend *b, qn_member m, const qn_input *input, size_t n_rows, const qn_product *products, size_t n_products)
 {
     qn_cpu *c = cpu_of(b);
@@ -183,17 +210,8 @@ static void cpu_multiply(qn_backend *b, qn_member m, const qn_input *input, size
     size_t rows = total / (m.n_threads * CHUNKS_PER_MEMBER);
     rows = qn_align_up(rows > CHUNK_ROWS_MIN ? rows : CHUNK_ROWS_MIN, QN_MATMUL_ROW_UNIT);
     qn_cpu_begin_phase(c, m);
-    for (size_t next = qn_cpu_claim(c, m);; next = qn_cpu_claim(c, m)) {
-        size_t chunk = next, i = 0;
-        while (i < n_products && chunk >= (products[i].w->n_rows + rows - 1) / rows) {
-            chunk -= (products[i].w->n_rows + rows - 1) / rows;
-            i++;
-        }
-        if (i == n_products) {
-            break;
-        }
-        size_t r0 = chunk * rows, r1 = r0 + rows < products[i].w->n_rows ? r0 + rows : products[i].w->n_rows;
-        multiply_chunk(c, &c->lanes[m.index], input, n_rows, &products[i], r0, r1);
+    for (size_t turn = 0; turn < c->n_nodes; turn++) {
+        multiply_share(c, m, qn_cpu_node_in_turn(c, m, turn), input, n_rows, products, n_products, rows);
     }
     qn_cpu_end_phase(c, m);
 }
@@ -268,8 +286,8 @@ static size_t sums_bytes(const qn_cpu_options *opt) { return qn_align_up(opt->ma
 
 size_t qn_cpu_bytes(const qn_cpu_options *opt)
 {
-    return sizeof(qn_cpu) + opt->n_threads * (sizeof(qn_lane) + lane_bytes(opt)) + qn_align_up(parts_bytes(opt), 64) + sums_bytes(opt) +
-           4096;
+    return sizeof(qn_cpu) + QN_CPU_PHASES * qn_numa_n_nodes(opt->numa) * sizeof(qn_claim) +
+           opt->n_threads * (sizeof(qn_lane) + lane_bytes(opt)) + qn_align_up(parts_bytes(opt), 64) + sums_bytes(opt) + 4096;
 }
 
 static void cpu_destroy(qn_backend *b)
@@ -303,14 +321,17 @@ quern_status qn_cpu_create(qn_backend **out, const qn_cpu_options *opt, quern_er
                               .destroy = cpu_destroy};
     qn_arena_init(&c->arena, 0);
     c->n_threads = opt->n_threads;
+    c->numa = opt->numa;
+    c->n_nodes = qn_numa_n_nodes(opt->numa);
     c->isa = opt->isa;
     c->ops = qn_ops_get(opt->isa);
     c->f32_activations = opt->f32_activations;
     c->split_parts = qn_cpu_split_parts(opt->n_ctx);
+    c->claims = qn_arena_alloc_aligned(&c->arena, QN_CPU_PHASES * c->n_nodes * sizeof *c->claims);
     c->lanes = qn_arena_alloc_aligned(&c->arena, opt->n_threads * sizeof *c->lanes);
     c->parts = qn_arena_alloc_aligned(&c->arena, parts_bytes(opt));
     c->sums = qn_arena_alloc_aligned(&c->arena, sums_bytes(opt));
-    if (c->lanes == NULL || c->parts == NULL || c->sums == NULL) {
+    if (c->claims == NULL || c->lanes == NULL || c->parts == NULL || c->sums == NULL) {
         QN_FAIL_MEMORY(err, "the CPU backend", qn_cpu_bytes(opt));
     }
     for (size_t i = 0; i < opt->n_threads; i++) {
@@ -321,7 +342,7 @@ quern_status qn_cpu_create(qn_backend **out, const qn_cpu_options *opt, quern_er
         c->lanes[i].scratch = memory;
         c->lanes[i].decoded = (float *)(void *)(memory + lane_bytes(opt) - qn_align_up(decoded_bytes(opt), 64));
     }
-    QN_TRY(qn_pool_create(&c->pool, opt->n_threads, err));
+    QN_TRY(qn_pool_create_on(&c->pool, opt->n_threads, opt->numa, err));
     *out = &c->backend;
     c = NULL;
 done:

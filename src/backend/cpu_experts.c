@@ -87,26 +87,36 @@ static void multiply_piece(qn_cpu *c, qn_lane *lane, const qn_matrix *w, size_t 
     qn_cpu_multiply_rows(c, lane, w, r0, r1, &in->forms[qn_form_for(w, c->f32_activations)], slot0, slot1, y, w->n_rows);
 }
 
-/* Products of the experts that have rows: piece number i is (expert, chunk of rows) in order. With `second` both matrices per chunk. */
-static void multiply_experts(qn_cpu *c, qn_member m, const qn_experts *e, const qn_matrix *first, float *y_first, const qn_matrix *second,
-                             float *y_second, const qn_input *in, const qn_expert_buffers *b)
+/* Products of the experts that have rows, as far as their rows lie in a node's memory: piece number i is (expert, chunk of rows) in order. With
+ * `second` both matrices per chunk. */
+static void multiply_share(qn_cpu *c, qn_member m, size_t node, const qn_experts *e, const qn_matrix *first, float *y_first,
+                           const qn_matrix *second, float *y_second, const qn_input *in, const qn_expert_buffers *b)
 {
-    size_t n_rows = first[0].n_rows, per_expert = (n_rows + EXPERT_CHUNK_ROWS - 1) / EXPERT_CHUNK_ROWS, item = 0;
+    size_t begin, end, item = 0, mine = qn_cpu_claim_of(c, m, node);
     qn_lane *lane = &c->lanes[m.index];
-    qn_cpu_begin_phase(c, m);
-    size_t mine = qn_cpu_claim(c, m);
+    qn_numa_cut(c->numa, node, first[0].n_rows, QN_MATMUL_ROW_UNIT, &begin, &end);
+    const size_t per_expert = (end - begin + EXPERT_CHUNK_ROWS - 1) / EXPERT_CHUNK_ROWS;
     for (size_t i = 0; i < e->n_experts; i++) {
         if (b->first[i] == b->first[i + 1]) {
             continue;
         }
-        for (; mine < item + per_expert; mine = qn_cpu_claim(c, m)) {
-            size_t r0 = (mine - item) * EXPERT_CHUNK_ROWS, r1 = r0 + EXPERT_CHUNK_ROWS < n_rows ? r0 + EXPERT_CHUNK_ROWS : n_rows;
+        for (; mine < item + per_expert; mine = qn_cpu_claim_of(c, m, node)) {
+            size_t r0 = begin + (mine - item) * EXPERT_CHUNK_ROWS, r1 = r0 + EXPERT_CHUNK_ROWS < end ? r0 + EXPERT_CHUNK_ROWS : end;
             multiply_piece(c, lane, &first[i], r0, r1, in, b->first[i], b->first[i + 1], y_first);
             if (second != NULL) {
                 multiply_piece(c, lane, &second[i], r0, r1, in, b->first[i], b->first[i + 1], y_second);
             }
         }
         item += per_expert;
+    }
+}
+
+static void multiply_experts(qn_cpu *c, qn_member m, const qn_experts *e, const qn_matrix *first, float *y_first, const qn_matrix *second,
+                             float *y_second, const qn_input *in, const qn_expert_buffers *b)
+{
+    qn_cpu_begin_phase(c, m);
+    for (size_t turn = 0; turn < c->n_nodes; turn++) {
+        multiply_share(c, m, qn_cpu_node_in_turn(c, m, turn), e, first, y_first, second, y_second, in, b);
     }
     qn_cpu_end_phase(c, m);
 }

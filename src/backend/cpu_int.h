@@ -28,7 +28,9 @@ typedef struct qn_claim {
 
 typedef struct qn_cpu {
     qn_backend backend; /* first, so that a qn_backend * is a qn_cpu * */
-    qn_claim claims[QN_CPU_PHASES];
+    qn_claim *claims;   /* (QN_CPU_PHASES, n_nodes) */
+    const qn_numa *numa;
+    size_t n_nodes;
     qn_arena arena;
     qn_pool *pool;
     size_t n_threads;
@@ -43,6 +45,9 @@ typedef struct qn_cpu {
 
 void qn_cpu_begin_phase(qn_cpu *c, qn_member m);
 size_t qn_cpu_claim(qn_cpu *c, qn_member m); /* 0, 1, 2, ... each number given to one member */
+/* The same of a memory node's own numbers. Members take their node's first, and then what is left of the others' (qn_cpu_node_in_turn). */
+size_t qn_cpu_claim_of(qn_cpu *c, qn_member m, size_t node);
+static inline size_t qn_cpu_node_in_turn(const qn_cpu *c, qn_member m, size_t turn) { return (m.node + turn) % c->n_nodes; }
 void qn_cpu_end_phase(qn_cpu *c, qn_member m);
 
 /* Chunks of QN_ATTN_CHUNK positions in a context. */

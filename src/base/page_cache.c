@@ -21,7 +21,8 @@
 enum {
     SAMPLE_BYTES = 256 << 10,
     PIECE_BYTES = 8 << 20,
-    READERS = 4,
+    READERS = 4, /* a memory node */
+    READERS_MAX = 64,
     DIRECT_ALIGNMENT = 4096,
     DIRECT_BYTES_MIN = 64 << 20,
     HUGE_BYTES = 2 << 20
@@ -80,14 +81,20 @@ uint64_t qn_pages_cold_bytes(const qn_pages *spans, size_t n)
 
 /* ---- mapped spans ---- */
 
+/* Of one node's parts of all spans: the first byte, over all of them, that nobody has taken. */
+typedef struct cursor {
+    _Alignas(64) _Atomic uint64_t next;
+} cursor;
+
 typedef struct reading {
     const qn_pages *spans;
     size_t n;
+    const qn_numa *numa;
+    cursor *cursors; /* of each node */
     qn_pages_progress progress;
     void *user;
-    _Atomic uint64_t next;     /* first byte, over all spans, that nobody has taken */
-    _Atomic uint64_t finished; /* bytes */
-    atomic_int failed;         /* errno */
+    _Atomic uint64_t finished, moved; /* bytes */
+    atomic_int failed;                /* errno */
     atomic_bool cancelled;
 } reading;
 
@@ -117,35 +124,65 @@ static void read_in_piece(reading *r, const uint8_t *data, size_t size)
     }
 }
 
+/* The next piece of a node's parts, which may lie across several spans; its bytes, 0 if there is none left. */
+static size_t read_in_next(reading *r, size_t node)
+{
+    const uint64_t at = atomic_fetch_add(&r->cursors[node].next, PIECE_BYTES);
+    uint64_t base = 0;
+    size_t here = 0;
+    for (size_t i = 0; i < r->n && base < at + PIECE_BYTES; i++) {
+        size_t first, last;
+        qn_numa_cut(r->numa, node, r->spans[i].size, 1, &first, &last);
+        const uint64_t size = last - first, begin = at > base ? at - base : 0;
+        uint64_t end = at + PIECE_BYTES > base ? at + PIECE_BYTES - base : 0;
+        end = end < size ? end : size;
+        if (begin < end) {
+            const uint8_t *data = r->spans[i].data + first + begin;
+            read_in_piece(r, data, (size_t)(end - begin));
+            atomic_fetch_add(&r->moved, qn_numa_bring(r->numa, node, data, (size_t)(end - begin)));
+            here += (size_t)(end - begin);
+        }
+        base += size;
+    }
+    return here;
+}
+
+/* Its own node's parts, then what others have left. */
 static void read_in_part(void *arg, qn_member m)
 {
     reading *r = arg;
-    while (atomic_load(&r->failed) == 0 && !atomic_load(&r->cancelled)) {
-        uint64_t at = atomic_fetch_add(&r->next, PIECE_BYTES), base = 0, here = 0;
-        for (size_t i = 0; i < r->n; base += r->spans[i].size, i++) { /* the piece may lie across several spans */
-            uint64_t begin = at > base ? at - base : 0, end = at + PIECE_BYTES > base ? at + PIECE_BYTES - base : 0;
-            end = end < r->spans[i].size ? end : r->spans[i].size;
-            if (begin < end) {
-                read_in_piece(r, r->spans[i].data + begin, (size_t)(end - begin));
-                here += end - begin;
+    const size_t n_nodes = qn_numa_n_nodes(r->numa);
+    for (size_t k = 0; k < n_nodes; k++) {
+        size_t here;
+        while (atomic_load(&r->failed) == 0 && !atomic_load(&r->cancelled) && (here = read_in_next(r, (m.node + k) % n_nodes)) > 0) {
+            uint64_t finished = atomic_fetch_add(&r->finished, here) + here;
+            if (m.index == 0 && r->progress != NULL && !r->progress(r->user, finished)) {
+                atomic_store(&r->cancelled, true);
             }
-        }
-        if (here == 0) {
-            return;
-        }
-        uint64_t finished = atomic_fetch_add(&r->finished, here) + here;
-        if (m.index == 0 && r->progress != NULL && !r->progress(r->user, finished)) {
-            atomic_store(&r->cancelled, true);
         }
     }
 }
 
-quern_status qn_pages_read_in(const qn_pages *spans, size_t n, qn_pages_progress progress, void *user, quern_error *err)
+/* Threads that read in: several a node, so that a disk has a queue. */
+static size_t readers_of(const qn_numa *numa)
+{
+    const size_t n = READERS * qn_numa_n_nodes(numa);
+    return n < READERS_MAX ? n : READERS_MAX;
+}
+
+quern_status qn_pages_read_in(const qn_pages *spans, size_t n, const qn_numa *numa, qn_pages_progress progress, void *user, uint64_t *moved,
+                              quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_pool *pool = NULL;
-    reading r = {.spans = spans, .n = n, .progress = progress, .user = user};
-    QN_TRY(qn_pool_create(&pool, READERS, err));
+    const size_t n_nodes = qn_numa_n_nodes(numa);
+    reading r = {.spans = spans, .n = n, .numa = numa, .progress = progress, .user = user};
+    r.cursors = qn_malloc_aligned(n_nodes * sizeof *r.cursors);
+    if (r.cursors == NULL) {
+        QN_FAIL_MEMORY(err, "reading mapped files", n_nodes * sizeof *r.cursors);
+    }
+    memset(r.cursors, 0, n_nodes * sizeof *r.cursors);
+    QN_TRY(qn_pool_create_on(&pool, readers_of(numa), numa, err));
     qn_pool_run(pool, read_in_part, &r);
     if (atomic_load(&r.cancelled)) {
         QN_FAIL(err, QUERN_ERROR_CANCELLED, "interrupted");
@@ -155,8 +192,12 @@ quern_status qn_pages_read_in(const qn_pages *spans, size_t n, qn_pages_progress
         QN_FAIL(err, QUERN_ERROR_IO, "cannot read the mapped file: %s",
                 why == EFAULT ? "it has become shorter, or the disk cannot read it" : strerror(why));
     }
+    if (moved != NULL) {
+        *moved = atomic_load(&r.moved);
+    }
 done:
     qn_pool_destroy(pool);
+    qn_free_aligned(r.cursors);
     return status;
 }
 

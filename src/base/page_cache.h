@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "base/error.h"
+#include "base/numa.h"
 
 typedef struct qn_pages {
     const uint8_t *data;
@@ -28,9 +29,11 @@ uint64_t qn_pages_cold_bytes(const qn_pages *spans, size_t n);
 typedef bool (*qn_pages_progress)(void *user, uint64_t done);
 
 /* Reads in whatever is missing of mapped spans and enters their pages in this process's tables. Cheap where all of it is there (5 GB: some
- * hundredths of a second). Stopped by `progress` (may be NULL): QUERN_ERROR_CANCELLED. A file that has become shorter, or cannot be read:
- * QUERN_ERROR_IO. */
-quern_status qn_pages_read_in(const qn_pages *spans, size_t n, qn_pages_progress progress, void *user, quern_error *err);
+ * hundredths of a second). With `numa` (may be NULL) each node's threads read in their node's part of every span (qn_numa_cut), so that its pages
+ * come from the node's own memory, and those of its part that were in another one's are moved: *moved bytes (may be NULL). Stopped by `progress` (may
+ * be NULL): QUERN_ERROR_CANCELLED. A file that has become shorter, or cannot be read: QUERN_ERROR_IO. */
+quern_status qn_pages_read_in(const qn_pages *spans, size_t n, const qn_numa *numa, qn_pages_progress progress, void *user, uint64_t *moved,
+                              quern_error *err);
 
 /* Exactly `size` bytes from the beginning of a file, by several threads; past the page cache where less than half of the file is in it (data
  * must then be aligned to 4096 and have room for `size` rounded up to that). *got < size if the file ends earlier. */

@@ -2,12 +2,9 @@
  * worker) spins first and then parks on a condition variable, so that on a shared machine it gives its core to whom it waits for.
  *
  * Invariant: `generation` counts runs; a worker that has seen generation g takes part in run g + 1 exactly once. */
-#define _GNU_SOURCE
 #include "base/thread_pool.h"
 
-#include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdint.h>
 #include <unistd.h>
 
@@ -30,6 +27,7 @@ struct qn_pool {
     size_t n_threads;
     pthread_t *threads;
     size_t n_started;
+    const qn_numa *numa; /* NULL: members run wherever the process may */
 
     qn_pool_fn fn;
     void *arg;
@@ -61,22 +59,12 @@ static inline void cpu_relax(void)
 }
 
 #if defined(__linux__)
-/* Processors of this process's affinity. The kernel refuses a mask that is smaller than its own, whose size it does not tell. */
 static size_t affinity_count(void)
 {
-    enum { MASK_BITS_MAX = 1 << 20 };
-    for (size_t bits = 1024; bits <= MASK_BITS_MAX; bits *= 2) {
-        const size_t bytes = CPU_ALLOC_SIZE(bits);
-        cpu_set_t *set = qn_calloc(1, bytes);
-        bool known = set != NULL && sched_getaffinity(0, bytes, set) == 0;
-        bool larger = set != NULL && !known && errno == EINVAL;
-        int count = known ? CPU_COUNT_S(bytes, set) : 0;
-        qn_free(set);
-        if (!larger) {
-            return count > 0 ? (size_t)count : 1;
-        }
-    }
-    return 1;
+    qn_processors p;
+    const size_t n = qn_affinity_get(&p) ? qn_processors_count(&p) : 1;
+    qn_processors_deinit(&p);
+    return n > 0 ? n : 1;
 }
 #endif
 
@@ -164,18 +152,27 @@ static void wake_parked(qn_pool *p)
     }
 }
 
+static qn_member member_of(qn_pool *p, size_t index)
+{
+    return (qn_member){.pool = p, .index = index, .n_threads = p->n_threads, .node = qn_numa_node_of(p->numa, index, p->n_threads)};
+}
+
 static void *worker_main(void *arg)
 {
     worker_start start = *(worker_start *)arg;
     qn_free(arg);
     qn_pool *p = start.pool;
+    const qn_member member = member_of(p, start.index);
+    if (p->numa != NULL) {
+        (void)qn_affinity_set(&p->numa->nodes[member.node].processors); /* refused, it runs anywhere and reads from afar */
+    }
     (void)qn_float_mode_enter(); /* it has its creator's */
     for (uint32_t seen = 0;; seen++) {
         wait_for_run(p, seen);
         if (atomic_load_explicit(&p->stop, memory_order_acquire)) {
             return NULL;
         }
-        p->fn(p->arg, (qn_member){.pool = p, .index = start.index, .n_threads = p->n_threads});
+        p->fn(p->arg, member);
         if (atomic_fetch_sub(&p->n_running, 1) == 1) {
             wake_parked(p);
         }
@@ -189,7 +186,9 @@ static void announce(qn_pool *p)
     wake_parked(p);
 }
 
-quern_status qn_pool_create(qn_pool **out, size_t n_threads, quern_error *err)
+quern_status qn_pool_create(qn_pool **out, size_t n_threads, quern_error *err) { return qn_pool_create_on(out, n_threads, NULL, err); }
+
+quern_status qn_pool_create_on(qn_pool **out, size_t n_threads, const qn_numa *numa, quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_pool *p = NULL;
@@ -201,7 +200,9 @@ quern_status qn_pool_create(qn_pool **out, size_t n_threads, quern_error *err)
     if (p == NULL) {
         QN_FAIL_MEMORY(err, "a thread pool", sizeof *p);
     }
-    *p = (qn_pool){.n_threads = n_threads, .oversubscribed = n_threads > qn_cpu_usable_count()};
+    *p = (qn_pool){.n_threads = n_threads,
+                   .oversubscribed = n_threads > qn_cpu_usable_count(),
+                   .numa = n_threads >= qn_numa_n_nodes(numa) ? numa : NULL};
     pthread_mutex_init(&p->mutex, NULL);
     pthread_cond_init(&p->wake, NULL);
     p->threads = qn_calloc(n_threads, sizeof *p->threads);
@@ -245,6 +246,12 @@ void qn_pool_destroy(qn_pool *p)
 
 size_t qn_pool_n_threads(const qn_pool *pool) { return pool->n_threads; }
 
+/* Whether the calling thread runs on these processors now and on `own` before and after; nothing happens where its own are not known. */
+static bool enter_node(const qn_processors *processors, qn_processors *own)
+{
+    return qn_affinity_get(own) && !qn_processors_equal(own, processors) && qn_affinity_set(processors);
+}
+
 void qn_pool_run(qn_pool *p, qn_pool_fn fn, void *arg)
 {
     p->fn = fn;
@@ -253,13 +260,20 @@ void qn_pool_run(qn_pool *p, qn_pool_fn fn, void *arg)
     if (p->n_threads > 1) {
         announce(p);
     }
+    const qn_member caller = member_of(p, 0);
+    qn_processors own = {0};
+    const bool bound = p->numa != NULL && enter_node(&p->numa->nodes[caller.node].processors, &own);
     const qn_float_mode before = qn_float_mode_enter();
-    fn(arg, (qn_member){.pool = p, .index = 0, .n_threads = p->n_threads});
+    fn(arg, caller);
     qn_float_mode_leave(before);
     uint32_t running;
     while ((running = atomic_load_explicit(&p->n_running, memory_order_acquire)) != 0) {
         wait_for_others(p, &p->n_running, running);
     }
+    if (bound) {
+        (void)qn_affinity_set(&own);
+    }
+    qn_processors_deinit(&own);
 }
 
 void qn_member_barrier(qn_member m)

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include "base/error.h"
+#include "base/numa.h"
 
 typedef struct qn_pool qn_pool;
 
@@ -17,6 +18,7 @@ typedef struct qn_member {
     qn_pool *pool;
     size_t index; /* 0..n_threads-1 */
     size_t n_threads;
+    size_t node; /* whose processors it runs on; 0 in a team without nodes */
 } qn_member;
 
 typedef void (*qn_pool_fn)(void *arg, qn_member member);
@@ -26,6 +28,9 @@ size_t qn_cpu_usable_count(void);
 
 /* n_threads 1..1024; the pool makes n_threads - 1 of its own. */
 quern_status qn_pool_create(qn_pool **out, size_t n_threads, quern_error *err);
+/* The same with members bound to memory nodes (qn_numa_node_of); the calling thread too while it is in qn_pool_run. `numa` must outlive the pool;
+ * NULL or fewer threads than nodes: nobody is bound. */
+quern_status qn_pool_create_on(qn_pool **out, size_t n_threads, const qn_numa *numa, quern_error *err);
 void qn_pool_destroy(qn_pool *pool); /* NULL is fine */
 size_t qn_pool_n_threads(const qn_pool *pool);
 void qn_pool_run(qn_pool *pool, qn_pool_fn fn, void *arg);

@@ -101,7 +101,7 @@ static size_t largest(size_t a, size_t b) { return a > b ? a : b; }
 /* Some matrix is decoded a few rows at a time, whatever the arithmetic. A folder with FP8 weights has most of them in FP8. */
 static bool decodes_weights(const quern_model *m) { return m->config.quant_method != NULL && strcmp(m->config.quant_method, "fp8") == 0; }
 
-static qn_cpu_options cpu_options(const quern_model *m, const settings *s)
+static qn_cpu_options cpu_options(const quern_model *m, const settings *s, const qn_numa *numa)
 {
     const qn_model_config *c = &m->config;
     size_t cols = largest(largest(c->hidden_size, largest(c->ffn_size, c->expert_ffn_size)), (size_t)c->n_heads * c->head_dim);
@@ -114,12 +114,13 @@ static qn_cpu_options cpu_options(const quern_model *m, const settings *s)
                             .max_rows = s->n_batch,
                             .n_heads = c->n_heads,
                             .head_dim = c->head_dim,
-                            .n_ctx = s->n_ctx};
+                            .n_ctx = s->n_ctx,
+                            .numa = numa};
 }
 
-static void make_plan(const quern_model *m, const settings *s, quern_engine_plan *out)
+static void make_plan(const quern_model *m, const settings *s, const qn_numa *numa, quern_engine_plan *out)
 {
-    qn_cpu_options cpu = cpu_options(m, s);
+    qn_cpu_options cpu = cpu_options(m, s, numa);
     size_t page = qn_kv_page_bytes(&m->config, s->format);
     *out = (quern_engine_plan){
         .weights_mapped = m->info.weight_bytes, .kv = (uint64_t)s->n_pages * page, .kv_per_token = page / QN_KV_PAGE};
@@ -129,11 +130,14 @@ static void make_plan(const quern_model *m, const settings *s, quern_engine_plan
 
 quern_status quern_engine_make_plan(const quern_model *m, const quern_engine_options *opt, quern_engine_plan *out, quern_error *err)
 {
+    quern_status status = QUERN_OK;
     settings s;
-    quern_status status = settle(m, opt, &s, err);
-    if (status == QUERN_OK) {
-        make_plan(m, &s, out);
-    }
+    qn_numa *numa = NULL;
+    QN_TRY(settle(m, opt, &s, err));
+    QN_TRY(qn_numa_detect(&numa, QN_NUMA_NODES, err));
+    make_plan(m, &s, numa, out);
+done:
+    qn_numa_destroy(numa);
     return status;
 }
 
@@ -222,13 +226,15 @@ quern_status qn_engine_create_rank(quern_engine **out, const quern_model *m, con
     e->model = m;
     e->info = (quern_engine_info){
         .isa = qn_isa_name(s.isa), .n_threads = s.n_threads, .n_ctx = s.n_ctx, .n_batch = s.n_batch, .kv_type = s.kv_type};
-    make_plan(m, &s, &e->info.plan);
+    QN_TRY(qn_numa_detect(&e->numa, QN_NUMA_NODES, err));
+    make_plan(m, &s, e->numa, &e->info.plan);
     count_work(m, &e->info);
     QN_TRY(qn_shard_model(shard, &m->config, &m->weights, &e->arena, &e->config, &e->weights, err));
-    qn_cpu_options cpu = cpu_options(m, &s);
+    qn_cpu_options cpu = cpu_options(m, &s, e->numa);
     QN_TRY(qn_cpu_create(&e->backend, &cpu, err));
     QN_TRY(qn_rope_init(&e->rope, &e->config.rope, e->weights.rope_divisors, &e->arena, err));
     QN_TRY(qn_kv_pool_init(&e->pool, &e->config, s.format, s.n_pages, err));
+    qn_numa_interleave(e->numa, e->pool.memory, e->pool.n_pages * e->pool.page_bytes);
     QN_TRY(allocate_tables(e, &s, err));
     e->graph.backend = e->backend;
     e->graph.comm = comm;
@@ -257,6 +263,8 @@ void quern_engine_destroy(quern_engine *e)
         e->backend->destroy(e->backend);
         e->backend = NULL;
     }
+    qn_numa_destroy(e->numa);
+    e->numa = NULL;
     e->is_destroyed = true;
     qn_engine_free_if_unused(e);
 }

@@ -12,6 +12,7 @@
 struct quern_engine {
     const quern_model *model;
     qn_arena arena; /* everything below that is an array */
+    qn_numa *numa;  /* NULL: one memory */
     qn_backend *backend;
     qn_rope rope;
     qn_model_config config; /* this rank's part of the model (model/shard.h); the only rank holds all of it */

@@ -34,8 +34,15 @@ quern_status quern_machine_detect(quern_machine *out, const char *isa_wanted, qu
 {
     quern_status status = QUERN_OK;
     qn_isa isa;
+    qn_numa *numa = NULL;
     *out = (quern_machine){0};
     QN_TRY(qn_engine_choose_isa(isa_wanted, &isa, err));
+    QN_TRY(qn_numa_detect(&numa, QN_NUMA_NODES, err));
+    out->n_memory_nodes = qn_numa_n_nodes(numa);
+    for (size_t i = 0; numa != NULL && i < numa->n_nodes && i < sizeof out->memory_nodes / sizeof out->memory_nodes[0]; i++) {
+        out->memory_nodes[i].id = numa->nodes[i].id;
+        out->memory_nodes[i].n_cpus = numa->nodes[i].n_processors;
+    }
     (void)snprintf(out->cpu, sizeof out->cpu, "%s", qn_cpu_name());
     for (int i = 0; i < QN_ISA_COUNT; i++) {
         if (qn_isa_available((qn_isa)i)) {
@@ -49,6 +56,7 @@ quern_status quern_machine_detect(quern_machine *out, const char *isa_wanted, qu
     uint64_t available = qn_available_memory_bytes();
     out->memory_available_bytes = available == UINT64_MAX ? 0 : available;
 done:
+    qn_numa_destroy(numa);
     return status;
 }
 
@@ -120,9 +128,18 @@ done:
     return status;
 }
 
+/* Every member writes what it will read, so that the pages come from its own memory node. */
+static void write_part(void *arg, qn_member m)
+{
+    const region *r = arg;
+    size_t begin, end;
+    qn_member_span(m, r->bytes, 4096, &begin, &end);
+    memset((uint8_t *)(uintptr_t)r->data + begin, 1, end - begin);
+}
+
 /* The yardstick: memory in huge pages, every page written once. A group's limit ends the program only when pages are written, so the buffer is
  * held against it before. */
-static quern_status make_buffer(region *out, quern_error *err)
+static quern_status make_buffer(qn_pool *pool, region *out, quern_error *err)
 {
     const size_t cache = qn_cpu_last_level_cache_bytes();
     const size_t least = cache * 2 > BUFFER_BYTES_LEAST ? cache * 2 : BUFFER_BYTES_LEAST;
@@ -140,8 +157,8 @@ static quern_status make_buffer(region *out, quern_error *err)
         return qn_error_set(err, QUERN_ERROR_MEMORY, "out of memory: measuring bandwidth (%zu bytes)", bytes);
     }
     bytes &= ~(size_t)4095;
-    memset(data, 1, bytes);
     *out = (region){.data = data, .bytes = bytes};
+    qn_pool_run(pool, write_part, out);
     return QUERN_OK;
 }
 
@@ -191,22 +208,27 @@ quern_status quern_machine_measure(quern_machine *m, const quern_machine_options
 {
     quern_status status = QUERN_OK;
     qn_pool *pool = NULL;
+    qn_numa *numa = NULL;
     qn_isa isa;
     region buffer = {0};
     m->read_bandwidth_one = m->read_bandwidth_all = m->peak_fma_f32 = m->peak_vnni_int8 = m->peak_amx_int8 = 0;
     m->peak_neon_int8 = m->peak_i8mm_int8 = 0;
     QN_TRY(qn_engine_choose_isa(isa_of(options), &isa, err));
-    QN_TRY(qn_pool_create(&pool, threads_of(options), err));
+    QN_TRY(qn_numa_detect(&numa, QN_NUMA_NODES, err));
+    QN_TRY(qn_pool_create_on(&pool, threads_of(options), numa, err));
     QN_TRY(best_peak(options, pool, isa, qn_peak_fma_f32, &m->peak_fma_f32, err));
     /* an instruction set has x86's units or aarch64's */
     QN_TRY(best_peak(options, pool, isa, qn_peak_int8, isa >= QN_ISA_NEON ? &m->peak_neon_int8 : &m->peak_vnni_int8, err));
     QN_TRY(best_peak(options, pool, isa, qn_peak_int8_tiles, isa >= QN_ISA_NEON ? &m->peak_i8mm_int8 : &m->peak_amx_int8, err));
-    QN_TRY(make_buffer(&buffer, err));
-    QN_TRY(best_bandwidth(options, pool, isa, &buffer, true, &m->read_bandwidth_one, err));
+    QN_TRY(make_buffer(pool, &buffer, err));
+    region near = buffer; /* one thread's own node has that part of it */
+    qn_numa_cut(numa, 0, buffer.bytes, 4096, &(size_t){0}, &near.bytes);
+    QN_TRY(best_bandwidth(options, pool, isa, &near, true, &m->read_bandwidth_one, err));
     QN_TRY(best_bandwidth(options, pool, isa, &buffer, false, &m->read_bandwidth_all, err));
 done:
     qn_free_aligned((void *)(uintptr_t)buffer.data);
     qn_pool_destroy(pool);
+    qn_numa_destroy(numa);
     return status;
 }
 
@@ -222,6 +244,7 @@ quern_status quern_machine_measure_mapping(const quern_model *model, const quern
 {
     quern_status status = QUERN_OK;
     qn_pool *pool = NULL;
+    qn_numa *numa = NULL;
     region *regions = NULL, buffer = {0};
     qn_isa isa;
     size_t n = 0, total = 0;
@@ -244,10 +267,11 @@ quern_status quern_machine_measure_mapping(const quern_model *model, const quern
         }
     }
     if (total > 0) {
-        QN_TRY(qn_pool_create(&pool, threads_of(options), err));
+        QN_TRY(qn_numa_detect(&numa, QN_NUMA_NODES, err));
+        QN_TRY(qn_pool_create_on(&pool, threads_of(options), numa, err));
         const bool compare = plain != NULL && total >= BUFFER_BYTES_MIN;
         if (compare) {
-            QN_TRY(make_buffer(&buffer, err));
+            QN_TRY(make_buffer(pool, &buffer, err));
         }
         for (int run = 0; run < RUNS; run++) {
             QN_TRY(go_on(options, err));
@@ -262,5 +286,6 @@ done:
     qn_free_aligned((void *)(uintptr_t)buffer.data);
     qn_free(regions);
     qn_pool_destroy(pool);
+    qn_numa_destroy(numa);
     return status;
 }

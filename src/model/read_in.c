@@ -81,11 +81,13 @@ quern_status quern_model_read_in(const quern_model *m, quern_progress_callback o
     quern_status status = QUERN_OK;
     quern_read_in result = {0};
     span_list list = {0};
+    qn_numa *numa = NULL;
     const uint64_t begin = qn_clock_ns();
     if (!m->has_weights) {
         QN_FAIL(err, QUERN_ERROR_USAGE, "%s was opened without weights", m->info.path);
     }
-    if (!m->is_copied) {
+    QN_TRY(qn_numa_detect(&numa, QN_NUMA_NODES, err));
+    if (!m->is_copied || numa != NULL) { /* what was copied is there, but not by nodes */
         list_weights(m, &list);
     }
     if (list.failed) {
@@ -98,7 +100,7 @@ quern_status quern_model_read_in(const quern_model *m, quern_progress_callback o
     result.skipped = result.cold_bytes > qn_memory_info_get().available_bytes;
     if (!result.skipped && list.n > 0) {
         watcher w = {on_progress, user, result.bytes};
-        status = qn_pages_read_in(list.items, list.n, on_pages, &w, err);
+        status = qn_pages_read_in(list.items, list.n, numa, on_pages, &w, &result.moved_bytes, err);
         if (status != QUERN_OK) {
             qn_error_prefix(err, "%s", m->info.path);
         }
@@ -109,5 +111,6 @@ done:
         *out = result;
     }
     qn_free(list.items);
+    qn_numa_destroy(numa);
     return status;
 }

@@ -17,7 +17,7 @@ ERROR = {"schema": "quern.error/1", "error": {"status": str, "message": str, "ex
 RATE = (POSITIVE, None)
 TIMINGS = {"load_s": POSITIVE, "ttft_ms": POSITIVE, "prefill_tokens_per_s": RATE, "decode_tokens_per_s": RATE, "total_ms": POSITIVE}
 MEMORY = {"weights_mapped": COUNT, "kv": COUNT, "activations": COUNT, "prefix": COUNT, "tokenizer": (COUNT, None), "other": (COUNT, None)}
-READ_IN = {"bytes": COUNT, "cold_bytes": COUNT, "seconds": Number(low=0), "skipped": bool}
+READ_IN = {"bytes": COUNT, "cold_bytes": COUNT, "moved_bytes": COUNT, "seconds": Number(low=0), "skipped": bool}
 RUN = {"schema": "quern.run/1", "model": str, "prompt_tokens": COUNT, "completion_tokens": COUNT, "text": str, "token_ids": [COUNT],
        "finish_reason": ("stop", "length", "tool_calls", "cancelled"), "seed": COUNT, "timings": TIMINGS, "memory": MEMORY,
        "read_in": READ_IN, "peak_rss_bytes": POSITIVE}
@@ -44,7 +44,7 @@ PPL = {"suite": ("ppl", "kld"), "n_ctx": COUNT, "chunks": POSITIVE, "tokens": PO
        "bits_per_byte": POSITIVE, "arithmetic": ("as_run", "f32_activations"), "weights": str, "kv_type": ("f32", "f16", "q8_0")}
 EVAL = {"schema": "quern.eval/1", "model": str, "suites": [PPL]}
 KLD = ("kld_mean", "kld_median", "kld_p90", "kld_p99", "kld_p999", "kld_max", "top1_agreement", "delta_p_mean", "delta_p_rms", "ppl_ratio")
-DOCTOR = {"schema": "quern.doctor/1", "isa": {"available": [str], "chosen": str}, "bandwidth": dict, "sandbox": {"tier": (str, None), "why": str},
+DOCTOR = {"schema": "quern.doctor/1", "n_cpus": POSITIVE, "memory_nodes": [{"id": COUNT, "n_cpus": POSITIVE}], "isa": {"available": [str], "chosen": str}, "bandwidth": dict, "sandbox": {"tier": (str, None), "why": str},
           "optional": dict}
 HELP = {"schema": "quern.help/1", "version": str,
         "commands": [{"name": str, "synopsis": str, "summary": str, "example": str, "available": bool,

@@ -389,22 +389,6 @@ static void processors_beyond_a_fixed_mask_count(void **state)
     pretended_processors = 0;
 }
 
-/* DIR/NAME with its folders. */
-static const char *put_file(const char *dir, const char *name, const char *text)
-{
-    quern_error err;
-    const char *path = scratch_path(dir, name);
-    char *folder = strdup(path);
-    *strrchr(folder, '/') = '\0';
-    assert_ok(qn_dir_create(folder, &err));
-    free(folder);
-    FILE *f = fopen(path, "w");
-    assert_non_null(f);
-    assert_true(fputs(text, f) >= 0);
-    assert_int_equal(fclose(f), 0);
-    return path;
-}
-
 static void groups_of_version_2(void **state)
 {
     (void)state;

@@ -72,12 +72,12 @@ static void cold_pages_are_read_in(void **state)
     uint64_t cold = qn_pages_cold_bytes(spans, 3), last = 0;
     assert_true(cold <= all);
     print_message("%.1f of %.1f MB were cold\n", (double)cold / 1e6, (double)all / 1e6);
-    assert_ok(qn_pages_read_in(spans, 3, count_calls, &last, &err));
+    assert_ok(qn_pages_read_in(spans, 3, NULL, count_calls, &last, NULL, &err));
     assert_true(last <= all);
     assert_int_equal(qn_pages_cold_bytes(spans, 3), 0);
-    assert_ok(qn_pages_read_in(spans, 0, NULL, NULL, &err));
+    assert_ok(qn_pages_read_in(spans, 0, NULL, NULL, NULL, NULL, &err));
     int calls = 0;
-    quern_status status = qn_pages_read_in(spans, 3, refuse, &calls, &err);
+    quern_status status = qn_pages_read_in(spans, 3, NULL, refuse, &calls, NULL, &err);
     assert_true(calls <= 1); /* another thread may have had all the work */
     assert_int_equal(status, calls == 1 ? QUERN_ERROR_CANCELLED : QUERN_OK);
     (void)munmap((void *)(uintptr_t)p, FILE_BYTES);
@@ -95,9 +95,9 @@ static void shorter_files_are_told(void **state)
     assert_true(p != MAP_FAILED);
     assert_int_equal(truncate(path, MIB), 0);
     const qn_pages whole = {p, 4 * MIB}, rest = {p, MIB};
-    assert_int_equal(qn_pages_read_in(&whole, 1, NULL, NULL, &err), QUERN_ERROR_IO);
+    assert_int_equal(qn_pages_read_in(&whole, 1, NULL, NULL, NULL, NULL, &err), QUERN_ERROR_IO);
     assert_non_null(strstr(err.message, "shorter"));
-    assert_ok(qn_pages_read_in(&rest, 1, NULL, NULL, &err));
+    assert_ok(qn_pages_read_in(&rest, 1, NULL, NULL, NULL, NULL, &err));
     uint8_t *data = qn_malloc_pages(4 * MIB);
     size_t got = 0;
     assert_ok(qn_pages_read_file(fd, path, data, 4 * MIB, &got, &err)); /* asked for more than there is */

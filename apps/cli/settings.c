@@ -67,7 +67,7 @@ static bool on_read_in(void *user, size_t done, size_t total)
 }
 
 /* Weights from the disk, with a bar; what took a while is told. */
-static quern_status read_in(qn_cli *cli, const quern_model *model, quern_read_in *out, quern_error *err)
+static quern_status read_in(qn_cli *cli, const quern_model *model, size_t n_threads, quern_read_in *out, quern_error *err)
 {
     const double worth_telling_s = 0.5;
     quern_read_in own;
@@ -75,7 +75,7 @@ static quern_status read_in(qn_cli *cli, const quern_model *model, quern_read_in
     qn_number bytes, seconds, rate;
     out = out != NULL ? out : &own;
     qn_progress_begin(&bar, &cli->err, !cli->quiet, "reading", QN_UNIT_BYTES);
-    quern_status status = quern_model_read_in(model, on_read_in, &bar, out, err);
+    quern_status status = quern_model_read_in(model, n_threads, on_read_in, &bar, out, err);
     qn_progress_end(&bar);
     if (status != QUERN_OK) {
         return status;
@@ -88,9 +88,8 @@ static quern_status read_in(qn_cli *cli, const quern_model *model, quern_read_in
                     qn_format_seconds(seconds, out->seconds), qn_format_bytes(rate, (uint64_t)((double)out->cold_bytes / out->seconds)));
     }
     if (out->moved_bytes > 0 && (cli->verbose || (out->seconds > worth_telling_s && cli->err.is_terminal))) {
-        qn_cli_note(
-            cli, "moved %s of the weights to the processors that read them (memory nodes), once for as long as the system caches the file",
-            qn_format_bytes(bytes, out->moved_bytes));
+        qn_cli_note(cli, "moved %s of the weights to the memory of the processors that read them (NUMA)",
+                    qn_format_bytes(bytes, out->moved_bytes));
     }
     return QUERN_OK;
 }
@@ -130,7 +129,7 @@ quern_status qn_settings_create_engine(qn_cli *cli, const quern_model *model, co
         qn_cli_warn(cli, "the model was made for a context of %s tokens: beyond them its answers get worse",
                     qn_format_grouped(context, info->n_ctx_train));
     }
-    QN_TRY(read_in(cli, model, read, err));
+    QN_TRY(read_in(cli, model, options->n_threads, read, err));
     QN_TRY(quern_engine_create(out, model, options, err));
 done:
     return status;

@@ -28,8 +28,10 @@ typedef struct quern_machine {
     struct {
         int id;
         size_t n_cpus;
-    } memory_nodes[16];             /* the first of them; none if n_memory_nodes is 1 */
-    uint64_t memory_bytes, memory_available_bytes, last_level_cache_bytes;
+    } memory_nodes[64];             /* the first of them; none if n_memory_nodes is 1 */
+    uint64_t memory_bytes, memory_available_bytes;
+    uint64_t last_level_cache_bytes; /* that one processor reaches */
+    size_t n_last_level_caches;      /* that the processors have which this process may use */
     double read_bandwidth_one;      /* bytes/s, one thread; 0 = not measured */
     double read_bandwidth_all;      /* bytes/s, all threads */
     double peak_fma_f32;            /* operations/s (a multiply-add is two), all threads */
@@ -41,8 +43,9 @@ typedef struct quern_machine {
 
 /* Fills everything but the measured figures. isa: the one to be chosen, or NULL (QUERN_ISA, or the best). */
 QUERN_API quern_status quern_machine_detect(quern_machine *out, const char *isa, quern_error *err);
-/* Measures peaks, then bandwidth over a buffer of 4 x the last-level cache, at least 256 MiB. Where that is more than a quarter of the memory that
- * can be had, or cannot be had, the buffer is smaller, but never below 2 x that cache and 64 MiB: caches would be measured (QUERN_ERROR_MEMORY).
+/* Measures peaks, then bandwidth over a buffer of 4 x the last-level caches, at least 256 MiB; one thread's with pages that it touched first, all
+ * threads' each over pages of its own. Where that is more than a quarter of the memory that can be had, or cannot be had, the buffer is smaller, but
+ * never below 2 x those caches and 64 MiB: caches would be measured (QUERN_ERROR_MEMORY).
  * After an error, what was measured before it stays, and the rest is 0. `options` may be NULL. */
 QUERN_API quern_status quern_machine_measure(quern_machine *m, const quern_machine_options *options, quern_error *err);
 /* Read bandwidth in bytes/s over the mapped weights of a model, all threads; and, unless `plain` is NULL, in turns with it over plain memory in huge

@@ -57,10 +57,10 @@ typedef struct quern_read_in {
 
 /* Brings mapped weights into memory at the disk's speed, before the first step has to wait for them page by page; cheap if they are there, nothing
  * to do for copied weights. On a machine whose processors have memory of their own (several NUMA nodes), weights are brought to the node whose
- * threads will read them, copied ones too, unless QUERN_NUMA is "off". on_progress (may be NULL) gets bytes done and total; false ends it with
- * QUERN_ERROR_CANCELLED. `out` may be NULL. */
-QUERN_API quern_status quern_model_read_in(const quern_model *m, quern_progress_callback on_progress, void *user, quern_read_in *out,
-                                           quern_error *err);
+ * threads will read them, copied ones too, unless QUERN_NUMA is "off" or n_threads, of the engine that is to run the model (0 = all), are fewer than
+ * nodes. on_progress (may be NULL) gets bytes done and total; false ends it with QUERN_ERROR_CANCELLED. `out` may be NULL. */
+QUERN_API quern_status quern_model_read_in(const quern_model *m, size_t n_threads, quern_progress_callback on_progress, void *user,
+                                           quern_read_in *out, quern_error *err);
 
 /* Valid until the model is closed. */
 QUERN_API const quern_model_info *quern_model_get_info(const quern_model *m);

@@ -15,23 +15,31 @@ enum { WORD_BITS = sizeof(unsigned long) * CHAR_BIT, MASK_BITS_MAX = 1 << 20 };
 
 bool qn_affinity_get(qn_processors *out)
 {
-    *out = (qn_processors){0};
-#if defined(__linux__)
     /* The kernel refuses a mask that is smaller than its own, whose size it does not tell. */
     for (size_t bits = 1024; bits <= MASK_BITS_MAX; bits *= 2) {
-        unsigned long *words = qn_calloc(bits / WORD_BITS, sizeof *words);
-        if (words != NULL && sched_getaffinity(0, bits / CHAR_BIT, (cpu_set_t *)(void *)words) == 0) {
-            *out = (qn_processors){words, bits / WORD_BITS};
+        *out = (qn_processors){qn_calloc(bits / WORD_BITS, sizeof *out->words), bits / WORD_BITS};
+        if (out->words != NULL && qn_affinity_read(out)) {
             return true;
         }
-        bool larger = words != NULL && errno == EINVAL;
-        qn_free(words);
+        bool larger = out->words != NULL && errno == EINVAL;
+        qn_processors_deinit(out);
         if (!larger) {
             break;
         }
     }
-#endif
     return false;
+}
+
+bool qn_affinity_read(qn_processors *set)
+{
+#if defined(__linux__)
+    memset(set->words, 0, set->n_words * sizeof *set->words); /* the C library may write less than all of it */
+    return sched_getaffinity(0, set->n_words * sizeof *set->words, (cpu_set_t *)(void *)set->words) == 0;
+#else
+    (void)set;
+    errno = ENOSYS;
+    return false;
+#endif
 }
 
 bool qn_affinity_set(const qn_processors *p)
@@ -58,9 +66,7 @@ static size_t take_number(const char **s)
 
 bool qn_processors_from_list(const char *list, const qn_processors *among, qn_processors *out)
 {
-    *out = (qn_processors){qn_calloc(among->n_words, sizeof *out->words), among->n_words};
-    if (out->words == NULL) {
-        *out = (qn_processors){0};
+    if (!qn_processors_init(out, among)) {
         return false;
     }
     for (const char *s = list;;) {
@@ -79,6 +85,37 @@ bool qn_processors_from_list(const char *list, const qn_processors *among, qn_pr
             return true;
         }
     }
+}
+
+bool qn_processors_init(qn_processors *p, const qn_processors *like)
+{
+    *p = (qn_processors){qn_calloc(like->n_words, sizeof *p->words), like->n_words};
+    if (p->words == NULL) {
+        *p = (qn_processors){0};
+    }
+    return p->words != NULL;
+}
+
+bool qn_processors_common(const qn_processors *a, const qn_processors *b, qn_processors *out)
+{
+    unsigned long any = 0;
+    for (size_t i = 0; i < out->n_words; i++) {
+        out->words[i] = a->words[i] & b->words[i];
+        any |= out->words[i];
+    }
+    return any != 0;
+}
+
+void qn_processors_remove(qn_processors *p, const qn_processors *gone)
+{
+    for (size_t i = 0; i < p->n_words; i++) {
+        p->words[i] &= ~gone->words[i];
+    }
+}
+
+bool qn_processors_has(const qn_processors *p, size_t i)
+{
+    return i / WORD_BITS < p->n_words && (p->words[i / WORD_BITS] >> i % WORD_BITS & 1u) != 0;
 }
 
 size_t qn_processors_count(const qn_processors *p)

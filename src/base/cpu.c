@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/affinity.h"
+
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <sys/syscall.h>
@@ -148,4 +150,42 @@ size_t qn_cpu_last_level_cache_bytes(void)
 {
     (void)pthread_once(&once, detect);
     return found.last_level_cache;
+}
+
+size_t qn_cpu_last_level_cache_count(const char *folder)
+{
+    char path[4096 + 64], list[4096];
+    size_t n = 0;
+    qn_processors own, left, shared;
+    if (!qn_affinity_get(&own) || !qn_processors_init(&left, &own)) {
+        qn_processors_deinit(&own);
+        return 1;
+    }
+    (void)qn_processors_common(&own, &own, &left);
+    for (size_t i = 0; qn_processors_count(&left) > 0; i++) { /* each cache is counted at the first of its processors */
+        if (!qn_processors_has(&left, i)) {
+            continue;
+        }
+        const int length = snprintf(path, sizeof path, "%s/cpu%zu/cache/index3/shared_cpu_list", folder, i);
+        FILE *f = length > 0 && (size_t)length < sizeof path ? fopen(path, "re") : NULL;
+        const bool known = f != NULL && fgets(list, sizeof list, f) != NULL;
+        if (f != NULL) {
+            (void)fclose(f);
+        }
+        if (!known || !qn_processors_from_list(list, &left, &shared)) {
+            n = 0;
+            break;
+        }
+        const bool has_itself = qn_processors_has(&shared, i);
+        qn_processors_remove(&left, &shared);
+        qn_processors_deinit(&shared);
+        if (!has_itself) { /* the list says nothing of the processor that it is about */
+            n = 0;
+            break;
+        }
+        n++;
+    }
+    qn_processors_deinit(&own);
+    qn_processors_deinit(&left);
+    return n > 0 ? n : 1;
 }

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#define QN_CPU_PROCESSORS "/sys/devices/system/cpu" /* "cpuN/cache/index3/shared_cpu_list" */
+
 /* Instruction sets that kernels are written for, weakest first. Each x86 level includes those before it
  * (avx512vnni = F, BW, VL, DQ, VNNI; amx = avx512vnni + AMX-INT8 with the kernel's permission). neon includes the dot product (FEAT_DotProd),
  * i8mm = neon + FEAT_I8MM. */
@@ -31,5 +33,7 @@ qn_isa qn_isa_best(void);
 const char *qn_cpu_name(void);
 /* Size in bytes of the last-level cache that one core reaches; 32 MiB when the system does not say. */
 size_t qn_cpu_last_level_cache_bytes(void);
+/* How many of them the processors have that the calling thread may use; 1 when the system does not say. `folder`: QN_CPU_PROCESSORS, or a test's own. */
+size_t qn_cpu_last_level_cache_count(const char *folder);
 
 #endif

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #if defined(__linux__)
-#include <linux/mempolicy.h>
 #include <sys/syscall.h>
 #endif
 
@@ -20,8 +19,11 @@ enum {
     NODES_MAX = 1024,
     LIST_BYTES = 16 << 10, /* of a list of processors or nodes: more than the kernel writes for 4096 of them, each second one */
     ASKED_PAGES = 512,     /* in one call */
-    SAMPLED_PAGES = 16     /* a span in which one page of so many is at home everywhere is at home */
+    SAMPLED_PAGES = 16     /* where one page of so many is at home everywhere, all are */
 };
+
+/* Of Linux's calls about memory, set_mempolicy(2) and move_pages(2); its own header is not everywhere. */
+enum { POLICY_DEFAULT = 0, POLICY_INTERLEAVE = 3, POLICY_LOCAL = 4, POLICY_MEMS_ALLOWED = 1 << 2, MOVE_OWN = 1 << 1 };
 
 /* ---- what the system says ---- */
 
@@ -60,16 +62,31 @@ static bool add_node(qn_numa *numa, const char *folder, int id, bool has_memory,
     return true;
 }
 
-static bool is_set(const qn_processors *set, size_t i)
-{
-    const size_t bits = sizeof *set->words * CHAR_BIT;
-    return (set->words[i / bits] >> i % bits & 1u) != 0;
-}
-
-static bool is_switched_off(void)
+static quern_status read_wish(bool *off, quern_error *err)
 {
     const char *wish = getenv("QUERN_NUMA");
-    return wish != NULL && strcmp(wish, "off") == 0;
+    *off = wish != NULL && strcmp(wish, "off") == 0;
+    if (wish != NULL && wish[0] != '\0' && !*off && strcmp(wish, "on") != 0) {
+        return qn_error_set(err, QUERN_ERROR_USAGE, "QUERN_NUMA: '%s', expected on or off", wish);
+    }
+    return QUERN_OK;
+}
+
+/* Whether pages lie where they are touched first, and which nodes this process may have memory of. */
+static void read_policy(qn_numa *numa)
+{
+#if defined(__linux__) && defined(SYS_get_mempolicy)
+    unsigned long allowed[NODES_MAX / (sizeof(unsigned long) * CHAR_BIT)] = {0};
+    const qn_processors nodes = {allowed, sizeof allowed / sizeof allowed[0]};
+    int mode = -1;
+    numa->places = syscall(SYS_get_mempolicy, &mode, NULL, 0ul, NULL, 0ul) == 0 && (mode == POLICY_DEFAULT || mode == POLICY_LOCAL) &&
+                   syscall(SYS_get_mempolicy, NULL, allowed, (unsigned long)NODES_MAX, NULL, (unsigned long)POLICY_MEMS_ALLOWED) == 0;
+    for (size_t i = 0; numa->places && i < numa->n_nodes; i++) {
+        numa->nodes[i].has_memory = numa->nodes[i].has_memory && qn_processors_has(&nodes, (size_t)numa->nodes[i].id);
+    }
+#else
+    (void)numa;
+#endif
 }
 
 quern_status qn_numa_detect(qn_numa **out, const char *folder, quern_error *err)
@@ -82,7 +99,9 @@ quern_status qn_numa_detect(qn_numa **out, const char *folder, quern_error *err)
     char *text = NULL;
     *out = NULL;
     memset(every, 0xff, sizeof every);
-    if (is_switched_off() || !qn_affinity_get(&allowed)) {
+    bool off;
+    QN_TRY(read_wish(&off, err));
+    if (off || !qn_affinity_get(&allowed)) {
         goto done;
     }
     text = qn_malloc(LIST_BYTES);
@@ -101,12 +120,13 @@ quern_status qn_numa_detect(qn_numa **out, const char *folder, quern_error *err)
     numa = qn_calloc(1, sizeof *numa + n * sizeof numa->nodes[0]);
     complete = complete && numa != NULL;
     for (size_t id = 0; complete && id < NODES_MAX; id++) {
-        complete = !is_set(&online, id) || add_node(numa, folder, (int)id, is_set(&with_memory, id), &allowed, text);
+        complete = !qn_processors_has(&online, id) || add_node(numa, folder, (int)id, qn_processors_has(&with_memory, id), &allowed, text);
     }
     if (!complete) {
         QN_FAIL_MEMORY(err, "the memory nodes", sizeof *numa + n * sizeof numa->nodes[0]);
     }
     if (numa->n_nodes >= 2) {
+        read_policy(numa);
         *out = numa;
         numa = NULL;
     }
@@ -168,14 +188,20 @@ void qn_numa_cut(const qn_numa *numa, size_t node, size_t n, size_t unit, size_t
 
 #if defined(__linux__) && defined(SYS_move_pages) && defined(SYS_mbind)
 
-/* Every step-th page of [data, data + ASKED_PAGES pages) that is in memory but elsewhere than in node `id`; how many. */
-static size_t find_strangers(int id, const uint8_t *data, size_t n_pages, size_t page, size_t step, void **strangers)
+static size_t page_bytes(void)
+{
+    long page = sysconf(_SC_PAGESIZE);
+    return page > 0 ? (size_t)page : 4096;
+}
+
+/* Of every step-th of n_pages pages, ASKED_PAGES of them at most: those that are in memory, but elsewhere than in node `id`; how many. */
+static size_t find_strangers(int id, uintptr_t first, size_t n_pages, size_t page, size_t step, void **strangers)
 {
     void *asked[ASKED_PAGES];
     int where[ASKED_PAGES];
     size_t n = 0, found = 0;
     for (size_t i = 0; i < n_pages && n < ASKED_PAGES; i += step) {
-        asked[n++] = (void *)(uintptr_t)(data + i * page);
+        asked[n++] = (void *)(first + i * page);
     }
     if (syscall(SYS_move_pages, 0, n, asked, NULL, where, 0) != 0) {
         return 0;
@@ -188,63 +214,89 @@ static size_t find_strangers(int id, const uint8_t *data, size_t n_pages, size_t
     return found;
 }
 
-size_t qn_numa_bring(const qn_numa *numa, size_t node, const void *data, size_t size)
+/* How many of n pages came to node `id`; *refused if the system does not let us move any. */
+static size_t move_pages_to(int id, void **pages, size_t n, bool *refused)
 {
-    const long page_said = sysconf(_SC_PAGESIZE);
-    const size_t page = page_said > 0 ? (size_t)page_said : 4096, skip = (size_t)(-(uintptr_t)data & (page - 1));
-    void *strangers[ASKED_PAGES];
+    enum { UNTRIED = INT_MIN };
     int to[ASKED_PAGES], where[ASKED_PAGES];
     size_t moved = 0;
-    if (numa == NULL || !numa->nodes[node].has_memory || size < skip + page) {
-        return 0;
-    }
-    const int id = numa->nodes[node].id;
-    const uint8_t *first = (const uint8_t *)data + skip;
-    const size_t n_pages = (size - skip) / page; /* one that a span shares with another one's is of no matter */
-    bool found = false;
-    for (size_t at = 0; at < n_pages && !found; at += ASKED_PAGES * SAMPLED_PAGES) {
-        found = find_strangers(id, first + at * page, n_pages - at, page, SAMPLED_PAGES, strangers) > 0;
-    }
-    for (size_t at = 0; found && at < n_pages; at += ASKED_PAGES) {
-        const size_t n = find_strangers(id, first + at * page, n_pages - at, page, 1, strangers);
-        for (size_t i = 0; i < n; i++) {
+    for (size_t done = 0; done < n && !*refused;) {
+        for (size_t i = done; i < n; i++) {
             to[i] = id;
-            where[i] = -1;
+            where[i] = UNTRIED;
         }
-        if (n > 0 && syscall(SYS_move_pages, 0, n, strangers, to, where, MPOL_MF_MOVE) < 0) {
-            break; /* not allowed here */
+        *refused = syscall(SYS_move_pages, 0, n - done, pages + done, to + done, where + done, MOVE_OWN) < 0;
+        size_t i = done;
+        for (; i < n && where[i] != UNTRIED; i++) {
+            moved += where[i] == id;
         }
-        for (size_t i = 0; i < n; i++) {
-            moved += where[i] == id ? page : 0;
-        }
+        done = i > done ? i : done + 1; /* it ends a call behind pages that it could not move */
     }
     return moved;
 }
 
-void qn_numa_interleave(const qn_numa *numa, void *data, size_t size)
+size_t qn_numa_bring(const qn_numa *numa, size_t node, const void *data, size_t size, size_t granule)
+{
+    void *strangers[ASKED_PAGES];
+    size_t moved = 0;
+    if (numa == NULL || !numa->places || !numa->nodes[node].has_memory) {
+        return 0;
+    }
+    const size_t page = page_bytes(), unit = granule > page ? granule : page;
+    const uintptr_t first = ((uintptr_t)data + unit / 2 - 1) / unit * unit, end = ((uintptr_t)data + size + unit / 2 - 1) / unit * unit;
+    const size_t n_pages = (end - first) / page;
+    const int id = numa->nodes[node].id;
+    bool found = false, refused = false;
+    for (size_t at = 0; at < n_pages && !found; at += ASKED_PAGES * SAMPLED_PAGES) {
+        found = find_strangers(id, first + at * page, n_pages - at, page, SAMPLED_PAGES, strangers) > 0;
+    }
+    for (size_t at = 0; found && at < n_pages && !refused; at += ASKED_PAGES) {
+        const size_t n = find_strangers(id, first + at * page, n_pages - at, page, 1, strangers);
+        moved += move_pages_to(id, strangers, n, &refused);
+    }
+    return moved * page;
+}
+
+/* advice: without it pages come from the node of who touches them first */
+static void set_policy(const qn_numa *numa, void *data, size_t size, int policy)
 {
     unsigned long mask[NODES_MAX / (sizeof(unsigned long) * CHAR_BIT)] = {0};
-    const size_t bits = sizeof mask[0] * CHAR_BIT, page = 4096;
-    uint8_t *first = (uint8_t *)qn_align_up((uintptr_t)data, page);
-    for (size_t i = 0; i < qn_numa_n_nodes(numa) && numa != NULL; i++) {
+    const size_t bits = sizeof mask[0] * CHAR_BIT, page = page_bytes();
+    const uintptr_t first = qn_align_up((uintptr_t)data, page), end = ((uintptr_t)data + size) & ~(page - 1);
+    for (size_t i = 0; policy != POLICY_DEFAULT && i < numa->n_nodes; i++) {
         if (numa->nodes[i].has_memory) {
             mask[(size_t)numa->nodes[i].id / bits] |= 1ul << (size_t)numa->nodes[i].id % bits;
         }
     }
-    if (numa != NULL && size >= 2 * page) {
-        /* advice: without it pages come from the node of who touches them first. The system counts one bit too many. */
-        (void)syscall(SYS_mbind, first, (size - page) & ~(page - 1), MPOL_INTERLEAVE, mask, (unsigned long)NODES_MAX + 1, 0);
+    if (end > first) { /* the system counts one bit too many */
+        (void)syscall(SYS_mbind, first, end - first, policy, policy != POLICY_DEFAULT ? mask : NULL,
+                      policy != POLICY_DEFAULT ? NODES_MAX + 1ul : 0ul, 0);
+    }
+}
+
+void qn_numa_interleave(const qn_numa *numa, void *data, size_t size)
+{
+    if (numa != NULL && numa->places) {
+        set_policy(numa, data, size, POLICY_INTERLEAVE);
+    }
+}
+
+void qn_numa_forget(const qn_numa *numa, void *data, size_t size)
+{
+    if (numa != NULL && numa->places) {
+        set_policy(numa, data, size, POLICY_DEFAULT);
     }
 }
 
 #else
 
-size_t qn_numa_bring(const qn_numa *numa, size_t node, const void *data, size_t size)
+size_t qn_numa_bring(const qn_numa *numa, size_t node, const void *data, size_t size, size_t granule)
 {
-    (void)numa, (void)node, (void)data, (void)size;
+    (void)numa, (void)node, (void)data, (void)size, (void)granule;
     return 0;
 }
 
 void qn_numa_interleave(const qn_numa *numa, void *data, size_t size) { (void)numa, (void)data, (void)size; }
+void qn_numa_forget(const qn_numa *numa, void *data, size_t size) { (void)numa, (void)data, (void)size; }
 
 #endif

@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -91,6 +93,8 @@ typedef struct reading {
     size_t n;
     const qn_numa *numa;
     cursor *cursors; /* of each node */
+    bool is_placing; /* everything has been read in, and is brought to its nodes now */
+    size_t granule;  /* of what is placed */
     qn_pages_progress progress;
     void *user;
     _Atomic uint64_t finished, moved; /* bytes */
@@ -138,13 +142,41 @@ static size_t read_in_next(reading *r, size_t node)
         end = end < size ? end : size;
         if (begin < end) {
             const uint8_t *data = r->spans[i].data + first + begin;
-            read_in_piece(r, data, (size_t)(end - begin));
-            atomic_fetch_add(&r->moved, qn_numa_bring(r->numa, node, data, (size_t)(end - begin)));
+            read_in_piece(r, data,
+                          (size_t)(end - begin)); /* when placing, too: pages that the system watches for its own balancing seem absent */
+            if (r->is_placing) {
+                atomic_fetch_add(&r->moved, qn_numa_bring(r->numa, node, data, (size_t)(end - begin), r->granule));
+            }
             here += (size_t)(end - begin);
         }
         base += size;
     }
     return here;
+}
+
+/* HUGE_BYTES if any memory of the spans is in huge pages, as large files of some file systems and copies are; else that of a page. */
+static size_t granule_of(const qn_pages *spans, size_t n)
+{
+    char line[512];
+    bool is_huge = false, is_ours = false;
+    FILE *f = fopen("/proc/self/smaps", "re");
+    while (f != NULL && !is_huge && fgets(line, sizeof line, f) != NULL) {
+        char *end;
+        const unsigned long long begin = strtoull(line, &end, 16), until = *end == '-' ? strtoull(end + 1, &end, 16) : 0;
+        if (until > begin) { /* "7f00-7f10 r--p ...": a mapping; else something about it, "AnonHugePages:  2048 kB" */
+            is_ours = false;
+            for (size_t i = 0; i < n && !is_ours; i++) {
+                is_ours = (uintptr_t)spans[i].data < until && (uintptr_t)spans[i].data + spans[i].size > begin;
+            }
+        } else if (is_ours && (strncmp(line, "AnonHugePages:", 14) == 0 || strncmp(line, "ShmemPmdMapped:", 15) == 0 ||
+                               strncmp(line, "FilePmdMapped:", 14) == 0)) {
+            is_huge = strtoull(strchr(line, ':') + 1, NULL, 10) > 0;
+        }
+    }
+    if (f != NULL) {
+        (void)fclose(f);
+    }
+    return is_huge ? HUGE_BYTES : page_bytes();
 }
 
 /* Its own node's parts, then what others have left. */
@@ -155,7 +187,7 @@ static void read_in_part(void *arg, qn_member m)
     for (size_t k = 0; k < n_nodes; k++) {
         size_t here;
         while (atomic_load(&r->failed) == 0 && !atomic_load(&r->cancelled) && (here = read_in_next(r, (m.node + k) % n_nodes)) > 0) {
-            uint64_t finished = atomic_fetch_add(&r->finished, here) + here;
+            uint64_t finished = r->is_placing ? atomic_load(&r->finished) : atomic_fetch_add(&r->finished, here) + here;
             if (m.index == 0 && r->progress != NULL && !r->progress(r->user, finished)) {
                 atomic_store(&r->cancelled, true);
             }
@@ -181,9 +213,13 @@ quern_status qn_pages_read_in(const qn_pages *spans, size_t n, const qn_numa *nu
     if (r.cursors == NULL) {
         QN_FAIL_MEMORY(err, "reading mapped files", n_nodes * sizeof *r.cursors);
     }
-    memset(r.cursors, 0, n_nodes * sizeof *r.cursors);
     QN_TRY(qn_pool_create_on(&pool, readers_of(numa), numa, err));
-    qn_pool_run(pool, read_in_part, &r);
+    for (int pass = 0; pass < (numa != NULL && numa->places ? 2 : 1); pass++) {
+        r.is_placing = pass > 0;
+        r.granule = r.is_placing ? granule_of(spans, n) : 0;
+        memset(r.cursors, 0, n_nodes * sizeof *r.cursors);
+        qn_pool_run(pool, read_in_part, &r);
+    }
     if (atomic_load(&r.cancelled)) {
         QN_FAIL(err, QUERN_ERROR_CANCELLED, "interrupted");
     }

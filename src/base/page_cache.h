@@ -30,8 +30,9 @@ typedef bool (*qn_pages_progress)(void *user, uint64_t done);
 
 /* Reads in whatever is missing of mapped spans and enters their pages in this process's tables. Cheap where all of it is there (5 GB: some
  * hundredths of a second). With `numa` (may be NULL) each node's threads read in their node's part of every span (qn_numa_cut), so that its pages
- * come from the node's own memory, and those of its part that were in another one's are moved: *moved bytes (may be NULL). Stopped by `progress` (may
- * be NULL): QUERN_ERROR_CANCELLED. A file that has become shorter, or cannot be read: QUERN_ERROR_IO. */
+ * come from the node's own memory, and what other nodes have of its part is moved: *moved bytes (may be NULL); `progress` then hears the last number
+ * again and again. Where memory consists of huge pages, those are placed as wholes. Stopped by `progress` (may be NULL): QUERN_ERROR_CANCELLED. A file
+ * that has become shorter, or cannot be read: QUERN_ERROR_IO. */
 quern_status qn_pages_read_in(const qn_pages *spans, size_t n, const qn_numa *numa, qn_pages_progress progress, void *user, uint64_t *moved,
                               quern_error *err);
 

@@ -27,7 +27,8 @@ struct qn_pool {
     size_t n_threads;
     pthread_t *threads;
     size_t n_started;
-    const qn_numa *numa; /* NULL: members run wherever the process may */
+    const qn_numa *numa;               /* NULL: members run wherever the process may */
+    qn_processors before, within, now; /* the caller's affinity: before a run, within it, and what is found of it at the end */
 
     qn_pool_fn fn;
     void *arg;
@@ -206,6 +207,11 @@ quern_status qn_pool_create_on(qn_pool **out, size_t n_threads, const qn_numa *n
     pthread_mutex_init(&p->mutex, NULL);
     pthread_cond_init(&p->wake, NULL);
     p->threads = qn_calloc(n_threads, sizeof *p->threads);
+    const qn_processors *like = p->numa != NULL ? &p->numa->nodes[0].processors : NULL;
+    if (like != NULL &&
+        (!qn_processors_init(&p->before, like) || !qn_processors_init(&p->within, like) || !qn_processors_init(&p->now, like))) {
+        QN_FAIL_MEMORY(err, "a thread pool", 3 * like->n_words * sizeof *like->words);
+    }
     if (p->threads == NULL) {
         QN_FAIL_MEMORY(err, "a thread pool", n_threads * sizeof *p->threads);
     }
@@ -240,16 +246,29 @@ void qn_pool_destroy(qn_pool *p)
     }
     pthread_cond_destroy(&p->wake);
     pthread_mutex_destroy(&p->mutex);
+    qn_processors_deinit(&p->before);
+    qn_processors_deinit(&p->within);
+    qn_processors_deinit(&p->now);
     qn_free(p->threads);
     qn_free_aligned(p);
 }
 
 size_t qn_pool_n_threads(const qn_pool *pool) { return pool->n_threads; }
 
-/* Whether the calling thread runs on these processors now and on `own` before and after; nothing happens where its own are not known. */
-static bool enter_node(const qn_processors *processors, qn_processors *own)
+/* The calling thread to those of its processors that are a node's. True if that changed something; a thread that was bound elsewhere stays there. */
+static bool enter_node(qn_pool *p, size_t node)
 {
-    return qn_affinity_get(own) && !qn_processors_equal(own, processors) && qn_affinity_set(processors);
+    return p->numa != NULL && qn_affinity_read(&p->before) &&
+           qn_processors_common(&p->before, &p->numa->nodes[node].processors, &p->within) && !qn_processors_equal(&p->before, &p->within) &&
+           qn_affinity_set(&p->within);
+}
+
+/* Back to where it was, unless somebody else has bound it anew in between. */
+static void leave_node(qn_pool *p)
+{
+    if (qn_affinity_read(&p->now) && qn_processors_equal(&p->now, &p->within)) {
+        (void)qn_affinity_set(&p->before);
+    }
 }
 
 void qn_pool_run(qn_pool *p, qn_pool_fn fn, void *arg)
@@ -261,8 +280,7 @@ void qn_pool_run(qn_pool *p, qn_pool_fn fn, void *arg)
         announce(p);
     }
     const qn_member caller = member_of(p, 0);
-    qn_processors own = {0};
-    const bool bound = p->numa != NULL && enter_node(&p->numa->nodes[caller.node].processors, &own);
+    const bool bound = enter_node(p, caller.node);
     const qn_float_mode before = qn_float_mode_enter();
     fn(arg, caller);
     qn_float_mode_leave(before);
@@ -271,9 +289,8 @@ void qn_pool_run(qn_pool *p, qn_pool_fn fn, void *arg)
         wait_for_others(p, &p->n_running, running);
     }
     if (bound) {
-        (void)qn_affinity_set(&own);
+        leave_node(p);
     }
-    qn_processors_deinit(&own);
 }
 
 void qn_member_barrier(qn_member m)

@@ -263,8 +263,6 @@ void quern_engine_destroy(quern_engine *e)
         e->backend->destroy(e->backend);
         e->backend = NULL;
     }
-    qn_numa_destroy(e->numa);
-    e->numa = NULL;
     e->is_destroyed = true;
     qn_engine_free_if_unused(e);
 }

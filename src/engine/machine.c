@@ -52,6 +52,7 @@ quern_status quern_machine_detect(quern_machine *out, const char *isa_wanted, qu
     out->isa_chosen = qn_isa_name(isa);
     out->n_cpus = qn_cpu_usable_count();
     out->last_level_cache_bytes = qn_cpu_last_level_cache_bytes();
+    out->n_last_level_caches = qn_cpu_last_level_cache_count(QN_CPU_PROCESSORS);
     out->memory_bytes = qn_memory_info_get().total_bytes;
     uint64_t available = qn_available_memory_bytes();
     out->memory_available_bytes = available == UINT64_MAX ? 0 : available;
@@ -128,20 +129,24 @@ done:
     return status;
 }
 
-/* Every member writes what it will read, so that the pages come from its own memory node. */
+/* Who reads a page writes it first, so that it comes from that thread's memory node. */
 static void write_part(void *arg, qn_member m)
 {
-    const region *r = arg;
-    size_t begin, end;
-    qn_member_span(m, r->bytes, 4096, &begin, &end);
-    memset((uint8_t *)(uintptr_t)r->data + begin, 1, end - begin);
+    const read_job *j = arg;
+    size_t begin = 0, end = j->regions->bytes;
+    if (!j->one_thread) {
+        qn_member_span(m, j->regions->bytes, 4096, &begin, &end);
+    }
+    if (!j->one_thread || m.index == 0) {
+        memset((uint8_t *)(uintptr_t)j->regions->data + begin, 1, end - begin);
+    }
 }
 
 /* The yardstick: memory in huge pages, every page written once. A group's limit ends the program only when pages are written, so the buffer is
  * held against it before. */
-static quern_status make_buffer(qn_pool *pool, region *out, quern_error *err)
+static quern_status make_buffer(qn_pool *pool, bool one_thread, region *out, quern_error *err)
 {
-    const size_t cache = qn_cpu_last_level_cache_bytes();
+    const size_t cache = qn_cpu_last_level_cache_bytes() * (one_thread ? 1 : qn_cpu_last_level_cache_count(QN_CPU_PROCESSORS));
     const size_t least = cache * 2 > BUFFER_BYTES_LEAST ? cache * 2 : BUFFER_BYTES_LEAST;
     const uint64_t available = qn_available_memory_bytes();
     size_t bytes = cache * 4 > BUFFER_BYTES_MIN ? cache * 4 : BUFFER_BYTES_MIN;
@@ -158,7 +163,7 @@ static quern_status make_buffer(qn_pool *pool, region *out, quern_error *err)
     }
     bytes &= ~(size_t)4095;
     *out = (region){.data = data, .bytes = bytes};
-    qn_pool_run(pool, write_part, out);
+    qn_pool_run(pool, write_part, &(read_job){.regions = out, .n_regions = 1, .one_thread = one_thread});
     return QUERN_OK;
 }
 
@@ -220,10 +225,13 @@ quern_status quern_machine_measure(quern_machine *m, const quern_machine_options
     /* an instruction set has x86's units or aarch64's */
     QN_TRY(best_peak(options, pool, isa, qn_peak_int8, isa >= QN_ISA_NEON ? &m->peak_neon_int8 : &m->peak_vnni_int8, err));
     QN_TRY(best_peak(options, pool, isa, qn_peak_int8_tiles, isa >= QN_ISA_NEON ? &m->peak_i8mm_int8 : &m->peak_amx_int8, err));
-    QN_TRY(make_buffer(pool, &buffer, err));
-    region near = buffer; /* one thread's own node has that part of it */
-    qn_numa_cut(numa, 0, buffer.bytes, 4096, &(size_t){0}, &near.bytes);
-    QN_TRY(best_bandwidth(options, pool, isa, &near, true, &m->read_bandwidth_one, err));
+    QN_TRY(make_buffer(pool, numa != NULL, &buffer, err));
+    QN_TRY(best_bandwidth(options, pool, isa, &buffer, true, &m->read_bandwidth_one, err));
+    if (numa != NULL) { /* one thread's is all in one node */
+        qn_free_aligned((void *)(uintptr_t)buffer.data);
+        buffer = (region){0};
+        QN_TRY(make_buffer(pool, false, &buffer, err));
+    }
     QN_TRY(best_bandwidth(options, pool, isa, &buffer, false, &m->read_bandwidth_all, err));
 done:
     qn_free_aligned((void *)(uintptr_t)buffer.data);
@@ -271,7 +279,7 @@ quern_status quern_machine_measure_mapping(const quern_model *model, const quern
         QN_TRY(qn_pool_create_on(&pool, threads_of(options), numa, err));
         const bool compare = plain != NULL && total >= BUFFER_BYTES_MIN;
         if (compare) {
-            QN_TRY(make_buffer(pool, &buffer, err));
+            QN_TRY(make_buffer(pool, false, &buffer, err));
         }
         for (int run = 0; run < RUNS; run++) {
             QN_TRY(go_on(options, err));

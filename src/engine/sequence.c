@@ -63,7 +63,9 @@ void qn_engine_free_if_unused(quern_engine *e)
     if (!e->is_destroyed || e->n_sequences > 0) {
         return;
     }
+    qn_numa_forget(e->numa, e->pool.memory, e->pool.n_pages * e->pool.page_bytes);
     qn_kv_pool_deinit(&e->pool);
+    qn_numa_destroy(e->numa);
     qn_arena_deinit(&e->arena);
     qn_free(e);
 }

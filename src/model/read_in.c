@@ -75,8 +75,8 @@ static void list_weights(const quern_model *m, span_list *l)
     }
 }
 
-quern_status quern_model_read_in(const quern_model *m, quern_progress_callback on_progress, void *user, quern_read_in *out,
-                                 quern_error *err)
+quern_status quern_model_read_in(const quern_model *m, size_t n_threads, quern_progress_callback on_progress, void *user,
+                                 quern_read_in *out, quern_error *err)
 {
     quern_status status = QUERN_OK;
     quern_read_in result = {0};
@@ -87,6 +87,10 @@ quern_status quern_model_read_in(const quern_model *m, quern_progress_callback o
         QN_FAIL(err, QUERN_ERROR_USAGE, "%s was opened without weights", m->info.path);
     }
     QN_TRY(qn_numa_detect(&numa, QN_NUMA_NODES, err));
+    if (n_threads != 0 && n_threads < qn_numa_n_nodes(numa)) { /* nobody will be bound to a node (qn_pool_create_on) */
+        qn_numa_destroy(numa);
+        numa = NULL;
+    }
     if (!m->is_copied || numa != NULL) { /* what was copied is there, but not by nodes */
         list_weights(m, &list);
     }

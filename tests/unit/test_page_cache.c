@@ -188,13 +188,13 @@ static void models_are_read_in(void **state)
         quern_model *m;
         quern_read_in r;
         assert_ok(quern_model_open(&m, path, &opt, &err));
-        assert_ok(quern_model_read_in(m, NULL, NULL, &r, &err));
+        assert_ok(quern_model_read_in(m, 0, NULL, NULL, &r, &err));
         const uint64_t whole = quern_model_get_info(m)->weight_bytes; /* vectors are copied anyway */
         assert_true(copied ? r.bytes == 0 : r.bytes <= whole && r.bytes > whole / 10 * 9);
         assert_true(r.cold_bytes <= r.bytes && !r.skipped && r.seconds >= 0);
-        assert_ok(quern_model_read_in(m, NULL, NULL, NULL, &err));
+        assert_ok(quern_model_read_in(m, 0, NULL, NULL, NULL, &err));
         int calls = 0;
-        quern_status status = quern_model_read_in(m, cancel, &calls, &r, &err);
+        quern_status status = quern_model_read_in(m, 0, cancel, &calls, &r, &err);
         assert_int_equal(status, calls > 0 ? QUERN_ERROR_CANCELLED : QUERN_OK);
         quern_model_close(m);
     }
@@ -202,14 +202,14 @@ static void models_are_read_in(void **state)
     assert_ok(quern_model_open(&m, path, NULL, &err));
     for (uint64_t n = 1; n <= 3; n++) {
         qn_alloc_fail_at(n);
-        quern_status status = quern_model_read_in(m, NULL, NULL, NULL, &err);
+        quern_status status = quern_model_read_in(m, 0, NULL, NULL, NULL, &err);
         qn_alloc_fail_at(0);
         assert_int_equal(status, QUERN_ERROR_MEMORY);
     }
     quern_model_close(m);
     const quern_model_options opt = {.without_weights = true};
     assert_ok(quern_model_open(&m, path, &opt, &err));
-    assert_int_equal(quern_model_read_in(m, NULL, NULL, NULL, &err), QUERN_ERROR_USAGE);
+    assert_int_equal(quern_model_read_in(m, 0, NULL, NULL, NULL, &err), QUERN_ERROR_USAGE);
     quern_model_close(m);
 }
 

@@ -65,8 +65,8 @@ static row read_row(const qn_json *document, const qn_json *o, kind k)
              .share = qn_number_of(o, k == PREFILL ? "fraction_of_peak" : "fraction_of_bandwidth"),
              .p50_ms = qn_number_of(o, "latency_ms_p50"),
              .p99_ms = qn_number_of(o, "latency_ms_p99"),
+             .cost = qn_number_of(o, "cost_per_million_tokens"),
              .samples = qn_json_get(o, "samples")};
-    r.cost = qn_number_of(qn_json_get(document, "cost"), "price_per_hour") / 3600 / r.tokens_per_s * 1e6;
     r.spread = spread_of(r.samples, r.tokens_per_s);
     const bool has_gain = k == REPLAY && isfinite(qn_number_of(o, "gain"));
     r.unsteady = k == REPLAY && isfinite(r.tokens_per_s) && !has_gain;

@@ -253,6 +253,18 @@ static qn_json *samples_json(const qn_bench_result *r, bool *ok)
     return list;
 }
 
+/* What a million tokens cost: the price of the machine's hours over its tokens per hour; NaN without a price. */
+static double cost_per_million(const bench_job *j, const qn_bench_result *r)
+{
+    const qn_opts *o = &j->cli->opts;
+    return qn_opts_given(o, QN_OPT_BENCH_PRICE) ? qn_opts_real(o, QN_OPT_BENCH_PRICE, 0) / 3600 / qn_bench_median(r) * 1e6 : (double)NAN;
+}
+
+static void put_cost(qn_json *o, const bench_job *j, const qn_bench_result *r, bool *ok)
+{
+    qn_put_measured(o, "cost_per_million_tokens", cost_per_million(j, r), ok);
+}
+
 static qn_json *prefill_json(const bench_job *j, bool *ok)
 {
     qn_json *list = qn_json_new_array();
@@ -266,6 +278,7 @@ static qn_json *prefill_json(const bench_job *j, bool *ok)
         qn_put(o, "samples", samples_json(r, ok), ok);
         qn_put_text(o, "bound", bound, ok);
         qn_put_measured(o, "fraction_of_peak", prefill_fraction(j, r), ok);
+        put_cost(o, j, r, ok);
         qn_push(list, o, ok);
     }
     return list;
@@ -283,6 +296,7 @@ static qn_json *decode_json(const bench_job *j, bool *ok)
         qn_put(o, "samples", samples_json(r, ok), ok);
         qn_put_count(o, "bytes_per_token", (uint64_t)decode_bytes(j, r), ok);
         qn_put_measured(o, "fraction_of_bandwidth", decode_fraction(j, r), ok);
+        put_cost(o, j, r, ok);
         qn_push(list, o, ok);
     }
     return list;
@@ -299,6 +313,7 @@ static qn_json *batch_json(const bench_job *j, bool *ok)
         qn_put(o, "samples", samples_json(r, ok), ok);
         qn_put_measured(o, "latency_ms_p50", r->n_samples > 0 ? r->latency_p50_s * 1e3 : (double)NAN, ok);
         qn_put_measured(o, "latency_ms_p99", r->n_samples > 0 ? r->latency_p99_s * 1e3 : (double)NAN, ok);
+        put_cost(o, j, r, ok);
         qn_push(list, o, ok);
     }
     return list;
@@ -327,6 +342,7 @@ static qn_json *replay_json(const bench_job *j, bool *ok)
         qn_put_count(o, "steps", t->n_steps, ok);
         qn_put_count(o, "guessed", t->n_guessed, ok);
         qn_put_count(o, "right", t->n_right, ok);
+        put_cost(o, j, &t->guessing, ok);
         qn_push(list, o, ok);
     }
     return list;
@@ -354,28 +370,23 @@ static qn_json *machine_json(const bench_job *j, bool *ok)
     return o;
 }
 
-/* What a million tokens cost: the price of the machine's hours over its tokens per hour. */
-static double cost_per_million(double price_per_hour, const qn_bench_result *r, size_t n)
-{
-    return n > 0 ? price_per_hour / 3600 / qn_bench_median(r) * 1e6 : (double)NAN;
-}
-
 static qn_json *cost_json(const bench_job *j, bool *ok)
 {
     const qn_opts *o = &j->cli->opts;
     if (!qn_opts_given(o, QN_OPT_BENCH_PRICE)) {
         return qn_json_new_null();
     }
-    double price = qn_opts_real(o, QN_OPT_BENCH_PRICE, 0);
+    const double prefill = j->bench.n_prefill > 0 ? cost_per_million(j, &j->bench.prefill[0]) : (double)NAN;
+    const double decode = j->bench.n_decode > 0 ? cost_per_million(j, &j->bench.decode[0]) : (double)NAN;
     qn_json *c = qn_json_new_object();
-    qn_put_measured(c, "price_per_hour", price, ok);
-    qn_put_measured(c, "prefill_per_million_tokens", cost_per_million(price, &j->bench.prefill[0], j->bench.n_prefill), ok);
-    qn_put_measured(c, "decode_per_million_tokens", cost_per_million(price, &j->bench.decode[0], j->bench.n_decode), ok);
+    qn_put_measured(c, "price_per_hour", qn_opts_real(o, QN_OPT_BENCH_PRICE, 0), ok);
+    qn_put_measured(c, "prefill_per_million_tokens", prefill, ok);
+    qn_put_measured(c, "decode_per_million_tokens", decode, ok);
     qn_json *together = qn_json_new_array();
     for (size_t i = 0; i < j->bench.n_batch; i++) {
         qn_json *one = qn_json_new_object();
         qn_put_count(one, "parallel", j->bench.batch[i].n, ok);
-        qn_put_measured(one, "per_million_tokens", cost_per_million(price, &j->bench.batch[i], 1), ok);
+        qn_put_measured(one, "per_million_tokens", cost_per_million(j, &j->bench.batch[i]), ok);
         qn_push(together, one, ok);
     }
     qn_put(c, "batch", together, ok);
@@ -503,7 +514,7 @@ static void add_rows(const bench_job *j, qn_table *t)
 /* One figure, with what is to be doubted of it; n results were asked for, of which this is the first. */
 static bool print_one_cost(const bench_job *j, const qn_bench_result *r, size_t n, bool first, const char *of)
 {
-    const double cost = cost_per_million(qn_opts_real(&j->cli->opts, QN_OPT_BENCH_PRICE, 0), r, n);
+    const double cost = n > 0 ? cost_per_million(j, r) : (double)NAN;
     if (isnan(cost)) {
         return false;
     }

@@ -24,12 +24,14 @@ RUN = {"schema": "quern.run/1", "model": str, "prompt_tokens": COUNT, "completio
 MACHINE = {"cpu": str, "read_bandwidth_bytes_per_s": RATE, "mapped_bandwidth_bytes_per_s": RATE,
            "peak_ops_per_s": {"fma_f32": RATE, "vnni_int8": RATE, "amx_int8": RATE, "amx_bf16": RATE, "neon_int8": RATE, "i8mm_int8": RATE}}
 BENCH = {"schema": "quern.bench/1", "model": str, "params": POSITIVE, "bytes": POSITIVE, "threads": POSITIVE, "isa": str, "load_s": POSITIVE, "read_in": READ_IN,
-         "prefill": [{"n": COUNT, "tokens_per_s": POSITIVE, "samples": [POSITIVE], "bound": (str, None), "fraction_of_peak": (Number(low=0), None)}],
+         "prefill": [{"n": COUNT, "tokens_per_s": POSITIVE, "samples": [POSITIVE], "bound": (str, None), "fraction_of_peak": (Number(low=0), None), "cost_per_million_tokens": RATE}],
          "decode": [{"depth": COUNT, "n": COUNT, "tokens_per_s": POSITIVE, "samples": [POSITIVE], "bytes_per_token": POSITIVE,
-                     "fraction_of_bandwidth": (Number(low=0), None)}],
-         "batch": [{"parallel": COUNT, "tokens_per_s": POSITIVE, "samples": [POSITIVE], "latency_ms_p50": POSITIVE, "latency_ms_p99": POSITIVE}],
+                     "fraction_of_bandwidth": (Number(low=0), None), "cost_per_million_tokens": RATE}],
+         "batch": [{"parallel": COUNT, "tokens_per_s": POSITIVE, "samples": [POSITIVE], "latency_ms_p50": POSITIVE, "latency_ms_p99": POSITIVE,
+                    "cost_per_million_tokens": RATE}],
          "replay": [{"name": str, "prompt_tokens": POSITIVE, "n": POSITIVE, "tokens_per_s": RATE, "samples": ([POSITIVE], None), "tokens_per_s_plain": RATE,
-                     "samples_plain": ([POSITIVE], None), "gain": (POSITIVE, None), "steps": COUNT, "guessed": COUNT, "right": COUNT}],
+                     "samples_plain": ([POSITIVE], None), "gain": (POSITIVE, None), "steps": COUNT, "guessed": COUNT, "right": COUNT,
+                     "cost_per_million_tokens": RATE}],
          "ttft_ms": (POSITIVE, None), "machine": MACHINE, "cpu_utilization": Number(low=0), "energy_j": RATE,
          "memory": {**MEMORY, "mapped_resident": (COUNT, None), "private_resident": (COUNT, None)}, "peak_rss_bytes": POSITIVE, "cost": ({"price_per_hour": POSITIVE, "prefill_per_million_tokens": RATE, "decode_per_million_tokens": RATE,
                    "batch": [{"parallel": POSITIVE, "per_million_tokens": RATE}]}, None)}
@@ -305,6 +307,7 @@ def check_bench_reports(checks, folder, gguf):
     doc = json.load(open(paths["json"], encoding="utf-8"))
     checks.that([c["parallel"] for c in doc["cost"]["batch"]] == [1, 3] and
                 all(math.isclose(c["per_million_tokens"], 1000 / b["tokens_per_s"], rel_tol=1e-4) for c, b in zip(doc["cost"]["batch"], doc["batch"])), "bench -o .json: costs of sequences", doc["cost"])
+    checks.that(all(math.isclose(r["cost_per_million_tokens"], 1000 / r["tokens_per_s"], rel_tol=1e-4) for rows in ("prefill", "decode", "batch") for r in doc[rows]), "bench -o .json: a row's cost", doc)
     said = [line for line in done.stdout.decode().splitlines() if line.startswith("a million tokens cost ")]
     checks.that(len(said) == 1 and all(of in said[0] for of in ("to read", "to write", "with 1 sequence", "with 3 sequences together")), "bench: costs", said)
     checks.that(said and all(("differ too much" in part) == (s > 0.1) for part, s in zip(said[0].split(", "), map(spread, (doc["prefill"][0], doc["decode"][0], *doc["batch"])))), "bench: costs of samples that differ", said)

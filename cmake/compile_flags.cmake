@@ -56,5 +56,12 @@ function(quern_set_isa_flags list_name)
     # Scheduling before registers are given out moves loads away from their products: sums spill, and loads of neighbours are not made one instruction.
     set_property(SOURCE ${CMAKE_SOURCE_DIR}/src/kernels/cpu/tile_multiply_i8mm.c APPEND PROPERTY COMPILE_OPTIONS -fno-schedule-insns)
   endif()
+  # Their products are checked as a whole (variant.h). A scope that ends within one would still mark its variables as gone, and nobody would mark the stack
+  # as free again when the product returns: the next function there would be blamed.
+  if(QUERN_SANITIZE STREQUAL "address")
+    foreach(isa avx2 avx512 neon)
+      set_property(SOURCE ${CMAKE_SOURCE_DIR}/src/kernels/cpu/matmul_float_${isa}.c APPEND PROPERTY COMPILE_OPTIONS -fno-sanitize-address-use-after-scope)
+    endforeach()
+  endif()
   set(${list_name} ${kept} PARENT_SCOPE)
 endfunction()

@@ -146,8 +146,8 @@ void qn_encode_affine_row(qn_affine a, const float *src, uint32_t *packed, void 
         float bias;
         min_max_scale(x, a.group, q_max, &scale, &bias);
         for (size_t i = 0; i < a.group; i++) {
-            float q = rintf((x[i] - bias) / scale);
-            codes[i] = (uint8_t)(q < 0 ? 0 : q > q_max ? q_max : q);
+            float q = rintf((x[i] - bias) / scale); /* NaN where a group's range is beyond float32 */
+            codes[i] = (uint8_t)(q > 0 ? (q < q_max ? q : q_max) : 0);
         }
         qn_affine_pack(a.bits, codes, a.group, packed + g * a.group * a.bits / 32);
         store_float(scales, sb, g, scale);

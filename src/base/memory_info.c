@@ -41,3 +41,9 @@ uint64_t qn_available_memory_bytes(void)
     machine = machine > 0 ? machine : UINT64_MAX; /* 0: the system does not tell */
     return group < machine ? group : machine;
 }
+
+size_t qn_page_bytes(void)
+{
+    long page = sysconf(_SC_PAGESIZE);
+    return page > 0 ? (size_t)page : 4096;
+}

@@ -2,6 +2,7 @@
 #ifndef QN_BASE_MEMORY_INFO_H
 #define QN_BASE_MEMORY_INFO_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 typedef struct qn_memory_info {
@@ -15,5 +16,8 @@ qn_memory_info qn_memory_info_get(void);
 /* Bytes that can be had without swapping: the machine's, or what a memory limit of its control groups leaves if that is less. UINT64_MAX where the
  * system does not tell. */
 uint64_t qn_available_memory_bytes(void);
+
+/* Of a page of the machine's ordinary size; 4096 where the system does not tell. */
+size_t qn_page_bytes(void);
 
 #endif

@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #include "base/numa.h"
 
-#include <ctype.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +13,7 @@
 #endif
 
 #include "base/alloc.h"
+#include "base/memory_info.h"
 
 enum {
     NODES_MAX = 1024,
@@ -111,12 +111,12 @@ quern_status qn_numa_detect(qn_numa **out, const char *folder, quern_error *err)
     /* lists of nodes are written as lists of processors are */
     read_list(folder, "online", text);
     bool complete = qn_processors_from_list(text, &any, &online);
-    read_list(folder, "has_memory", text);
-    complete = complete && qn_processors_from_list(text, &any, &with_memory);
-    size_t n = complete ? qn_processors_count(&online) : 0;
+    const size_t n = qn_processors_count(&online);
     if (complete && n < 2) {
         goto done;
     }
+    read_list(folder, "has_memory", text);
+    complete = complete && qn_processors_from_list(text, &any, &with_memory);
     numa = qn_calloc(1, sizeof *numa + n * sizeof numa->nodes[0]);
     complete = complete && numa != NULL;
     for (size_t id = 0; complete && id < NODES_MAX; id++) {
@@ -188,12 +188,6 @@ void qn_numa_cut(const qn_numa *numa, size_t node, size_t n, size_t unit, size_t
 
 #if defined(__linux__) && defined(SYS_move_pages) && defined(SYS_mbind)
 
-static size_t page_bytes(void)
-{
-    long page = sysconf(_SC_PAGESIZE);
-    return page > 0 ? (size_t)page : 4096;
-}
-
 /* Of every step-th of n_pages pages, ASKED_PAGES of them at most: those that are in memory, but elsewhere than in node `id`; how many. */
 static size_t find_strangers(int id, uintptr_t first, size_t n_pages, size_t page, size_t step, void **strangers)
 {
@@ -242,7 +236,7 @@ size_t qn_numa_bring(const qn_numa *numa, size_t node, const void *data, size_t 
     if (numa == NULL || !numa->places || !numa->nodes[node].has_memory) {
         return 0;
     }
-    const size_t page = page_bytes(), unit = granule > page ? granule : page;
+    const size_t page = qn_page_bytes(), unit = granule > page ? granule : page;
     const uintptr_t first = ((uintptr_t)data + unit / 2 - 1) / unit * unit, end = ((uintptr_t)data + size + unit / 2 - 1) / unit * unit;
     const size_t n_pages = (end - first) / page;
     const int id = numa->nodes[node].id;
@@ -261,7 +255,7 @@ size_t qn_numa_bring(const qn_numa *numa, size_t node, const void *data, size_t 
 static void set_policy(const qn_numa *numa, void *data, size_t size, int policy)
 {
     unsigned long mask[NODES_MAX / (sizeof(unsigned long) * CHAR_BIT)] = {0};
-    const size_t bits = sizeof mask[0] * CHAR_BIT, page = page_bytes();
+    const size_t bits = sizeof mask[0] * CHAR_BIT, page = qn_page_bytes();
     const uintptr_t first = qn_align_up((uintptr_t)data, page), end = ((uintptr_t)data + size) & ~(page - 1);
     for (size_t i = 0; policy != POLICY_DEFAULT && i < numa->n_nodes; i++) {
         if (numa->nodes[i].has_memory) {

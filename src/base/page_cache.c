@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/memory_info.h"
 #include "base/thread_pool.h"
 
 /* Since Linux 5.14; older headers lack the name, older kernels answer EINVAL. */
@@ -30,24 +31,18 @@ enum {
     HUGE_BYTES = 2 << 20
 };
 
-static size_t page_bytes(void)
-{
-    long page = sysconf(_SC_PAGESIZE);
-    return page > 0 ? (size_t)page : 4096;
-}
-
 void *qn_pages_map(int fd, size_t size)
 {
     if (size < HUGE_BYTES) {
         return mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
     }
     /* Room for an aligned beginning; what lies around the file goes back. */
-    size_t room = qn_align_up(size, page_bytes()) + HUGE_BYTES;
+    size_t room = qn_align_up(size, qn_page_bytes()) + HUGE_BYTES;
     uint8_t *space = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (space == MAP_FAILED) {
         return MAP_FAILED;
     }
-    uint8_t *begin = (uint8_t *)qn_align_up((uintptr_t)space, HUGE_BYTES), *end = begin + qn_align_up(size, page_bytes());
+    uint8_t *begin = (uint8_t *)qn_align_up((uintptr_t)space, HUGE_BYTES), *end = begin + qn_align_up(size, qn_page_bytes());
     void *p = mmap(begin, size, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, 0);
     if (p == MAP_FAILED) {
         int why = errno;
@@ -67,7 +62,7 @@ void *qn_pages_map(int fd, size_t size)
 
 uint64_t qn_pages_cold_bytes(const qn_pages *spans, size_t n)
 {
-    const uintptr_t page = page_bytes();
+    const uintptr_t page = qn_page_bytes();
     uint64_t cold = 0;
     for (size_t i = 0; i < n; i++) {
         for (size_t at = 0; at < spans[i].size; at += SAMPLE_BYTES) {
@@ -112,7 +107,7 @@ static void touch(const uint8_t *data, size_t size, size_t page)
 
 static void read_in_piece(reading *r, const uint8_t *data, size_t size)
 {
-    const uintptr_t page = page_bytes(), begin = (uintptr_t)data & ~(page - 1), end = qn_align_up((uintptr_t)data + size, page);
+    const uintptr_t page = qn_page_bytes(), begin = (uintptr_t)data & ~(page - 1), end = qn_align_up((uintptr_t)data + size, page);
     int result;
     do {
         result = madvise((void *)begin, end - begin, MADV_POPULATE_READ);
@@ -142,8 +137,8 @@ static size_t read_in_next(reading *r, size_t node)
         end = end < size ? end : size;
         if (begin < end) {
             const uint8_t *data = r->spans[i].data + first + begin;
-            read_in_piece(r, data,
-                          (size_t)(end - begin)); /* when placing, too: pages that the system watches for its own balancing seem absent */
+            /* also when placing: pages that the system watches for its own balancing seem absent */
+            read_in_piece(r, data, (size_t)(end - begin));
             if (r->is_placing) {
                 atomic_fetch_add(&r->moved, qn_numa_bring(r->numa, node, data, (size_t)(end - begin), r->granule));
             }
@@ -176,7 +171,7 @@ static size_t granule_of(const qn_pages *spans, size_t n)
     if (f != NULL) {
         (void)fclose(f);
     }
-    return is_huge ? HUGE_BYTES : page_bytes();
+    return is_huge ? HUGE_BYTES : qn_page_bytes();
 }
 
 /* Its own node's parts, then what others have left. */

@@ -232,7 +232,7 @@ static char *lay_out_own_processors(void)
     size_t found[2], n = 0;
     assert_true(qn_affinity_get(&own));
     for (size_t i = 0; i < own.n_words * sizeof(long) * CHAR_BIT && n < 2; i++) {
-        if ((own.words[i / (sizeof(long) * CHAR_BIT)] >> i % (sizeof(long) * CHAR_BIT) & 1u) != 0) {
+        if (qn_processors_has(&own, i)) {
             found[n++] = i;
         }
     }
@@ -250,16 +250,23 @@ static char *lay_out_own_processors(void)
     return dir;
 }
 
-static void members_run_on_their_node(void **state)
+/* The same for tests that are nothing without it. */
+static char *two_own_nodes(void)
 {
-    (void)state;
-    quern_error err;
-    qn_processors before, after;
     char *dir = lay_out_own_processors();
     if (dir == NULL) {
         print_message("SKIP: two_processors: this process has one processor\n");
         skip();
     }
+    return dir;
+}
+
+static void members_run_on_their_node(void **state)
+{
+    (void)state;
+    quern_error err;
+    qn_processors before, after;
+    char *dir = two_own_nodes();
     qn_numa *numa = detect(dir);
     assert_int_equal(qn_numa_n_nodes(numa), 2);
     for (size_t n = 1; n <= 5; n++) {
@@ -296,11 +303,7 @@ static void callers_stay_where_they_were_put(void **state)
     (void)state;
     quern_error err;
     qn_processors before, after;
-    char *dir = lay_out_own_processors();
-    if (dir == NULL) {
-        print_message("SKIP: two_processors: this process has one processor\n");
-        skip();
-    }
+    char *dir = two_own_nodes();
     qn_numa *numa = detect(dir);
     qn_pool *pool;
     assert_true(qn_affinity_get(&before));
@@ -408,11 +411,7 @@ static void engines_bind_their_members(void **state)
 {
     (void)state;
     quern_error err;
-    char *dir = lay_out_own_processors();
-    if (dir == NULL) {
-        print_message("SKIP: two_processors: this process has one processor\n");
-        skip();
-    }
+    char *dir = two_own_nodes();
     quern_model *m = golden_open(qn_test_golden("gguf/quant/qwen3.Q4_K_M.gguf"));
     float *logits = qn_malloc_array(quern_model_get_info(m)->n_vocab, sizeof *logits);
     const quern_engine_options opt = {.n_threads = 4, .n_ctx = 128};

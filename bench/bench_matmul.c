@@ -40,7 +40,8 @@ static double measure_bandwidth(qn_pool *pool, bool cpu_clock, const void *data,
     t.bytes = bytes & ~(size_t)4095;
     t.isa = qn_isa_best();
     double best = 0;
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 8; i++) {
+        t.n_streams = i % 2 == 0 ? QN_PEAK_STREAMS : 1;
         double rate = (double)t.bytes / timed_run(pool, cpu_clock, read_part, &t);
         best = rate > best ? rate : best;
     }

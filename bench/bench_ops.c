@@ -79,6 +79,7 @@ static void take_yardsticks(bench *b, const void *memory, size_t bytes)
     y.data = memory;
     y.bytes = bytes & ~(size_t)4095;
     y.isa = b->isa;
+    y.n_streams = QN_PEAK_STREAMS;
     b->bandwidth = (double)y.bytes / measure(b, read_part, &y);
     double seconds = measure(b, fma_part, &y), ops = 0;
     for (size_t i = 0; i < b->o.n_threads; i++) {

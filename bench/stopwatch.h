@@ -75,7 +75,7 @@ static double timed_median(qn_pool *pool, bool cpu_clock, double seconds, qn_poo
 
 typedef struct read_task {
     const char *data;
-    size_t bytes;
+    size_t bytes, n_streams;
     qn_isa isa;
     uint64_t sink[THREADS_MAX];
 } read_task;
@@ -85,7 +85,7 @@ static void read_part(void *arg, qn_member m)
     read_task *t = arg;
     size_t begin, end;
     qn_member_span(m, t->bytes, 4096, &begin, &end);
-    t->sink[m.index] += qn_peak_read(t->isa, t->data + begin, (end - begin) & ~(size_t)255);
+    t->sink[m.index] += qn_peak_read(t->isa, t->data + begin, (end - begin) & ~(size_t)255, t->n_streams);
 }
 
 #endif

@@ -1,13 +1,21 @@
 /* peak.c - chooses the peak loops of an instruction set. Invariant: a level without a loop of its own uses the next weaker one's. */
 #include "kernels/peak.h"
 
+static uint64_t read_streams(qn_isa isa, const void *p, size_t bytes, size_t stride, size_t n_streams);
+
+uint64_t qn_peak_read(qn_isa isa, const void *p, size_t bytes, size_t n_streams)
+{
+    const size_t each = bytes / n_streams / 256 * 256, rest = bytes - n_streams * each;
+    return read_streams(isa, p, each, each, n_streams) ^ read_streams(isa, (const char *)p + n_streams * each, rest, 0, 1);
+}
+
 #if defined(__x86_64__)
-uint64_t qn_peak_read(qn_isa isa, const void *p, size_t bytes)
+static uint64_t read_streams(qn_isa isa, const void *p, size_t bytes, size_t stride, size_t n_streams)
 {
     if (isa >= QN_ISA_AVX512) {
-        return qn_peak_read_avx512(p, bytes);
+        return qn_peak_read_avx512(p, bytes, stride, n_streams);
     }
-    return isa >= QN_ISA_AVX2 ? qn_peak_read_avx2(p, bytes) : qn_peak_read_scalar(p, bytes);
+    return isa >= QN_ISA_AVX2 ? qn_peak_read_avx2(p, bytes, stride, n_streams) : qn_peak_read_scalar(p, bytes, stride, n_streams);
 }
 
 uint64_t qn_peak_fma_f32(qn_isa isa, uint64_t rounds)
@@ -22,9 +30,9 @@ uint64_t qn_peak_int8(qn_isa isa, uint64_t rounds) { return isa >= QN_ISA_AVX512
 
 uint64_t qn_peak_int8_tiles(qn_isa isa, uint64_t rounds) { return isa == QN_ISA_AMX ? qn_peak_int8_amx(rounds) : 0; }
 #elif defined(__aarch64__)
-uint64_t qn_peak_read(qn_isa isa, const void *p, size_t bytes)
+static uint64_t read_streams(qn_isa isa, const void *p, size_t bytes, size_t stride, size_t n_streams)
 {
-    return isa >= QN_ISA_NEON ? qn_peak_read_neon(p, bytes) : qn_peak_read_scalar(p, bytes);
+    return isa >= QN_ISA_NEON ? qn_peak_read_neon(p, bytes, stride, n_streams) : qn_peak_read_scalar(p, bytes, stride, n_streams);
 }
 
 uint64_t qn_peak_fma_f32(qn_isa isa, uint64_t rounds)
@@ -36,10 +44,10 @@ uint64_t qn_peak_int8(qn_isa isa, uint64_t rounds) { return isa >= QN_ISA_NEON ?
 
 uint64_t qn_peak_int8_tiles(qn_isa isa, uint64_t rounds) { return isa == QN_ISA_I8MM ? qn_peak_int8_i8mm(rounds) : 0; }
 #else
-uint64_t qn_peak_read(qn_isa isa, const void *p, size_t bytes)
+static uint64_t read_streams(qn_isa isa, const void *p, size_t bytes, size_t stride, size_t n_streams)
 {
     (void)isa;
-    return qn_peak_read_scalar(p, bytes);
+    return qn_peak_read_scalar(p, bytes, stride, n_streams);
 }
 
 uint64_t qn_peak_fma_f32(qn_isa isa, uint64_t rounds)

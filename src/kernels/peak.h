@@ -9,8 +9,10 @@
 #include <stdint.h>
 #include "base/cpu.h"
 
-/* Reads bytes [0, bytes) of p once, front to back (p 64-byte aligned, bytes a multiple of 256). The result only keeps the loads alive. */
-uint64_t qn_peak_read(qn_isa isa, const void *p, size_t bytes);
+/* Reads bytes [0, bytes) of p once (p 64-byte aligned, bytes a multiple of 256), from n_streams places side by side: which number of streams
+ * keeps memory busiest depends on the machine. The result only keeps the loads alive. */
+enum { QN_PEAK_STREAMS = 4 };
+uint64_t qn_peak_read(qn_isa isa, const void *p, size_t bytes, size_t n_streams);
 
 /* Runs `rounds` rounds of independent float32 multiply-adds and returns how many operations that were (a multiply-add is two). */
 uint64_t qn_peak_fma_f32(qn_isa isa, uint64_t rounds);
@@ -21,11 +23,13 @@ uint64_t qn_peak_int8(qn_isa isa, uint64_t rounds);
 /* The same with products of 8-bit integer matrices (TDPBUSD, SMMLA); 0 operations below QN_ISA_AMX and QN_ISA_I8MM. */
 uint64_t qn_peak_int8_tiles(qn_isa isa, uint64_t rounds);
 
-/* The loops of each instruction set, for peak.c. */
-uint64_t qn_peak_read_scalar(const void *p, size_t bytes);
-uint64_t qn_peak_read_avx2(const void *p, size_t bytes);
-uint64_t qn_peak_read_avx512(const void *p, size_t bytes);
-uint64_t qn_peak_read_neon(const void *p, size_t bytes);
+/* The loops of each instruction set, for peak.c. Reading: n_streams times `bytes` bytes that begin `stride` bytes from each other, 256 of each at a
+ * time; QN_PEAK_READ_AHEAD is what they prefetch at. */
+enum { QN_PEAK_READ_AHEAD = 1024 };
+uint64_t qn_peak_read_scalar(const void *p, size_t bytes, size_t stride, size_t n_streams);
+uint64_t qn_peak_read_avx2(const void *p, size_t bytes, size_t stride, size_t n_streams);
+uint64_t qn_peak_read_avx512(const void *p, size_t bytes, size_t stride, size_t n_streams);
+uint64_t qn_peak_read_neon(const void *p, size_t bytes, size_t stride, size_t n_streams);
 uint64_t qn_peak_fma_f32_scalar(uint64_t rounds);
 uint64_t qn_peak_fma_f32_avx2(uint64_t rounds);
 uint64_t qn_peak_fma_f32_avx512(uint64_t rounds);

@@ -14,6 +14,7 @@ typedef __m256i few_ints;
 enum {
     FEW_ROWS = 8,
     FEW_Q_QUARTERS = 8, /* of a byte, of prepared activations a column: MLX 8 bits has two bytes */
+    FEW_CHUNKS = 3,     /* of columns, whose activations are prepared together */
     FEW_GROUP = 2       /* tokens that share one unpacking in registers */
 };
 
@@ -49,15 +50,10 @@ FEW_INLINE few_floats few_mul(few_floats a, few_floats b) { return _mm256_mul_ps
 FEW_INLINE few_floats few_fma(few_floats a, few_floats b, few_floats c) { return _mm256_fmadd_ps(a, b, c); }
 FEW_INLINE few_floats few_to_float(few_ints v) { return _mm256_cvtepi32_ps(v); }
 FEW_INLINE few_ints few_upper_halves(few_ints v) { return _mm256_srli_epi32(v, 16); }
+FEW_INLINE few_ints few_upper_halves_signed(few_ints v) { return _mm256_srai_epi32(v, 16); }
 
 /* Adds the products of the two 16-bit numbers in every dword. */
 FEW_INLINE few_ints few_add_products(few_ints sum, few_ints a, few_ints b) { return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)); }
-
-FEW_INLINE few_ints few_first(size_t n) { return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0)); }
-
-/* The first n floats; zeros behind them, and no byte beyond is touched. */
-FEW_INLINE few_floats few_load_first(const float *p, size_t n) { return _mm256_maskload_ps(p, few_first(n)); }
-FEW_INLINE void few_store_first(float *p, size_t n, few_floats v) { _mm256_maskstore_ps(p, few_first(n), v); }
 
 /* Adds the four dwords of each lane over four registers: dword j of lane L = sum of lane L of p[j]. */
 FEW_INLINE __m256i few_sum_lanes(const __m256i p[4])
@@ -95,28 +91,16 @@ FEW_INLINE __m256 few_negate(__m256 v) { return _mm256_xor_ps(v, _mm256_set1_ps(
 
 #include "kernels/cpu/few_frame.h"
 
-/* Row functions for one and for two tokens, so that registers are fixed. */
-#define FEW_ROW_FUNCTION(name, body) \
-    static void name(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens) \
+/* Stage one for one and for two tokens, so that registers are fixed. */
+#define FEW_ROWS_FUNCTION(name, body) \
+    static void name(const few_chunk *c, const few_rows *rows, size_t token, size_t n_tokens) \
     { \
         if (n_tokens == 1) { \
-            body(c, row, r, token, 1); \
+            body(c, rows, token, 1); \
         } else { \
-            body(c, row, r, token, 2); \
+            body(c, rows, token, 2); \
         } \
     }
-
-/* Calls group(block, n) for four blocks at a time; the number is a constant except for what is left at the end. */
-#define FEW_FOR_GROUPS(n_blocks, group) \
-    do { \
-        size_t block = 0; \
-        for (; block + 4 <= (n_blocks); block += 4) { \
-            group(block, 4); \
-        } \
-        if (block < (n_blocks)) { \
-            group(block, (n_blocks)-block); \
-        } \
-    } while (0)
 
 /* A kernel from its few_type. */
 #define FEW_KERNEL(name, ...) \

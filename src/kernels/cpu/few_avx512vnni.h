@@ -14,6 +14,7 @@ typedef __m512i few_ints;
 enum {
     FEW_ROWS = 16,
     FEW_Q_QUARTERS = 5, /* of a byte, of prepared activations a column: TQ1_0 pads 256 columns to 320 */
+    FEW_CHUNKS = 4,     /* of columns, whose activations are prepared together */
     FEW_GROUP = 3       /* tokens that share one unpacking in registers */
 };
 
@@ -53,13 +54,10 @@ FEW_INLINE few_floats few_mul(few_floats a, few_floats b) { return _mm512_mul_ps
 FEW_INLINE few_floats few_fma(few_floats a, few_floats b, few_floats c) { return _mm512_fmadd_ps(a, b, c); }
 FEW_INLINE few_floats few_to_float(few_ints v) { return _mm512_cvtepi32_ps(v); }
 FEW_INLINE few_ints few_upper_halves(few_ints v) { return _mm512_srli_epi32(v, 16); }
+FEW_INLINE few_ints few_upper_halves_signed(few_ints v) { return _mm512_srai_epi32(v, 16); }
 
 /* Adds the products of the two 16-bit numbers in every dword. */
 FEW_INLINE few_ints few_add_products(few_ints sum, few_ints a, few_ints b) { return _mm512_dpwssd_epi32(sum, a, b); }
-
-/* The first n floats; zeros behind them, and no byte beyond is touched. */
-FEW_INLINE few_floats few_load_first(const float *p, size_t n) { return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1u), p); }
-FEW_INLINE void few_store_first(float *p, size_t n, few_floats v) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1u), v); }
 
 /* Adds the four dwords of each lane over four registers: dword j of lane L = sum of lane L of p[j]. 9 instructions. */
 FEW_INLINE __m512i few_sum_lanes(const __m512i p[4])
@@ -120,14 +118,17 @@ FEW_INLINE __m512 few_negate(__m512 v)
     return _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(v), _mm512_set1_epi32(INT32_MIN)));
 }
 
-/* One loop for each number of tokens, so that its registers are fixed. */
-#define FEW_FOR_TOKENS(call) \
-    switch (n_tokens) { \
-    case 1: call(1); break; \
-    case 2: call(2); break; \
-    default: call(3); break; \
-    }
-
 #include "kernels/cpu/few_frame.h"
+
+/* Stage one for one, two and three tokens, so that registers are fixed. */
+#define FEW_ROWS_FUNCTION(name, body) \
+    static void name(const few_chunk *c, const few_rows *rows, size_t token, size_t n_tokens) \
+    { \
+        switch (n_tokens) { \
+        case 1: body(c, rows, token, 1); break; \
+        case 2: body(c, rows, token, 2); break; \
+        default: body(c, rows, token, 3); break; \
+        } \
+    }
 
 #endif

@@ -1,17 +1,18 @@
 /* few_frame.h - the frame of the few-token kernels (decode): what is common to all weight types and instruction sets. Included at the end of
  * few_avx512vnni.h and few_avx2.h, which say what a register is.
  *
- * A tile is FEW_ROWS rows, one register. Stage one goes through the tile row by row, so memory is read in the order it lies in, and leaves in scratch the
- * exact isum of every block and what else of the row the float step needs (raw: scale bits, sub-block mins). Stage two transposes both and runs the
- * float chains of the tile's rows in the lanes of one register.
+ * A tile is FEW_ROWS rows, one register. Stage one goes through the tile's rows, FEW_STREAMS at a time, and leaves in scratch the exact isum of
+ * every block and what else of the row the float step needs (raw: scale bits, sub-block mins). Stage two transposes both and runs the float
+ * chains of the tile's rows in the lanes of one register.
  *
  *   stage one: row r  ->  isum[token][r][block]   raw[r][...]
  *   tile:      raw    ->  d[block][row]  m[block][row]  (min_pairs[block][4 or 8][row])
  *   stage two: block b -> lanes = rows:  acc = fma(d * a, isum, acc); acc = fma(m * a, msum, acc)
  *
- * Columns are cut into chunks so that the activations stay in the first-level cache; between chunks y holds the chains.
- * Invariant: stage one touches no byte outside the row's blocks. Lanes of rows and blocks that do not exist hold anything finite times a scale
- * of zero, or are not stored.
+ * Columns are cut into chunks so that the activations stay in the first-level cache; between chunks y holds the chains. A tile is finished, chunk
+ * by chunk, before the next begins: half rows, with the other half a pass later, are read at half the speed (both halves come from memory twice).
+ * Invariant: stage one touches no byte outside the row's blocks. What scratch holds of rows and blocks that do not exist is anything: chains end
+ * with the blocks, and lanes of other rows are not stored.
  */
 #ifndef QN_KERNELS_FEW_FRAME_H
 #define QN_KERNELS_FEW_FRAME_H
@@ -27,34 +28,190 @@ enum {
     FEW_BLOCKS = 128, /* blocks of a chunk, at most */
     FEW_COLUMNS = 8192,
     FEW_Q = FEW_COLUMNS / 4 * FEW_Q_QUARTERS, /* prepared activations of a chunk */
-    FEW_AHEAD = 8192,                         /* bytes between work and prefetch */
+    FEW_STREAMS = 4,                          /* places of memory read side by side: see "memory" */
+    FEW_STREAM_ROWS = FEW_ROWS / FEW_STREAMS, /* of each in a tile */
+    FEW_AHEAD = 256,                          /* lines of 64 bytes between work and prefetch */
     FEW_STRIDE = FEW_BLOCKS + FEW_ROWS        /* not a power of two: rows of a column must not share cache sets */
 };
+
+/* A chunk's activations as the type wants them. */
+typedef struct few_input {
+    int8_t q[FEW_TOKENS][FEW_Q];
+    int16_t sums[FEW_TOKENS][FEW_COLUMNS / 16];
+    int32_t block_sum[FEW_TOKENS][FEW_BLOCKS];
+    int32_t block_start[FEW_TOKENS][FEW_BLOCKS]; /* what of isum the activations alone decide: MLX 8 bits for AVX2 */
+} few_input;
+
+/* What is to be prefetched next: the n_lines lines from `at` on, of a part of a row, and those of the other streams' rows beside them.
+ * After it come the tile's other rows, then its next chunk, then the next tile. Rows are counted from the stream's first. */
+typedef struct few_ahead {
+    uintptr_t at;
+    size_t n_lines;
+    size_t tile, row, chunk;
+    size_t credit, credit_each; /* in 256ths of a line of each stream: what may be prefetched, what a step adds to it */
+} few_ahead;
 
 typedef struct few_scratch {
     int32_t isum[FEW_TOKENS][FEW_ROWS][FEW_STRIDE];
     uint32_t raw[FEW_ROWS][FEW_STRIDE];
     float d[FEW_BLOCKS][FEW_ROWS], m[FEW_BLOCKS][FEW_ROWS];
     int32_t min_pairs[FEW_COLUMNS / 256][8][FEW_ROWS]; /* two 16-bit mins a dword, in the order of sums; of 8 sub-blocks four are used */
-    /* activations as the type wants them, filled once a chunk */
-    int8_t q[FEW_TOKENS][FEW_Q];
-    int16_t sums[FEW_TOKENS][FEW_COLUMNS / 16];
-    int32_t block_sum[FEW_TOKENS][FEW_BLOCKS];
-    int32_t block_start[FEW_TOKENS][FEW_BLOCKS]; /* what of isum the activations alone decide: MLX 8 bits for AVX2 */
+    few_input inputs[FEW_CHUNKS];
+    few_ahead ahead;
 } few_scratch;
 static_assert(sizeof(few_scratch) <= QN_MATMUL_SCRATCH_BYTES, "the few-token kernels must fit the scratch");
 
-/* Where a chunk stands: blocks [block0, block0 + n_blocks) of the row, tokens [t0, t0 + n_tokens). */
+/* Rows that are cut into tiles: the streams begin `distance` rows from each other and are read through side by side, so that a tile's rows are
+ * FEW_STREAM_ROWS of each. Of fewer rows than a tile has there is one tile, whose last streams may be short or empty. */
+typedef struct few_band {
+    size_t row0, n_rows, distance, n_tiles;
+} few_band;
+
+FEW_INLINE few_band few_band_of(size_t r0, size_t r1)
+{
+    const size_t n_tiles = (r1 - r0) / FEW_ROWS;
+    return n_tiles > 0 ? (few_band){r0, n_tiles * FEW_ROWS, n_tiles * FEW_STREAM_ROWS, n_tiles}
+                       : (few_band){r0, r1 - r0, FEW_STREAM_ROWS, 1};
+}
+
+/* The part of a product whose activations are prepared together: tokens [t0, t0 + n_tokens) and the columns from `block0` on, n_chunks times
+ * chunk_blocks blocks, of which the last chunk may have fewer. */
+typedef struct few_span {
+    const qn_matrix *w;
+    const qn_act *a;
+    size_t t0, n_tokens, block0, n_blocks, chunk_blocks, n_chunks, block_bytes;
+    few_band band;
+    few_scratch *s;
+} few_span;
+
+/* Where work stands: the tile whose first row is row0, blocks [block0, block0 + n_blocks) of its rows, tokens [t0, t0 + n_tokens). */
 typedef struct few_chunk {
     const qn_matrix *w;
     const qn_act *a;
     size_t block0, n_blocks, t0, n_tokens;
+    size_t row0;
     few_scratch *s;
+    few_input *in;
+    const few_span *span;
 } few_chunk;
 
-/* FEW_ROWS blocks of the tile's rows from a scratch plane. */
-FEW_INLINE void few_load_columns(const void *plane, size_t block, few_ints out[FEW_ROWS])
+/* The matrix's row that is the tile's row r, which exists. */
+FEW_INLINE size_t few_row_of(const few_chunk *c, size_t r)
 {
+    return c->row0 + r / FEW_STREAM_ROWS * c->span->band.distance + r % FEW_STREAM_ROWS;
+}
+
+/* Rows of every tile that exist. */
+FEW_INLINE size_t few_n_rows(const few_chunk *c) { return c->span->band.n_rows < FEW_ROWS ? c->span->band.n_rows : FEW_ROWS; }
+
+/* n rows of a tile, one of each stream: of the row k the chunk's part, at first + k * stride, is the tile's row r + k * FEW_STREAM_ROWS. */
+typedef struct few_rows {
+    const uint8_t *first;
+    size_t stride, r, n;
+} few_rows;
+
+FEW_INLINE few_chunk few_chunk_of(const few_span *p, size_t i, size_t row0)
+{
+    const size_t begin = i * p->chunk_blocks, left = p->n_blocks - begin;
+    return (few_chunk){.w = p->w,
+                       .a = p->a,
+                       .block0 = p->block0 + begin,
+                       .n_blocks = left < p->chunk_blocks ? left : p->chunk_blocks,
+                       .t0 = p->t0,
+                       .n_tokens = p->n_tokens,
+                       .row0 = row0,
+                       .s = p->s,
+                       .in = &p->s->inputs[i],
+                       .span = p};
+}
+
+/* ---- memory ----
+ *
+ * Weights come from memory once, so the kernels are as fast as lines are asked for in time. One stream of addresses does not keep a core's memory
+ * busy: the hardware's prefetching looks a few lines ahead and stops at pages, and asking by hand has few places for what is under way. Four
+ * places far from each other, read side by side, are four streams, which the hardware runs ahead of each on its own: 1.2 to 1.4 times the speed
+ * of one where this was measured. Besides, every step asks for the lines that come FEW_AHEAD later, across rows, chunks and tiles; those of stage
+ * two, which reads no weights, as much as those of stage one, so that memory does not rest meanwhile. */
+
+FEW_INLINE void few_seek(const few_span *p, few_ahead *x)
+{
+    const size_t begin = x->chunk * p->chunk_blocks, left = p->n_blocks - begin;
+    const size_t bytes = (left < p->chunk_blocks ? left : p->chunk_blocks) * p->block_bytes;
+    x->at = (uintptr_t)p->w->data + (p->band.row0 + x->row) * p->w->row_bytes + (p->block0 + begin) * p->block_bytes;
+    x->n_lines = x->row < p->band.distance && x->row < p->band.n_rows ? (bytes + 63) / 64 : 0;
+}
+
+FEW_INLINE void few_next_part(const few_span *p, few_ahead *x)
+{
+    if (++x->row == x->tile + FEW_STREAM_ROWS) {
+        if (++x->chunk == p->n_chunks) {
+            x->chunk = 0;
+            x->tile += FEW_STREAM_ROWS;
+        }
+        x->row = x->tile;
+    }
+    few_seek(p, x);
+}
+
+/* Asks for n lines of each stream, of this part at most; how many it were. An address past the end is only a hint and harmless. */
+FEW_INLINE size_t few_prefetch_lines(const few_span *p, few_ahead *x, size_t n)
+{
+    n = n < x->n_lines ? n : x->n_lines;
+    const size_t stride = p->band.distance * p->w->row_bytes;
+    for (uintptr_t at = x->at, end = at + 64 * n; at < end; at += 64) {
+        for (size_t k = 0; k < FEW_STREAMS; k++) {
+            _mm_prefetch((const char *)(at + k * stride), _MM_HINT_T1);
+        }
+    }
+    x->at += 64 * n;
+    x->n_lines -= n;
+    if (x->n_lines == 0) {
+        few_next_part(p, x);
+    }
+    return n;
+}
+
+/* A step's share of prefetching. */
+FEW_INLINE void few_prefetch(const few_chunk *c)
+{
+    few_ahead *x = &c->s->ahead;
+    const size_t credit = x->credit + x->credit_each;
+    x->credit = credit - 256 * few_prefetch_lines(c->span, x, credit / 256);
+}
+
+/* Stage one: group(row, r, block, n) for every row, `step` blocks at a time and of them `blocks`, which divides it; n is the constant `blocks`
+ * except for what is left at the end. */
+#define FEW_FOR_GROUPS(c, rows, step, blocks, group) \
+    do { \
+        size_t block = 0; \
+        for (; block + (step) <= (c)->n_blocks; block += (step)) { \
+            few_prefetch(c); \
+            for (size_t k = 0; k < (rows)->n; k++) { \
+                for (size_t i = 0; i < (step); i += (blocks)) { \
+                    group((rows)->first + k * (rows)->stride, (rows)->r + k * FEW_STREAM_ROWS, block + i, blocks); \
+                } \
+            } \
+        } \
+        if (block < (c)->n_blocks) { \
+            few_prefetch(c); \
+        } \
+        for (size_t k = 0; k < (rows)->n; k++) { \
+            size_t i = block; \
+            for (; (step) > (blocks) && i + (blocks) <= (c)->n_blocks; i += (blocks)) { \
+                group((rows)->first + k * (rows)->stride, (rows)->r + k * FEW_STREAM_ROWS, i, blocks); \
+            } \
+            if (i < (c)->n_blocks) { \
+                group((rows)->first + k * (rows)->stride, (rows)->r + k * FEW_STREAM_ROWS, i, (c)->n_blocks - i); \
+            } \
+        } \
+    } while (0)
+
+/* ---- what stage one leaves in scratch ---- */
+
+/* FEW_ROWS blocks of the tile's rows from a plane of scratch. */
+FEW_INLINE void few_load_columns(const few_chunk *c, const void *plane, size_t block, few_ints out[FEW_ROWS])
+{
+    few_prefetch(c);
     const char *p = (const char *)plane + block * sizeof(int32_t);
     for (size_t r = 0; r < FEW_ROWS; r++) {
         out[r] = few_load_ints(p + r * FEW_STRIDE * sizeof(int32_t));
@@ -62,28 +219,18 @@ FEW_INLINE void few_load_columns(const void *plane, size_t block, few_ints out[F
     few_transpose(out);
 }
 
-/* Asks for the lines that lie FEW_AHEAD bytes further on, across rows and pages, where the hardware's own prefetching stops. An address past
- * the end is only a hint and harmless. */
-FEW_INLINE void few_prefetch(const uint8_t *p, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i += 64) {
-        _mm_prefetch((const char *)((uintptr_t)p + FEW_AHEAD + i), _MM_HINT_T1);
-    }
-}
-
-/* Blocks are handled FEW_ROWS at a time; the scales of those past the end become zero, so that they add nothing. */
-FEW_INLINE few_floats few_scale_or_zero(few_floats scale, size_t block, size_t n_blocks) { return block < n_blocks ? scale : few_set(0); }
-
 /* raw[r][block] = float16 bits of d, or of d and m (in the upper half). */
-FEW_INLINE void few_unpack_scales(few_scratch *s, size_t n_blocks, bool with_m)
+FEW_INLINE void few_unpack_scales(const few_chunk *c, bool with_m)
 {
+    few_scratch *s = c->s;
+    const size_t n_blocks = c->n_blocks;
     for (size_t b = 0; b < n_blocks; b += FEW_ROWS) {
         few_ints x[FEW_ROWS];
-        few_load_columns(s->raw, b, x);
+        few_load_columns(c, s->raw, b, x);
         for (size_t j = 0; j < FEW_ROWS; j++) {
-            few_store(s->d[b + j], few_scale_or_zero(few_half_to_float(x[j]), b + j, n_blocks));
+            few_store(s->d[b + j], few_half_to_float(x[j]));
             if (with_m) {
-                few_store(s->m[b + j], few_scale_or_zero(few_half_to_float(few_upper_halves(x[j])), b + j, n_blocks));
+                few_store(s->m[b + j], few_half_to_float(few_upper_halves(x[j])));
             }
         }
     }
@@ -102,7 +249,7 @@ FEW_INLINE void few_sum_blocks(const few_chunk *c, int factor)
             for (size_t i = 0; i < n; i++) {
                 sum += sum16[b * n + i];
             }
-            c->s->block_sum[t][b] = factor * sum;
+            c->in->block_sum[t][b] = factor * sum;
         }
     }
 }
@@ -118,7 +265,7 @@ FEW_INLINE void few_order_by_place(const few_chunk *c, const size_t per_byte, co
             size_t n = n_columns - i < width * per_byte ? n_columns - i : width * per_byte;
             for (size_t k = 0; k < n / per_byte; k++) {
                 for (size_t j = 0; j < per_byte; j++) {
-                    c->s->q[t][i + width * j + k] = q[i + per_byte * k + j];
+                    c->in->q[t][i + width * j + k] = q[i + per_byte * k + j];
                 }
             }
         }
@@ -135,7 +282,7 @@ FEW_INLINE void few_order_by_trit(const few_chunk *c)
     for (size_t t = 0; t < c->n_tokens; t++) {
         const int8_t *q = c->a->q + (c->t0 + t) * c->a->q_stride + c->block0 * 256;
         for (size_t b = 0; b < c->n_blocks; b++, q += 256) {
-            int8_t *x = &c->s->q[t][b * 320];
+            int8_t *x = &c->in->q[t][b * 320];
             memset(x, 0, 320);
             for (size_t k = 0; k < 5; k++) {
                 for (size_t i = 0; i < 48; i++) {
@@ -156,66 +303,146 @@ FEW_INLINE void few_order_by_trit(const few_chunk *c)
 
 /* ---- stage two ---- */
 
-/* What multiplies m * a: nothing, the block's sum of activations (the same for all rows), or mins times the sums of its 8 or 16 sub-blocks. */
-typedef enum few_min { FEW_MIN_NONE, FEW_MIN_OF_BLOCK, FEW_MIN_OF_8_SUBS, FEW_MIN_OF_16_SUBS } few_min;
+/* What multiplies m * a: nothing, the block's sum of activations (the same for all rows), or mins times the sums of its 8 or 16 sub-blocks.
+ * FEW_D_WITH_SUM: nothing, and stage one has left d with isum, which fits 16 bits: its float16 is the lower half of the dword. */
+typedef enum few_min { FEW_MIN_NONE, FEW_D_WITH_SUM, FEW_MIN_OF_BLOCK, FEW_MIN_OF_8_SUBS, FEW_MIN_OF_16_SUBS } few_min;
+
+/* One block further: acc = fma(d * a, isum, acc), then acc = fma(m * a, msum, acc). */
+FEW_INLINE few_floats few_chain_block(const few_chunk *c, size_t token, few_floats acc, few_min min, size_t block, few_ints isum)
+{
+    const few_scratch *s = c->s;
+    const few_floats scale = few_set(c->a->d[(c->t0 + token) * c->a->d_stride + c->block0 + block]);
+    if (min == FEW_D_WITH_SUM) {
+        return few_fma(few_mul(few_half_to_float(isum), scale), few_to_float(few_upper_halves_signed(isum)), acc);
+    }
+    acc = few_fma(few_mul(few_load(s->d[block]), scale), few_to_float(isum), acc);
+    if (min == FEW_MIN_OF_BLOCK) {
+        few_floats sum = few_set((float)c->in->block_sum[token][block]);
+        acc = few_fma(few_mul(few_load(s->m[block]), scale), sum, acc);
+    } else if (min != FEW_MIN_NONE) {
+        const size_t n_pairs = min == FEW_MIN_OF_8_SUBS ? 4 : 8;
+        few_ints sum = few_set_ints(0);
+        for (size_t i = 0; i < n_pairs; i++) {
+            int32_t pair;
+            memcpy(&pair, &c->in->sums[token][2 * (block * n_pairs + i)], sizeof pair);
+            sum = few_add_products(sum, few_load_ints(s->min_pairs[block][i]), few_set_ints(pair));
+        }
+        acc = few_fma(few_mul(few_load(s->m[block]), scale), few_to_float(sum), acc);
+    }
+    return acc;
+}
 
 /* Stage two for one token: continues the chains of the tile's rows in acc over the chunk's blocks. */
 FEW_INLINE few_floats few_chain(const few_chunk *c, size_t token, few_floats acc, few_min min)
 {
-    const few_scratch *s = c->s;
-    const float *a = c->a->d + (c->t0 + token) * c->a->d_stride + c->block0; /* padded with zeros to a multiple of 16 */
     for (size_t b = 0; b < c->n_blocks; b += FEW_ROWS) {
         few_ints isum[FEW_ROWS];
-        few_load_columns(s->isum[token], b, isum);
-        for (size_t j = 0; j < FEW_ROWS; j++) {
-            few_floats scale = few_set(a[b + j]);
-            acc = few_fma(few_mul(few_load(s->d[b + j]), scale), few_to_float(isum[j]), acc);
-            if (min == FEW_MIN_OF_BLOCK) {
-                few_floats sum = few_set((float)s->block_sum[token][b + j]);
-                acc = few_fma(few_mul(few_load(s->m[b + j]), scale), sum, acc);
-            } else if (min != FEW_MIN_NONE) {
-                const size_t n_pairs = min == FEW_MIN_OF_8_SUBS ? 4 : 8;
-                few_ints sum = few_set_ints(0);
-                for (size_t i = 0; i < n_pairs; i++) {
-                    int32_t pair;
-                    memcpy(&pair, &s->sums[token][2 * ((b + j) * n_pairs + i)], sizeof pair);
-                    sum = few_add_products(sum, few_load_ints(s->min_pairs[b + j][i]), few_set_ints(pair));
-                }
-                acc = few_fma(few_mul(few_load(s->m[b + j]), scale), few_to_float(sum), acc);
+        few_load_columns(c, c->s->isum[token], b, isum);
+        if (c->n_blocks - b >= FEW_ROWS) {
+            for (size_t j = 0; j < FEW_ROWS; j++) {
+                acc = few_chain_block(c, token, acc, min, b + j, isum[j]);
+            }
+        } else {
+            for (size_t j = 0; j < c->n_blocks - b; j++) {
+                acc = few_chain_block(c, token, acc, min, b + j, isum[j]);
             }
         }
     }
     return acc;
 }
 
-/* One type: how activations are prepared for a chunk (may be NULL), how the sums of one row are taken for n tokens from `token` of the chunk
- * on, how the tile's scales are read after that. */
+/* One type: how activations are prepared for a chunk (may be NULL), how the sums of some rows are taken for n tokens from `token` of the chunk
+ * on, how the tile's scales are read after that (may be NULL). */
 typedef struct few_type {
-    size_t block;       /* elements */
-    size_t block_bytes; /* 0: rows have no whole-byte blocks of their own; stage one finds its place itself */
+    size_t block; /* elements */
+    size_t block_bytes;
+    size_t step; /* blocks that `rows` takes at a time */
     few_min min;
     void (*prepare)(const few_chunk *c);
-    void (*row)(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens);
-    void (*scales)(const few_chunk *c, size_t row0, size_t n_rows);
+    void (*rows)(const few_chunk *c, const few_rows *rows, size_t token, size_t n_tokens);
+    void (*scales)(const few_chunk *c);
 } few_type;
 
-FEW_INLINE void few_tile(const few_chunk *c, const few_type *type, size_t row0, size_t n_rows, float *y, size_t y_stride)
+/* Transpositions of stage two in a tile's chunk. */
+FEW_INLINE size_t few_transpositions(const few_chunk *c, const few_type *type)
 {
-    for (size_t r = 0; r < n_rows; r++) {
-        const uint8_t *row = c->w->data + (row0 + r) * c->w->row_bytes + c->block0 * type->block_bytes;
+    const bool has_mins = type->min == FEW_MIN_OF_8_SUBS || type->min == FEW_MIN_OF_16_SUBS;
+    const size_t raw_dwords = type->min == FEW_D_WITH_SUM ? 0 : has_mins ? 4 * c->n_blocks : c->n_blocks;
+    return (raw_dwords + FEW_ROWS - 1) / FEW_ROWS + (c->n_blocks + FEW_ROWS - 1) / FEW_ROWS * c->n_tokens;
+}
+
+/* Of a tile's chunk: steps of both stages for each 256th of the lines of a stream's part. */
+FEW_INLINE size_t few_credit_each(const few_chunk *c, const few_type *type)
+{
+    const size_t n_lines = FEW_STREAM_ROWS * ((c->n_blocks * type->block_bytes + 63) / 64);
+    const size_t n_steps = FEW_STREAM_ROWS * ((c->n_blocks + type->step - 1) / type->step) * ((c->n_tokens + FEW_GROUP - 1) / FEW_GROUP);
+    return 256 * n_lines / (n_steps + few_transpositions(c, type)) + 1;
+}
+
+/* The chains of a tile's rows as they stand in y, and back. */
+FEW_INLINE few_floats few_load_rows(const few_chunk *c, const float *y)
+{
+    _Alignas(64) float lanes[FEW_ROWS] = {0};
+    for (size_t r = 0, n = few_n_rows(c); r < n; r += FEW_STREAM_ROWS) {
+        memcpy(lanes + r, y + few_row_of(c, r), (n - r < FEW_STREAM_ROWS ? n - r : FEW_STREAM_ROWS) * sizeof(float));
+    }
+    return few_load(lanes);
+}
+
+FEW_INLINE void few_store_rows(const few_chunk *c, float *y, few_floats acc)
+{
+    _Alignas(64) float lanes[FEW_ROWS];
+    few_store(lanes, acc);
+    for (size_t r = 0, n = few_n_rows(c); r < n; r += FEW_STREAM_ROWS) {
+        memcpy(y + few_row_of(c, r), lanes + r, (n - r < FEW_STREAM_ROWS ? n - r : FEW_STREAM_ROWS) * sizeof(float));
+    }
+}
+
+/* One chunk of a tile. */
+FEW_INLINE void few_tile(const few_chunk *c, const few_type *type, float *y, size_t y_stride)
+{
+    const size_t row_bytes = c->w->row_bytes, n_rows = few_n_rows(c);
+    const uint8_t *part = c->w->data + c->row0 * row_bytes + c->block0 * type->block_bytes;
+    c->s->ahead.credit_each = few_credit_each(c, type);
+    for (size_t r = 0; r < FEW_STREAM_ROWS && r < n_rows; r++) {
+        const few_rows rows = {part + r * row_bytes, c->span->band.distance * row_bytes, r,
+                               (n_rows - r + FEW_STREAM_ROWS - 1) / FEW_STREAM_ROWS};
         for (size_t token = 0; token < c->n_tokens;) { /* groups of nearly equal size: with groups of 3, 4 = 2 + 2 */
             size_t left = c->n_tokens - token;
             size_t n_groups = (left + FEW_GROUP - 1) / FEW_GROUP;
             size_t n = (left + n_groups - 1) / n_groups;
-            type->row(c, row, r, token, n);
+            type->rows(c, &rows, token, n);
             token += n;
         }
     }
-    type->scales(c, row0, n_rows);
+    if (type->scales != NULL) {
+        type->scales(c);
+    }
     for (size_t token = 0; token < c->n_tokens; token++) {
-        float *out = y + (c->t0 + token) * y_stride + row0;
-        few_floats acc = c->block0 == 0 ? few_set(0) : few_load_first(out, n_rows);
-        few_store_first(out, n_rows, few_chain(c, token, acc, type->min));
+        float *out = y + (c->t0 + token) * y_stride;
+        few_floats acc = c->block0 == 0 ? few_set(0) : few_load_rows(c, out);
+        few_store_rows(c, out, few_chain(c, token, acc, type->min));
+    }
+}
+
+/* One span of columns for the rows of its band. All chunks of a tile follow each other, so that memory is read through, not in strips. */
+FEW_INLINE void few_matmul_band(const few_span *p, const few_type *type, bool prepares, float *y, size_t y_stride)
+{
+    few_ahead *x = &p->s->ahead;
+    *x = (few_ahead){0};
+    few_seek(p, x);
+    for (size_t n = FEW_AHEAD / FEW_STREAMS; n > 0 && x->n_lines > 0;) {
+        n -= few_prefetch_lines(p, x, n);
+    }
+    for (size_t i = 0; i < p->n_chunks && prepares; i++) {
+        few_chunk c = few_chunk_of(p, i, 0);
+        type->prepare(&c);
+    }
+    for (size_t tile = 0; tile < p->band.n_tiles; tile++) {
+        for (size_t i = 0; i < p->n_chunks; i++) {
+            few_chunk c = few_chunk_of(p, i, p->band.row0 + tile * FEW_STREAM_ROWS);
+            few_tile(&c, type, y, y_stride);
+        }
     }
 }
 
@@ -223,20 +450,25 @@ FEW_INLINE void few_tile(const few_chunk *c, const few_type *type, size_t row0, 
 FEW_INLINE void few_matmul(const few_type *type, const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y,
                            size_t y_stride, void *scratch)
 {
-    size_t n_blocks = w->n_cols / type->block;
-    size_t most = FEW_COLUMNS / type->block < FEW_BLOCKS ? FEW_COLUMNS / type->block : FEW_BLOCKS;
+    const size_t n_blocks = w->n_cols / type->block;
+    const size_t most = FEW_COLUMNS / type->block < FEW_BLOCKS ? FEW_COLUMNS / type->block : FEW_BLOCKS;
+    const size_t n_chunks = (n_blocks + most - 1) / most;
+    const size_t chunk_blocks = ((n_blocks + n_chunks - 1) / n_chunks + 15) / 16 * 16; /* whole transpositions, nearly equal sizes */
     for (size_t t = t0; t < t1; t += FEW_TOKENS) {
-        few_chunk c = {.w = w, .a = a, .t0 = t, .n_tokens = t1 - t < FEW_TOKENS ? t1 - t : FEW_TOKENS, .s = scratch};
-        for (c.block0 = 0; c.block0 < n_blocks; c.block0 += c.n_blocks) {
-            size_t left = n_blocks - c.block0;
-            size_t n_chunks = (left + most - 1) / most;
-            size_t even = ((left + n_chunks - 1) / n_chunks + 15) / 16 * 16; /* whole transpositions, chunks of nearly equal size */
-            c.n_blocks = even < left ? even : left;
-            if (type->prepare != NULL) {
-                type->prepare(&c);
-            }
-            for (size_t r = r0; r < r1; r += FEW_ROWS) {
-                few_tile(&c, type, r, r1 - r < FEW_ROWS ? r1 - r : FEW_ROWS, y, y_stride);
+        few_span p = {.w = w,
+                      .a = a,
+                      .t0 = t,
+                      .n_tokens = t1 - t < FEW_TOKENS ? t1 - t : FEW_TOKENS,
+                      .chunk_blocks = chunk_blocks,
+                      .block_bytes = type->block_bytes,
+                      .s = scratch};
+        for (; p.block0 < n_blocks; p.block0 += p.n_blocks) {
+            const size_t left = n_blocks - p.block0;
+            p.n_blocks = left < FEW_CHUNKS * chunk_blocks ? left : FEW_CHUNKS * chunk_blocks;
+            p.n_chunks = (p.n_blocks + chunk_blocks - 1) / chunk_blocks;
+            for (size_t r = r0; r < r1; r += p.band.n_rows) {
+                p.band = few_band_of(r, r1);
+                few_matmul_band(&p, type, r == r0 && type->prepare != NULL, y, y_stride);
             }
         }
     }

@@ -1,5 +1,5 @@
-/* matmul_block32_few_avx2.c - decode kernels for AVX2 of the types that store the nibbles of 32 codes in 16 bytes, beside Q4_0: Q4_1 Q5_0
- * Q5_1 IQ4_NL MXFP4 with a float scale a block, IQ4_XS with eight integer scales a super-block.
+/* matmul_block32_few_avx2.c - decode kernels for AVX2 of the types that store the nibbles of 32 codes in 16 bytes: Q4_0 Q4_1 Q5_0 Q5_1
+ * IQ4_NL MXFP4 with a float scale a block, IQ4_XS with eight integer scales a super-block.
  *
  * Products of codes and activations are added in pairs to 16 bits (VPMADDUBSW). Invariant: see few_avx2.h; no 16-bit sum saturates
  * (2 * 31 * 127 and 2 * 127 * 127 fit).
@@ -47,7 +47,6 @@ FEW_INLINE void nibble_group(const few_chunk *c, const uint8_t *p, size_t r, siz
     const int8_t *q = c->a->q + (c->t0 + token) * c->a->q_stride + (c->block0 + block) * 32;
     const uint8_t *b = p + block * type->bytes;
     __m256i sum[FEW_GROUP][4];
-    few_prefetch(b, n * type->bytes);
     for (size_t i = 0; i < 4; i++, b += type->bytes) {
         sum[0][i] = sum[1][i] = _mm256_setzero_si256();
         if (i >= n) {
@@ -72,46 +71,34 @@ FEW_INLINE void nibble_group(const few_chunk *c, const uint8_t *p, size_t r, siz
     for (size_t t = 0; t < n_tokens; t++) {
         __m128i isum = few_sum_4(sum[t]);
         if (type->offset != 0) {
-            isum = _mm_sub_epi32(isum, _mm_loadu_si128((const __m128i *)(const void *)&c->s->block_sum[token + t][block]));
+            isum = _mm_sub_epi32(isum, _mm_loadu_si128((const __m128i *)(const void *)&c->in->block_sum[token + t][block]));
         }
         _mm_storeu_si128((__m128i *)(void *)&c->s->isum[token + t][r][block], isum);
     }
 }
 
-QN_VARIANT void nibble_row(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens, const nibble_type *type)
+QN_VARIANT void nibble_tokens(const few_chunk *c, const few_rows *rows, size_t token, const size_t n_tokens, const nibble_type *type)
 {
-#define GROUP(block, n) nibble_group(c, p, r, block, n, token, n_tokens, type)
-    FEW_FOR_GROUPS(c->n_blocks, GROUP);
-#undef GROUP
+#define GROUP_OF(row, r, block, n) nibble_group(c, row, r, block, n, token, n_tokens, type)
+    FEW_FOR_GROUPS(c, rows, 16, 4, GROUP_OF);
+#undef GROUP_OF
 }
 
-static void d_scales(const few_chunk *c, size_t row0, size_t n_rows)
-{
-    (void)row0;
-    (void)n_rows;
-    few_unpack_scales(c->s, c->n_blocks, false);
-}
+static void d_scales(const few_chunk *c) { few_unpack_scales(c, false); }
 
-static void d_m_scales(const few_chunk *c, size_t row0, size_t n_rows)
-{
-    (void)row0;
-    (void)n_rows;
-    few_unpack_scales(c->s, c->n_blocks, true);
-}
+static void d_m_scales(const few_chunk *c) { few_unpack_scales(c, true); }
 
 /* d = 2^(e - 128) for the e8m0 byte e: a float32 subnormal for 0 and 1, else exponent e - 1. */
-static void e8m0_scales(const few_chunk *c, size_t row0, size_t n_rows)
+static void e8m0_scales(const few_chunk *c)
 {
-    (void)row0;
-    (void)n_rows;
     for (size_t b = 0; b < c->n_blocks; b += FEW_ROWS) {
         __m256i x[FEW_ROWS];
-        few_load_columns(c->s->raw, b, x);
+        few_load_columns(c, c->s->raw, b, x);
         for (size_t j = 0; j < FEW_ROWS; j++) {
             __m256i normal = _mm256_slli_epi32(_mm256_sub_epi32(x[j], _mm256_set1_epi32(1)), 23);
             __m256i subnormal = _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), x[j]);
             __m256i bits = _mm256_blendv_epi8(normal, subnormal, _mm256_cmpgt_epi32(_mm256_set1_epi32(2), x[j]));
-            few_store(c->s->d[b + j], few_scale_or_zero(_mm256_castsi256_ps(bits), b + j, c->n_blocks));
+            few_store(c->s->d[b + j], _mm256_castsi256_ps(bits));
         }
     }
 }
@@ -120,79 +107,110 @@ static void e8m0_scales(const few_chunk *c, size_t row0, size_t n_rows)
 #define NIBBLE_KERNEL(name, layout, min, factor, scales, ...) \
     static const nibble_type name##_type = __VA_ARGS__; \
     static void prepare_##name(const few_chunk *c) { few_sum_blocks(c, factor); } \
-    static void name##_row(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens) \
+    FEW_INLINE void name##_tokens(const few_chunk *c, const few_rows *rows, size_t token, const size_t n_tokens) \
     { \
-        if (n_tokens == 1) { \
-            nibble_row(c, row, r, token, 1, &name##_type); \
-        } else { \
-            nibble_row(c, row, r, token, 2, &name##_type); \
-        } \
+        nibble_tokens(c, rows, token, n_tokens, &name##_type); \
     } \
-    FEW_KERNEL(qn_matmul_##name##_few_avx2, {32, sizeof(layout), min, prepare_##name, name##_row, scales})
+    FEW_ROWS_FUNCTION(name##_rows, name##_tokens) \
+    FEW_KERNEL(qn_matmul_##name##_few_avx2, {32, sizeof(layout), 16, min, prepare_##name, name##_rows, scales})
 
 NIBBLE_KERNEL(q5_0, qn_block_q5_0, FEW_MIN_NONE, 16, d_scales, {22, 6, 2, true, NULL, 16})
 NIBBLE_KERNEL(q5_1, qn_block_q5_1, FEW_MIN_OF_BLOCK, 1, d_m_scales, {24, 8, 4, true, NULL, 0})
 NIBBLE_KERNEL(iq4_nl, qn_block_iq4_nl, FEW_MIN_NONE, 0, d_scales, {18, 2, 2, false, qn_iq4_levels, 0})
 NIBBLE_KERNEL(mxfp4, qn_block_mxfp4, FEW_MIN_NONE, 0, e8m0_scales, {17, 1, 1, false, qn_fp4_doubled, 0})
 
-/* ---- Q4_1: two blocks a register, eight at a time ---- */
+/* ---- Q4_0 and Q4_1: two blocks a register, eight at a time ---- */
 
 /* Of every two blocks first what their low nibbles meet, then what their high ones do. */
-static void prepare_q4_1(const few_chunk *c)
+FEW_INLINE void prepare_pairs(const few_chunk *c)
 {
-    few_sum_blocks(c, 1);
     for (size_t t = 0; t < c->n_tokens; t++) {
         const int8_t *q = c->a->q + (c->t0 + t) * c->a->q_stride + c->block0 * 32;
         for (size_t b = 0; b < c->n_blocks; b++) {
-            int8_t *low = &c->s->q[t][b / 2 * 64 + b % 2 * 16];
+            int8_t *low = &c->in->q[t][b / 2 * 64 + b % 2 * 16];
             memcpy(low, q + 32 * b, 16);
             memcpy(low + 32, q + 32 * b + 16, 16);
         }
     }
 }
 
-/* n of eight blocks. Codes of blocks that do not exist are zeros. */
-FEW_INLINE void q4_1_group(const few_chunk *c, const uint8_t *p, size_t r, size_t block, size_t n, size_t token, const size_t n_tokens)
+static void prepare_q4_0(const few_chunk *c)
+{
+    few_sum_blocks(c, 8);
+    prepare_pairs(c);
+}
+
+static void prepare_q4_1(const few_chunk *c)
+{
+    few_sum_blocks(c, 1);
+    prepare_pairs(c);
+}
+
+/* The sums of eight blocks, n of which exist, with codes 0..15. Codes of blocks that do not exist are zeros. */
+FEW_INLINE void pair_sums(const few_chunk *c, const uint8_t *b, const size_t bytes, const size_t header, size_t block, size_t n,
+                          size_t token, const size_t n_tokens, __m256i isum[FEW_GROUP])
 {
     const __m256i mask = _mm256_set1_epi8(15);
-    const uint8_t *b = p + block * sizeof(qn_block_q4_1);
     __m256i sum[FEW_GROUP][4];
-    few_prefetch(b, n * sizeof(qn_block_q4_1));
-    for (size_t i = 0; i < n; i++) {
-        memcpy(&c->s->raw[r][block + i], b + i * sizeof(qn_block_q4_1), 4);
-    }
-    for (size_t i = 0; i < 4; i++, b += 2 * sizeof(qn_block_q4_1)) {
-        __m128i first = 2 * i < n ? _mm_loadu_si128((const __m128i *)(const void *)(b + 4)) : _mm_setzero_si128();
-        __m128i second = 2 * i + 1 < n ? _mm_loadu_si128((const __m128i *)(const void *)(b + sizeof(qn_block_q4_1) + 4))
-                                       : _mm_setzero_si128();
+    for (size_t i = 0; i < 4; i++, b += 2 * bytes) {
+        __m128i first = 2 * i < n ? _mm_loadu_si128((const __m128i *)(const void *)(b + header)) : _mm_setzero_si128();
+        __m128i second = 2 * i + 1 < n ? _mm_loadu_si128((const __m128i *)(const void *)(b + bytes + header)) : _mm_setzero_si128();
         __m256i both = _mm256_inserti128_si256(_mm256_castsi128_si256(first), second, 1);
         __m256i low = _mm256_and_si256(both, mask), high = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
         for (size_t t = 0; t < n_tokens; t++) {
-            const int8_t *x = &c->s->q[token + t][(block + 2 * i) * 32];
+            const int8_t *x = &c->in->q[token + t][(block + 2 * i) * 32];
             __m256i products = _mm256_add_epi16(_mm256_maddubs_epi16(low, few_load_ints(x)),
                                                 _mm256_maddubs_epi16(high, few_load_ints(x + 32)));
             sum[t][i] = _mm256_madd_epi16(products, _mm256_set1_epi16(1));
         }
     }
     for (size_t t = 0; t < n_tokens; t++) {
-        _mm256_storeu_si256((__m256i *)(void *)&c->s->isum[token + t][r][block], few_sum_8(sum[t]));
+        isum[t] = few_sum_8(sum[t]);
     }
 }
 
-QN_VARIANT void q4_1_row_tokens(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens)
+/* d goes into the lower half of isum (FEW_D_WITH_SUM): |isum| <= 32 * 8 * 127. */
+FEW_INLINE void q4_0_group(const few_chunk *c, const uint8_t *p, size_t r, size_t block, size_t n, size_t token, const size_t n_tokens)
 {
-    size_t block = 0;
-    for (; block + 8 <= c->n_blocks; block += 8) {
-        q4_1_group(c, p, r, block, 8, token, n_tokens);
-    }
-    if (block < c->n_blocks) {
-        q4_1_group(c, p, r, block, c->n_blocks - block, token, n_tokens);
+    const uint8_t *b = p + block * sizeof(qn_block_q4_0);
+    __m256i isum[FEW_GROUP];
+    pair_sums(c, b, sizeof(qn_block_q4_0), 2, block, n, token, n_tokens, isum);
+    for (size_t t = 0; t < n_tokens; t++) {
+        int32_t *out = &c->s->isum[token + t][r][block];
+        isum[t] = _mm256_sub_epi32(isum[t], few_load_ints(&c->in->block_sum[token + t][block]));
+        _mm256_storeu_si256((__m256i *)(void *)out, _mm256_slli_epi32(isum[t], 16));
+        for (size_t i = 0; i < n; i++) {
+            memcpy(out + i, b + i * sizeof(qn_block_q4_0), sizeof(uint16_t));
+        }
     }
 }
 
-FEW_ROW_FUNCTION(q4_1_row, q4_1_row_tokens)
+FEW_INLINE void q4_1_group(const few_chunk *c, const uint8_t *p, size_t r, size_t block, size_t n, size_t token, const size_t n_tokens)
+{
+    const uint8_t *b = p + block * sizeof(qn_block_q4_1);
+    __m256i isum[FEW_GROUP];
+    for (size_t i = 0; i < n; i++) {
+        memcpy(&c->s->raw[r][block + i], b + i * sizeof(qn_block_q4_1), 4);
+    }
+    pair_sums(c, b, sizeof(qn_block_q4_1), 4, block, n, token, n_tokens, isum);
+    for (size_t t = 0; t < n_tokens; t++) {
+        _mm256_storeu_si256((__m256i *)(void *)&c->s->isum[token + t][r][block], isum[t]);
+    }
+}
 
-FEW_KERNEL(qn_matmul_q4_1_few_avx2, {32, sizeof(qn_block_q4_1), FEW_MIN_OF_BLOCK, prepare_q4_1, q4_1_row, d_m_scales})
+#define PAIR_TOKENS(name) \
+    QN_VARIANT void name##_tokens(const few_chunk *c, const few_rows *rows, size_t token, const size_t n_tokens) \
+    { \
+        FEW_FOR_GROUPS(c, rows, 16, 8, name##_GROUP_OF); \
+    } \
+    FEW_ROWS_FUNCTION(name##_rows, name##_tokens)
+#define q4_0_GROUP_OF(row, r, block, n) q4_0_group(c, row, r, block, n, token, n_tokens)
+#define q4_1_GROUP_OF(row, r, block, n) q4_1_group(c, row, r, block, n, token, n_tokens)
+PAIR_TOKENS(q4_0)
+PAIR_TOKENS(q4_1)
+
+FEW_KERNEL(qn_matmul_q4_0_few_avx2, {32, sizeof(qn_block_q4_0), 16, FEW_D_WITH_SUM, prepare_q4_0, q4_0_rows, NULL})
+FEW_KERNEL(qn_matmul_q4_1_few_avx2, {32, sizeof(qn_block_q4_1), 16, FEW_MIN_OF_BLOCK, prepare_q4_1, q4_1_rows, d_m_scales})
 
 /* ---- IQ4_XS ---- */
 
@@ -238,7 +256,6 @@ FEW_INLINE void iq4_xs_block(const few_chunk *c, const uint8_t *b, size_t r, siz
 FEW_INLINE void iq4_xs_group(const few_chunk *c, const uint8_t *p, size_t r, size_t block, size_t n, size_t token, const size_t n_tokens)
 {
     __m256i partial[4][FEW_GROUP];
-    few_prefetch(p + block * sizeof(qn_block_iq4_xs), n * sizeof(qn_block_iq4_xs));
     for (size_t i = 0; i < 4; i++) {
         partial[i][0] = partial[i][1] = _mm256_setzero_si256();
         if (i < n) {
@@ -251,13 +268,13 @@ FEW_INLINE void iq4_xs_group(const few_chunk *c, const uint8_t *p, size_t r, siz
     }
 }
 
-QN_VARIANT void iq4_xs_row_tokens(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens)
+QN_VARIANT void iq4_xs_tokens(const few_chunk *c, const few_rows *rows, size_t token, const size_t n_tokens)
 {
-#define GROUP(block, n) iq4_xs_group(c, p, r, block, n, token, n_tokens)
-    FEW_FOR_GROUPS(c->n_blocks, GROUP);
-#undef GROUP
+#define GROUP_OF(row, r, block, n) iq4_xs_group(c, row, r, block, n, token, n_tokens)
+    FEW_FOR_GROUPS(c, rows, 4, 4, GROUP_OF);
+#undef GROUP_OF
 }
 
-FEW_ROW_FUNCTION(iq4_xs_row, iq4_xs_row_tokens)
+FEW_ROWS_FUNCTION(iq4_xs_rows, iq4_xs_tokens)
 
-FEW_KERNEL(qn_matmul_iq4_xs_few_avx2, {QN_K, sizeof(qn_block_iq4_xs), FEW_MIN_NONE, NULL, iq4_xs_row, d_scales})
+FEW_KERNEL(qn_matmul_iq4_xs_few_avx2, {QN_K, sizeof(qn_block_iq4_xs), 4, FEW_MIN_NONE, NULL, iq4_xs_rows, d_scales})

@@ -15,7 +15,7 @@ FEW_INLINE void prepare_nibble_order(const few_chunk *c, size_t n_columns)
     for (size_t t = 0; t < c->n_tokens; t++) {
         const int8_t *q = c->a->q + (c->t0 + t) * c->a->q_stride + (c->block0 * c->a->block);
         for (size_t i = 0; i < n_columns; i += 32) {
-            int8_t *out = &c->s->q[t][i / 128 * 128 + i % 128 / 2];
+            int8_t *out = &c->in->q[t][i / 128 * 128 + i % 128 / 2];
             memcpy(out, q + i, 16);
             memcpy(out + 64, q + i + 16, 16);
         }
@@ -32,7 +32,6 @@ FEW_INLINE void q8_0_group(const few_chunk *c, const uint8_t *p, size_t r, size_
     few_scratch *s = c->s;
     const int8_t *q = c->a->q + (c->t0 + token) * c->a->q_stride + (c->block0 + block) * 32;
     __m512i lanes[FEW_GROUP][2];
-    few_prefetch(p, n * sizeof(qn_block_q8_0));
     for (size_t b = 0; b < n; b++) {
         uint16_t d;
         memcpy(&d, p + b * sizeof(qn_block_q8_0), sizeof d);
@@ -57,28 +56,19 @@ FEW_INLINE void q8_0_group(const few_chunk *c, const uint8_t *p, size_t r, size_
         }
     }
     for (size_t t = 0; t < n_tokens; t++) {
-        __m512i isum = _mm512_sub_epi32(few_sum_halves(lanes[t][0], lanes[t][1]), _mm512_loadu_si512(&s->block_sum[token + t][block]));
+        __m512i isum = _mm512_sub_epi32(few_sum_halves(lanes[t][0], lanes[t][1]), _mm512_loadu_si512(&c->in->block_sum[token + t][block]));
         _mm512_storeu_si512(&s->isum[token + t][r][block], isum);
     }
 }
 
-QN_VARIANT void q8_0_row_tokens(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens)
+QN_VARIANT void q8_0_tokens(const few_chunk *c, const few_rows *rows, size_t token, const size_t n_tokens)
 {
-    size_t block = 0;
-    for (; block + GROUP <= c->n_blocks; block += GROUP, p += GROUP * sizeof(qn_block_q8_0)) {
-        q8_0_group(c, p, r, block, GROUP, token, n_tokens);
-    }
-    if (block < c->n_blocks) {
-        q8_0_group(c, p, r, block, c->n_blocks - block, token, n_tokens);
-    }
+#define GROUP_OF(row, r, block, n) q8_0_group(c, (row) + (block) * sizeof(qn_block_q8_0), r, block, n, token, n_tokens)
+    FEW_FOR_GROUPS(c, rows, GROUP, GROUP, GROUP_OF);
+#undef GROUP_OF
 }
 
-static void q8_0_row(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens)
-{
-#define CALL(n) q8_0_row_tokens(c, row, r, token, n)
-    FEW_FOR_TOKENS(CALL)
-#undef CALL
-}
+FEW_ROWS_FUNCTION(q8_0_rows, q8_0_tokens)
 
 /* ---- nibbles ---- */
 
@@ -89,6 +79,7 @@ typedef struct nibble_type {
     bool fifth;           /* 32 bits of fifth bits end the header */
     const int8_t *levels; /* table for nibbles, or NULL */
     int offset;           /* what the unsigned codes have too much */
+    bool d_with_sum;      /* FEW_D_WITH_SUM */
 } nibble_type;
 
 static const int8_t iq4_levels_plus_128[16] = {1, 24, 45, 63, 79, 93, 106, 118, -127, -115, -103, -90, -75, -59, -39, -15};
@@ -123,13 +114,28 @@ FEW_INLINE void load_nibbles(const uint8_t *p, size_t n, const nibble_type *type
     }
 }
 
+/* d of up to 16 blocks of Q4_0 in the lower halves of dwords: of eight blocks all lie in 128 bytes. */
+FEW_INLINE __m512i q4_0_d(const uint8_t *p, size_t n)
+{
+    if (n < GROUP) {
+        uint32_t d[GROUP] = {0};
+        for (size_t b = 0; b < n; b++) {
+            memcpy(&d[b], p + b * sizeof(qn_block_q4_0), sizeof(uint16_t));
+        }
+        return _mm512_loadu_si512(d);
+    }
+    const __m512i word = _mm512_set_epi32(63, 54, 45, 36, 27, 18, 9, 0, 63, 54, 45, 36, 27, 18, 9, 0);
+    const uint8_t *second = p + 8 * sizeof(qn_block_q4_0);
+    return _mm512_or_si512(_mm512_maskz_permutex2var_epi16(0x00005555, _mm512_loadu_si512(p), word, _mm512_loadu_si512(p + 64)),
+                           _mm512_maskz_permutex2var_epi16(0x55550000, _mm512_loadu_si512(second), word, _mm512_loadu_si512(second + 64)));
+}
+
 /* Up to 16 blocks of one row. */
 FEW_INLINE void nibble_group(const few_chunk *c, const uint8_t *p, size_t r, size_t block, size_t n, size_t token, const size_t n_tokens,
                              const nibble_type *type)
 {
     few_scratch *s = c->s;
-    few_prefetch(p, n * type->bytes);
-    for (size_t b = 0; b < n; b++) {
+    for (size_t b = 0; b < n && !type->d_with_sum; b++) {
         uint32_t raw = 0;
         memcpy(&raw, p + b * type->bytes, type->scale_bytes);
         s->raw[r][block + b] = raw;
@@ -145,7 +151,7 @@ FEW_INLINE void nibble_group(const few_chunk *c, const uint8_t *p, size_t r, siz
         __m512i low, high;
         load_nibbles(p + 4 * i * type->bytes, n - 4 * i < 4 ? n - 4 * i : 4, type, &low, &high);
         for (size_t t = 0; t < n_tokens; t++) {
-            const int8_t *x = s->q[token + t] + (block + 4 * i) * 32;
+            const int8_t *x = c->in->q[token + t] + (block + 4 * i) * 32;
             sum[t][i] = _mm512_dpbusd_epi32(sum[t][i], low, _mm512_load_si512(x));
             sum[t][i] = _mm512_dpbusd_epi32(sum[t][i], high, _mm512_load_si512(x + 64));
         }
@@ -153,54 +159,40 @@ FEW_INLINE void nibble_group(const few_chunk *c, const uint8_t *p, size_t r, siz
     for (size_t t = 0; t < n_tokens; t++) {
         __m512i isum = few_sum_quarters(few_sum_lanes(sum[t]));
         if (type->offset != 0) {
-            isum = _mm512_sub_epi32(isum, _mm512_loadu_si512(&s->block_sum[token + t][block]));
+            isum = _mm512_sub_epi32(isum, _mm512_loadu_si512(&c->in->block_sum[token + t][block]));
+        }
+        if (type->d_with_sum) {
+            isum = _mm512_or_si512(_mm512_slli_epi32(isum, 16), q4_0_d(p, n));
         }
         _mm512_storeu_si512(&s->isum[token + t][r][block], isum);
     }
 }
 
-QN_VARIANT void nibble_row_tokens(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens,
-                                  const nibble_type *type)
+QN_VARIANT void nibble_tokens(const few_chunk *c, const few_rows *rows, size_t token, const size_t n_tokens, const nibble_type *type)
 {
-    size_t block = 0;
-    for (; block + GROUP <= c->n_blocks; block += GROUP, p += GROUP * type->bytes) {
-        nibble_group(c, p, r, block, GROUP, token, n_tokens, type);
-    }
-    if (block < c->n_blocks) {
-        nibble_group(c, p, r, block, c->n_blocks - block, token, n_tokens, type);
-    }
+#define GROUP_OF(row, r, block, n) nibble_group(c, (row) + (block)*type->bytes, r, block, n, token, n_tokens, type)
+    FEW_FOR_GROUPS(c, rows, GROUP, GROUP, GROUP_OF);
+#undef GROUP_OF
 }
 
 /* d = 2^(e - 128) for the e8m0 byte e: a float32 subnormal for 0 and 1, else exponent e - 1. */
-static void e8m0_scales(const few_chunk *c, size_t row0, size_t n_rows)
+static void e8m0_scales(const few_chunk *c)
 {
-    (void)row0;
-    (void)n_rows;
     for (size_t b = 0; b < c->n_blocks; b += 16) {
         __m512i x[16];
-        few_load_columns(c->s->raw, b, x);
+        few_load_columns(c, c->s->raw, b, x);
         for (size_t j = 0; j < 16; j++) {
             __mmask16 subnormal = _mm512_cmplt_epi32_mask(x[j], _mm512_set1_epi32(2));
             __m512i bits = _mm512_slli_epi32(_mm512_sub_epi32(x[j], _mm512_set1_epi32(1)), 23);
             bits = _mm512_mask_sllv_epi32(bits, subnormal, _mm512_set1_epi32(0x00200000), x[j]);
-            _mm512_store_ps(c->s->d[b + j], few_scale_or_zero(_mm512_castsi512_ps(bits), b + j, c->n_blocks));
+            _mm512_store_ps(c->s->d[b + j], _mm512_castsi512_ps(bits));
         }
     }
 }
 
-static void d_scales(const few_chunk *c, size_t row0, size_t n_rows)
-{
-    (void)row0;
-    (void)n_rows;
-    few_unpack_scales(c->s, c->n_blocks, false);
-}
+static void d_scales(const few_chunk *c) { few_unpack_scales(c, false); }
 
-static void d_m_scales(const few_chunk *c, size_t row0, size_t n_rows)
-{
-    (void)row0;
-    (void)n_rows;
-    few_unpack_scales(c->s, c->n_blocks, true);
-}
+static void d_m_scales(const few_chunk *c) { few_unpack_scales(c, true); }
 
 /* The functions of one nibble type: preparation, row, kernel. `factor` is what block_sum is multiplied with: the offset, or 1 for types with m. */
 #define NIBBLE_KERNEL(name, layout, min, factor, scales, ...) \
@@ -210,27 +202,24 @@ static void d_m_scales(const few_chunk *c, size_t row0, size_t n_rows)
         few_sum_blocks(c, factor); \
         prepare_nibble_order(c, c->n_blocks * 32); \
     } \
-    static void name##_row(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens) \
+    FEW_INLINE void name##_tokens(const few_chunk *c, const few_rows *rows, size_t token, const size_t n_tokens) \
     { \
-        switch (n_tokens) { \
-        case 1: nibble_row_tokens(c, row, r, token, 1, &name##_type); break; \
-        case 2: nibble_row_tokens(c, row, r, token, 2, &name##_type); break; \
-        default: nibble_row_tokens(c, row, r, token, 3, &name##_type); break; \
-        } \
+        nibble_tokens(c, rows, token, n_tokens, &name##_type); \
     } \
+    FEW_ROWS_FUNCTION(name##_rows, name##_tokens) \
     void qn_matmul_##name##_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, \
                                            size_t y_stride, void *scratch) \
     { \
-        static const few_type type = {32, sizeof(layout), min, prepare_##name, name##_row, scales}; \
+        static const few_type type = {32, sizeof(layout), GROUP, min, prepare_##name, name##_rows, scales}; \
         few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch); \
     }
 
-NIBBLE_KERNEL(q4_0, qn_block_q4_0, FEW_MIN_NONE, 8, d_scales, {18, 2, 2, false, NULL, 8})
-NIBBLE_KERNEL(q4_1, qn_block_q4_1, FEW_MIN_OF_BLOCK, 1, d_m_scales, {20, 4, 4, false, NULL, 0})
-NIBBLE_KERNEL(q5_0, qn_block_q5_0, FEW_MIN_NONE, 16, d_scales, {22, 6, 2, true, NULL, 16})
-NIBBLE_KERNEL(q5_1, qn_block_q5_1, FEW_MIN_OF_BLOCK, 1, d_m_scales, {24, 8, 4, true, NULL, 0})
-NIBBLE_KERNEL(iq4_nl, qn_block_iq4_nl, FEW_MIN_NONE, 128, d_scales, {18, 2, 2, false, iq4_levels_plus_128, 128})
-NIBBLE_KERNEL(mxfp4, qn_block_mxfp4, FEW_MIN_NONE, 12, e8m0_scales, {17, 1, 1, false, fp4_doubled_plus_12, 12})
+NIBBLE_KERNEL(q4_0, qn_block_q4_0, FEW_D_WITH_SUM, 8, NULL, {18, 2, 2, false, NULL, 8, true}) /* |isum| <= 32 * 8 * 127 */
+NIBBLE_KERNEL(q4_1, qn_block_q4_1, FEW_MIN_OF_BLOCK, 1, d_m_scales, {20, 4, 4, false, NULL, 0, false})
+NIBBLE_KERNEL(q5_0, qn_block_q5_0, FEW_MIN_NONE, 16, d_scales, {22, 6, 2, true, NULL, 16, false})
+NIBBLE_KERNEL(q5_1, qn_block_q5_1, FEW_MIN_OF_BLOCK, 1, d_m_scales, {24, 8, 4, true, NULL, 0, false})
+NIBBLE_KERNEL(iq4_nl, qn_block_iq4_nl, FEW_MIN_NONE, 128, d_scales, {18, 2, 2, false, iq4_levels_plus_128, 128, false})
+NIBBLE_KERNEL(mxfp4, qn_block_mxfp4, FEW_MIN_NONE, 12, e8m0_scales, {17, 1, 1, false, fp4_doubled_plus_12, 12, false})
 
 /* ---- IQ4_XS: a super-block of 256 with signed 6-bit scales ---- */
 
@@ -241,7 +230,7 @@ static void prepare_iq4_xs(const few_chunk *c)
     for (size_t t = 0; t < c->n_tokens; t++) {
         const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * (QN_K / 16);
         for (size_t i = 0; i < c->n_blocks * (QN_K / 32); i++) {
-            c->s->sums[t][i] = (int16_t) - (sum16[2 * i] + sum16[2 * i + 1]);
+            c->in->sums[t][i] = (int16_t) - (sum16[2 * i] + sum16[2 * i + 1]);
         }
     }
 }
@@ -262,7 +251,6 @@ FEW_INLINE void iq4_xs_group(const few_chunk *c, const uint8_t *p, size_t r, siz
     few_scratch *s = c->s;
     const __m512i mask = _mm512_set1_epi8(15);
     const __m512i spread = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
-    few_prefetch(p, n * sizeof(qn_block_iq4_xs));
     __m512i partial[FEW_GROUP][4];
     for (size_t i = 0; i < 4; i++) {
         for (size_t t = 0; t < n_tokens; t++) {
@@ -284,14 +272,14 @@ FEW_INLINE void iq4_xs_group(const few_chunk *c, const uint8_t *p, size_t r, siz
             __m512i high = nibble_codes(_mm512_and_si512(_mm512_srli_epi16(both, 4), mask), iq4_levels_plus_128);
             __m512i scale = _mm512_permutexvar_epi32(_mm512_add_epi32(spread, _mm512_set1_epi32(4 * (int)half)), wide);
             for (size_t t = 0; t < n_tokens; t++) {
-                const int8_t *x = s->q[token + t] + (block + i) * QN_K + 128 * half;
+                const int8_t *x = c->in->q[token + t] + (block + i) * QN_K + 128 * half;
                 __m512i sum = _mm512_dpbusd_epi32(_mm512_setzero_si512(), low, _mm512_load_si512(x));
                 sum = _mm512_dpbusd_epi32(sum, high, _mm512_load_si512(x + 64));
                 partial[t][i] = _mm512_add_epi32(partial[t][i], _mm512_mullo_epi32(sum, scale));
             }
         }
         for (size_t t = 0; t < n_tokens; t++) {
-            __m128i negated = _mm_loadu_si128((const __m128i *)(const void *)&s->sums[token + t][(block + i) * 8]);
+            __m128i negated = _mm_loadu_si128((const __m128i *)(const void *)&c->in->sums[token + t][(block + i) * 8]);
             partial[t][i] = _mm512_add_epi32(partial[t][i], _mm512_zextsi128_si512(_mm_madd_epi16(offsets, negated)));
         }
     }
@@ -300,36 +288,27 @@ FEW_INLINE void iq4_xs_group(const few_chunk *c, const uint8_t *p, size_t r, siz
     }
 }
 
-QN_VARIANT void iq4_xs_row_tokens(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens)
+QN_VARIANT void iq4_xs_tokens(const few_chunk *c, const few_rows *rows, size_t token, const size_t n_tokens)
 {
-    size_t block = 0;
-    for (; block + 4 <= c->n_blocks; block += 4, p += 4 * sizeof(qn_block_iq4_xs)) {
-        iq4_xs_group(c, p, r, block, 4, token, n_tokens);
-    }
-    if (block < c->n_blocks) {
-        iq4_xs_group(c, p, r, block, c->n_blocks - block, token, n_tokens);
-    }
+#define GROUP_OF(row, r, block, n) iq4_xs_group(c, (row) + (block) * sizeof(qn_block_iq4_xs), r, block, n, token, n_tokens)
+    FEW_FOR_GROUPS(c, rows, 4, 4, GROUP_OF);
+#undef GROUP_OF
 }
 
-static void iq4_xs_row(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens)
-{
-#define CALL(n) iq4_xs_row_tokens(c, row, r, token, n)
-    FEW_FOR_TOKENS(CALL)
-#undef CALL
-}
+FEW_ROWS_FUNCTION(iq4_xs_rows, iq4_xs_tokens)
 
 /* ---- the kernels (those of nibbles stand above) ---- */
 
 void qn_matmul_q8_0_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y,
                                    size_t y_stride, void *scratch)
 {
-    static const few_type type = {32, sizeof(qn_block_q8_0), FEW_MIN_NONE, prepare_q8_0, q8_0_row, d_scales};
+    static const few_type type = {32, sizeof(qn_block_q8_0), GROUP, FEW_MIN_NONE, prepare_q8_0, q8_0_rows, d_scales};
     few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch);
 }
 
 void qn_matmul_iq4_xs_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y,
                                      size_t y_stride, void *scratch)
 {
-    static const few_type type = {QN_K, sizeof(qn_block_iq4_xs), FEW_MIN_NONE, prepare_iq4_xs, iq4_xs_row, d_scales};
+    static const few_type type = {QN_K, sizeof(qn_block_iq4_xs), 4, FEW_MIN_NONE, prepare_iq4_xs, iq4_xs_rows, d_scales};
     few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch);
 }

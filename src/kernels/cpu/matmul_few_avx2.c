@@ -1,4 +1,4 @@
-/* matmul_few_avx2.c - decode kernels of Q4_K, Q5_K, Q6_K, Q8_0 and Q4_0 for AVX2.
+/* matmul_few_avx2.c - decode kernels of Q4_K, Q5_K, Q6_K and Q8_0 for AVX2.
  *
  * Products of codes and activations are added in pairs to 16 bits (VPMADDUBSW) and multiplied with the integer scale while they are widened
  * (VPMADDWD). Invariant: see few_avx2.h; no 16-bit sum saturates (2 * 63 * 127 and 2 * 128 * 127 fit).
@@ -17,7 +17,7 @@ static void prepare_k4(const few_chunk *c)
         for (size_t b = 0; b < c->n_blocks; b++) {
             for (size_t j = 0; j < 8; j++) {
                 const int16_t *pair = sum16 + b * 16 + 2 * order[j];
-                c->s->sums[t][b * 8 + j] = (int16_t)(pair[0] + pair[1]);
+                c->in->sums[t][b * 8 + j] = (int16_t)(pair[0] + pair[1]);
             }
         }
     }
@@ -72,7 +72,6 @@ FEW_INLINE void k4_group(const few_chunk *c, const uint8_t *p, size_t r, size_t 
 {
     const size_t bytes = five ? sizeof(qn_block_q5_k) : sizeof(qn_block_q4_k);
     __m256i partial[4][FEW_GROUP];
-    few_prefetch(p + block * bytes, n * bytes);
     for (size_t i = 0; i < 4; i++) {
         partial[i][0] = partial[i][1] = _mm256_setzero_si256();
         if (i < n) {
@@ -85,31 +84,29 @@ FEW_INLINE void k4_group(const few_chunk *c, const uint8_t *p, size_t r, size_t 
     }
 }
 
-FEW_INLINE void k4_row(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens, const bool five)
+FEW_INLINE void k4_tokens(const few_chunk *c, const few_rows *rows, size_t token, const size_t n_tokens, const bool five)
 {
-#define GROUP(block, n) k4_group(c, p, r, block, n, token, n_tokens, five)
-    FEW_FOR_GROUPS(c->n_blocks, GROUP);
-#undef GROUP
+#define GROUP_OF(row, r, block, n) k4_group(c, row, r, block, n, token, n_tokens, five)
+    FEW_FOR_GROUPS(c, rows, 4, 4, GROUP_OF);
+#undef GROUP_OF
 }
 
-#define Q4_K_ROW(c, row, r, token, n) k4_row(c, row, r, token, n, false)
-#define Q5_K_ROW(c, row, r, token, n) k4_row(c, row, r, token, n, true)
-FEW_ROW_FUNCTION(q4_k_row, Q4_K_ROW)
-FEW_ROW_FUNCTION(q5_k_row, Q5_K_ROW)
+#define Q4_K_TOKENS(c, rows, token, n) k4_tokens(c, rows, token, n, false)
+#define Q5_K_TOKENS(c, rows, token, n) k4_tokens(c, rows, token, n, true)
+FEW_ROWS_FUNCTION(q4_k_rows, Q4_K_TOKENS)
+FEW_ROWS_FUNCTION(q5_k_rows, Q5_K_TOKENS)
 
-static void k4_scales(const few_chunk *c, size_t row0, size_t n_rows)
+static void k4_scales(const few_chunk *c)
 {
-    (void)row0;
-    (void)n_rows;
     few_scratch *s = c->s;
     const __m256i even = _mm256_set1_epi32(0x00ff00ff);
-    for (size_t b = 0; b < (c->n_blocks + 7) / 8 * 8; b += 2) {
+    for (size_t b = 0; b < c->n_blocks; b += 2) {
         __m256i x[8];
-        few_load_columns(s->raw, 4 * b, x);
+        few_load_columns(c, s->raw, 4 * b, x);
         for (size_t j = 0; j < 2; j++) {
             __m256 d = few_half_to_float(x[4 * j]), dmin = few_half_to_float(_mm256_srli_epi32(x[4 * j], 16));
-            _mm256_store_ps(s->d[b + j], few_scale_or_zero(d, b + j, c->n_blocks));
-            _mm256_store_ps(s->m[b + j], few_scale_or_zero(few_negate(dmin), b + j, c->n_blocks));
+            _mm256_store_ps(s->d[b + j], d);
+            _mm256_store_ps(s->m[b + j], few_negate(dmin));
             for (size_t i = 0; i < 2; i++) {
                 __m256i *pairs = (__m256i *)(void *)s->min_pairs[b + j][2 * i];
                 _mm256_store_si256(pairs, _mm256_and_si256(x[4 * j + 2 + i], even));
@@ -127,7 +124,7 @@ static void prepare_q6_k(const few_chunk *c)
     for (size_t t = 0; t < c->n_tokens; t++) {
         const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * (QN_K / 16);
         for (size_t i = 0; i < c->n_blocks * (QN_K / 16); i++) {
-            c->s->sums[t][i] = (int16_t)-sum16[i];
+            c->in->sums[t][i] = (int16_t)-sum16[i];
         }
     }
 }
@@ -144,7 +141,7 @@ FEW_INLINE void q6_k_block(const few_chunk *c, const uint8_t *p, size_t r, size_
     memcpy(&d, p + 208, sizeof d);
     c->s->raw[r][block] = d;
     for (size_t t = 0; t < n_tokens; t++) {
-        partial[t] = _mm256_madd_epi16(_mm256_slli_epi16(scales, 5), few_load_ints(&c->s->sums[token + t][block * 16]));
+        partial[t] = _mm256_madd_epi16(_mm256_slli_epi16(scales, 5), few_load_ints(&c->in->sums[token + t][block * 16]));
     }
     for (int h = 0; h < 2; h++) {
         __m256i first = few_load_ints(p + 64 * h), second = few_load_ints(p + 64 * h + 32), qh = few_load_ints(p + 128 + 32 * h);
@@ -169,7 +166,6 @@ FEW_INLINE void q6_k_block(const few_chunk *c, const uint8_t *p, size_t r, size_
 FEW_INLINE void q6_k_group(const few_chunk *c, const uint8_t *p, size_t r, size_t block, size_t n, size_t token, const size_t n_tokens)
 {
     __m256i partial[4][FEW_GROUP];
-    few_prefetch(p + block * sizeof(qn_block_q6_k), n * sizeof(qn_block_q6_k));
     for (size_t i = 0; i < 4; i++) {
         partial[i][0] = partial[i][1] = _mm256_setzero_si256();
         if (i < n) {
@@ -182,86 +178,56 @@ FEW_INLINE void q6_k_group(const few_chunk *c, const uint8_t *p, size_t r, size_
     }
 }
 
-QN_VARIANT void q6_k_row_tokens(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens)
+QN_VARIANT void q6_k_tokens(const few_chunk *c, const few_rows *rows, size_t token, const size_t n_tokens)
 {
-#define GROUP(block, n) q6_k_group(c, p, r, block, n, token, n_tokens)
-    FEW_FOR_GROUPS(c->n_blocks, GROUP);
-#undef GROUP
+#define GROUP_OF(row, r, block, n) q6_k_group(c, row, r, block, n, token, n_tokens)
+    FEW_FOR_GROUPS(c, rows, 4, 4, GROUP_OF);
+#undef GROUP_OF
 }
 
-FEW_ROW_FUNCTION(q6_k_row, q6_k_row_tokens)
+FEW_ROWS_FUNCTION(q6_k_rows, q6_k_tokens)
 
-static void d_scales(const few_chunk *c, size_t row0, size_t n_rows)
+static void d_scales(const few_chunk *c) { few_unpack_scales(c, false); }
+
+/* ---- Q8_0: four blocks at a time ---- */
+
+/* Codes are signed: nothing to take away afterwards. */
+FEW_INLINE void q8_0_group(const few_chunk *c, const uint8_t *p, size_t r, size_t block, size_t n, size_t token, const size_t n_tokens)
 {
-    (void)row0;
-    (void)n_rows;
-    few_unpack_scales(c->s, c->n_blocks, false);
-}
-
-/* ---- Q8_0 and Q4_0: four blocks at a time ---- */
-
-static void prepare_q8_0(const few_chunk *c) { (void)c; } /* signed codes: nothing to take away afterwards */
-
-static void prepare_q4_0(const few_chunk *c) { few_sum_blocks(c, 8); }
-
-/* Eight dwords that add up to the block's dot product (of Q4_0 with codes 0..15). */
-FEW_INLINE __m256i block32_dot(const uint8_t *codes, __m256i x, const bool nibbles)
-{
-    const __m256i ones = _mm256_set1_epi16(1);
-    if (nibbles) {
-        __m128i both = _mm_loadu_si128((const __m128i *)(const void *)codes);
-        __m256i code = _mm256_inserti128_si256(_mm256_castsi128_si256(both), _mm_srli_epi16(both, 4), 1);
-        return _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_and_si256(code, _mm256_set1_epi8(15)), x), ones);
-    }
-    __m256i code = few_load_ints(codes);
-    return _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(code), _mm256_sign_epi8(x, code)), ones);
-}
-
-FEW_INLINE void block32_group(const few_chunk *c, const uint8_t *p, size_t r, size_t block, size_t n, size_t token, const size_t n_tokens,
-                              const bool nibbles)
-{
-    const size_t bytes = nibbles ? sizeof(qn_block_q4_0) : sizeof(qn_block_q8_0);
     const int8_t *q = c->a->q + (c->t0 + token) * c->a->q_stride + (c->block0 + block) * 32;
-    const uint8_t *b = p + block * bytes;
+    const uint8_t *b = p + block * sizeof(qn_block_q8_0);
     __m256i sum[FEW_GROUP][4];
-    few_prefetch(b, n * bytes);
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < 4; i++, b += sizeof(qn_block_q8_0)) {
         sum[0][i] = sum[1][i] = _mm256_setzero_si256();
         if (i >= n) {
             continue;
         }
         uint16_t d;
-        memcpy(&d, b + i * bytes, sizeof d);
+        memcpy(&d, b, sizeof d);
         c->s->raw[r][block + i] = d;
+        __m256i code = few_load_ints(b + 2), size = _mm256_abs_epi8(code);
         for (size_t t = 0; t < n_tokens; t++) {
-            sum[t][i] = block32_dot(b + i * bytes + 2, few_load_ints(q + t * c->a->q_stride + 32 * i), nibbles);
+            __m256i x = few_load_ints(q + t * c->a->q_stride + 32 * i);
+            sum[t][i] = _mm256_madd_epi16(_mm256_maddubs_epi16(size, _mm256_sign_epi8(x, code)), _mm256_set1_epi16(1));
         }
     }
     for (size_t t = 0; t < n_tokens; t++) {
-        __m128i isum = few_sum_4(sum[t]);
-        if (nibbles) {
-            isum = _mm_sub_epi32(isum, _mm_loadu_si128((const __m128i *)(const void *)&c->s->block_sum[token + t][block]));
-        }
-        _mm_storeu_si128((__m128i *)(void *)&c->s->isum[token + t][r][block], isum);
+        _mm_storeu_si128((__m128i *)(void *)&c->s->isum[token + t][r][block], few_sum_4(sum[t]));
     }
 }
 
-FEW_INLINE void block32_row(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens, const bool nibbles)
+QN_VARIANT void q8_0_tokens(const few_chunk *c, const few_rows *rows, size_t token, const size_t n_tokens)
 {
-#define GROUP(block, n) block32_group(c, p, r, block, n, token, n_tokens, nibbles)
-    FEW_FOR_GROUPS(c->n_blocks, GROUP);
-#undef GROUP
+#define GROUP_OF(row, r, block, n) q8_0_group(c, row, r, block, n, token, n_tokens)
+    FEW_FOR_GROUPS(c, rows, 16, 4, GROUP_OF);
+#undef GROUP_OF
 }
 
-#define Q8_0_ROW(c, row, r, token, n) block32_row(c, row, r, token, n, false)
-#define Q4_0_ROW(c, row, r, token, n) block32_row(c, row, r, token, n, true)
-FEW_ROW_FUNCTION(q8_0_row, Q8_0_ROW)
-FEW_ROW_FUNCTION(q4_0_row, Q4_0_ROW)
+FEW_ROWS_FUNCTION(q8_0_rows, q8_0_tokens)
 
 /* ---- the kernels ---- */
 
-FEW_KERNEL(qn_matmul_q4_k_few_avx2, {QN_K, sizeof(qn_block_q4_k), FEW_MIN_OF_8_SUBS, prepare_k4, q4_k_row, k4_scales})
-FEW_KERNEL(qn_matmul_q5_k_few_avx2, {QN_K, sizeof(qn_block_q5_k), FEW_MIN_OF_8_SUBS, prepare_k4, q5_k_row, k4_scales})
-FEW_KERNEL(qn_matmul_q6_k_few_avx2, {QN_K, sizeof(qn_block_q6_k), FEW_MIN_NONE, prepare_q6_k, q6_k_row, d_scales})
-FEW_KERNEL(qn_matmul_q8_0_few_avx2, {32, sizeof(qn_block_q8_0), FEW_MIN_NONE, prepare_q8_0, q8_0_row, d_scales})
-FEW_KERNEL(qn_matmul_q4_0_few_avx2, {32, sizeof(qn_block_q4_0), FEW_MIN_NONE, prepare_q4_0, q4_0_row, d_scales})
+FEW_KERNEL(qn_matmul_q4_k_few_avx2, {QN_K, sizeof(qn_block_q4_k), 4, FEW_MIN_OF_8_SUBS, prepare_k4, q4_k_rows, k4_scales})
+FEW_KERNEL(qn_matmul_q5_k_few_avx2, {QN_K, sizeof(qn_block_q5_k), 4, FEW_MIN_OF_8_SUBS, prepare_k4, q5_k_rows, k4_scales})
+FEW_KERNEL(qn_matmul_q6_k_few_avx2, {QN_K, sizeof(qn_block_q6_k), 4, FEW_MIN_NONE, prepare_q6_k, q6_k_rows, d_scales})
+FEW_KERNEL(qn_matmul_q8_0_few_avx2, {32, sizeof(qn_block_q8_0), 16, FEW_MIN_NONE, NULL, q8_0_rows, d_scales})

@@ -34,11 +34,11 @@ static void prepare_k4(const few_chunk *c)
         const int8_t *q = c->a->q + (c->t0 + t) * c->a->q_stride + c->block0 * QN_K;
         for (size_t i = 0; i < n_columns; i += 128) {
             for (size_t j = 0; j < 4; j++) {
-                memcpy(&c->s->q[t][i + 32 * j], q + i + 32 * order[j], 32);
+                memcpy(&c->in->q[t][i + 32 * j], q + i + 32 * order[j], 32);
             }
         }
         const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * (QN_K / 16);
-        int16_t *sums = c->s->sums[t];
+        int16_t *sums = c->in->sums[t];
         for (size_t b = 0; b < c->n_blocks; b++) {
             for (size_t j = 0; j < 8; j++) {
                 const int16_t *pair = sum16 + b * 16 + 2 * order[j];
@@ -84,7 +84,6 @@ FEW_INLINE void k4_group(const few_chunk *c, const uint8_t *p, size_t r, size_t 
 {
     few_scratch *s = c->s;
     const size_t bytes = five ? sizeof(qn_block_q5_k) : sizeof(qn_block_q4_k);
-    few_prefetch(p, n * bytes);
     __m512i header = few_load_lanes(p, bytes, n);
     __m512i scales_mins = k4_scales_mins(header);
     __m512i scales = _mm512_unpacklo_epi8(scales_mins, _mm512_setzero_si512());
@@ -102,7 +101,7 @@ FEW_INLINE void k4_group(const few_chunk *c, const uint8_t *p, size_t r, size_t 
         __m512i scale_low = _mm512_permutexvar_epi16(k4_spread(i, false), scales);
         __m512i scale_high = _mm512_permutexvar_epi16(k4_spread(i, true), scales);
         for (size_t t = 0; t < n_tokens; t++) {
-            const int8_t *x = s->q[token + t] + (block + (size_t)i) * QN_K;
+            const int8_t *x = c->in->q[token + t] + (block + (size_t)i) * QN_K;
             __m512i sum[4];
             for (int v = 0; v < 4; v++) {
                 sum[v] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), code[v], _mm512_load_si512(x + 64 * v));
@@ -116,44 +115,30 @@ FEW_INLINE void k4_group(const few_chunk *c, const uint8_t *p, size_t r, size_t 
     }
 }
 
-FEW_INLINE void k4_row(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens, const bool five)
+FEW_INLINE void k4_tokens(const few_chunk *c, const few_rows *rows, size_t token, const size_t n_tokens, const bool five)
 {
-    size_t block = 0;
-    for (; block + 4 <= c->n_blocks; block += 4, p += 4 * (five ? sizeof(qn_block_q5_k) : sizeof(qn_block_q4_k))) {
-        k4_group(c, p, r, block, 4, token, n_tokens, five);
-    }
-    if (block < c->n_blocks) {
-        k4_group(c, p, r, block, c->n_blocks - block, token, n_tokens, five);
-    }
+    const size_t bytes = five ? sizeof(qn_block_q5_k) : sizeof(qn_block_q4_k);
+#define GROUP_OF(row, r, block, n) k4_group(c, (row) + (block)*bytes, r, block, n, token, n_tokens, five)
+    FEW_FOR_GROUPS(c, rows, 4, 4, GROUP_OF);
+#undef GROUP_OF
 }
 
-static void q4_k_row(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens)
-{
-#define CALL(n) k4_row(c, row, r, token, n, false)
-    FEW_FOR_TOKENS(CALL)
-#undef CALL
-}
+#define Q4_K_TOKENS(c, rows, token, n) k4_tokens(c, rows, token, n, false)
+#define Q5_K_TOKENS(c, rows, token, n) k4_tokens(c, rows, token, n, true)
+FEW_ROWS_FUNCTION(q4_k_rows, Q4_K_TOKENS)
+FEW_ROWS_FUNCTION(q5_k_rows, Q5_K_TOKENS)
 
-static void q5_k_row(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens)
+static void k4_scales(const few_chunk *c)
 {
-#define CALL(n) k4_row(c, row, r, token, n, true)
-    FEW_FOR_TOKENS(CALL)
-#undef CALL
-}
-
-static void k4_scales(const few_chunk *c, size_t row0, size_t n_rows)
-{
-    (void)row0;
-    (void)n_rows;
     few_scratch *s = c->s;
     const __m512i even = _mm512_set1_epi32(0x00ff00ff);
-    for (size_t b = 0; b < (c->n_blocks + 15) / 16 * 16; b += 4) {
+    for (size_t b = 0; b < c->n_blocks; b += 4) {
         __m512i x[16];
-        few_load_columns(s->raw, 4 * b, x);
+        few_load_columns(c, s->raw, 4 * b, x);
         for (size_t j = 0; j < 4; j++) {
             __m512 d = few_half_to_float(x[4 * j]), dmin = few_half_to_float(_mm512_srli_epi32(x[4 * j], 16));
-            _mm512_store_ps(s->d[b + j], few_scale_or_zero(d, b + j, c->n_blocks));
-            _mm512_store_ps(s->m[b + j], few_scale_or_zero(few_negate(dmin), b + j, c->n_blocks));
+            _mm512_store_ps(s->d[b + j], d);
+            _mm512_store_ps(s->m[b + j], few_negate(dmin));
             for (size_t i = 0; i < 2; i++) {
                 _mm512_store_si512(s->min_pairs[b + j][2 * i], _mm512_and_si512(x[4 * j + 2 + i], even));
                 _mm512_store_si512(s->min_pairs[b + j][2 * i + 1], _mm512_and_si512(_mm512_srli_epi32(x[4 * j + 2 + i], 8), even));
@@ -170,7 +155,7 @@ static void prepare_q6_k(const few_chunk *c)
     for (size_t t = 0; t < c->n_tokens; t++) {
         const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * (QN_K / 16);
         for (size_t i = 0; i < c->n_blocks * (QN_K / 16); i++) {
-            c->s->sums[t][i] = (int16_t)-sum16[i];
+            c->in->sums[t][i] = (int16_t)-sum16[i];
         }
     }
 }
@@ -196,7 +181,6 @@ FEW_INLINE void q6_k_group(const few_chunk *c, const uint8_t *p, size_t r, size_
     const __m512i spread = _mm512_set_epi64(0x0007000700070007, 0x0003000300030003, 0x0006000600060006, 0x0002000200020002,
                                             0x0005000500050005, 0x0001000100010001, 0x0004000400040004, 0x0000000000000000);
     const __m512i spread_high = _mm512_add_epi16(spread, _mm512_set1_epi16(8));
-    few_prefetch(p, n * sizeof(qn_block_q6_k));
     __m512i partial[FEW_GROUP][4];
     for (size_t i = 0; i < 4; i++) {
         for (size_t t = 0; t < n_tokens; t++) {
@@ -221,7 +205,7 @@ FEW_INLINE void q6_k_group(const few_chunk *c, const uint8_t *p, size_t r, size_
             for (int v = 0; v < 4; v++) {
                 sum[v] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), code[v], _mm512_loadu_si512(x + 64 * v));
             }
-            __m256i negated = _mm256_loadu_si256((const __m256i *)(const void *)&s->sums[token + t][(block + i) * 16]);
+            __m256i negated = _mm256_loadu_si256((const __m256i *)(const void *)&c->in->sums[token + t][(block + i) * 16]);
             __m512i acc = _mm512_zextsi256_si512(_mm256_madd_epi16(offsets, negated));
             acc = _mm512_dpwssd_epi32(acc, _mm512_packs_epi32(sum[0], sum[1]), scale_low);
             partial[t][i] = _mm512_dpwssd_epi32(acc, _mm512_packs_epi32(sum[2], sum[3]), scale_high);
@@ -232,50 +216,36 @@ FEW_INLINE void q6_k_group(const few_chunk *c, const uint8_t *p, size_t r, size_
     }
 }
 
-QN_VARIANT void q6_k_row_tokens(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens)
+QN_VARIANT void q6_k_tokens(const few_chunk *c, const few_rows *rows, size_t token, const size_t n_tokens)
 {
-    size_t block = 0;
-    for (; block + 4 <= c->n_blocks; block += 4, p += 4 * sizeof(qn_block_q6_k)) {
-        q6_k_group(c, p, r, block, 4, token, n_tokens);
-    }
-    if (block < c->n_blocks) {
-        q6_k_group(c, p, r, block, c->n_blocks - block, token, n_tokens);
-    }
+#define GROUP_OF(row, r, block, n) q6_k_group(c, (row) + (block) * sizeof(qn_block_q6_k), r, block, n, token, n_tokens)
+    FEW_FOR_GROUPS(c, rows, 4, 4, GROUP_OF);
+#undef GROUP_OF
 }
 
-static void q6_k_row(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens)
-{
-#define CALL(n) q6_k_row_tokens(c, row, r, token, n)
-    FEW_FOR_TOKENS(CALL)
-#undef CALL
-}
+FEW_ROWS_FUNCTION(q6_k_rows, q6_k_tokens)
 
-static void q6_k_scales(const few_chunk *c, size_t row0, size_t n_rows)
-{
-    (void)row0;
-    (void)n_rows;
-    few_unpack_scales(c->s, c->n_blocks, false);
-}
+static void q6_k_scales(const few_chunk *c) { few_unpack_scales(c, false); }
 
 /* ---- the kernels ---- */
 
 void qn_matmul_q4_k_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y,
                                    size_t y_stride, void *scratch)
 {
-    static const few_type type = {QN_K, sizeof(qn_block_q4_k), FEW_MIN_OF_8_SUBS, prepare_k4, q4_k_row, k4_scales};
+    static const few_type type = {QN_K, sizeof(qn_block_q4_k), 4, FEW_MIN_OF_8_SUBS, prepare_k4, q4_k_rows, k4_scales};
     few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch);
 }
 
 void qn_matmul_q5_k_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y,
                                    size_t y_stride, void *scratch)
 {
-    static const few_type type = {QN_K, sizeof(qn_block_q5_k), FEW_MIN_OF_8_SUBS, prepare_k4, q5_k_row, k4_scales};
+    static const few_type type = {QN_K, sizeof(qn_block_q5_k), 4, FEW_MIN_OF_8_SUBS, prepare_k4, q5_k_rows, k4_scales};
     few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch);
 }
 
 void qn_matmul_q6_k_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y,
                                    size_t y_stride, void *scratch)
 {
-    static const few_type type = {QN_K, sizeof(qn_block_q6_k), FEW_MIN_NONE, prepare_q6_k, q6_k_row, q6_k_scales};
+    static const few_type type = {QN_K, sizeof(qn_block_q6_k), 4, FEW_MIN_NONE, prepare_q6_k, q6_k_rows, q6_k_scales};
     few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch);
 }

@@ -32,15 +32,15 @@ static void prepare_mlx8(const few_chunk *c)
             __m256i positive = _mm256_setzero_si256(), negative = _mm256_setzero_si256();
             for (size_t i = b * group; i < (b + 1) * group; i += 32) {
                 __m256i x = few_load_ints(q + i), is_negative = _mm256_cmpgt_epi8(_mm256_setzero_si256(), x), size = _mm256_abs_epi8(x);
-                _mm256_storeu_si256((__m256i *)(void *)&c->s->q[t][2 * i], size);
-                _mm256_storeu_si256((__m256i *)(void *)&c->s->q[t][2 * i + 32], _mm256_xor_si256(is_negative, _mm256_set1_epi8(-128)));
+                _mm256_storeu_si256((__m256i *)(void *)&c->in->q[t][2 * i], size);
+                _mm256_storeu_si256((__m256i *)(void *)&c->in->q[t][2 * i + 32], _mm256_xor_si256(is_negative, _mm256_set1_epi8(-128)));
                 positive = _mm256_add_epi64(positive, _mm256_sad_epu8(_mm256_andnot_si256(is_negative, size), _mm256_setzero_si256()));
                 negative = _mm256_add_epi64(negative, _mm256_sad_epu8(_mm256_and_si256(is_negative, size), _mm256_setzero_si256()));
             }
             int64_t p[4], n[4];
             _mm256_storeu_si256((__m256i *)(void *)p, positive);
             _mm256_storeu_si256((__m256i *)(void *)n, negative);
-            c->s->block_start[t][b] = (int32_t)(128 * (p[0] + p[1] + p[2] + p[3]) - 127 * (n[0] + n[1] + n[2] + n[3]));
+            c->in->block_start[t][b] = (int32_t)(128 * (p[0] + p[1] + p[2] + p[3]) - 127 * (n[0] + n[1] + n[2] + n[3]));
         }
     }
 }
@@ -114,7 +114,7 @@ FEW_INLINE void mlx_loads(const few_chunk *c, const uint8_t *p, size_t column, s
             __m256i code[8];
             load_codes(p + l * LOAD_BYTES(bits), bits, code);
             for (size_t t = 0; t < n_tokens; t++) {
-                const int8_t *x = &c->s->q[token + t][(column + l * LOAD_COLUMNS(bits)) * (bits == 8 ? 2 : 1)];
+                const int8_t *x = &c->in->q[token + t][(column + l * LOAD_COLUMNS(bits)) * (bits == 8 ? 2 : 1)];
                 for (size_t j = 0; j < LOAD_COLUMNS(bits) / 32; j++) {
                     products[t] = add_products(products[t], code[j], x + 32 * j, bits);
                 }
@@ -146,39 +146,42 @@ FEW_INLINE void store_groups(int32_t *out, const __m256i sum[4], const size_t gr
     }
 }
 
-/* One row, four registers of sums a step. The last step may be partly past the end; zeros take the place of what does not exist. */
-QN_VARIANT void mlx_row_tokens(const few_chunk *c, const uint8_t *row, size_t r, size_t token, const size_t n_tokens, const uint32_t bits,
-                               const size_t group)
+/* Blocks that a step, four registers of sums, takes. */
+FEW_INLINE size_t step_blocks(size_t group, uint32_t bits) { return group < LOAD_COLUMNS(bits) ? 4 * (LOAD_COLUMNS(bits) / group) : 4; }
+
+/* A step of a row. The last may be partly past the end, n blocks instead of all; zeros take the place of what does not exist. */
+FEW_INLINE void mlx_step(const few_chunk *c, const uint8_t *row, size_t r, size_t block, size_t n, size_t token, const size_t n_tokens,
+                         const uint32_t bits, const size_t group)
 {
     const size_t n_loads = group > LOAD_COLUMNS(bits) ? group / LOAD_COLUMNS(bits) : 1; /* of a register */
-    const size_t load_groups = group < LOAD_COLUMNS(bits) ? LOAD_COLUMNS(bits) / group : 1;
-    const size_t step_bytes = 4 * n_loads * LOAD_BYTES(bits), step_columns = 4 * n_loads * LOAD_COLUMNS(bits);
-    const size_t n_bytes = c->n_blocks * (group / 8) * bits;
-    const uint8_t *p = row + c->block0 * (group / 8) * bits;
+    const size_t block_bytes = group / 8 * bits, column = block * group;
+    const uint8_t *from = row + block * block_bytes;
     uint8_t last[4 * 128];
-    for (size_t step = 0; step * step_bytes < n_bytes; step++) {
-        const uint8_t *from = p + step * step_bytes;
-        size_t left = n_bytes - step * step_bytes;
-        few_prefetch(from, step_bytes);
-        if (left < step_bytes) {
-            memset(last + left, 0, step_bytes - left);
-            from = memcpy(last, from, left);
-        }
-        __m256i sum[FEW_GROUP][4];
-        for (size_t i = 0; i < 4; i++) {
-            mlx_loads(c, from + i * n_loads * LOAD_BYTES(bits), step * step_columns + i * n_loads * LOAD_COLUMNS(bits), token, n_tokens,
-                      bits, n_loads, sum, i);
-        }
-        for (size_t t = 0; t < n_tokens; t++) {
-            size_t block = 4 * load_groups * step;
-            int32_t *out = &c->s->isum[token + t][r][block];
-            store_groups(out, sum[t], 8 / load_groups);
-            if (bits == 8) {
-                __m128i start = _mm_loadu_si128((const __m128i *)(const void *)&c->s->block_start[token + t][block]);
-                _mm_storeu_si128((__m128i *)(void *)out, _mm_add_epi32(_mm_loadu_si128((const __m128i *)(const void *)out), start));
-            }
+    if (n < step_blocks(group, bits)) {
+        memset(last, 0, sizeof last);
+        from = memcpy(last, from, n * block_bytes);
+    }
+    __m256i sum[FEW_GROUP][4];
+    for (size_t i = 0; i < 4; i++) {
+        mlx_loads(c, from + i * n_loads * LOAD_BYTES(bits), column + i * n_loads * LOAD_COLUMNS(bits), token, n_tokens, bits, n_loads, sum,
+                  i);
+    }
+    for (size_t t = 0; t < n_tokens; t++) {
+        int32_t *out = &c->s->isum[token + t][r][block];
+        store_groups(out, sum[t], 8 * 4 / step_blocks(group, bits));
+        if (bits == 8) {
+            __m128i start = _mm_loadu_si128((const __m128i *)(const void *)&c->in->block_start[token + t][block]);
+            _mm_storeu_si128((__m128i *)(void *)out, _mm_add_epi32(_mm_loadu_si128((const __m128i *)(const void *)out), start));
         }
     }
+}
+
+QN_VARIANT void mlx_tokens(const few_chunk *c, const few_rows *rows, size_t token, const size_t n_tokens, const uint32_t bits,
+                           const size_t group)
+{
+#define STEP_OF(row, r, block, n) mlx_step(c, row, r, block, n, token, n_tokens, bits, group)
+    FEW_FOR_GROUPS(c, rows, 4 * step_blocks(group, bits), step_blocks(group, bits), STEP_OF);
+#undef STEP_OF
 }
 
 /* Eight scales or biases of a row, n of which exist (zeros for the others), as float bits; of float16 the bits themselves. */
@@ -197,18 +200,20 @@ FEW_INLINE __m256i load_affine_floats(const uint8_t *values, qn_dtype type, size
 }
 
 /* d and m of the tile, transposed; rows past the end repeat the last. */
-static void mlx_scales(const few_chunk *c, size_t row0, size_t n_rows)
+static void mlx_scales(const few_chunk *c)
 {
     const qn_matrix *w = c->w;
+    const size_t n_rows = few_n_rows(c);
     const qn_dtype type = w->affine_dtype;
     const size_t item = type == QN_DTYPE_F32 ? 4 : 2, row_bytes = w->n_cols / c->a->block * item;
     for (size_t b = 0; b < c->n_blocks; b += 8) {
         __m256i d[8], m[8];
         for (size_t r = 0; r < 8; r++) {
-            size_t at = (row0 + (r < n_rows ? r : n_rows - 1)) * row_bytes + (c->block0 + b) * item;
+            size_t at = few_row_of(c, r < n_rows ? r : n_rows - 1) * row_bytes + (c->block0 + b) * item;
             d[r] = load_affine_floats(w->scales + at, type, c->n_blocks - b);
             m[r] = load_affine_floats(w->biases + at, type, c->n_blocks - b);
         }
+        few_prefetch(c);
         few_transpose(d);
         few_transpose(m);
         for (size_t j = 0; j < 8; j++) {
@@ -221,23 +226,17 @@ static void mlx_scales(const few_chunk *c, size_t row0, size_t n_rows)
 
 /* The functions of one number of bits. */
 #define MLX_KERNEL(bits, prepare) \
-    FEW_INLINE void mlx##bits##_group(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens, const size_t group) \
-    { \
-        if (n_tokens == 1) { \
-            mlx_row_tokens(c, row, r, token, 1, bits, group); \
-        } else { \
-            mlx_row_tokens(c, row, r, token, 2, bits, group); \
-        } \
-    } \
-    static void mlx##bits##_row(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens) \
+    FEW_INLINE void mlx##bits##_tokens(const few_chunk *c, const few_rows *rows, size_t token, const size_t n_tokens) \
     { \
         switch (c->a->block) { \
-        case 32: mlx##bits##_group(c, row, r, token, n_tokens, 32); break; \
-        case 64: mlx##bits##_group(c, row, r, token, n_tokens, 64); break; \
-        default: mlx##bits##_group(c, row, r, token, n_tokens, 128); break; \
+        case 32: mlx_tokens(c, rows, token, n_tokens, bits, 32); break; \
+        case 64: mlx_tokens(c, rows, token, n_tokens, bits, 64); break; \
+        default: mlx_tokens(c, rows, token, n_tokens, bits, 128); break; \
         } \
     } \
-    FEW_KERNEL(qn_matmul_mlx##bits##_few_avx2, {w->affine.group, 0, FEW_MIN_OF_BLOCK, prepare, mlx##bits##_row, mlx_scales})
+    FEW_ROWS_FUNCTION(mlx##bits##_rows, mlx##bits##_tokens) \
+    FEW_KERNEL(qn_matmul_mlx##bits##_few_avx2, {w->affine.group, w->affine.group / 8 * bits, 4 * step_blocks(w->affine.group, bits), \
+                                                FEW_MIN_OF_BLOCK, prepare, mlx##bits##_rows, mlx_scales})
 #define MLX_KERNEL_AS_PACKED(bits) \
     static void prepare_mlx##bits(const few_chunk *c) { prepare_mlx(c, bits); } \
     MLX_KERNEL(bits, prepare_mlx##bits)

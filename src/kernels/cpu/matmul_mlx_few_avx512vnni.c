@@ -71,7 +71,7 @@ FEW_INLINE void mlx_load(const few_chunk *c, const uint8_t *p, size_t column, si
     __m512i code[8];
     load_codes(LOAD_BYTES(bits) == 64 ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi64((__mmask8)((1u << bits) - 1u), p), bits, code);
     for (size_t t = 0; t < n_tokens; t++) {
-        const int8_t *x = c->s->q[token + t] + column;
+        const int8_t *x = c->in->q[token + t] + column;
         sum[t] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), code[0], _mm512_load_si512(x));
         for (size_t j = 1; j < LOAD_COLUMNS(bits) / 64; j++) {
             sum[t] = _mm512_dpbusd_epi32(sum[t], code[j], _mm512_load_si512(x + 64 * j));
@@ -113,69 +113,104 @@ FEW_INLINE void store_groups(int32_t *out, const __m512i sum[4], size_t group_dw
     }
 }
 
-/* One row, four loads a step. The last step may be partly past the end; zeros take the place of what does not exist. */
-QN_VARIANT void mlx_row_tokens(const few_chunk *c, const uint8_t *row, size_t r, size_t token, const size_t n_tokens, const uint32_t bits)
+/* Blocks that a step of four loads takes. */
+FEW_INLINE size_t step_blocks(size_t block, uint32_t bits) { return 4 * LOAD_COLUMNS(bits) / block; }
+
+/* A step of a row. The last may be partly past the end, n blocks instead of all; zeros take the place of what does not exist. */
+FEW_INLINE void mlx_step(const few_chunk *c, const uint8_t *row, size_t r, size_t block, size_t n, size_t token, const size_t n_tokens,
+                         const uint32_t bits)
 {
-    const size_t step_bytes = 4 * LOAD_BYTES(bits), step_columns = 4 * LOAD_COLUMNS(bits);
-    const size_t group_bytes = c->a->block / 8 * bits, n_bytes = c->n_blocks * group_bytes;
-    const size_t group_dwords = 16 * c->a->block / LOAD_COLUMNS(bits), step_groups = step_columns / c->a->block;
-    const uint8_t *p = row + c->block0 * group_bytes;
+    const size_t block_bytes = c->a->block / 8 * bits;
+    const uint8_t *at = row + block * block_bytes;
     uint8_t last[256];
-    for (size_t step = 0; step * step_bytes < n_bytes; step++) {
-        const uint8_t *at = p + step * step_bytes;
-        size_t left = n_bytes - step * step_bytes;
-        few_prefetch(at, step_bytes);
-        if (left < step_bytes) {
-            memset(last, 0, sizeof last);
-            memcpy(last, at, left);
-            at = last;
-        }
-        __m512i sum[FEW_GROUP][4];
-        for (size_t i = 0; i < 4; i++) {
-            __m512i one[FEW_GROUP];
-            mlx_load(c, at + i * LOAD_BYTES(bits), step * step_columns + i * LOAD_COLUMNS(bits), token, n_tokens, bits, one);
-            for (size_t t = 0; t < n_tokens; t++) {
-                sum[t][i] = one[t];
-            }
-        }
+    if (n < step_blocks(c->a->block, bits)) {
+        memset(last, 0, sizeof last);
+        at = memcpy(last, at, n * block_bytes);
+    }
+    __m512i sum[FEW_GROUP][4];
+    for (size_t i = 0; i < 4; i++) {
+        __m512i one[FEW_GROUP];
+        mlx_load(c, at + i * LOAD_BYTES(bits), block * c->a->block + i * LOAD_COLUMNS(bits), token, n_tokens, bits, one);
         for (size_t t = 0; t < n_tokens; t++) {
-            store_groups(&c->s->isum[token + t][r][step * step_groups], sum[t], group_dwords);
+            sum[t][i] = one[t];
         }
+    }
+    for (size_t t = 0; t < n_tokens; t++) {
+        store_groups(&c->s->isum[token + t][r][block], sum[t], 16 * c->a->block / LOAD_COLUMNS(bits));
     }
 }
 
-/* 16 scales or biases of a row from group `first` on, n of which exist, as float bits; of float16 the bits themselves. */
-FEW_INLINE __m512i load_affine_floats(const uint8_t *row, qn_dtype type, size_t first, size_t n)
+QN_VARIANT void mlx_tokens(const few_chunk *c, const few_rows *rows, size_t token, const size_t n_tokens, const uint32_t bits)
+{
+#define STEP_OF(row, r, block, n) mlx_step(c, row, r, block, n, token, n_tokens, bits)
+    FEW_FOR_GROUPS(c, rows, step_blocks(c->a->block, bits), step_blocks(c->a->block, bits), STEP_OF);
+#undef STEP_OF
+}
+
+/* Of a row's scales and biases 16 from group `first` on, n of which exist (zeros for the others), as float bits. */
+FEW_INLINE __m512i load_floats(const uint8_t *row, size_t first, size_t n)
+{
+    return _mm512_maskz_loadu_epi32((__mmask16)(n < 16 ? (1u << n) - 1u : 0xffffu), row + 4 * first);
+}
+
+/* Likewise of 16-bit floats: the scale in the lower half, the bias in the upper. */
+FEW_INLINE __m512i load_half_pairs(const uint8_t *scales, const uint8_t *biases, size_t first, size_t n)
 {
     __mmask16 mask = (__mmask16)(n < 16 ? (1u << n) - 1u : 0xffffu);
-    if (type == QN_DTYPE_F32) {
-        return _mm512_maskz_loadu_epi32(mask, row + 4 * first);
-    }
-    __m512i bits = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, row + 2 * first));
-    return type == QN_DTYPE_BF16 ? _mm512_slli_epi32(bits, 16) : bits;
+    __m512i scale = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, scales + 2 * first));
+    __m512i bias = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, biases + 2 * first));
+    return _mm512_or_si512(scale, _mm512_slli_epi32(bias, 16));
 }
 
-/* d and m of the tile, transposed; rows past the end repeat the last. Masked loads leave zeros for groups that do not exist. */
-static void mlx_scales(const few_chunk *c, size_t row0, size_t n_rows)
+/* d and m of the tile's blocks from b on, transposed. */
+FEW_INLINE void unpack_floats(const few_chunk *c, size_t b, __m512i d[16], __m512i m[16])
+{
+    few_transpose(d);
+    few_transpose(m);
+    for (size_t j = 0; j < 16; j++) {
+        _mm512_store_ps(c->s->d[b + j], _mm512_castsi512_ps(d[j]));
+        _mm512_store_ps(c->s->m[b + j], _mm512_castsi512_ps(m[j]));
+    }
+}
+
+FEW_INLINE void unpack_half_pairs(const few_chunk *c, size_t b, __m512i pair[16], bool bf16)
+{
+    few_transpose(pair);
+    for (size_t j = 0; j < 16; j++) {
+        __m512 d = bf16 ? _mm512_castsi512_ps(_mm512_slli_epi32(pair[j], 16)) : few_half_to_float(pair[j]);
+        __m512 m = bf16 ? _mm512_castsi512_ps(_mm512_and_si512(pair[j], _mm512_set1_epi32((int)0xffff0000u)))
+                        : few_half_to_float(few_upper_halves(pair[j]));
+        _mm512_store_ps(c->s->d[b + j], d);
+        _mm512_store_ps(c->s->m[b + j], m);
+    }
+}
+
+/* d and m of the tile; rows past the end repeat the last. */
+static void mlx_scales(const few_chunk *c)
 {
     const qn_matrix *w = c->w;
-    size_t row_bytes = w->n_cols / c->a->block * (w->affine_dtype == QN_DTYPE_F32 ? 4 : 2);
+    const size_t n_rows = few_n_rows(c);
+    const bool wide = w->affine_dtype == QN_DTYPE_F32;
+    const size_t item = wide ? 4 : 2, row_bytes = w->n_cols / c->a->block * item;
     for (size_t b = 0; b < c->n_blocks; b += 16) {
         __m512i d[16], m[16];
+        few_prefetch(c);
         for (size_t r = 0; r < 16; r++) {
-            size_t row = row0 + (r < n_rows ? r : n_rows - 1);
-            size_t ahead = (row + 16) * row_bytes + (c->block0 + b) * row_bytes / (w->n_cols / c->a->block);
-            _mm_prefetch((const char *)((uintptr_t)w->scales + ahead), _MM_HINT_T1); /* the next tile's */
+            const size_t at = few_row_of(c, r < n_rows ? r : n_rows - 1) * row_bytes, first = c->block0 + b, n = c->n_blocks - b;
+            const uintptr_t ahead = at + FEW_STREAM_ROWS * row_bytes + first * item; /* the next tile's */
+            _mm_prefetch((const char *)((uintptr_t)w->scales + ahead), _MM_HINT_T1);
             _mm_prefetch((const char *)((uintptr_t)w->biases + ahead), _MM_HINT_T1);
-            d[r] = load_affine_floats(w->scales + row * row_bytes, w->affine_dtype, c->block0 + b, c->n_blocks - b);
-            m[r] = load_affine_floats(w->biases + row * row_bytes, w->affine_dtype, c->block0 + b, c->n_blocks - b);
+            if (wide) {
+                d[r] = load_floats(w->scales + at, first, n);
+                m[r] = load_floats(w->biases + at, first, n);
+            } else {
+                d[r] = load_half_pairs(w->scales + at, w->biases + at, first, n);
+            }
         }
-        few_transpose(d);
-        few_transpose(m);
-        for (size_t j = 0; j < 16; j++) {
-            bool half = w->affine_dtype == QN_DTYPE_F16;
-            _mm512_store_ps(c->s->d[b + j], half ? few_half_to_float(d[j]) : _mm512_castsi512_ps(d[j]));
-            _mm512_store_ps(c->s->m[b + j], half ? few_half_to_float(m[j]) : _mm512_castsi512_ps(m[j]));
+        if (wide) {
+            unpack_floats(c, b, d, m);
+        } else {
+            unpack_half_pairs(c, b, d, w->affine_dtype == QN_DTYPE_BF16);
         }
     }
 }
@@ -183,18 +218,17 @@ static void mlx_scales(const few_chunk *c, size_t row0, size_t n_rows)
 /* The functions of one number of bits. */
 #define MLX_KERNEL(bits) \
     static void prepare_mlx##bits(const few_chunk *c) { prepare_mlx(c, bits); } \
-    static void mlx##bits##_row(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens) \
+    FEW_INLINE void mlx##bits##_tokens(const few_chunk *c, const few_rows *rows, size_t token, const size_t n_tokens) \
     { \
-        switch (n_tokens) { \
-        case 1: mlx_row_tokens(c, row, r, token, 1, bits); break; \
-        case 2: mlx_row_tokens(c, row, r, token, 2, bits); break; \
-        default: mlx_row_tokens(c, row, r, token, 3, bits); break; \
-        } \
+        mlx_tokens(c, rows, token, n_tokens, bits); \
     } \
+    FEW_ROWS_FUNCTION(mlx##bits##_rows, mlx##bits##_tokens) \
     void qn_matmul_mlx##bits##_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, \
                                               size_t y_stride, void *scratch) \
     { \
-        const few_type type = {w->affine.group, 0, FEW_MIN_OF_BLOCK, prepare_mlx##bits, mlx##bits##_row, mlx_scales}; \
+        const size_t block = w->affine.group; \
+        const few_type type = { \
+            block, block / 8 * bits, step_blocks(block, bits), FEW_MIN_OF_BLOCK, prepare_mlx##bits, mlx##bits##_rows, mlx_scales}; \
         few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch); \
     }
 MLX_KERNEL(1)

@@ -26,7 +26,6 @@ FEW_INLINE void group(const few_chunk *c, const uint8_t *p, size_t r, size_t blo
                       const size_t bytes, block_sums *sums)
 {
     __m256i partial[FEW_GROUP][4];
-    few_prefetch(p + block * bytes, n * bytes);
     for (size_t i = 0; i < 4; i++) {
         __m256i sum[FEW_GROUP];
         if (i < n) {
@@ -41,32 +40,23 @@ FEW_INLINE void group(const few_chunk *c, const uint8_t *p, size_t r, size_t blo
     }
 }
 
-FEW_INLINE void row_tokens(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens, const size_t bytes,
-                           block_sums *sums)
+FEW_INLINE void tokens(const few_chunk *c, const few_rows *rows, size_t token, const size_t n_tokens, const size_t bytes, block_sums *sums)
 {
-#define GROUP(block, n) group(c, p, r, block, n, token, n_tokens, bytes, sums)
-    FEW_FOR_GROUPS(c->n_blocks, GROUP);
-#undef GROUP
+#define GROUP_OF(row, r, block, n) group(c, row, r, block, n, token, n_tokens, bytes, sums)
+    FEW_FOR_GROUPS(c, rows, 4, 4, GROUP_OF);
+#undef GROUP_OF
 }
 
-/* The functions of one type: name_row and the kernel. */
+/* The functions of one type: name_rows and the kernel. */
 #define PAIRS_KERNEL(name, min, prepare, scales) \
-    static void name##_row(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens) \
+    FEW_INLINE void name##_tokens(const few_chunk *c, const few_rows *rows, size_t token, const size_t n_tokens) \
     { \
-        if (n_tokens == 1) { \
-            row_tokens(c, row, r, token, 1, sizeof(qn_block_##name), name##_sums); \
-        } else { \
-            row_tokens(c, row, r, token, 2, sizeof(qn_block_##name), name##_sums); \
-        } \
+        tokens(c, rows, token, n_tokens, sizeof(qn_block_##name), name##_sums); \
     } \
-    FEW_KERNEL(qn_matmul_##name##_few_avx2, {QN_K, sizeof(qn_block_##name), min, prepare, name##_row, scales})
+    FEW_ROWS_FUNCTION(name##_rows, name##_tokens) \
+    FEW_KERNEL(qn_matmul_##name##_few_avx2, {QN_K, sizeof(qn_block_##name), 4, min, prepare, name##_rows, scales})
 
-static void d_scales(const few_chunk *c, size_t row0, size_t n_rows)
-{
-    (void)row0;
-    (void)n_rows;
-    few_unpack_scales(c->s, c->n_blocks, false);
-}
+static void d_scales(const few_chunk *c) { few_unpack_scales(c, false); }
 
 /* ---- Q2_K ---- */
 
@@ -78,7 +68,7 @@ static void prepare_q2_k(const few_chunk *c)
         const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * (QN_K / 16);
         for (size_t i = 0; i < c->n_blocks * 16; i += 16) {
             for (size_t j = 0; j < 16; j++) {
-                c->s->sums[t][i + j] = sum16[i + order[j]];
+                c->in->sums[t][i + j] = sum16[i + order[j]];
             }
         }
     }
@@ -122,19 +112,17 @@ FEW_INLINE void q2_k_sums(const few_chunk *c, const uint8_t *b, size_t r, size_t
     }
 }
 
-static void q2_k_scales(const few_chunk *c, size_t row0, size_t n_rows)
+static void q2_k_scales(const few_chunk *c)
 {
-    (void)row0;
-    (void)n_rows;
     few_scratch *s = c->s;
     const __m256i nibbles = _mm256_set1_epi32(0x000f000f);
-    for (size_t b = 0; b < (c->n_blocks + 7) / 8 * 8; b += 2) {
+    for (size_t b = 0; b < c->n_blocks; b += 2) {
         __m256i x[8];
-        few_load_columns(s->raw, 4 * b, x);
+        few_load_columns(c, s->raw, 4 * b, x);
         for (size_t j = 0; j < 2; j++) {
             __m256 d = few_half_to_float(x[4 * j]), dmin = few_half_to_float(few_upper_halves(x[4 * j]));
-            few_store(s->d[b + j], few_scale_or_zero(d, b + j, c->n_blocks));
-            few_store(s->m[b + j], few_scale_or_zero(few_negate(dmin), b + j, c->n_blocks));
+            few_store(s->d[b + j], d);
+            few_store(s->m[b + j], few_negate(dmin));
             for (size_t i = 0; i < 2; i++) {
                 __m256i mins = x[4 * j + 2 + i];
                 __m256i *pairs = (__m256i *)(void *)s->min_pairs[b + j][4 * i];
@@ -157,7 +145,7 @@ static void prepare_q3_k(const few_chunk *c)
     for (size_t t = 0; t < c->n_tokens; t++) {
         const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * (QN_K / 16);
         for (size_t i = 0; i < c->n_blocks * (QN_K / 16); i++) {
-            c->s->sums[t][i] = (int16_t)-sum16[i];
+            c->in->sums[t][i] = (int16_t)-sum16[i];
         }
     }
 }
@@ -186,7 +174,7 @@ FEW_INLINE void q3_k_sums(const few_chunk *c, const uint8_t *b, size_t r, size_t
     memcpy(&d, b + 108, sizeof d);
     c->s->raw[r][block] = d;
     for (size_t t = 0; t < n_tokens; t++) {
-        sum[t] = _mm256_madd_epi16(_mm256_slli_epi16(scales, 2), few_load_ints(&c->s->sums[token + t][block * 16]));
+        sum[t] = _mm256_madd_epi16(_mm256_slli_epi16(scales, 2), few_load_ints(&c->in->sums[token + t][block * 16]));
     }
     for (size_t h = 0; h < 2; h++) {
         __m256i eight = h == 0 ? _mm256_permute4x64_epi64(scales, 0x44) : _mm256_permute4x64_epi64(scales, 0xee);
@@ -215,7 +203,7 @@ static void prepare_tq2_0(const few_chunk *c) { few_sum_blocks(c, -1); }
 /* Dwords that add up to isum, from 16-bit sums of products. */
 FEW_INLINE __m256i ternary_sum(const few_chunk *c, size_t block, size_t token, __m256i products)
 {
-    __m256i start = _mm256_zextsi128_si256(_mm_cvtsi32_si128(c->s->block_sum[token][block]));
+    __m256i start = _mm256_zextsi128_si256(_mm_cvtsi32_si128(c->in->block_sum[token][block]));
     return _mm256_add_epi32(start, _mm256_madd_epi16(products, _mm256_set1_epi16(1)));
 }
 
@@ -286,7 +274,7 @@ FEW_INLINE void tq1_0_sums(const few_chunk *c, const uint8_t *b, size_t r, size_
         code[4] = _mm256_packus_epi16(_mm256_mulhi_epu16(even, three), _mm256_mulhi_epu16(odd, three));
         for (size_t k = 0; k < 5; k++) {
             for (size_t t = 0; t < n_tokens; t++) {
-                __m256i x = few_load_ints(&c->s->q[token + t][block * 320 + 64 * k + 32 * h]);
+                __m256i x = few_load_ints(&c->in->q[token + t][block * 320 + 64 * k + 32 * h]);
                 products[t] = _mm256_add_epi16(products[t], _mm256_maddubs_epi16(code[k], x));
             }
         }

@@ -15,7 +15,7 @@ FEW_INLINE void prepare_order(const few_chunk *c)
         const int8_t *q = c->a->q + (c->t0 + t) * c->a->q_stride + c->block0 * QN_K;
         for (size_t i = 0; i < c->n_blocks * QN_K; i += QN_K) {
             for (size_t j = 0; j < 8; j++) {
-                memcpy(&c->s->q[t][i + 32 * j], q + i + 32 * order[j], 32);
+                memcpy(&c->in->q[t][i + 32 * j], q + i + 32 * order[j], 32);
             }
         }
     }
@@ -30,7 +30,6 @@ FEW_INLINE void group(const few_chunk *c, const uint8_t *p, size_t r, size_t blo
                       const size_t bytes, block_sums *sums)
 {
     __m512i partial[FEW_GROUP][4];
-    few_prefetch(p, n * bytes);
     for (size_t i = 0; i < 4; i++) {
         __m512i sum[FEW_GROUP];
         if (i < n) {
@@ -45,32 +44,24 @@ FEW_INLINE void group(const few_chunk *c, const uint8_t *p, size_t r, size_t blo
     }
 }
 
-FEW_INLINE void row_tokens(const few_chunk *c, const uint8_t *p, size_t r, size_t token, const size_t n_tokens, const size_t bytes,
-                           block_sums *sums)
+FEW_INLINE void tokens(const few_chunk *c, const few_rows *rows, size_t token, const size_t n_tokens, const size_t bytes, block_sums *sums)
 {
-    size_t block = 0;
-    for (; block + 4 <= c->n_blocks; block += 4, p += 4 * bytes) {
-        group(c, p, r, block, 4, token, n_tokens, bytes, sums);
-    }
-    if (block < c->n_blocks) {
-        group(c, p, r, block, c->n_blocks - block, token, n_tokens, bytes, sums);
-    }
+#define GROUP_OF(row, r, block, n) group(c, (row) + (block)*bytes, r, block, n, token, n_tokens, bytes, sums)
+    FEW_FOR_GROUPS(c, rows, 4, 4, GROUP_OF);
+#undef GROUP_OF
 }
 
-/* The functions of one type: name_row and the kernel. */
+/* The functions of one type: name_rows and the kernel. */
 #define PAIRS_KERNEL(name, min, prepare, scales) \
-    static void name##_row(const few_chunk *c, const uint8_t *row, size_t r, size_t token, size_t n_tokens) \
+    FEW_INLINE void name##_tokens(const few_chunk *c, const few_rows *rows, size_t token, const size_t n_tokens) \
     { \
-        switch (n_tokens) { \
-        case 1: row_tokens(c, row, r, token, 1, sizeof(qn_block_##name), name##_sums); break; \
-        case 2: row_tokens(c, row, r, token, 2, sizeof(qn_block_##name), name##_sums); break; \
-        default: row_tokens(c, row, r, token, 3, sizeof(qn_block_##name), name##_sums); break; \
-        } \
+        tokens(c, rows, token, n_tokens, sizeof(qn_block_##name), name##_sums); \
     } \
+    FEW_ROWS_FUNCTION(name##_rows, name##_tokens) \
     void qn_matmul_##name##_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y, \
                                            size_t y_stride, void *scratch) \
     { \
-        static const few_type type = {QN_K, sizeof(qn_block_##name), min, prepare, name##_row, scales}; \
+        static const few_type type = {QN_K, sizeof(qn_block_##name), 4, min, prepare, name##_rows, scales}; \
         few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch); \
     }
 
@@ -85,7 +76,7 @@ static void prepare_q2_k(const few_chunk *c)
         const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * (QN_K / 16);
         for (size_t i = 0; i < c->n_blocks * 16; i += 16) {
             for (size_t j = 0; j < 16; j++) {
-                c->s->sums[t][i + j] = sum16[i + order[j]];
+                c->in->sums[t][i + j] = sum16[i + order[j]];
             }
         }
     }
@@ -118,24 +109,22 @@ FEW_INLINE void q2_k_sums(const few_chunk *c, const uint8_t *b, size_t r, size_t
         __m512i index = _mm512_ternarylogic_epi32(pair[j], _mm512_set1_epi8(3), _mm512_set1_epi8((char)(4 * j)), 0xea); /* (a & b) | c */
         __m512i product = _mm512_shuffle_epi8(multiples, index);
         for (size_t t = 0; t < n_tokens; t++) {
-            sum[t] = _mm512_dpbusd_epi32(sum[t], product, _mm512_load_si512(&c->s->q[token + t][block * QN_K + 64 * (size_t)j]));
+            sum[t] = _mm512_dpbusd_epi32(sum[t], product, _mm512_load_si512(&c->in->q[token + t][block * QN_K + 64 * (size_t)j]));
         }
     }
 }
 
-static void q2_k_scales(const few_chunk *c, size_t row0, size_t n_rows)
+static void q2_k_scales(const few_chunk *c)
 {
-    (void)row0;
-    (void)n_rows;
     few_scratch *s = c->s;
     const __m512i nibbles = _mm512_set1_epi32(0x000f000f);
-    for (size_t b = 0; b < (c->n_blocks + 15) / 16 * 16; b += 4) {
+    for (size_t b = 0; b < c->n_blocks; b += 4) {
         __m512i x[16];
-        few_load_columns(s->raw, 4 * b, x);
+        few_load_columns(c, s->raw, 4 * b, x);
         for (size_t j = 0; j < 4; j++) {
             __m512 d = few_half_to_float(x[4 * j]), dmin = few_half_to_float(few_upper_halves(x[4 * j]));
-            _mm512_store_ps(s->d[b + j], few_scale_or_zero(d, b + j, c->n_blocks));
-            _mm512_store_ps(s->m[b + j], few_scale_or_zero(few_negate(dmin), b + j, c->n_blocks));
+            _mm512_store_ps(s->d[b + j], d);
+            _mm512_store_ps(s->m[b + j], few_negate(dmin));
             for (size_t i = 0; i < 2; i++) {
                 __m512i mins = x[4 * j + 2 + i];
                 int32_t(*pairs)[FEW_ROWS] = &s->min_pairs[b + j][4 * i];
@@ -159,7 +148,7 @@ static void prepare_q3_k(const few_chunk *c)
     for (size_t t = 0; t < c->n_tokens; t++) {
         const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * (QN_K / 16);
         for (size_t i = 0; i < c->n_blocks * (QN_K / 16); i++) {
-            c->s->sums[t][i] = (int16_t)-sum16[i];
+            c->in->sums[t][i] = (int16_t)-sum16[i];
         }
     }
 }
@@ -206,24 +195,19 @@ FEW_INLINE void q3_k_sums(const few_chunk *c, const uint8_t *b, size_t r, size_t
     memcpy(&d, b + 108, sizeof d);
     c->s->raw[r][block] = d;
     for (size_t t = 0; t < n_tokens; t++) {
-        const int8_t *x = &c->s->q[token + t][block * QN_K];
+        const int8_t *x = &c->in->q[token + t][block * QN_K];
         __m512i part[4];
         for (int j = 0; j < 4; j++) {
             part[j] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), code[j], _mm512_load_si512(x + 64 * j));
         }
-        __m256i negated = _mm256_loadu_si256((const __m256i *)(const void *)&c->s->sums[token + t][block * 16]);
+        __m256i negated = _mm256_loadu_si256((const __m256i *)(const void *)&c->in->sums[token + t][block * 16]);
         sum[t] = _mm512_zextsi256_si512(_mm256_madd_epi16(offsets, negated));
         sum[t] = _mm512_dpwssd_epi32(sum[t], _mm512_packs_epi32(part[0], part[1]), scale_low);
         sum[t] = _mm512_dpwssd_epi32(sum[t], _mm512_packs_epi32(part[2], part[3]), scale_high);
     }
 }
 
-static void d_scales(const few_chunk *c, size_t row0, size_t n_rows)
-{
-    (void)row0;
-    (void)n_rows;
-    few_unpack_scales(c->s, c->n_blocks, false);
-}
+static void d_scales(const few_chunk *c) { few_unpack_scales(c, false); }
 
 PAIRS_KERNEL(q3_k, FEW_MIN_NONE, prepare_q3_k, d_scales)
 
@@ -237,9 +221,9 @@ FEW_INLINE void ternary_sums(const few_chunk *c, const __m512i *code, size_t n, 
                              __m512i sum[FEW_GROUP])
 {
     for (size_t t = 0; t < n_tokens; t++) {
-        sum[t] = _mm512_zextsi128_si512(_mm_cvtsi32_si128(c->s->block_sum[token + t][block]));
+        sum[t] = _mm512_zextsi128_si512(_mm_cvtsi32_si128(c->in->block_sum[token + t][block]));
         for (size_t j = 0; j < n; j++) {
-            sum[t] = _mm512_dpbusd_epi32(sum[t], code[j], _mm512_load_si512(&c->s->q[token + t][(block * n + j) * 64]));
+            sum[t] = _mm512_dpbusd_epi32(sum[t], code[j], _mm512_load_si512(&c->in->q[token + t][(block * n + j) * 64]));
         }
     }
 }

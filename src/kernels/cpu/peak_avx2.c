@@ -4,15 +4,21 @@
 
 #include "kernels/peak.h"
 
-uint64_t qn_peak_read_avx2(const void *p, size_t bytes)
+uint64_t qn_peak_read_avx2(const void *p, size_t bytes, size_t stride, size_t n_streams)
 {
-    const char *at = p;
     __m256i a = _mm256_setzero_si256(), b = a, c = a, d = a;
-    for (size_t i = 0; i < bytes; i += 4 * sizeof a) {
-        a = _mm256_xor_si256(a, _mm256_load_si256((const void *)(at + i)));
-        b = _mm256_xor_si256(b, _mm256_load_si256((const void *)(at + i + sizeof a)));
-        c = _mm256_xor_si256(c, _mm256_load_si256((const void *)(at + i + 2 * sizeof a)));
-        d = _mm256_xor_si256(d, _mm256_load_si256((const void *)(at + i + 3 * sizeof a)));
+    for (size_t i = 0; i < bytes; i += 256) {
+        for (size_t s = 0; s < n_streams; s++) {
+            const char *at = (const char *)p + s * stride + i;
+            for (size_t half = 0; half < 256; half += 4 * sizeof a) {
+                _mm_prefetch((const char *)((uintptr_t)at + QN_PEAK_READ_AHEAD + half), _MM_HINT_T1);
+                _mm_prefetch((const char *)((uintptr_t)at + QN_PEAK_READ_AHEAD + half + 64), _MM_HINT_T1);
+                a = _mm256_xor_si256(a, _mm256_load_si256((const void *)(at + half)));
+                b = _mm256_xor_si256(b, _mm256_load_si256((const void *)(at + half + sizeof a)));
+                c = _mm256_xor_si256(c, _mm256_load_si256((const void *)(at + half + 2 * sizeof a)));
+                d = _mm256_xor_si256(d, _mm256_load_si256((const void *)(at + half + 3 * sizeof a)));
+            }
+        }
     }
     __m256i all = _mm256_xor_si256(_mm256_xor_si256(a, b), _mm256_xor_si256(c, d));
     uint64_t parts[4];

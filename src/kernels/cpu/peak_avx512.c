@@ -4,18 +4,25 @@
 
 #include "kernels/peak.h"
 
-uint64_t qn_peak_read_avx512(const void *p, size_t bytes)
+uint64_t qn_peak_read_avx512(const void *p, size_t bytes, size_t stride, size_t n_streams)
 {
-    const char *at = p;
     __m512i a = _mm512_setzero_si512(), b = a, c = a, d = a;
     for (size_t i = 0; i < bytes; i += 4 * sizeof a) {
-        a = _mm512_xor_si512(a, _mm512_load_si512((const void *)(at + i)));
-        b = _mm512_xor_si512(b, _mm512_load_si512((const void *)(at + i + sizeof a)));
-        c = _mm512_xor_si512(c, _mm512_load_si512((const void *)(at + i + 2 * sizeof a)));
-        d = _mm512_xor_si512(d, _mm512_load_si512((const void *)(at + i + 3 * sizeof a)));
+        for (size_t s = 0; s < n_streams; s++) {
+            const char *at = (const char *)p + s * stride + i;
+            for (size_t line = 0; line < 256; line += 64) {
+                _mm_prefetch((const char *)((uintptr_t)at + QN_PEAK_READ_AHEAD + line), _MM_HINT_T1);
+            }
+            a = _mm512_xor_si512(a, _mm512_load_si512((const void *)at));
+            b = _mm512_xor_si512(b, _mm512_load_si512((const void *)(at + sizeof a)));
+            c = _mm512_xor_si512(c, _mm512_load_si512((const void *)(at + 2 * sizeof a)));
+            d = _mm512_xor_si512(d, _mm512_load_si512((const void *)(at + 3 * sizeof a)));
+        }
     }
     __m512i all = _mm512_xor_si512(_mm512_xor_si512(a, b), _mm512_xor_si512(c, d));
-    return (uint64_t)_mm512_reduce_or_epi64(all);
+    uint64_t parts[8];
+    _mm512_storeu_si512(parts, all);
+    return parts[0] ^ parts[1] ^ parts[2] ^ parts[3] ^ parts[4] ^ parts[5] ^ parts[6] ^ parts[7];
 }
 
 uint64_t qn_peak_fma_f32_avx512(uint64_t rounds)

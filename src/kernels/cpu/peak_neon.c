@@ -3,15 +3,20 @@
 
 #include "kernels/cpu/peak_neon.h"
 
-uint64_t qn_peak_read_neon(const void *p, size_t bytes)
+uint64_t qn_peak_read_neon(const void *p, size_t bytes, size_t stride, size_t n_streams)
 {
-    const uint8_t *at = p;
     uint8x16_t a = vdupq_n_u8(0), b = a, c = a, d = a;
-    for (size_t i = 0; i < bytes; i += 4 * sizeof a) {
-        a = veorq_u8(a, vld1q_u8(at + i));
-        b = veorq_u8(b, vld1q_u8(at + i + sizeof a));
-        c = veorq_u8(c, vld1q_u8(at + i + 2 * sizeof a));
-        d = veorq_u8(d, vld1q_u8(at + i + 3 * sizeof a));
+    for (size_t i = 0; i < bytes; i += 256) {
+        for (size_t s = 0; s < n_streams; s++) {
+            const uint8_t *at = (const uint8_t *)p + s * stride + i;
+            for (size_t line = 0; line < 256; line += 4 * sizeof a) {
+                __builtin_prefetch((const void *)((uintptr_t)at + QN_PEAK_READ_AHEAD + line), 0, 2);
+                a = veorq_u8(a, vld1q_u8(at + line));
+                b = veorq_u8(b, vld1q_u8(at + line + sizeof a));
+                c = veorq_u8(c, vld1q_u8(at + line + 2 * sizeof a));
+                d = veorq_u8(d, vld1q_u8(at + line + 3 * sizeof a));
+            }
+        }
     }
     uint64x2_t all = vreinterpretq_u64_u8(veorq_u8(veorq_u8(a, b), veorq_u8(c, d)));
     return vgetq_lane_u64(all, 0) ^ vgetq_lane_u64(all, 1);

@@ -3,13 +3,16 @@
 
 #include "kernels/peak.h"
 
-uint64_t qn_peak_read_scalar(const void *p, size_t bytes)
+uint64_t qn_peak_read_scalar(const void *p, size_t bytes, size_t stride, size_t n_streams)
 {
-    const uint64_t *v = p;
     uint64_t sum[8] = {0};
-    for (size_t i = 0; i < bytes / 8; i += 8) {
-        for (size_t j = 0; j < 8; j++) {
-            sum[j] ^= v[i + j];
+    for (size_t i = 0; i < bytes; i += 256) {
+        for (size_t s = 0; s < n_streams; s++) {
+            const uint64_t *v = (const void *)((const char *)p + s * stride + i);
+            __builtin_prefetch((const char *)((uintptr_t)v + QN_PEAK_READ_AHEAD), 0, 2);
+            for (size_t j = 0; j < 32; j++) {
+                sum[j % 8] ^= v[j];
+            }
         }
     }
     return sum[0] ^ sum[1] ^ sum[2] ^ sum[3] ^ sum[4] ^ sum[5] ^ sum[6] ^ sum[7];

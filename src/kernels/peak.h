@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include "base/cpu.h"
 
-/* Reads bytes [0, bytes) of p once (p 64-byte aligned, bytes a multiple of 256), from n_streams places side by side: which number of streams
+/* Reads bytes [0, bytes) of p once (p 64-byte aligned, bytes a multiple of 256), from n_streams >= 1 places side by side: which number of streams
  * keeps memory busiest depends on the machine. The result only keeps the loads alive. */
 enum { QN_PEAK_STREAMS = 4 };
 uint64_t qn_peak_read(qn_isa isa, const void *p, size_t bytes, size_t n_streams);

@@ -55,6 +55,18 @@ static void extreme_codes(uint8_t *data, size_t n_rows, size_t row_bytes)
     }
 }
 
+/* Likewise Q4_0, whose scales stay: sums of a block of up to 32 * 8 * 127, which must fit 16 bits. */
+static void extreme_nibbles(uint8_t *data, size_t n_rows, size_t row_bytes)
+{
+    for (size_t r = 1; r < n_rows; r++) {
+        for (size_t i = 0; i < row_bytes; i++) {
+            if (r % 3 > 0 && i % 18 >= 2) {
+                data[r * row_bytes + i] = r % 3 == 1 ? 0 : 0xff;
+            }
+        }
+    }
+}
+
 static test_weights weights_create(qn_dtype t, qn_affine affine, qn_dtype affine_dtype, size_t n_rows, size_t n_cols, scale_mode mode)
 {
     test_weights w = {.m = {.dtype = t, .n_rows = n_rows, .n_cols = n_cols}};
@@ -83,6 +95,9 @@ static test_weights weights_create(qn_dtype t, qn_affine affine, qn_dtype affine
         }
     } else {
         random_blocks(w.data.data, t, bytes, mode);
+        if (t == QN_DTYPE_Q4_0 && mode == SCALES_EXTREME) {
+            extreme_nibbles(w.data.data, n_rows, w.m.row_bytes);
+        }
     }
     return w;
 }
@@ -268,6 +283,7 @@ static void check_type(qn_dtype t, qn_affine affine, qn_dtype affine_dtype, size
         {0, 53, 63, 64}, {0, 48, 2, 12}, {5, 37, 0, 11},      {16, 53, 1, 13},
     };
     static const part few[] = {{0, 17, 0, 1}, {1, 17, 0, 9}, {0, 16, 2, 7}};
+    static const part wide[] = {{0, 53, 0, 1}, {5, 53, 0, 3}, {0, 53, 1, 9}, {0, 40, 0, 8}};
     static const part twelve[] = {{0, 16, 0, 12}, {1, 16, 2, 12}};
     static const part many[] = {{0, 48, 0, 512}, {1, 33, 3, 300}};
     static const size_t multiples[] = {1, 2, 3, 5, 17};
@@ -279,6 +295,8 @@ static void check_type(qn_dtype t, qn_affine affine, qn_dtype affine_dtype, size
     }
     check_shape(t, affine, affine_dtype, 53, 1280, 64, SCALES_EXTREME, parts, N_OF(parts));
     check_shape(t, affine, affine_dtype, 17, 65536 + 256, 9, SCALES_USUAL, few, N_OF(few));
+    /* several tiles of several chunks; of the few tokens' kernels also several spans, and rows that are left of the tiles */
+    check_shape(t, affine, affine_dtype, 53, 16640, 9, SCALES_USUAL, wide, N_OF(wide));
     /* strips of twelve tokens: the scratch is too small for some types, then for all, while it would hold eight */
     check_shape(t, affine, affine_dtype, 16, 36864, 12, SCALES_USUAL, twelve, N_OF(twelve));
     check_shape(t, affine, affine_dtype, 16, 53248, 12, SCALES_USUAL, twelve, N_OF(twelve));

@@ -14,7 +14,7 @@ typedef __m256i few_ints;
 enum {
     FEW_ROWS = 8,
     FEW_Q_QUARTERS = 8, /* of a byte, of prepared activations a column: MLX 8 bits has two bytes */
-    FEW_CHUNKS = 3,     /* of columns, whose activations are prepared together */
+    FEW_INPUTS = 24,    /* chunks of columns times tokens that are prepared together */
     FEW_GROUP = 2       /* tokens that share one unpacking in registers */
 };
 

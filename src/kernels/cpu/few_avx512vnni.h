@@ -14,7 +14,7 @@ typedef __m512i few_ints;
 enum {
     FEW_ROWS = 16,
     FEW_Q_QUARTERS = 5, /* of a byte, of prepared activations a column: TQ1_0 pads 256 columns to 320 */
-    FEW_CHUNKS = 4,     /* of columns, whose activations are prepared together */
+    FEW_INPUTS = 32,    /* chunks of columns times tokens that are prepared together */
     FEW_GROUP = 3       /* tokens that share one unpacking in registers */
 };
 

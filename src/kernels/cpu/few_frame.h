@@ -10,7 +10,8 @@
  *   stage two: block b -> lanes = rows:  acc = fma(d * a, isum, acc); acc = fma(m * a, msum, acc)
  *
  * Columns are cut into chunks so that the activations stay in the first-level cache; between chunks y holds the chains. A tile is finished, chunk
- * by chunk, before the next begins: half rows, with the other half a pass later, are read at half the speed (both halves come from memory twice).
+ * by chunk, before the next begins: parts of rows, with the others a pass later, are read at half the speed, for the hardware fetches both. Only
+ * rows too wide for the activations that scratch holds (a span: 128k columns of one token, 16k of eight) are read in such strips.
  * Invariant: stage one touches no byte outside the row's blocks. What scratch holds of rows and blocks that do not exist is anything: chains end
  * with the blocks, and lanes of other rows are not stored.
  */
@@ -18,6 +19,7 @@
 #define QN_KERNELS_FEW_FRAME_H
 
 #include <assert.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "kernels/cpu/variant.h"
@@ -30,16 +32,17 @@ enum {
     FEW_Q = FEW_COLUMNS / 4 * FEW_Q_QUARTERS, /* prepared activations of a chunk */
     FEW_STREAMS = 4,                          /* places of memory read side by side: see "memory" */
     FEW_STREAM_ROWS = FEW_ROWS / FEW_STREAMS, /* of each in a tile */
-    FEW_AHEAD = 256,                          /* lines of 64 bytes between work and prefetch */
+    FEW_AHEAD = 256,                          /* lines of 64 bytes between work and prefetch, of all streams together */
+    FEW_CREDIT = 65536,                       /* parts of a line that prefetching is paced in */
     FEW_STRIDE = FEW_BLOCKS + FEW_ROWS        /* not a power of two: rows of a column must not share cache sets */
 };
 
-/* A chunk's activations as the type wants them. */
+/* A chunk's activations of one token as the type wants them. */
 typedef struct few_input {
-    int8_t q[FEW_TOKENS][FEW_Q];
-    int16_t sums[FEW_TOKENS][FEW_COLUMNS / 16];
-    int32_t block_sum[FEW_TOKENS][FEW_BLOCKS];
-    int32_t block_start[FEW_TOKENS][FEW_BLOCKS]; /* what of isum the activations alone decide: MLX 8 bits for AVX2 */
+    int8_t q[FEW_Q];
+    int16_t sums[FEW_COLUMNS / 16];
+    int32_t block_sum[FEW_BLOCKS];
+    int32_t block_start[FEW_BLOCKS]; /* what of isum the activations alone decide: MLX 8 bits for AVX2 */
 } few_input;
 
 /* What is to be prefetched next: the n_lines lines from `at` on, of a part of a row, and those of the other streams' rows beside them.
@@ -48,7 +51,7 @@ typedef struct few_ahead {
     uintptr_t at;
     size_t n_lines;
     size_t tile, row, chunk;
-    size_t credit, credit_each; /* in 256ths of a line of each stream: what may be prefetched, what a step adds to it */
+    size_t credit, credit_each; /* parts of a line of each stream: what may be prefetched, what a step adds to it */
 } few_ahead;
 
 typedef struct few_scratch {
@@ -56,10 +59,13 @@ typedef struct few_scratch {
     uint32_t raw[FEW_ROWS][FEW_STRIDE];
     float d[FEW_BLOCKS][FEW_ROWS], m[FEW_BLOCKS][FEW_ROWS];
     int32_t min_pairs[FEW_COLUMNS / 256][8][FEW_ROWS]; /* two 16-bit mins a dword, in the order of sums; of 8 sub-blocks four are used */
-    few_input inputs[FEW_CHUNKS];
+    few_input inputs[FEW_INPUTS];                      /* of a span: each chunk's tokens together */
     few_ahead ahead;
 } few_scratch;
 static_assert(sizeof(few_scratch) <= QN_MATMUL_SCRATCH_BYTES, "the few-token kernels must fit the scratch");
+static_assert(offsetof(few_scratch, d) % 64 == 0 && offsetof(few_scratch, min_pairs) % 64 == 0 && offsetof(few_scratch, inputs) % 64 == 0 &&
+                  sizeof(few_input) % 64 == 0,
+              "what is loaded as whole registers must be aligned");
 
 /* Rows that are cut into tiles: the streams begin `distance` rows from each other and are read through side by side, so that a tile's rows are
  * FEW_STREAM_ROWS of each. Of fewer rows than a tile has there is one tile, whose last streams may be short or empty. */
@@ -91,7 +97,7 @@ typedef struct few_chunk {
     size_t block0, n_blocks, t0, n_tokens;
     size_t row0;
     few_scratch *s;
-    few_input *in;
+    few_input *in; /* of each token */
     const few_span *span;
 } few_chunk;
 
@@ -104,7 +110,7 @@ FEW_INLINE size_t few_row_of(const few_chunk *c, size_t r)
 /* Rows of every tile that exist. */
 FEW_INLINE size_t few_n_rows(const few_chunk *c) { return c->span->band.n_rows < FEW_ROWS ? c->span->band.n_rows : FEW_ROWS; }
 
-/* n rows of a tile, one of each stream: of the row k the chunk's part, at first + k * stride, is the tile's row r + k * FEW_STREAM_ROWS. */
+/* n rows of a tile, one of each stream: row k's part of the chunk begins at first + k * stride; it is the tile's row r + k * FEW_STREAM_ROWS. */
 typedef struct few_rows {
     const uint8_t *first;
     size_t stride, r, n;
@@ -121,7 +127,7 @@ FEW_INLINE few_chunk few_chunk_of(const few_span *p, size_t i, size_t row0)
                        .n_tokens = p->n_tokens,
                        .row0 = row0,
                        .s = p->s,
-                       .in = &p->s->inputs[i],
+                       .in = &p->s->inputs[i * p->n_tokens],
                        .span = p};
 }
 
@@ -131,7 +137,7 @@ FEW_INLINE few_chunk few_chunk_of(const few_span *p, size_t i, size_t row0)
  * busy: the hardware's prefetching looks a few lines ahead and stops at pages, and asking by hand has few places for what is under way. Four
  * places far from each other, read side by side, are four streams, which the hardware runs ahead of each on its own: 1.2 to 1.4 times the speed
  * of one where this was measured. Besides, every step asks for the lines that come FEW_AHEAD later, across rows, chunks and tiles; those of stage
- * two, which reads no weights, as much as those of stage one, so that memory does not rest meanwhile. */
+ * two, which reads hardly any weights, as much as those of stage one, so that memory does not rest meanwhile. */
 
 FEW_INLINE void few_seek(const few_span *p, few_ahead *x)
 {
@@ -176,7 +182,7 @@ FEW_INLINE void few_prefetch(const few_chunk *c)
 {
     few_ahead *x = &c->s->ahead;
     const size_t credit = x->credit + x->credit_each;
-    x->credit = credit - 256 * few_prefetch_lines(c->span, x, credit / 256);
+    x->credit = credit - FEW_CREDIT * few_prefetch_lines(c->span, x, credit / FEW_CREDIT);
 }
 
 /* Stage one: group(row, r, block, n) for every row, `step` blocks at a time and of them `blocks`, which divides it; n is the constant `blocks`
@@ -249,7 +255,7 @@ FEW_INLINE void few_sum_blocks(const few_chunk *c, int factor)
             for (size_t i = 0; i < n; i++) {
                 sum += sum16[b * n + i];
             }
-            c->in->block_sum[t][b] = factor * sum;
+            c->in[t].block_sum[b] = factor * sum;
         }
     }
 }
@@ -265,7 +271,7 @@ FEW_INLINE void few_order_by_place(const few_chunk *c, const size_t per_byte, co
             size_t n = n_columns - i < width * per_byte ? n_columns - i : width * per_byte;
             for (size_t k = 0; k < n / per_byte; k++) {
                 for (size_t j = 0; j < per_byte; j++) {
-                    c->in->q[t][i + width * j + k] = q[i + per_byte * k + j];
+                    c->in[t].q[i + width * j + k] = q[i + per_byte * k + j];
                 }
             }
         }
@@ -282,7 +288,7 @@ FEW_INLINE void few_order_by_trit(const few_chunk *c)
     for (size_t t = 0; t < c->n_tokens; t++) {
         const int8_t *q = c->a->q + (c->t0 + t) * c->a->q_stride + c->block0 * 256;
         for (size_t b = 0; b < c->n_blocks; b++, q += 256) {
-            int8_t *x = &c->in->q[t][b * 320];
+            int8_t *x = &c->in[t].q[b * 320];
             memset(x, 0, 320);
             for (size_t k = 0; k < 5; k++) {
                 for (size_t i = 0; i < 48; i++) {
@@ -317,14 +323,14 @@ FEW_INLINE few_floats few_chain_block(const few_chunk *c, size_t token, few_floa
     }
     acc = few_fma(few_mul(few_load(s->d[block]), scale), few_to_float(isum), acc);
     if (min == FEW_MIN_OF_BLOCK) {
-        few_floats sum = few_set((float)c->in->block_sum[token][block]);
+        few_floats sum = few_set((float)c->in[token].block_sum[block]);
         acc = few_fma(few_mul(few_load(s->m[block]), scale), sum, acc);
     } else if (min != FEW_MIN_NONE) {
         const size_t n_pairs = min == FEW_MIN_OF_8_SUBS ? 4 : 8;
         few_ints sum = few_set_ints(0);
         for (size_t i = 0; i < n_pairs; i++) {
             int32_t pair;
-            memcpy(&pair, &c->in->sums[token][2 * (block * n_pairs + i)], sizeof pair);
+            memcpy(&pair, &c->in[token].sums[2 * (block * n_pairs + i)], sizeof pair);
             sum = few_add_products(sum, few_load_ints(s->min_pairs[block][i]), few_set_ints(pair));
         }
         acc = few_fma(few_mul(few_load(s->m[block]), scale), few_to_float(sum), acc);
@@ -371,12 +377,12 @@ FEW_INLINE size_t few_transpositions(const few_chunk *c, const few_type *type)
     return (raw_dwords + FEW_ROWS - 1) / FEW_ROWS + (c->n_blocks + FEW_ROWS - 1) / FEW_ROWS * c->n_tokens;
 }
 
-/* Of a tile's chunk: steps of both stages for each 256th of the lines of a stream's part. */
+/* What a step of either stage adds so that a tile's chunk asks for as many lines as it reads. */
 FEW_INLINE size_t few_credit_each(const few_chunk *c, const few_type *type)
 {
     const size_t n_lines = FEW_STREAM_ROWS * ((c->n_blocks * type->block_bytes + 63) / 64);
     const size_t n_steps = FEW_STREAM_ROWS * ((c->n_blocks + type->step - 1) / type->step) * ((c->n_tokens + FEW_GROUP - 1) / FEW_GROUP);
-    return 256 * n_lines / (n_steps + few_transpositions(c, type)) + 1;
+    return FEW_CREDIT * n_lines / (n_steps + few_transpositions(c, type)) + 1;
 }
 
 /* The chains of a tile's rows as they stand in y, and back. */
@@ -453,7 +459,7 @@ FEW_INLINE void few_matmul(const few_type *type, const qn_matrix *w, size_t r0, 
     const size_t n_blocks = w->n_cols / type->block;
     const size_t most = FEW_COLUMNS / type->block < FEW_BLOCKS ? FEW_COLUMNS / type->block : FEW_BLOCKS;
     const size_t n_chunks = (n_blocks + most - 1) / most;
-    const size_t chunk_blocks = ((n_blocks + n_chunks - 1) / n_chunks + 15) / 16 * 16; /* whole transpositions, nearly equal sizes */
+    const size_t chunk_blocks = ((n_blocks + n_chunks - 1) / n_chunks + 15) / 16 * 16; /* whole transpositions */
     for (size_t t = t0; t < t1; t += FEW_TOKENS) {
         few_span p = {.w = w,
                       .a = a,
@@ -464,7 +470,8 @@ FEW_INLINE void few_matmul(const few_type *type, const qn_matrix *w, size_t r0, 
                       .s = scratch};
         for (; p.block0 < n_blocks; p.block0 += p.n_blocks) {
             const size_t left = n_blocks - p.block0;
-            p.n_blocks = left < FEW_CHUNKS * chunk_blocks ? left : FEW_CHUNKS * chunk_blocks;
+            const size_t together = FEW_INPUTS / p.n_tokens * chunk_blocks;
+            p.n_blocks = left < together ? left : together;
             p.n_chunks = (p.n_blocks + chunk_blocks - 1) / chunk_blocks;
             for (size_t r = r0; r < r1; r += p.band.n_rows) {
                 p.band = few_band_of(r, r1);

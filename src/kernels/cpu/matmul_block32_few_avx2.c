@@ -2,7 +2,7 @@
  * IQ4_NL MXFP4 with a float scale a block, IQ4_XS with eight integer scales a super-block.
  *
  * Products of codes and activations are added in pairs to 16 bits (VPMADDUBSW). Invariant: see few_avx2.h; no 16-bit sum saturates
- * (2 * 31 * 127 and 2 * 127 * 127 fit).
+ * (2 * 31 * 127, 2 * 127 * 127 and, of the pairs, 4 * 15 * 127 fit).
  */
 #include "kernels/cpu/few_avx2.h"
 #include "quant/blocks.h"
@@ -71,7 +71,7 @@ FEW_INLINE void nibble_group(const few_chunk *c, const uint8_t *p, size_t r, siz
     for (size_t t = 0; t < n_tokens; t++) {
         __m128i isum = few_sum_4(sum[t]);
         if (type->offset != 0) {
-            isum = _mm_sub_epi32(isum, _mm_loadu_si128((const __m128i *)(const void *)&c->in->block_sum[token + t][block]));
+            isum = _mm_sub_epi32(isum, _mm_loadu_si128((const __m128i *)(const void *)&c->in[token + t].block_sum[block]));
         }
         _mm_storeu_si128((__m128i *)(void *)&c->s->isum[token + t][r][block], isum);
     }
@@ -127,7 +127,7 @@ FEW_INLINE void prepare_pairs(const few_chunk *c)
     for (size_t t = 0; t < c->n_tokens; t++) {
         const int8_t *q = c->a->q + (c->t0 + t) * c->a->q_stride + c->block0 * 32;
         for (size_t b = 0; b < c->n_blocks; b++) {
-            int8_t *low = &c->in->q[t][b / 2 * 64 + b % 2 * 16];
+            int8_t *low = &c->in[t].q[b / 2 * 64 + b % 2 * 16];
             memcpy(low, q + 32 * b, 16);
             memcpy(low + 32, q + 32 * b + 16, 16);
         }
@@ -158,7 +158,7 @@ FEW_INLINE void pair_sums(const few_chunk *c, const uint8_t *b, const size_t byt
         __m256i both = _mm256_inserti128_si256(_mm256_castsi128_si256(first), second, 1);
         __m256i low = _mm256_and_si256(both, mask), high = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
         for (size_t t = 0; t < n_tokens; t++) {
-            const int8_t *x = &c->in->q[token + t][(block + 2 * i) * 32];
+            const int8_t *x = &c->in[token + t].q[(block + 2 * i) * 32];
             __m256i products = _mm256_add_epi16(_mm256_maddubs_epi16(low, few_load_ints(x)),
                                                 _mm256_maddubs_epi16(high, few_load_ints(x + 32)));
             sum[t][i] = _mm256_madd_epi16(products, _mm256_set1_epi16(1));
@@ -177,7 +177,7 @@ FEW_INLINE void q4_0_group(const few_chunk *c, const uint8_t *p, size_t r, size_
     pair_sums(c, b, sizeof(qn_block_q4_0), 2, block, n, token, n_tokens, isum);
     for (size_t t = 0; t < n_tokens; t++) {
         int32_t *out = &c->s->isum[token + t][r][block];
-        isum[t] = _mm256_sub_epi32(isum[t], few_load_ints(&c->in->block_sum[token + t][block]));
+        isum[t] = _mm256_sub_epi32(isum[t], few_load_ints(&c->in[token + t].block_sum[block]));
         _mm256_storeu_si256((__m256i *)(void *)out, _mm256_slli_epi32(isum[t], 16));
         for (size_t i = 0; i < n; i++) {
             memcpy(out + i, b + i * sizeof(qn_block_q4_0), sizeof(uint16_t));

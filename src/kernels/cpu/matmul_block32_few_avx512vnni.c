@@ -15,7 +15,7 @@ FEW_INLINE void prepare_nibble_order(const few_chunk *c, size_t n_columns)
     for (size_t t = 0; t < c->n_tokens; t++) {
         const int8_t *q = c->a->q + (c->t0 + t) * c->a->q_stride + (c->block0 * c->a->block);
         for (size_t i = 0; i < n_columns; i += 32) {
-            int8_t *out = &c->in->q[t][i / 128 * 128 + i % 128 / 2];
+            int8_t *out = &c->in[t].q[i / 128 * 128 + i % 128 / 2];
             memcpy(out, q + i, 16);
             memcpy(out + 64, q + i + 16, 16);
         }
@@ -56,7 +56,7 @@ FEW_INLINE void q8_0_group(const few_chunk *c, const uint8_t *p, size_t r, size_
         }
     }
     for (size_t t = 0; t < n_tokens; t++) {
-        __m512i isum = _mm512_sub_epi32(few_sum_halves(lanes[t][0], lanes[t][1]), _mm512_loadu_si512(&c->in->block_sum[token + t][block]));
+        __m512i isum = _mm512_sub_epi32(few_sum_halves(lanes[t][0], lanes[t][1]), _mm512_loadu_si512(&c->in[token + t].block_sum[block]));
         _mm512_storeu_si512(&s->isum[token + t][r][block], isum);
     }
 }
@@ -151,7 +151,7 @@ FEW_INLINE void nibble_group(const few_chunk *c, const uint8_t *p, size_t r, siz
         __m512i low, high;
         load_nibbles(p + 4 * i * type->bytes, n - 4 * i < 4 ? n - 4 * i : 4, type, &low, &high);
         for (size_t t = 0; t < n_tokens; t++) {
-            const int8_t *x = c->in->q[token + t] + (block + 4 * i) * 32;
+            const int8_t *x = c->in[token + t].q + (block + 4 * i) * 32;
             sum[t][i] = _mm512_dpbusd_epi32(sum[t][i], low, _mm512_load_si512(x));
             sum[t][i] = _mm512_dpbusd_epi32(sum[t][i], high, _mm512_load_si512(x + 64));
         }
@@ -159,7 +159,7 @@ FEW_INLINE void nibble_group(const few_chunk *c, const uint8_t *p, size_t r, siz
     for (size_t t = 0; t < n_tokens; t++) {
         __m512i isum = few_sum_quarters(few_sum_lanes(sum[t]));
         if (type->offset != 0) {
-            isum = _mm512_sub_epi32(isum, _mm512_loadu_si512(&c->in->block_sum[token + t][block]));
+            isum = _mm512_sub_epi32(isum, _mm512_loadu_si512(&c->in[token + t].block_sum[block]));
         }
         if (type->d_with_sum) {
             isum = _mm512_or_si512(_mm512_slli_epi32(isum, 16), q4_0_d(p, n));
@@ -194,7 +194,7 @@ static void d_scales(const few_chunk *c) { few_unpack_scales(c, false); }
 
 static void d_m_scales(const few_chunk *c) { few_unpack_scales(c, true); }
 
-/* The functions of one nibble type: preparation, row, kernel. `factor` is what block_sum is multiplied with: the offset, or 1 for types with m. */
+/* The functions of one nibble type: preparation, rows, kernel. `factor` is what block_sum is multiplied with: the offset, or 1 for types with m. */
 #define NIBBLE_KERNEL(name, layout, min, factor, scales, ...) \
     static const nibble_type name##_type = __VA_ARGS__; \
     static void prepare_##name(const few_chunk *c) \
@@ -230,7 +230,7 @@ static void prepare_iq4_xs(const few_chunk *c)
     for (size_t t = 0; t < c->n_tokens; t++) {
         const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * (QN_K / 16);
         for (size_t i = 0; i < c->n_blocks * (QN_K / 32); i++) {
-            c->in->sums[t][i] = (int16_t) - (sum16[2 * i] + sum16[2 * i + 1]);
+            c->in[t].sums[i] = (int16_t) - (sum16[2 * i] + sum16[2 * i + 1]);
         }
     }
 }
@@ -272,14 +272,14 @@ FEW_INLINE void iq4_xs_group(const few_chunk *c, const uint8_t *p, size_t r, siz
             __m512i high = nibble_codes(_mm512_and_si512(_mm512_srli_epi16(both, 4), mask), iq4_levels_plus_128);
             __m512i scale = _mm512_permutexvar_epi32(_mm512_add_epi32(spread, _mm512_set1_epi32(4 * (int)half)), wide);
             for (size_t t = 0; t < n_tokens; t++) {
-                const int8_t *x = c->in->q[token + t] + (block + i) * QN_K + 128 * half;
+                const int8_t *x = c->in[token + t].q + (block + i) * QN_K + 128 * half;
                 __m512i sum = _mm512_dpbusd_epi32(_mm512_setzero_si512(), low, _mm512_load_si512(x));
                 sum = _mm512_dpbusd_epi32(sum, high, _mm512_load_si512(x + 64));
                 partial[t][i] = _mm512_add_epi32(partial[t][i], _mm512_mullo_epi32(sum, scale));
             }
         }
         for (size_t t = 0; t < n_tokens; t++) {
-            __m128i negated = _mm_loadu_si128((const __m128i *)(const void *)&c->in->sums[token + t][(block + i) * 8]);
+            __m128i negated = _mm_loadu_si128((const __m128i *)(const void *)&c->in[token + t].sums[(block + i) * 8]);
             partial[t][i] = _mm512_add_epi32(partial[t][i], _mm512_zextsi128_si512(_mm_madd_epi16(offsets, negated)));
         }
     }

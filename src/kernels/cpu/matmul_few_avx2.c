@@ -17,7 +17,7 @@ static void prepare_k4(const few_chunk *c)
         for (size_t b = 0; b < c->n_blocks; b++) {
             for (size_t j = 0; j < 8; j++) {
                 const int16_t *pair = sum16 + b * 16 + 2 * order[j];
-                c->in->sums[t][b * 8 + j] = (int16_t)(pair[0] + pair[1]);
+                c->in[t].sums[b * 8 + j] = (int16_t)(pair[0] + pair[1]);
             }
         }
     }
@@ -124,7 +124,7 @@ static void prepare_q6_k(const few_chunk *c)
     for (size_t t = 0; t < c->n_tokens; t++) {
         const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * (QN_K / 16);
         for (size_t i = 0; i < c->n_blocks * (QN_K / 16); i++) {
-            c->in->sums[t][i] = (int16_t)-sum16[i];
+            c->in[t].sums[i] = (int16_t)-sum16[i];
         }
     }
 }
@@ -141,7 +141,7 @@ FEW_INLINE void q6_k_block(const few_chunk *c, const uint8_t *p, size_t r, size_
     memcpy(&d, p + 208, sizeof d);
     c->s->raw[r][block] = d;
     for (size_t t = 0; t < n_tokens; t++) {
-        partial[t] = _mm256_madd_epi16(_mm256_slli_epi16(scales, 5), few_load_ints(&c->in->sums[token + t][block * 16]));
+        partial[t] = _mm256_madd_epi16(_mm256_slli_epi16(scales, 5), few_load_ints(&c->in[token + t].sums[block * 16]));
     }
     for (int h = 0; h < 2; h++) {
         __m256i first = few_load_ints(p + 64 * h), second = few_load_ints(p + 64 * h + 32), qh = few_load_ints(p + 128 + 32 * h);

@@ -34,11 +34,11 @@ static void prepare_k4(const few_chunk *c)
         const int8_t *q = c->a->q + (c->t0 + t) * c->a->q_stride + c->block0 * QN_K;
         for (size_t i = 0; i < n_columns; i += 128) {
             for (size_t j = 0; j < 4; j++) {
-                memcpy(&c->in->q[t][i + 32 * j], q + i + 32 * order[j], 32);
+                memcpy(&c->in[t].q[i + 32 * j], q + i + 32 * order[j], 32);
             }
         }
         const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * (QN_K / 16);
-        int16_t *sums = c->in->sums[t];
+        int16_t *sums = c->in[t].sums;
         for (size_t b = 0; b < c->n_blocks; b++) {
             for (size_t j = 0; j < 8; j++) {
                 const int16_t *pair = sum16 + b * 16 + 2 * order[j];
@@ -101,7 +101,7 @@ FEW_INLINE void k4_group(const few_chunk *c, const uint8_t *p, size_t r, size_t 
         __m512i scale_low = _mm512_permutexvar_epi16(k4_spread(i, false), scales);
         __m512i scale_high = _mm512_permutexvar_epi16(k4_spread(i, true), scales);
         for (size_t t = 0; t < n_tokens; t++) {
-            const int8_t *x = c->in->q[token + t] + (block + (size_t)i) * QN_K;
+            const int8_t *x = c->in[token + t].q + (block + (size_t)i) * QN_K;
             __m512i sum[4];
             for (int v = 0; v < 4; v++) {
                 sum[v] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), code[v], _mm512_load_si512(x + 64 * v));
@@ -155,7 +155,7 @@ static void prepare_q6_k(const few_chunk *c)
     for (size_t t = 0; t < c->n_tokens; t++) {
         const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * (QN_K / 16);
         for (size_t i = 0; i < c->n_blocks * (QN_K / 16); i++) {
-            c->in->sums[t][i] = (int16_t)-sum16[i];
+            c->in[t].sums[i] = (int16_t)-sum16[i];
         }
     }
 }
@@ -205,7 +205,7 @@ FEW_INLINE void q6_k_group(const few_chunk *c, const uint8_t *p, size_t r, size_
             for (int v = 0; v < 4; v++) {
                 sum[v] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), code[v], _mm512_loadu_si512(x + 64 * v));
             }
-            __m256i negated = _mm256_loadu_si256((const __m256i *)(const void *)&c->in->sums[token + t][(block + i) * 16]);
+            __m256i negated = _mm256_loadu_si256((const __m256i *)(const void *)&c->in[token + t].sums[(block + i) * 16]);
             __m512i acc = _mm512_zextsi256_si512(_mm256_madd_epi16(offsets, negated));
             acc = _mm512_dpwssd_epi32(acc, _mm512_packs_epi32(sum[0], sum[1]), scale_low);
             partial[t][i] = _mm512_dpwssd_epi32(acc, _mm512_packs_epi32(sum[2], sum[3]), scale_high);

@@ -32,15 +32,15 @@ static void prepare_mlx8(const few_chunk *c)
             __m256i positive = _mm256_setzero_si256(), negative = _mm256_setzero_si256();
             for (size_t i = b * group; i < (b + 1) * group; i += 32) {
                 __m256i x = few_load_ints(q + i), is_negative = _mm256_cmpgt_epi8(_mm256_setzero_si256(), x), size = _mm256_abs_epi8(x);
-                _mm256_storeu_si256((__m256i *)(void *)&c->in->q[t][2 * i], size);
-                _mm256_storeu_si256((__m256i *)(void *)&c->in->q[t][2 * i + 32], _mm256_xor_si256(is_negative, _mm256_set1_epi8(-128)));
+                _mm256_storeu_si256((__m256i *)(void *)&c->in[t].q[2 * i], size);
+                _mm256_storeu_si256((__m256i *)(void *)&c->in[t].q[2 * i + 32], _mm256_xor_si256(is_negative, _mm256_set1_epi8(-128)));
                 positive = _mm256_add_epi64(positive, _mm256_sad_epu8(_mm256_andnot_si256(is_negative, size), _mm256_setzero_si256()));
                 negative = _mm256_add_epi64(negative, _mm256_sad_epu8(_mm256_and_si256(is_negative, size), _mm256_setzero_si256()));
             }
             int64_t p[4], n[4];
             _mm256_storeu_si256((__m256i *)(void *)p, positive);
             _mm256_storeu_si256((__m256i *)(void *)n, negative);
-            c->in->block_start[t][b] = (int32_t)(128 * (p[0] + p[1] + p[2] + p[3]) - 127 * (n[0] + n[1] + n[2] + n[3]));
+            c->in[t].block_start[b] = (int32_t)(128 * (p[0] + p[1] + p[2] + p[3]) - 127 * (n[0] + n[1] + n[2] + n[3]));
         }
     }
 }
@@ -114,7 +114,7 @@ FEW_INLINE void mlx_loads(const few_chunk *c, const uint8_t *p, size_t column, s
             __m256i code[8];
             load_codes(p + l * LOAD_BYTES(bits), bits, code);
             for (size_t t = 0; t < n_tokens; t++) {
-                const int8_t *x = &c->in->q[token + t][(column + l * LOAD_COLUMNS(bits)) * (bits == 8 ? 2 : 1)];
+                const int8_t *x = &c->in[token + t].q[(column + l * LOAD_COLUMNS(bits)) * (bits == 8 ? 2 : 1)];
                 for (size_t j = 0; j < LOAD_COLUMNS(bits) / 32; j++) {
                     products[t] = add_products(products[t], code[j], x + 32 * j, bits);
                 }
@@ -170,7 +170,7 @@ FEW_INLINE void mlx_step(const few_chunk *c, const uint8_t *row, size_t r, size_
         int32_t *out = &c->s->isum[token + t][r][block];
         store_groups(out, sum[t], 8 * 4 / step_blocks(group, bits));
         if (bits == 8) {
-            __m128i start = _mm_loadu_si128((const __m128i *)(const void *)&c->in->block_start[token + t][block]);
+            __m128i start = _mm_loadu_si128((const __m128i *)(const void *)&c->in[token + t].block_start[block]);
             _mm_storeu_si128((__m128i *)(void *)out, _mm_add_epi32(_mm_loadu_si128((const __m128i *)(const void *)out), start));
         }
     }
@@ -210,6 +210,9 @@ static void mlx_scales(const few_chunk *c)
         __m256i d[8], m[8];
         for (size_t r = 0; r < 8; r++) {
             size_t at = few_row_of(c, r < n_rows ? r : n_rows - 1) * row_bytes + (c->block0 + b) * item;
+            const uintptr_t ahead = at + FEW_STREAM_ROWS * row_bytes; /* the next tile's */
+            _mm_prefetch((const char *)((uintptr_t)w->scales + ahead), _MM_HINT_T1);
+            _mm_prefetch((const char *)((uintptr_t)w->biases + ahead), _MM_HINT_T1);
             d[r] = load_affine_floats(w->scales + at, type, c->n_blocks - b);
             m[r] = load_affine_floats(w->biases + at, type, c->n_blocks - b);
         }

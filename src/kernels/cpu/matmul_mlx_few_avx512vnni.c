@@ -71,7 +71,7 @@ FEW_INLINE void mlx_load(const few_chunk *c, const uint8_t *p, size_t column, si
     __m512i code[8];
     load_codes(LOAD_BYTES(bits) == 64 ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi64((__mmask8)((1u << bits) - 1u), p), bits, code);
     for (size_t t = 0; t < n_tokens; t++) {
-        const int8_t *x = c->in->q[token + t] + column;
+        const int8_t *x = c->in[token + t].q + column;
         sum[t] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), code[0], _mm512_load_si512(x));
         for (size_t j = 1; j < LOAD_COLUMNS(bits) / 64; j++) {
             sum[t] = _mm512_dpbusd_epi32(sum[t], code[j], _mm512_load_si512(x + 64 * j));
@@ -143,7 +143,8 @@ FEW_INLINE void mlx_step(const few_chunk *c, const uint8_t *row, size_t r, size_
 QN_VARIANT void mlx_tokens(const few_chunk *c, const few_rows *rows, size_t token, const size_t n_tokens, const uint32_t bits)
 {
 #define STEP_OF(row, r, block, n) mlx_step(c, row, r, block, n, token, n_tokens, bits)
-    FEW_FOR_GROUPS(c, rows, step_blocks(c->a->block, bits), step_blocks(c->a->block, bits), STEP_OF);
+    const size_t step = step_blocks(c->a->block, bits);
+    FEW_FOR_GROUPS(c, rows, step, step, STEP_OF);
 #undef STEP_OF
 }
 

@@ -68,7 +68,7 @@ static void prepare_q2_k(const few_chunk *c)
         const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * (QN_K / 16);
         for (size_t i = 0; i < c->n_blocks * 16; i += 16) {
             for (size_t j = 0; j < 16; j++) {
-                c->in->sums[t][i + j] = sum16[i + order[j]];
+                c->in[t].sums[i + j] = sum16[i + order[j]];
             }
         }
     }
@@ -145,7 +145,7 @@ static void prepare_q3_k(const few_chunk *c)
     for (size_t t = 0; t < c->n_tokens; t++) {
         const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * (QN_K / 16);
         for (size_t i = 0; i < c->n_blocks * (QN_K / 16); i++) {
-            c->in->sums[t][i] = (int16_t)-sum16[i];
+            c->in[t].sums[i] = (int16_t)-sum16[i];
         }
     }
 }
@@ -174,7 +174,7 @@ FEW_INLINE void q3_k_sums(const few_chunk *c, const uint8_t *b, size_t r, size_t
     memcpy(&d, b + 108, sizeof d);
     c->s->raw[r][block] = d;
     for (size_t t = 0; t < n_tokens; t++) {
-        sum[t] = _mm256_madd_epi16(_mm256_slli_epi16(scales, 2), few_load_ints(&c->in->sums[token + t][block * 16]));
+        sum[t] = _mm256_madd_epi16(_mm256_slli_epi16(scales, 2), few_load_ints(&c->in[token + t].sums[block * 16]));
     }
     for (size_t h = 0; h < 2; h++) {
         __m256i eight = h == 0 ? _mm256_permute4x64_epi64(scales, 0x44) : _mm256_permute4x64_epi64(scales, 0xee);
@@ -203,7 +203,7 @@ static void prepare_tq2_0(const few_chunk *c) { few_sum_blocks(c, -1); }
 /* Dwords that add up to isum, from 16-bit sums of products. */
 FEW_INLINE __m256i ternary_sum(const few_chunk *c, size_t block, size_t token, __m256i products)
 {
-    __m256i start = _mm256_zextsi128_si256(_mm_cvtsi32_si128(c->in->block_sum[token][block]));
+    __m256i start = _mm256_zextsi128_si256(_mm_cvtsi32_si128(c->in[token].block_sum[block]));
     return _mm256_add_epi32(start, _mm256_madd_epi16(products, _mm256_set1_epi16(1)));
 }
 
@@ -274,7 +274,7 @@ FEW_INLINE void tq1_0_sums(const few_chunk *c, const uint8_t *b, size_t r, size_
         code[4] = _mm256_packus_epi16(_mm256_mulhi_epu16(even, three), _mm256_mulhi_epu16(odd, three));
         for (size_t k = 0; k < 5; k++) {
             for (size_t t = 0; t < n_tokens; t++) {
-                __m256i x = few_load_ints(&c->in->q[token + t][block * 320 + 64 * k + 32 * h]);
+                __m256i x = few_load_ints(&c->in[token + t].q[block * 320 + 64 * k + 32 * h]);
                 products[t] = _mm256_add_epi16(products[t], _mm256_maddubs_epi16(code[k], x));
             }
         }

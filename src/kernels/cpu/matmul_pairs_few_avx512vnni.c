@@ -15,7 +15,7 @@ FEW_INLINE void prepare_order(const few_chunk *c)
         const int8_t *q = c->a->q + (c->t0 + t) * c->a->q_stride + c->block0 * QN_K;
         for (size_t i = 0; i < c->n_blocks * QN_K; i += QN_K) {
             for (size_t j = 0; j < 8; j++) {
-                memcpy(&c->in->q[t][i + 32 * j], q + i + 32 * order[j], 32);
+                memcpy(&c->in[t].q[i + 32 * j], q + i + 32 * order[j], 32);
             }
         }
     }
@@ -76,7 +76,7 @@ static void prepare_q2_k(const few_chunk *c)
         const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * (QN_K / 16);
         for (size_t i = 0; i < c->n_blocks * 16; i += 16) {
             for (size_t j = 0; j < 16; j++) {
-                c->in->sums[t][i + j] = sum16[i + order[j]];
+                c->in[t].sums[i + j] = sum16[i + order[j]];
             }
         }
     }
@@ -109,7 +109,7 @@ FEW_INLINE void q2_k_sums(const few_chunk *c, const uint8_t *b, size_t r, size_t
         __m512i index = _mm512_ternarylogic_epi32(pair[j], _mm512_set1_epi8(3), _mm512_set1_epi8((char)(4 * j)), 0xea); /* (a & b) | c */
         __m512i product = _mm512_shuffle_epi8(multiples, index);
         for (size_t t = 0; t < n_tokens; t++) {
-            sum[t] = _mm512_dpbusd_epi32(sum[t], product, _mm512_load_si512(&c->in->q[token + t][block * QN_K + 64 * (size_t)j]));
+            sum[t] = _mm512_dpbusd_epi32(sum[t], product, _mm512_load_si512(&c->in[token + t].q[block * QN_K + 64 * (size_t)j]));
         }
     }
 }
@@ -148,7 +148,7 @@ static void prepare_q3_k(const few_chunk *c)
     for (size_t t = 0; t < c->n_tokens; t++) {
         const int16_t *sum16 = c->a->sum16 + (c->t0 + t) * c->a->s_stride + c->block0 * (QN_K / 16);
         for (size_t i = 0; i < c->n_blocks * (QN_K / 16); i++) {
-            c->in->sums[t][i] = (int16_t)-sum16[i];
+            c->in[t].sums[i] = (int16_t)-sum16[i];
         }
     }
 }
@@ -195,12 +195,12 @@ FEW_INLINE void q3_k_sums(const few_chunk *c, const uint8_t *b, size_t r, size_t
     memcpy(&d, b + 108, sizeof d);
     c->s->raw[r][block] = d;
     for (size_t t = 0; t < n_tokens; t++) {
-        const int8_t *x = &c->in->q[token + t][block * QN_K];
+        const int8_t *x = &c->in[token + t].q[block * QN_K];
         __m512i part[4];
         for (int j = 0; j < 4; j++) {
             part[j] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), code[j], _mm512_load_si512(x + 64 * j));
         }
-        __m256i negated = _mm256_loadu_si256((const __m256i *)(const void *)&c->in->sums[token + t][block * 16]);
+        __m256i negated = _mm256_loadu_si256((const __m256i *)(const void *)&c->in[token + t].sums[block * 16]);
         sum[t] = _mm512_zextsi256_si512(_mm256_madd_epi16(offsets, negated));
         sum[t] = _mm512_dpwssd_epi32(sum[t], _mm512_packs_epi32(part[0], part[1]), scale_low);
         sum[t] = _mm512_dpwssd_epi32(sum[t], _mm512_packs_epi32(part[2], part[3]), scale_high);
@@ -221,9 +221,9 @@ FEW_INLINE void ternary_sums(const few_chunk *c, const __m512i *code, size_t n, 
                              __m512i sum[FEW_GROUP])
 {
     for (size_t t = 0; t < n_tokens; t++) {
-        sum[t] = _mm512_zextsi128_si512(_mm_cvtsi32_si128(c->in->block_sum[token + t][block]));
+        sum[t] = _mm512_zextsi128_si512(_mm_cvtsi32_si128(c->in[token + t].block_sum[block]));
         for (size_t j = 0; j < n; j++) {
-            sum[t] = _mm512_dpbusd_epi32(sum[t], code[j], _mm512_load_si512(&c->in->q[token + t][(block * n + j) * 64]));
+            sum[t] = _mm512_dpbusd_epi32(sum[t], code[j], _mm512_load_si512(&c->in[token + t].q[(block * n + j) * 64]));
         }
     }
 }

@@ -9,7 +9,9 @@ uint64_t qn_peak_read_scalar(const void *p, size_t bytes, size_t stride, size_t 
     for (size_t i = 0; i < bytes; i += 256) {
         for (size_t s = 0; s < n_streams; s++) {
             const uint64_t *v = (const void *)((const char *)p + s * stride + i);
-            __builtin_prefetch((const char *)((uintptr_t)v + QN_PEAK_READ_AHEAD), 0, 2);
+            for (size_t line = 0; line < 256; line += 64) {
+                __builtin_prefetch((const char *)((uintptr_t)v + QN_PEAK_READ_AHEAD + line), 0, 2);
+            }
             for (size_t j = 0; j < 32; j++) {
                 sum[j % 8] ^= v[j];
             }

@@ -55,13 +55,15 @@ static void extreme_codes(uint8_t *data, size_t n_rows, size_t row_bytes)
     }
 }
 
-/* Likewise Q4_0, whose scales stay: sums of a block of up to 32 * 8 * 127, which must fit 16 bits. */
-static void extreme_nibbles(uint8_t *data, size_t n_rows, size_t row_bytes)
+/* Likewise types of blocks whose first `head` bytes, float scales, stay. Q4_0: sums of a block of up to 32 * 8 * 127, which must fit 16 bits; Q4_K,
+ * integer scales and mins with the codes: sums of half a block of up to 128 * 15 * 127 * 63, which must fit a float. Some codes are one less: odd
+ * sums are the first that would not fit. */
+static void extreme_blocks(uint8_t *data, size_t n_rows, size_t row_bytes, size_t block_bytes, size_t head)
 {
     for (size_t r = 1; r < n_rows; r++) {
         for (size_t i = 0; i < row_bytes; i++) {
-            if (r % 3 > 0 && i % 18 >= 2) {
-                data[r * row_bytes + i] = r % 3 == 1 ? 0 : 0xff;
+            if (r % 3 > 0 && i % block_bytes >= head) {
+                data[r * row_bytes + i] = r % 3 == 1 ? 0 : random_u32() % 8 == 0 ? 0xfe : 0xff;
             }
         }
     }
@@ -95,8 +97,8 @@ static test_weights weights_create(qn_dtype t, qn_affine affine, qn_dtype affine
         }
     } else {
         random_blocks(w.data.data, t, bytes, mode);
-        if (t == QN_DTYPE_Q4_0 && mode == SCALES_EXTREME) {
-            extreme_nibbles(w.data.data, n_rows, w.m.row_bytes);
+        if ((t == QN_DTYPE_Q4_0 || t == QN_DTYPE_Q4_K) && mode == SCALES_EXTREME) {
+            extreme_blocks(w.data.data, n_rows, w.m.row_bytes, qn_dtype_get(t)->block_bytes, t == QN_DTYPE_Q4_0 ? 2 : 4);
         }
     }
     return w;

@@ -19,6 +19,7 @@
 #define QN_KERNELS_FEW_FRAME_H
 
 #include <assert.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -33,7 +34,6 @@ enum {
     FEW_STREAMS = 4,                          /* places of memory read side by side: see "memory" */
     FEW_STREAM_ROWS = FEW_ROWS / FEW_STREAMS, /* of each in a tile */
     FEW_AHEAD = 256,                          /* lines of 64 bytes between work and prefetch, of all streams together */
-    FEW_CREDIT = 65536,                       /* parts of a line that prefetching is paced in */
     FEW_STRIDE = FEW_BLOCKS + FEW_ROWS        /* not a power of two: rows of a column must not share cache sets */
 };
 
@@ -45,13 +45,15 @@ typedef struct few_input {
     int32_t block_start[FEW_BLOCKS]; /* what of isum the activations alone decide: MLX 8 bits for AVX2 */
 } few_input;
 
-/* What is to be prefetched next: the n_lines lines from `at` on, of a part of a row, and those of the other streams' rows beside them.
- * After it come the tile's other rows, then its next chunk, then the next tile. Rows are counted from the stream's first. */
+/* What is to be prefetched next: the n_lines lines from `at` on, of one part of memory, and those of the other streams' parts beside it. A part
+ * is all that a stream has yet, or with several chunks a row of one; after that come the tile's other rows, then its next chunk, then the next
+ * tile. Rows are counted from the stream's first. */
 typedef struct few_ahead {
     uintptr_t at;
     size_t n_lines;
     size_t tile, row, chunk;
-    size_t credit, credit_each; /* parts of a line of each stream: what may be prefetched, what a step adds to it */
+    size_t n_each[2]; /* lines of each stream that a step of stage one and of stage two asks for */
+    ptrdiff_t owed;   /* bytes that the tiles so far have read and not asked for; below 0: asked for and not read */
 } few_ahead;
 
 typedef struct few_scratch {
@@ -86,6 +88,7 @@ typedef struct few_span {
     const qn_matrix *w;
     const qn_act *a;
     size_t t0, n_tokens, block0, n_blocks, chunk_blocks, n_chunks, block_bytes;
+    bool whole_rows; /* one chunk has all columns: a stream's rows are one part of memory */
     few_band band;
     few_scratch *s;
 } few_span;
@@ -141,15 +144,17 @@ FEW_INLINE few_chunk few_chunk_of(const few_span *p, size_t i, size_t row0)
 
 FEW_INLINE void few_seek(const few_span *p, few_ahead *x)
 {
-    const size_t begin = x->chunk * p->chunk_blocks, left = p->n_blocks - begin;
-    const size_t bytes = (left < p->chunk_blocks ? left : p->chunk_blocks) * p->block_bytes;
+    const size_t begin = x->chunk * p->chunk_blocks, left = p->n_blocks - begin, n_rows = p->whole_rows ? p->band.distance : 1;
+    const size_t bytes = (n_rows - 1) * p->w->row_bytes + (left < p->chunk_blocks ? left : p->chunk_blocks) * p->block_bytes;
     x->at = (uintptr_t)p->w->data + (p->band.row0 + x->row) * p->w->row_bytes + (p->block0 + begin) * p->block_bytes;
     x->n_lines = x->row < p->band.distance && x->row < p->band.n_rows ? (bytes + 63) / 64 : 0;
 }
 
 FEW_INLINE void few_next_part(const few_span *p, few_ahead *x)
 {
-    if (++x->row == x->tile + FEW_STREAM_ROWS) {
+    if (p->whole_rows) {
+        x->row = p->band.distance; /* nothing is left */
+    } else if (++x->row == x->tile + FEW_STREAM_ROWS) {
         if (++x->chunk == p->n_chunks) {
             x->chunk = 0;
             x->tile += FEW_STREAM_ROWS;
@@ -178,11 +183,10 @@ FEW_INLINE size_t few_prefetch_lines(const few_span *p, few_ahead *x, size_t n)
 }
 
 /* A step's share of prefetching. */
-FEW_INLINE void few_prefetch(const few_chunk *c)
+FEW_INLINE void few_prefetch(const few_chunk *c, const size_t stage)
 {
     few_ahead *x = &c->s->ahead;
-    const size_t credit = x->credit + x->credit_each;
-    x->credit = credit - FEW_CREDIT * few_prefetch_lines(c->span, x, credit / FEW_CREDIT);
+    few_prefetch_lines(c->span, x, x->n_each[stage - 1]);
 }
 
 /* Stage one: group(row, r, block, n) for every row, `step` blocks at a time and of them `blocks`, which divides it; n is the constant `blocks`
@@ -191,7 +195,7 @@ FEW_INLINE void few_prefetch(const few_chunk *c)
     do { \
         size_t block = 0; \
         for (; block + (step) <= (c)->n_blocks; block += (step)) { \
-            few_prefetch(c); \
+            few_prefetch(c, 1); \
             for (size_t k = 0; k < (rows)->n; k++) { \
                 for (size_t i = 0; i < (step); i += (blocks)) { \
                     group((rows)->first + k * (rows)->stride, (rows)->r + k * FEW_STREAM_ROWS, block + i, blocks); \
@@ -199,7 +203,7 @@ FEW_INLINE void few_prefetch(const few_chunk *c)
             } \
         } \
         if (block < (c)->n_blocks) { \
-            few_prefetch(c); \
+            few_prefetch(c, 1); \
         } \
         for (size_t k = 0; k < (rows)->n; k++) { \
             size_t i = block; \
@@ -217,7 +221,7 @@ FEW_INLINE void few_prefetch(const few_chunk *c)
 /* FEW_ROWS blocks of the tile's rows from a plane of scratch. */
 FEW_INLINE void few_load_columns(const few_chunk *c, const void *plane, size_t block, few_ints out[FEW_ROWS])
 {
-    few_prefetch(c);
+    few_prefetch(c, 2);
     const char *p = (const char *)plane + block * sizeof(int32_t);
     for (size_t r = 0; r < FEW_ROWS; r++) {
         out[r] = few_load_ints(p + r * FEW_STRIDE * sizeof(int32_t));
@@ -377,12 +381,19 @@ FEW_INLINE size_t few_transpositions(const few_chunk *c, const few_type *type)
     return (raw_dwords + FEW_ROWS - 1) / FEW_ROWS + (c->n_blocks + FEW_ROWS - 1) / FEW_ROWS * c->n_tokens;
 }
 
-/* What a step of either stage adds so that a tile's chunk asks for as many lines as it reads. */
-FEW_INLINE size_t few_credit_each(const few_chunk *c, const few_type *type)
+/* How many lines a step of either stage asks for, so that a tile's chunk asks for as many as it reads. The numbers stay the same for a stage's
+ * steps, and nearly from tile to tile: loops that end now here, now there are mispredicted, which had cost a tenth of the time in cache. */
+FEW_INLINE void few_pace(const few_chunk *c, const few_type *type)
 {
-    const size_t n_lines = FEW_STREAM_ROWS * ((c->n_blocks * type->block_bytes + 63) / 64);
+    few_ahead *x = &c->s->ahead;
+    const size_t row_bytes = c->n_blocks * type->block_bytes;
+    const size_t bytes = FEW_STREAM_ROWS * (c->span->whole_rows ? row_bytes : (row_bytes + 63) / 64 * 64);
     const size_t n_steps = FEW_STREAM_ROWS * ((c->n_blocks + type->step - 1) / type->step) * ((c->n_tokens + FEW_GROUP - 1) / FEW_GROUP);
-    return FEW_CREDIT * n_lines / (n_steps + few_transpositions(c, type)) + 1;
+    const size_t n_transpositions = few_transpositions(c, type);
+    x->n_each[0] = bytes / 64 / (n_steps + n_transpositions);
+    x->owed += (ptrdiff_t)(bytes - 64 * n_steps * x->n_each[0]);
+    x->n_each[1] = x->owed > 0 ? ((size_t)x->owed + 64 * n_transpositions - 1) / (64 * n_transpositions) : 0;
+    x->owed -= (ptrdiff_t)(64 * n_transpositions * x->n_each[1]);
 }
 
 /* The chains of a tile's rows as they stand in y, and back. */
@@ -409,7 +420,7 @@ FEW_INLINE void few_tile(const few_chunk *c, const few_type *type, float *y, siz
 {
     const size_t row_bytes = c->w->row_bytes, n_rows = few_n_rows(c);
     const uint8_t *part = c->w->data + c->row0 * row_bytes + c->block0 * type->block_bytes;
-    c->s->ahead.credit_each = few_credit_each(c, type);
+    few_pace(c, type);
     for (size_t r = 0; r < FEW_STREAM_ROWS && r < n_rows; r++) {
         const few_rows rows = {part + r * row_bytes, c->span->band.distance * row_bytes, r,
                                (n_rows - r + FEW_STREAM_ROWS - 1) / FEW_STREAM_ROWS};
@@ -473,6 +484,7 @@ FEW_INLINE void few_matmul(const few_type *type, const qn_matrix *w, size_t r0, 
             const size_t together = FEW_INPUTS / p.n_tokens * chunk_blocks;
             p.n_blocks = left < together ? left : together;
             p.n_chunks = (p.n_blocks + chunk_blocks - 1) / chunk_blocks;
+            p.whole_rows = n_chunks == 1;
             for (size_t r = r0; r < r1; r += p.band.n_rows) {
                 p.band = few_band_of(r, r1);
                 few_matmul_band(&p, type, r == r0 && type->prepare != NULL, y, y_stride);

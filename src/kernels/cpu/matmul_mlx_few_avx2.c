@@ -216,7 +216,7 @@ static void mlx_scales(const few_chunk *c)
             d[r] = load_affine_floats(w->scales + at, type, c->n_blocks - b);
             m[r] = load_affine_floats(w->biases + at, type, c->n_blocks - b);
         }
-        few_prefetch(c);
+        few_prefetch(c, 2);
         few_transpose(d);
         few_transpose(m);
         for (size_t j = 0; j < 8; j++) {

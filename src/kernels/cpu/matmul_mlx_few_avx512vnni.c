@@ -195,7 +195,7 @@ static void mlx_scales(const few_chunk *c)
     const size_t item = wide ? 4 : 2, row_bytes = w->n_cols / c->a->block * item;
     for (size_t b = 0; b < c->n_blocks; b += 16) {
         __m512i d[16], m[16];
-        few_prefetch(c);
+        few_prefetch(c, 2);
         for (size_t r = 0; r < 16; r++) {
             const size_t at = few_row_of(c, r < n_rows ? r : n_rows - 1) * row_bytes, first = c->block0 + b, n = c->n_blocks - b;
             const uintptr_t ahead = at + FEW_STREAM_ROWS * row_bytes + first * item; /* the next tile's */

@@ -4,7 +4,8 @@
  *
  * With eight tokens the tile kernels spend two fifths of their time on unpacking. Here the bytes of the next unit (32 or 64 columns) are loaded and
  * transposed between the products of this one, by parts of the processor that VPDPBUSD leaves idle (fetch_part); written one after the other, the
- * products fill the scheduler and the loads wait. Order: strips, then all columns; the chains of a strip's rows wait in scratch between blocks.
+ * products fill the scheduler and the loads wait. Order: strips, then all columns; the chains of a strip's rows wait in scratch between blocks. The
+ * rows of a call are four streams of memory, far from each other and read side by side, of which a strip has four rows each.
  *
  * Invariants: the order of the float steps of matmul.h; no byte outside the strip's rows is read. Rows that do not fill a strip, and widths that do
  * not fill a unit, go to the tile kernel.
@@ -16,7 +17,15 @@
 
 #include "kernels/cpu/tile_scales.inc"
 
-enum { STRIP_ROWS = TILE_ROWS, STRIP_TOKENS = 12, MAX_PIECES = 4, PARTS = 5 /* of a piece */, PARTS_A_STEP = 2 /* at most */ };
+enum {
+    STRIP_ROWS = TILE_ROWS,
+    STRIP_TOKENS = 12,
+    STREAMS = 4,                        /* places of memory read side by side: few_frame.h, "memory" */
+    STREAM_ROWS = STRIP_ROWS / STREAMS, /* of each in a strip */
+    MAX_PIECES = 4,
+    PARTS = 5,       /* of a piece */
+    PARTS_A_STEP = 2 /* at most */
+};
 
 /* What a type's strip looks like. A unit is `pieces` times 16 bytes of each row; its codes are `runs` times 4 * `codes` columns of one scale. */
 typedef struct strip_form {
@@ -25,24 +34,25 @@ typedef struct strip_form {
     unsigned sub;                       /* super: columns of an integer scale */
     unsigned bytes;                     /* of a block; MLX: of 8 columns */
     int offset;                         /* flat offset types: what is added to codes */
+    bool halves;                        /* super: integer scales are multiplied as floats ("sums"), a panel's halves apart */
 } strip_form;
 
 ROWS_INLINE strip_form form_of(const qn_tile_type type)
 {
     switch ((int)type) {
-    case QN_TILE_Q4_K: return (strip_form){true, true, 64, 2, 8, 2, 32, sizeof(qn_block_q4_k), 0};
-    case QN_TILE_Q5_K: return (strip_form){true, true, 64, 2, 8, 4, 32, sizeof(qn_block_q5_k), 0};
-    case QN_TILE_Q6_K: return (strip_form){true, false, 64, 4, 4, 3, 16, sizeof(qn_block_q6_k), 0};
-    case QN_TILE_IQ4_XS: return (strip_form){true, false, 32, 1, 8, 1, 32, sizeof(qn_block_iq4_xs), 0};
-    case QN_TILE_Q4_0: return (strip_form){false, false, 32, 1, 8, 1, 0, sizeof(qn_block_q4_0), 8};
-    case QN_TILE_Q4_1: return (strip_form){false, true, 32, 1, 8, 1, 0, sizeof(qn_block_q4_1), 0};
-    case QN_TILE_Q5_0: return (strip_form){false, false, 32, 1, 8, 2, 0, sizeof(qn_block_q5_0), 16};
-    case QN_TILE_Q5_1: return (strip_form){false, true, 32, 1, 8, 2, 0, sizeof(qn_block_q5_1), 0};
-    case QN_TILE_IQ4_NL: return (strip_form){false, false, 32, 1, 8, 1, 0, sizeof(qn_block_iq4_nl), 128};
-    case QN_TILE_MXFP4: return (strip_form){false, false, 32, 1, 8, 1, 0, sizeof(qn_block_mxfp4), 12};
-    case QN_TILE_Q8_0: return (strip_form){false, false, 32, 1, 8, 2, 0, sizeof(qn_block_q8_0), 128};
-    case QN_TILE_MLX4: return (strip_form){false, true, 64, 2, 8, 2, 0, 4, 0};
-    default: /* QN_TILE_MLX8 */ return (strip_form){false, true, 32, 1, 8, 2, 0, 8, 0};
+    case QN_TILE_Q4_K: return (strip_form){true, true, 64, 2, 8, 2, 32, sizeof(qn_block_q4_k), 0, true};
+    case QN_TILE_Q5_K: return (strip_form){true, true, 64, 2, 8, 4, 32, sizeof(qn_block_q5_k), 0, false};
+    case QN_TILE_Q6_K: return (strip_form){true, false, 64, 4, 4, 3, 16, sizeof(qn_block_q6_k), 0, false};
+    case QN_TILE_IQ4_XS: return (strip_form){true, false, 32, 1, 8, 1, 32, sizeof(qn_block_iq4_xs), 0, false};
+    case QN_TILE_Q4_0: return (strip_form){false, false, 32, 1, 8, 1, 0, sizeof(qn_block_q4_0), 8, false};
+    case QN_TILE_Q4_1: return (strip_form){false, true, 32, 1, 8, 1, 0, sizeof(qn_block_q4_1), 0, false};
+    case QN_TILE_Q5_0: return (strip_form){false, false, 32, 1, 8, 2, 0, sizeof(qn_block_q5_0), 16, false};
+    case QN_TILE_Q5_1: return (strip_form){false, true, 32, 1, 8, 2, 0, sizeof(qn_block_q5_1), 0, false};
+    case QN_TILE_IQ4_NL: return (strip_form){false, false, 32, 1, 8, 1, 0, sizeof(qn_block_iq4_nl), 128, false};
+    case QN_TILE_MXFP4: return (strip_form){false, false, 32, 1, 8, 1, 0, sizeof(qn_block_mxfp4), 12, false};
+    case QN_TILE_Q8_0: return (strip_form){false, false, 32, 1, 8, 2, 0, sizeof(qn_block_q8_0), 128, false};
+    case QN_TILE_MLX4: return (strip_form){false, true, 64, 2, 8, 2, 0, 4, 0, false};
+    default: /* QN_TILE_MLX8 */ return (strip_form){false, true, 32, 1, 8, 2, 0, 8, 0, false};
     }
 }
 
@@ -84,11 +94,11 @@ ROWS_INLINE rows add_fifth(rows code, rows fifth, unsigned k)
                                 _mm512_set1_epi8(16));
 }
 
-/* Codes of columns 4k .. 4k + 3 of run r. raw[4i + j] is dword j of piece i. */
+/* Codes of columns 4k .. 4k + 3 of run r, of Q4_K's odd runs 16 times them. raw[4i + j] is dword j of piece i. */
 ROWS_INLINE rows code_of(const qn_tile_type type, const rows *raw, size_t u, unsigned r, unsigned k)
 {
     switch ((int)type) {
-    case QN_TILE_Q4_K: return nibbles(raw[k], r);
+    case QN_TILE_Q4_K: return rows_and(raw[k], rows_set(r == 0 ? 0x0f0f0f0f : 0xf0f0f0f0u));
     case QN_TILE_Q5_K: {
         rows fifth = rows_and(rows_srl(raw[k], 2 * (unsigned)u + r), rows_set(0x01010101));
         return rows_or(nibbles(raw[8 + k], r), rows_sll(fifth, 4));
@@ -120,32 +130,39 @@ ROWS_INLINE __m512 step(__m512 acc, const float *scale, float activation_scale, 
     return _mm512_fmadd_ps(_mm512_mul_ps(_mm512_load_ps(scale), _mm512_set1_ps(activation_scale)), sum, acc);
 }
 
-/* ---- rows that lie a stride apart ---- */
+/* ---- a strip's rows: STREAM_ROWS of each stream, one stream after the other in the lanes ---- */
 
-/* Four dwords of rows i, i + 4, i + 8 and i + 12 as lanes; p is at row i. */
+/* Bytes from a row to the next one of its stream, and to the same row of the next stream. */
+typedef struct strip_stride {
+    size_t row, stream;
+} strip_stride;
+
+ROWS_INLINE size_t row_at(strip_stride stride, size_t r) { return r % STREAM_ROWS * stride.row + r / STREAM_ROWS * stride.stream; }
+
+/* Four dwords of a row of each stream as lanes; p is at the first stream's. */
 ROWS_INLINE rows load_lanes(const uint8_t *p, size_t stride)
 {
     __m512i x = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)(const void *)p));
-    x = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(const void *)(p + 4 * stride)), 1);
-    x = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(const void *)(p + 8 * stride)), 2);
-    return _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(const void *)(p + 12 * stride)), 3);
+    x = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(const void *)(p + stride)), 1);
+    x = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(const void *)(p + 2 * stride)), 2);
+    return _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(const void *)(p + 3 * stride)), 3);
 }
 
-/* rows_load4 of 16 such rows. */
-ROWS_INLINE void strided_load4(const uint8_t *p, size_t stride, rows out[4])
+/* rows_load4 of the strip's rows. */
+ROWS_INLINE void strided_load4(const uint8_t *p, strip_stride stride, rows out[4])
 {
-    for (size_t i = 0; i < 4; i++) {
-        out[i] = load_lanes(p + i * stride, stride);
+    for (size_t i = 0; i < STREAM_ROWS; i++) {
+        out[i] = load_lanes(p + i * stride.row, stride.stream);
     }
     rows_transpose4(out);
 }
 
 /* The first `bytes` bytes, 1 to 4, of each row as a number. */
-ROWS_INLINE rows strided_load(const uint8_t *p, size_t stride, const size_t bytes)
+ROWS_INLINE rows strided_load(const uint8_t *p, strip_stride stride, const size_t bytes)
 {
     _Alignas(64) uint32_t v[STRIP_ROWS] = {0};
     for (size_t r = 0; r < STRIP_ROWS; r++) {
-        memcpy(&v[r], p + r * stride, bytes);
+        memcpy(&v[r], p + row_at(stride, r), bytes);
     }
     return rows_load(v);
 }
@@ -154,7 +171,8 @@ ROWS_INLINE rows strided_load(const uint8_t *p, size_t stride, const size_t byte
 
 typedef struct strip_fetch {
     const uint8_t *from; /* first row, at the panel's first block */
-    size_t stride, u;
+    strip_stride stride;
+    size_t u;
 } strip_fetch;
 
 /* One of PARTS parts of each piece: four times four rows' dwords into lanes, then their transposition. */
@@ -162,7 +180,7 @@ ROWS_INLINE void fetch_part(const qn_tile_type type, const strip_fetch *f, unsig
 {
     const unsigned piece = part / PARTS, lane = part % PARTS;
     if (lane < 4) {
-        raw[4 * piece + lane] = load_lanes(f->from + piece_at(type, f->u, piece) + lane * f->stride, f->stride);
+        raw[4 * piece + lane] = load_lanes(f->from + piece_at(type, f->u, piece) + lane * f->stride.row, f->stride.stream);
     } else {
         rows_transpose4(raw + 4 * piece);
     }
@@ -232,14 +250,18 @@ static void take_sums(const int16_t *sum16, size_t n_blocks, size_t block, int32
     }
 }
 
-/* ---- sums ---- */
+/* ---- sums ----
+ *
+ * VPMULLD is two instructions inside, and a panel has one for every sub-block and token. Q4_K's sums are multiplied as floats instead, and stay exact:
+ * a sub-block's is at most 32 * 15 * 127, times a scale of at most 63 and over half a panel (four of them) below 2^24. So every step of such a chain
+ * is a whole number that float32 holds. Odd sub-blocks come in as 16 times their sum, their scales as sixteenths. */
 
 /* What is known of one panel while it is multiplied; activations from its first column on. */
 typedef struct strip_panel {
     strip_act a;
     size_t block;
     const qn_tile *tile;         /* scales and mins */
-    int32_t (*isum)[STRIP_ROWS]; /* super types: [token][row] */
+    int32_t (*isum)[STRIP_ROWS]; /* super types: [token][row]; as floats: [half][token][row] */
     float (*acc)[STRIP_ROWS];    /* [token][row] */
 } strip_panel;
 
@@ -255,7 +277,13 @@ ROWS_INLINE void run_begin(const strip_form form, const strip_panel *p, size_t c
 
 ROWS_INLINE void run_end(const strip_form form, const strip_panel *p, size_t column, const size_t n_tokens, const rows *sum)
 {
-    if (form.super) {
+    if (form.halves) {
+        const __m512 scale = _mm512_load_ps(p->tile->scale[column / form.sub]);
+        int32_t(*isum)[STRIP_ROWS] = p->isum + column / (TILE_COLUMNS / 2) * STRIP_TOKENS;
+        for (size_t t = 0; t < n_tokens; t++) {
+            _mm512_store_ps(isum[t], _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[t]), scale, _mm512_load_ps(isum[t])));
+        }
+    } else if (form.super) {
         const rows scale = rows_load(p->tile->scale[column / form.sub]);
         for (size_t t = 0; t < n_tokens; t++) {
             rows_store(p->isum[t], _mm512_add_epi32(rows_load(p->isum[t]), rows_mul32(sum[t], scale)));
@@ -323,13 +351,19 @@ ROWS_INLINE void begin_super(const strip_form form, const strip_panel *p, const 
 {
     for (size_t t = 0; t < n_tokens; t++) {
         rows_store(p->isum[t], form.has_min ? _mm512_setzero_si512() : pair_sum(form, p, t, n_tokens));
+        if (form.halves) {
+            rows_store(p->isum[STRIP_TOKENS + t], _mm512_setzero_si512());
+        }
     }
 }
 
 ROWS_INLINE void end_super(const strip_form form, const strip_panel *p, const size_t n_tokens)
 {
     for (size_t t = 0; t < n_tokens; t++) {
-        __m512 acc = step(_mm512_load_ps(p->acc[t]), p->tile->d[0], p->a.d[t], _mm512_cvtepi32_ps(rows_load(p->isum[t])));
+        const rows isum = form.halves ? _mm512_add_epi32(_mm512_cvtps_epi32(_mm512_load_ps(p->isum[t])),
+                                                         _mm512_cvtps_epi32(_mm512_load_ps(p->isum[STRIP_TOKENS + t])))
+                                      : rows_load(p->isum[t]);
+        __m512 acc = step(_mm512_load_ps(p->acc[t]), p->tile->d[0], p->a.d[t], _mm512_cvtepi32_ps(isum));
         if (form.has_min) {
             acc = step(acc, p->tile->m[0], p->a.d[t], _mm512_cvtepi32_ps(pair_sum(form, p, t, n_tokens)));
         }
@@ -340,11 +374,15 @@ ROWS_INLINE void end_super(const strip_form form, const strip_panel *p, const si
 typedef struct strip_job {
     const qn_matrix *w;
     strip_act a;
-    size_t row, block;
+    size_t row, distance; /* the strip's first row; rows from there to the next stream's */
+    bool is_last;         /* strip of its streams */
+    size_t block;
     qn_tile *tile; /* but for the codes */
     int32_t (*isum)[STRIP_ROWS];
     float (*acc)[STRIP_ROWS];
 } strip_job;
+
+ROWS_INLINE strip_stride stride_of(const strip_job *j) { return (strip_stride){j->w->row_bytes, j->distance * j->w->row_bytes}; }
 
 /* Scales and biases of the panel's groups. */
 static void take_affine_scales(const strip_job *j, size_t column, size_t n_groups)
@@ -352,7 +390,8 @@ static void take_affine_scales(const strip_job *j, size_t column, size_t n_group
     const qn_matrix *w = j->w;
     const uint8_t *scale[STRIP_ROWS], *bias[STRIP_ROWS];
     for (size_t i = 0; i < STRIP_ROWS; i++) {
-        size_t at = ((j->row + i) * (w->n_cols / w->affine.group) + column / w->affine.group) * (w->affine_dtype == QN_DTYPE_F32 ? 4 : 2);
+        size_t at = ((j->row + row_at((strip_stride){1, j->distance}, i)) * (w->n_cols / w->affine.group) + column / w->affine.group) *
+                    (w->affine_dtype == QN_DTYPE_F32 ? 4 : 2);
         scale[i] = w->scales + at;
         bias[i] = w->biases + at;
     }
@@ -363,7 +402,8 @@ static void take_affine_scales(const strip_job *j, size_t column, size_t n_group
 /* Scales and mins of the panel whose first block of the first row is at p, into the normal form. */
 ROWS_INLINE void take_scales(const qn_tile_type type, const strip_job *j, const uint8_t *p, size_t column, size_t n_blocks)
 {
-    const size_t stride = j->w->row_bytes, bytes = form_of(type).bytes;
+    const strip_stride stride = stride_of(j);
+    const size_t bytes = form_of(type).bytes;
     qn_tile *t = j->tile;
     rows v[4];
     switch ((int)type) {
@@ -371,6 +411,10 @@ ROWS_INLINE void take_scales(const qn_tile_type type, const strip_job *j, const 
     case QN_TILE_Q5_K:
         strided_load4(p, stride, v);
         scales_k4(v, t);
+        for (size_t s = 0; form_of(type).halves && s < TILE_COLUMNS / 32; s++) {
+            const __m512 scale = _mm512_cvtepi32_ps(rows_load(t->scale[s]));
+            _mm512_store_ps(t->scale[s], s % 2 == 0 ? scale : _mm512_mul_ps(scale, _mm512_set1_ps(0x1p-4f)));
+        }
         break;
     case QN_TILE_Q6_K:
         strided_load4(p + 192, stride, v);
@@ -385,7 +429,7 @@ ROWS_INLINE void take_scales(const qn_tile_type type, const strip_job *j, const 
             if (type == QN_TILE_MXFP4) {
                 uint8_t e[STRIP_ROWS];
                 for (size_t r = 0; r < STRIP_ROWS; r++) {
-                    e[r] = p[b * bytes + r * stride];
+                    e[r] = p[b * bytes + row_at(stride, r)];
                 }
                 rows_store(t->d[b], exponents(e));
                 continue;
@@ -400,13 +444,15 @@ ROWS_INLINE void take_scales(const qn_tile_type type, const strip_job *j, const 
     }
 }
 
-/* Asks for a share of the next strip's bytes, in memory order: as many as a unit of this one has, and always the same number of lines, since a
- * count that varied would be mispredicted. */
-ROWS_INLINE void prefetch_unit(const size_t unit_bytes, uintptr_t ahead)
+/* Asks for n lines of each stream. */
+ROWS_INLINE void prefetch_lines(uintptr_t at, const size_t n, size_t stride)
 {
     QN_UNROLL
-    for (size_t i = 0; i < (STRIP_ROWS * unit_bytes + 63) / 64; i++) {
-        _mm_prefetch((const char *)(ahead + 64 * i), _MM_HINT_T1);
+    for (size_t i = 0; i < n; i++) {
+        QN_UNROLL
+        for (size_t k = 0; k < STREAMS; k++) {
+            _mm_prefetch((const char *)(at + 64 * i + k * stride), _MM_HINT_T1);
+        }
     }
 }
 
@@ -416,10 +462,15 @@ QN_VARIANT void multiply_strip(const qn_tile_type type, const strip_job *j, cons
     const strip_form form = form_of(type);
     const size_t n_cols = j->w->n_cols, block = form.super ? TILE_COLUMNS : type >= QN_TILE_MLX1 ? j->block : 32;
     const size_t panel_bytes = form.super ? form.bytes : TILE_COLUMNS / (type >= QN_TILE_MLX1 ? 8u : 32u) * form.bytes;
-    const size_t unit_bytes = panel_bytes * form.unit / TILE_COLUMNS;
-    uintptr_t ahead = (uintptr_t)j->w->data + (j->row + STRIP_ROWS) * j->w->row_bytes;
+    /* Of the next strip's bytes, in memory order of each stream, a panel asks for as many as it has of this one: for some whole lines at each unit,
+     * always as many, since a count that varied would be mispredicted, and for the rest when it begins. Past the last strip the next stream's
+     * rows begin, which have been read: that one asks for its own once more. */
+    const size_t units = TILE_COLUMNS / form.unit, unit_lines = STREAM_ROWS * panel_bytes / units / 64;
+    const size_t other_lines = (STREAM_ROWS * panel_bytes + 63) / 64 - units * unit_lines;
+    uintptr_t ahead = (uintptr_t)j->w->data + (j->row + (j->is_last ? 0 : STREAM_ROWS)) * j->w->row_bytes;
     rows raw[4 * MAX_PIECES], next[4 * MAX_PIECES], sum[STRIP_TOKENS];
-    strip_fetch fetch = {j->w->data + j->row * j->w->row_bytes, j->w->row_bytes, 0};
+    const strip_stride stride = stride_of(j);
+    strip_fetch fetch = {j->w->data + j->row * j->w->row_bytes, stride, 0};
     QN_UNROLL
     for (unsigned part = 0; part < form.pieces * PARTS; part++) {
         fetch_part(type, &fetch, part, raw);
@@ -432,13 +483,13 @@ QN_VARIANT void multiply_strip(const qn_tile_type type, const strip_job *j, cons
     strip_panel p = {j->a, block, j->tile, j->isum, j->acc};
     for (size_t column = 0; column < n_cols; column += TILE_COLUMNS) {
         const size_t n_columns = n_cols - column < TILE_COLUMNS ? n_cols - column : TILE_COLUMNS, n_units = n_columns / form.unit;
+        prefetch_lines(ahead + 64 * units * unit_lines, other_lines, stride.stream);
         take_scales(type, j, fetch.from, column, n_columns / block);
         if (form.super) {
             begin_super(form, &p, n_tokens);
         }
         for (size_t u = 0; u < n_units; u++) {
-            prefetch_unit(unit_bytes, ahead);
-            ahead += STRIP_ROWS * unit_bytes;
+            prefetch_lines(ahead + 64 * u * unit_lines, unit_lines, stride.stream);
             fetch.u = u + 1;
             if (u + 1 == n_units) { /* the next panel, or once more this one */
                 fetch.u = 0;
@@ -455,6 +506,7 @@ QN_VARIANT void multiply_strip(const qn_tile_type type, const strip_job *j, cons
         } else {
             p.a.sum += TILE_COLUMNS / block * lanes_of(n_tokens);
         }
+        ahead += STREAM_ROWS * panel_bytes;
         p.a.q += TILE_COLUMNS / 4 * lanes_of(n_tokens);
         p.a.d += TILE_COLUMNS / block * lanes_of(n_tokens);
     }
@@ -512,13 +564,13 @@ static bool prepare(const strip_form form, const qn_act *a, size_t token, size_t
 {
     const size_t n_lanes = lanes_of(n), n_q = padded(a->n_cols / 4), n_d = padded(a->n_cols / a->block),
                  n_sums = padded(form.super ? a->n_cols / form.sub / 2 : a->n_cols / a->block);
-    const size_t fixed = sizeof(qn_tile) + STRIP_TOKENS * STRIP_ROWS * (sizeof(int32_t) + sizeof(float));
+    const size_t fixed = sizeof(qn_tile) + STRIP_TOKENS * STRIP_ROWS * (2 * sizeof(int32_t) + sizeof(float));
     if (fixed + (n_q + n_d + 2 * n_sums) * n_lanes * sizeof(int32_t) > QN_MATMUL_SCRATCH_BYTES) {
         return false;
     }
     j->tile = (void *)scratch;
     j->isum = (void *)(scratch + sizeof(qn_tile));
-    j->acc = (void *)(j->isum + STRIP_TOKENS);
+    j->acc = (void *)(j->isum + 2 * STRIP_TOKENS);
     int32_t *q = (void *)(j->acc + STRIP_TOKENS), *d = q + n_q * n_lanes, *sums = d + n_d * n_lanes;
     int32_t *taken = sums + n_sums * n_lanes; /* (n, n_sums) */
     const int16_t *sum16 = a->sum16 + token * a->s_stride;
@@ -553,10 +605,13 @@ void qn_matmul_strip_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const 
         if (!prepare(form, a, t, n, scratch, &j)) {
             end = r0;
         }
-        for (j.row = r0; j.row < end; j.row += STRIP_ROWS) {
+        j.distance = (end - r0) / STREAMS;
+        for (j.row = r0; j.row < r0 + j.distance; j.row += STREAM_ROWS) {
+            j.is_last = j.row + STREAM_ROWS == r0 + j.distance;
             functions[type][n - 1](&j);
-            for (size_t i = 0; i < n; i++) {
-                memcpy(y + (t + i) * y_stride + j.row, j.acc[i], sizeof j.acc[i]);
+            for (size_t i = 0; i < n * STREAMS; i++) {
+                memcpy(y + (t + i / STREAMS) * y_stride + j.row + i % STREAMS * j.distance, j.acc[i / STREAMS] + i % STREAMS * STREAM_ROWS,
+                       STREAM_ROWS * sizeof(float));
             }
         }
     }

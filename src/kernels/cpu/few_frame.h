@@ -33,7 +33,7 @@ enum {
     FEW_Q = FEW_COLUMNS / 4 * FEW_Q_QUARTERS, /* prepared activations of a chunk */
     FEW_STREAMS = 4,                          /* places of memory read side by side: see "memory" */
     FEW_STREAM_ROWS = FEW_ROWS / FEW_STREAMS, /* of each in a tile */
-    FEW_AHEAD = 256,                          /* lines of 64 bytes between work and prefetch, of all streams together */
+    FEW_AHEAD = 256,                          /* lines of 64 bytes between work and prefetch, of all streams together, at least */
     FEW_STRIDE = FEW_BLOCKS + FEW_ROWS        /* not a power of two: rows of a column must not share cache sets */
 };
 
@@ -46,8 +46,8 @@ typedef struct few_input {
 } few_input;
 
 /* What is to be prefetched next: the n_lines lines from `at` on, of one part of memory, and those of the other streams' parts beside it. A part
- * is all that a stream has yet, or with several chunks a row of one; after that come the tile's other rows, then its next chunk, then the next
- * tile. Rows are counted from the stream's first. */
+ * is all rows of a stream, or with several chunks one row's chunk; after that come the tile's other rows, then its next chunk, then the next tile.
+ * Rows are counted from the stream's first. */
 typedef struct few_ahead {
     uintptr_t at;
     size_t n_lines;
@@ -139,12 +139,15 @@ FEW_INLINE few_chunk few_chunk_of(const few_span *p, size_t i, size_t row0)
  * Weights come from memory once, so the kernels are as fast as lines are asked for in time. One stream of addresses does not keep a core's memory
  * busy: the hardware's prefetching looks a few lines ahead and stops at pages, and asking by hand has few places for what is under way. Four
  * places far from each other, read side by side, are four streams, which the hardware runs ahead of each on its own: 1.2 to 1.4 times the speed
- * of one where this was measured. Besides, every step asks for the lines that come FEW_AHEAD later, across rows, chunks and tiles; those of stage
- * two, which reads hardly any weights, as much as those of stage one, so that memory does not rest meanwhile. */
+ * of one where this was measured. Besides, steps ask for the lines that come FEW_AHEAD later, across rows, chunks and tiles; those of stage two,
+ * which reads hardly any weights, as much as those of stage one, so that memory does not rest meanwhile. */
 
 FEW_INLINE void few_seek(const few_span *p, few_ahead *x)
 {
-    const size_t begin = x->chunk * p->chunk_blocks, left = p->n_blocks - begin, n_rows = p->whole_rows ? p->band.distance : 1;
+    const size_t begin = x->chunk * p->chunk_blocks, left = p->n_blocks - begin,
+                 n_rows = !p->whole_rows                      ? 1
+                          : p->band.distance < p->band.n_rows ? p->band.distance
+                                                              : p->band.n_rows;
     const size_t bytes = (n_rows - 1) * p->w->row_bytes + (left < p->chunk_blocks ? left : p->chunk_blocks) * p->block_bytes;
     x->at = (uintptr_t)p->w->data + (p->band.row0 + x->row) * p->w->row_bytes + (p->block0 + begin) * p->block_bytes;
     x->n_lines = x->row < p->band.distance && x->row < p->band.n_rows ? (bytes + 63) / 64 : 0;
@@ -186,7 +189,8 @@ FEW_INLINE size_t few_prefetch_lines(const few_span *p, few_ahead *x, size_t n)
 FEW_INLINE void few_prefetch(const few_chunk *c, const size_t stage)
 {
     few_ahead *x = &c->s->ahead;
-    few_prefetch_lines(c->span, x, x->n_each[stage - 1]);
+    const size_t n = x->n_each[stage - 1];
+    x->owed += (ptrdiff_t)(64 * (n - few_prefetch_lines(c->span, x, n))); /* at a part's end fewer */
 }
 
 /* Stage one: group(row, r, block, n) for every row, `step` blocks at a time and of them `blocks`, which divides it; n is the constant `blocks`
@@ -382,7 +386,7 @@ FEW_INLINE size_t few_transpositions(const few_chunk *c, const few_type *type)
 }
 
 /* How many lines a step of either stage asks for, so that a tile's chunk asks for as many as it reads. The numbers stay the same for a stage's
- * steps, and nearly from tile to tile: loops that end now here, now there are mispredicted, which had cost a tenth of the time in cache. */
+ * steps, and nearly from tile to tile: loops that end now here, now there are mispredicted. */
 FEW_INLINE void few_pace(const few_chunk *c, const few_type *type)
 {
     few_ahead *x = &c->s->ahead;

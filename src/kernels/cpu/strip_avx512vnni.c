@@ -5,7 +5,7 @@
  * With eight tokens the tile kernels spend two fifths of their time on unpacking. Here the bytes of the next unit (32 or 64 columns) are loaded and
  * transposed between the products of this one, by parts of the processor that VPDPBUSD leaves idle (fetch_part); written one after the other, the
  * products fill the scheduler and the loads wait. Order: strips, then all columns; the chains of a strip's rows wait in scratch between blocks. The
- * rows of a call are four streams of memory, far from each other and read side by side, of which a strip has four rows each.
+ * rows of a call are four streams of memory, read side by side, of which a strip has four rows each.
  *
  * Invariants: the order of the float steps of matmul.h; no byte outside the strip's rows is read. Rows that do not fill a strip, and widths that do
  * not fill a unit, go to the tile kernel.
@@ -252,15 +252,16 @@ static void take_sums(const int16_t *sum16, size_t n_blocks, size_t block, int32
 
 /* ---- sums ----
  *
- * VPMULLD is two instructions inside, and a panel has one for every sub-block and token. Q4_K's sums are multiplied as floats instead, and stay exact:
+ * VPMULLD is two micro-operations, and a panel has one for every sub-block and token. Q4_K's sums are multiplied as floats instead, and stay exact:
  * a sub-block's is at most 32 * 15 * 127, times a scale of at most 63 and over half a panel (four of them) below 2^24. So every step of such a chain
- * is a whole number that float32 holds. Odd sub-blocks come in as 16 times their sum, their scales as sixteenths. */
+ * is a whole number that float32 holds. (A whole panel's would not be below, nor half a panel's of Q5_K.) Odd sub-blocks come in as 16 times their
+ * sum, their scales as sixteenths. */
 
 /* What is known of one panel while it is multiplied; activations from its first column on. */
 typedef struct strip_panel {
     strip_act a;
     size_t block;
-    const qn_tile *tile;         /* scales and mins */
+    const qn_tile *tile;         /* scales and mins; `scale` of halves holds floats */
     int32_t (*isum)[STRIP_ROWS]; /* super types: [token][row]; as floats: [half][token][row] */
     float (*acc)[STRIP_ROWS];    /* [token][row] */
 } strip_panel;
@@ -375,7 +376,7 @@ typedef struct strip_job {
     const qn_matrix *w;
     strip_act a;
     size_t row, distance; /* the strip's first row; rows from there to the next stream's */
-    bool is_last;         /* strip of its streams */
+    size_t next;          /* rows to the next strip; 0 from the last: it asks for its own lines once more */
     size_t block;
     qn_tile *tile; /* but for the codes */
     int32_t (*isum)[STRIP_ROWS];
@@ -411,7 +412,7 @@ ROWS_INLINE void take_scales(const qn_tile_type type, const strip_job *j, const 
     case QN_TILE_Q5_K:
         strided_load4(p, stride, v);
         scales_k4(v, t);
-        for (size_t s = 0; form_of(type).halves && s < TILE_COLUMNS / 32; s++) {
+        for (size_t s = 0; s < TILE_COLUMNS / 32 && form_of(type).halves; s++) {
             const __m512 scale = _mm512_cvtepi32_ps(rows_load(t->scale[s]));
             _mm512_store_ps(t->scale[s], s % 2 == 0 ? scale : _mm512_mul_ps(scale, _mm512_set1_ps(0x1p-4f)));
         }
@@ -463,11 +464,11 @@ QN_VARIANT void multiply_strip(const qn_tile_type type, const strip_job *j, cons
     const size_t n_cols = j->w->n_cols, block = form.super ? TILE_COLUMNS : type >= QN_TILE_MLX1 ? j->block : 32;
     const size_t panel_bytes = form.super ? form.bytes : TILE_COLUMNS / (type >= QN_TILE_MLX1 ? 8u : 32u) * form.bytes;
     /* Of the next strip's bytes, in memory order of each stream, a panel asks for as many as it has of this one: for some whole lines at each unit,
-     * always as many, since a count that varied would be mispredicted, and for the rest when it begins. Past the last strip the next stream's
-     * rows begin, which have been read: that one asks for its own once more. */
+     * always as many, since a count that varied would be mispredicted, and for the rest when it begins. Past the last strip there may be the next
+     * stream's rows, which have been read: that strip asks for its own once more. */
     const size_t units = TILE_COLUMNS / form.unit, unit_lines = STREAM_ROWS * panel_bytes / units / 64;
     const size_t other_lines = (STREAM_ROWS * panel_bytes + 63) / 64 - units * unit_lines;
-    uintptr_t ahead = (uintptr_t)j->w->data + (j->row + (j->is_last ? 0 : STREAM_ROWS)) * j->w->row_bytes;
+    uintptr_t ahead = (uintptr_t)j->w->data + (j->row + j->next) * j->w->row_bytes;
     rows raw[4 * MAX_PIECES], next[4 * MAX_PIECES], sum[STRIP_TOKENS];
     const strip_stride stride = stride_of(j);
     strip_fetch fetch = {j->w->data + j->row * j->w->row_bytes, stride, 0};
@@ -483,7 +484,7 @@ QN_VARIANT void multiply_strip(const qn_tile_type type, const strip_job *j, cons
     strip_panel p = {j->a, block, j->tile, j->isum, j->acc};
     for (size_t column = 0; column < n_cols; column += TILE_COLUMNS) {
         const size_t n_columns = n_cols - column < TILE_COLUMNS ? n_cols - column : TILE_COLUMNS, n_units = n_columns / form.unit;
-        prefetch_lines(ahead + 64 * units * unit_lines, other_lines, stride.stream);
+        prefetch_lines(ahead + 64 * n_units * unit_lines, other_lines, stride.stream);
         take_scales(type, j, fetch.from, column, n_columns / block);
         if (form.super) {
             begin_super(form, &p, n_tokens);
@@ -605,9 +606,13 @@ void qn_matmul_strip_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const 
         if (!prepare(form, a, t, n, scratch, &j)) {
             end = r0;
         }
-        j.distance = (end - r0) / STREAMS;
-        for (j.row = r0; j.row < r0 + j.distance; j.row += STREAM_ROWS) {
-            j.is_last = j.row + STREAM_ROWS == r0 + j.distance;
+        /* Where memory binds, with an eighth of a byte a product, streams are far apart; else they follow each other, which reads as one. */
+        const size_t n_strips = (end - r0) / STRIP_ROWS;
+        const bool apart = 8 * w->row_bytes >= n * w->n_cols;
+        j.distance = apart ? n_strips * STREAM_ROWS : STREAM_ROWS;
+        j.row = r0;
+        for (size_t strips = n_strips; strips > 0; strips--, j.row += j.next) {
+            j.next = strips == 1 ? 0 : apart ? STREAM_ROWS : STRIP_ROWS;
             functions[type][n - 1](&j);
             for (size_t i = 0; i < n * STREAMS; i++) {
                 memcpy(y + (t + i / STREAMS) * y_stride + j.row + i % STREAMS * j.distance, j.acc[i / STREAMS] + i % STREAMS * STREAM_ROWS,

@@ -33,7 +33,7 @@ enum {
     FEW_Q = FEW_COLUMNS / 4 * FEW_Q_QUARTERS, /* prepared activations of a chunk */
     FEW_STREAMS = 4,                          /* places of memory read side by side: see "memory" */
     FEW_STREAM_ROWS = FEW_ROWS / FEW_STREAMS, /* of each in a tile */
-    FEW_AHEAD = 256,                          /* lines of 64 bytes between work and prefetch, of all streams together, at least */
+    FEW_AHEAD = 256,                          /* lines of 64 bytes between work and prefetch, of all streams together */
     FEW_STRIDE = FEW_BLOCKS + FEW_ROWS        /* not a power of two: rows of a column must not share cache sets */
 };
 
@@ -144,10 +144,9 @@ FEW_INLINE few_chunk few_chunk_of(const few_span *p, size_t i, size_t row0)
 
 FEW_INLINE void few_seek(const few_span *p, few_ahead *x)
 {
-    const size_t begin = x->chunk * p->chunk_blocks, left = p->n_blocks - begin,
-                 n_rows = !p->whole_rows                      ? 1
-                          : p->band.distance < p->band.n_rows ? p->band.distance
-                                                              : p->band.n_rows;
+    const size_t begin = x->chunk * p->chunk_blocks, left = p->n_blocks - begin;
+    const size_t stream_rows = p->band.distance < p->band.n_rows ? p->band.distance : p->band.n_rows;
+    const size_t n_rows = p->whole_rows ? stream_rows : 1;
     const size_t bytes = (n_rows - 1) * p->w->row_bytes + (left < p->chunk_blocks ? left : p->chunk_blocks) * p->block_bytes;
     x->at = (uintptr_t)p->w->data + (p->band.row0 + x->row) * p->w->row_bytes + (p->block0 + begin) * p->block_bytes;
     x->n_lines = x->row < p->band.distance && x->row < p->band.n_rows ? (bytes + 63) / 64 : 0;
@@ -189,8 +188,9 @@ FEW_INLINE size_t few_prefetch_lines(const few_span *p, few_ahead *x, size_t n)
 FEW_INLINE void few_prefetch(const few_chunk *c, const size_t stage)
 {
     few_ahead *x = &c->s->ahead;
-    const size_t n = x->n_each[stage - 1];
-    x->owed += (ptrdiff_t)(64 * (n - few_prefetch_lines(c->span, x, n))); /* at a part's end fewer */
+    for (size_t n = x->n_each[stage - 1]; n > 0 && x->n_lines > 0;) {
+        n -= few_prefetch_lines(c->span, x, n);
+    }
 }
 
 /* Stage one: group(row, r, block, n) for every row, `step` blocks at a time and of them `blocks`, which divides it; n is the constant `blocks`
@@ -482,13 +482,13 @@ FEW_INLINE void few_matmul(const few_type *type, const qn_matrix *w, size_t r0, 
                       .n_tokens = t1 - t < FEW_TOKENS ? t1 - t : FEW_TOKENS,
                       .chunk_blocks = chunk_blocks,
                       .block_bytes = type->block_bytes,
+                      .whole_rows = n_chunks == 1,
                       .s = scratch};
         for (; p.block0 < n_blocks; p.block0 += p.n_blocks) {
             const size_t left = n_blocks - p.block0;
             const size_t together = FEW_INPUTS / p.n_tokens * chunk_blocks;
             p.n_blocks = left < together ? left : together;
             p.n_chunks = (p.n_blocks + chunk_blocks - 1) / chunk_blocks;
-            p.whole_rows = n_chunks == 1;
             for (size_t r = r0; r < r1; r += p.band.n_rows) {
                 p.band = few_band_of(r, r1);
                 few_matmul_band(&p, type, r == r0 && type->prepare != NULL, y, y_stride);

@@ -412,9 +412,11 @@ ROWS_INLINE void take_scales(const qn_tile_type type, const strip_job *j, const 
     case QN_TILE_Q5_K:
         strided_load4(p, stride, v);
         scales_k4(v, t);
-        for (size_t s = 0; s < TILE_COLUMNS / 32 && form_of(type).halves; s++) {
-            const __m512 scale = _mm512_cvtepi32_ps(rows_load(t->scale[s]));
-            _mm512_store_ps(t->scale[s], s % 2 == 0 ? scale : _mm512_mul_ps(scale, _mm512_set1_ps(0x1p-4f)));
+        if (form_of(type).halves) {
+            for (size_t s = 0; s < TILE_COLUMNS / 32; s++) {
+                const __m512 scale = _mm512_cvtepi32_ps(rows_load(t->scale[s]));
+                _mm512_store_ps(t->scale[s], s % 2 == 0 ? scale : _mm512_mul_ps(scale, _mm512_set1_ps(0x1p-4f)));
+            }
         }
         break;
     case QN_TILE_Q6_K:
@@ -606,7 +608,7 @@ void qn_matmul_strip_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const 
         if (!prepare(form, a, t, n, scratch, &j)) {
             end = r0;
         }
-        /* Where memory binds, with an eighth of a byte a product, streams are far apart; else they follow each other, which reads as one. */
+        /* Where memory binds, with an eighth of a byte a product, streams are far apart; else they follow each other. */
         const size_t n_strips = (end - r0) / STRIP_ROWS;
         const bool apart = 8 * w->row_bytes >= n * w->n_cols;
         j.distance = apart ? n_strips * STREAM_ROWS : STREAM_ROWS;

@@ -394,7 +394,9 @@ FEW_INLINE void few_pace(const few_chunk *c, const few_type *type)
     const size_t bytes = FEW_STREAM_ROWS * (c->span->whole_rows ? row_bytes : (row_bytes + 63) / 64 * 64);
     const size_t n_steps = FEW_STREAM_ROWS * ((c->n_blocks + type->step - 1) / type->step) * ((c->n_tokens + FEW_GROUP - 1) / FEW_GROUP);
     const size_t n_transpositions = few_transpositions(c, type);
-    x->n_each[0] = bytes / 64 / (n_steps + n_transpositions);
+    const size_t n_lines = bytes / 64, n_all = n_steps + n_transpositions;
+    const size_t even = (n_lines + n_all - 1) / n_all; /* rounded up, if so many are read: stage one must not eat up its lead */
+    x->n_each[0] = even * n_steps <= n_lines ? even : n_lines / n_all;
     x->owed += (ptrdiff_t)(bytes - 64 * n_steps * x->n_each[0]);
     x->n_each[1] = x->owed > 0 ? ((size_t)x->owed + 64 * n_transpositions - 1) / (64 * n_transpositions) : 0;
     x->owed -= (ptrdiff_t)(64 * n_transpositions * x->n_each[1]);

@@ -178,7 +178,7 @@ done:
 /* ---- figures ---- */
 
 /* The unit that prefill is bound by with this instruction set, and its peak in operations per second; NULL where none was measured, or there is no
- * loop for it: integers without VNNI or dot product. */
+ * loop for it: integers in plain C. */
 static const char *find_bound(const bench_job *j, double *peak)
 {
     static const char *const floats[] = {"F32", "F16", "BF16", "F8_E4M3"}; /* the last is decoded to float32 */
@@ -197,6 +197,8 @@ static const char *find_bound(const bench_job *j, double *peak)
         const char *isa, *unit;
         double peak;
     } units[] = {
+        {"avx2", "avx2_int8", m->peak_avx2_int8},
+        {"avx512", "avx2_int8", m->peak_avx2_int8}, /* whose integer kernels are AVX2's */
         {"avx512vnni", "vnni_int8", m->peak_vnni_int8},
         {"amx", "amx_int8", m->peak_amx_int8}, /* a run that was interrupted may have measured VNNI alone, which does not bound it */
         {"neon", "neon_int8", m->peak_neon_int8},
@@ -358,6 +360,7 @@ static qn_json *machine_json(const bench_job *j, bool *ok)
     const quern_machine *m = &j->machine;
     qn_json *o = qn_json_new_object(), *peaks = qn_json_new_object();
     put_measured(peaks, "fma_f32", m->peak_fma_f32, ok);
+    put_measured(peaks, "avx2_int8", m->peak_avx2_int8, ok);
     put_measured(peaks, "vnni_int8", m->peak_vnni_int8, ok);
     put_measured(peaks, "amx_int8", m->peak_amx_int8, ok);
     put_measured(peaks, "amx_bf16", m->peak_amx_bf16, ok);

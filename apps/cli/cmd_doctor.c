@@ -109,6 +109,7 @@ static quern_status write_json(qn_cli *cli, const report *r, quern_error *err)
     qn_put(isa, "available", available, &ok);
     qn_put_text(isa, "chosen", m->isa_chosen, &ok);
     put_peak(peaks, "fma_f32", m->peak_fma_f32, &ok);
+    put_peak(peaks, "avx2_int8", m->peak_avx2_int8, &ok);
     put_peak(peaks, "vnni_int8", m->peak_vnni_int8, &ok);
     put_peak(peaks, "amx_int8", m->peak_amx_int8, &ok);
     put_peak(peaks, "amx_bf16", m->peak_amx_bf16, &ok);
@@ -233,8 +234,14 @@ static void print_report(qn_cli *cli, const report *r)
     peak_row(t, m, "int8", m->peak_neon_int8, "neon", "no dot product");
     peak_row(t, m, "int8 matrices", m->peak_i8mm_int8, "i8mm", "no I8MM");
 #else
+    if (m->peak_avx2_int8 > 0) {
+        peak_row(t, m, "int8 (AVX2)", m->peak_avx2_int8, "avx2", "");
+    }
     peak_row(t, m, "int8", m->peak_vnni_int8, "avx512vnni", "no VNNI");
     peak_row(t, m, "int8 tiles", m->peak_amx_int8, "amx", "no AMX");
+    if (m->peak_amx_bf16 > 0) {
+        peak_row(t, m, "bfloat16 tiles", m->peak_amx_bf16, "amx", "");
+    }
 #endif
     row(t, "demo model", r->demo ? "built in" : "-", r->demo ? "quern run \"...\"" : "not in this build");
     row(t, "line editing", qn_line_edit_library(), "");

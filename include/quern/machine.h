@@ -35,7 +35,8 @@ typedef struct quern_machine {
     double read_bandwidth_one;      /* bytes/s, one thread; 0 = not measured */
     double read_bandwidth_all;      /* bytes/s, all threads */
     double peak_fma_f32;            /* operations/s (a multiply-add is two), all threads */
-    double peak_vnni_int8;          /* 0 where the instruction set has none */
+    double peak_avx2_int8;          /* of the instruction set's units; 0 where it has no such unit, or a better one for the same work */
+    double peak_vnni_int8;
     double peak_amx_int8, peak_amx_bf16;
     double peak_neon_int8;          /* aarch64: SDOT */
     double peak_i8mm_int8;          /* aarch64: SMMLA */

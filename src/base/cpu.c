@@ -37,6 +37,7 @@ static struct {
     bool isa[QN_ISA_COUNT];
     char name[128];
     size_t last_level_cache;
+    bool amx_bf16;
 } found;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
@@ -77,6 +78,7 @@ static void detect_isa(void)
     found.isa[QN_ISA_AVX512VNNI] = found.isa[QN_ISA_AVX512] && (c >> 11 & 1u) != 0;
     bool amx_tile = (d >> 24 & 1u) != 0, amx_int8 = (d >> 25 & 1u) != 0;
     found.isa[QN_ISA_AMX] = found.isa[QN_ISA_AVX512VNNI] && tiles && amx_tile && amx_int8 && amx_permitted();
+    found.amx_bf16 = found.isa[QN_ISA_AMX] && (d >> 22 & 1u) != 0;
 }
 #elif defined(__aarch64__)
 static void detect_isa(void)
@@ -121,6 +123,12 @@ static void detect(void)
     l3 = sysconf(_SC_LEVEL3_CACHE_SIZE);
 #endif
     found.last_level_cache = l3 > 0 ? (size_t)l3 : (size_t)32 << 20;
+}
+
+bool qn_cpu_has_amx_bf16(void)
+{
+    (void)pthread_once(&once, detect);
+    return found.amx_bf16;
 }
 
 bool qn_isa_available(qn_isa isa)

@@ -29,6 +29,9 @@ bool qn_isa_available(qn_isa isa);
 /* The strongest available level. */
 qn_isa qn_isa_best(void);
 
+/* True if this level runs here and the processor's tiles multiply bfloat16 too (AMX-BF16). No kernel does, for its products are rounded otherwise. */
+bool qn_cpu_has_amx_bf16(void);
+
 /* The processor's name as the system reports it, or "unknown". */
 const char *qn_cpu_name(void);
 /* Size in bytes of the last-level cache that one core reaches; 32 MiB when the system does not say. */

@@ -219,15 +219,17 @@ quern_status quern_machine_measure(quern_machine *m, const quern_machine_options
     qn_numa *numa = NULL;
     qn_isa isa;
     region buffer = {0};
-    m->read_bandwidth_one = m->read_bandwidth_all = m->peak_fma_f32 = m->peak_vnni_int8 = m->peak_amx_int8 = 0;
-    m->peak_neon_int8 = m->peak_i8mm_int8 = 0;
+    m->read_bandwidth_one = m->read_bandwidth_all = m->peak_fma_f32 = m->peak_avx2_int8 = m->peak_vnni_int8 = 0;
+    m->peak_amx_int8 = m->peak_amx_bf16 = m->peak_neon_int8 = m->peak_i8mm_int8 = 0;
     QN_TRY(qn_engine_choose_isa(isa_of(options), &isa, err));
     QN_TRY(qn_numa_detect(&numa, QN_NUMA_NODES, err));
     QN_TRY(qn_pool_create_on(&pool, threads_of(options), numa, err));
     QN_TRY(best_peak(options, pool, isa, qn_peak_fma_f32, &m->peak_fma_f32, err));
     /* an instruction set has x86's units or aarch64's */
-    QN_TRY(best_peak(options, pool, isa, qn_peak_int8, isa >= QN_ISA_NEON ? &m->peak_neon_int8 : &m->peak_vnni_int8, err));
+    double *int8 = isa >= QN_ISA_NEON ? &m->peak_neon_int8 : isa >= QN_ISA_AVX512VNNI ? &m->peak_vnni_int8 : &m->peak_avx2_int8;
+    QN_TRY(best_peak(options, pool, isa, qn_peak_int8, int8, err));
     QN_TRY(best_peak(options, pool, isa, qn_peak_int8_tiles, isa >= QN_ISA_NEON ? &m->peak_i8mm_int8 : &m->peak_amx_int8, err));
+    QN_TRY(best_peak(options, pool, isa, qn_peak_bf16_tiles, &m->peak_amx_bf16, err));
     QN_TRY(make_buffer(pool, numa != NULL, &buffer, err));
     QN_TRY(best_bandwidth(options, pool, isa, &buffer, true, &m->read_bandwidth_one, err));
     if (numa != NULL) { /* one thread's is all in one node */

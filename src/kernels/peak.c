@@ -26,9 +26,20 @@ uint64_t qn_peak_fma_f32(qn_isa isa, uint64_t rounds)
     return isa >= QN_ISA_AVX2 ? qn_peak_fma_f32_avx2(rounds) : qn_peak_fma_f32_scalar(rounds);
 }
 
-uint64_t qn_peak_int8(qn_isa isa, uint64_t rounds) { return isa >= QN_ISA_AVX512VNNI ? qn_peak_int8_avx512vnni(rounds) : 0; }
+uint64_t qn_peak_int8(qn_isa isa, uint64_t rounds)
+{
+    if (isa >= QN_ISA_AVX512VNNI) {
+        return qn_peak_int8_avx512vnni(rounds);
+    }
+    return isa >= QN_ISA_AVX2 ? qn_peak_int8_avx2(rounds) : 0;
+}
 
 uint64_t qn_peak_int8_tiles(qn_isa isa, uint64_t rounds) { return isa == QN_ISA_AMX ? qn_peak_int8_amx(rounds) : 0; }
+
+uint64_t qn_peak_bf16_tiles(qn_isa isa, uint64_t rounds)
+{
+    return isa == QN_ISA_AMX && qn_cpu_has_amx_bf16() ? qn_peak_bf16_amx(rounds) : 0;
+}
 #elif defined(__aarch64__)
 static uint64_t read_streams(qn_isa isa, const void *p, size_t bytes, size_t stride, size_t n_streams)
 {
@@ -43,6 +54,13 @@ uint64_t qn_peak_fma_f32(qn_isa isa, uint64_t rounds)
 uint64_t qn_peak_int8(qn_isa isa, uint64_t rounds) { return isa >= QN_ISA_NEON ? qn_peak_int8_neon(rounds) : 0; }
 
 uint64_t qn_peak_int8_tiles(qn_isa isa, uint64_t rounds) { return isa == QN_ISA_I8MM ? qn_peak_int8_i8mm(rounds) : 0; }
+
+uint64_t qn_peak_bf16_tiles(qn_isa isa, uint64_t rounds)
+{
+    (void)isa;
+    (void)rounds;
+    return 0;
+}
 #else
 static uint64_t read_streams(qn_isa isa, const void *p, size_t bytes, size_t stride, size_t n_streams)
 {
@@ -64,6 +82,13 @@ uint64_t qn_peak_int8(qn_isa isa, uint64_t rounds)
 }
 
 uint64_t qn_peak_int8_tiles(qn_isa isa, uint64_t rounds)
+{
+    (void)isa;
+    (void)rounds;
+    return 0;
+}
+
+uint64_t qn_peak_bf16_tiles(qn_isa isa, uint64_t rounds)
 {
     (void)isa;
     (void)rounds;

@@ -22,7 +22,7 @@ RUN = {"schema": "quern.run/1", "model": str, "prompt_tokens": COUNT, "completio
        "finish_reason": ("stop", "length", "tool_calls", "cancelled"), "seed": COUNT, "timings": TIMINGS, "memory": MEMORY,
        "read_in": READ_IN, "peak_rss_bytes": POSITIVE}
 MACHINE = {"cpu": str, "read_bandwidth_bytes_per_s": RATE, "mapped_bandwidth_bytes_per_s": RATE,
-           "peak_ops_per_s": {"fma_f32": RATE, "vnni_int8": RATE, "amx_int8": RATE, "amx_bf16": RATE, "neon_int8": RATE, "i8mm_int8": RATE}}
+           "peak_ops_per_s": {"fma_f32": RATE, "avx2_int8": RATE, "vnni_int8": RATE, "amx_int8": RATE, "amx_bf16": RATE, "neon_int8": RATE, "i8mm_int8": RATE}}
 BENCH = {"schema": "quern.bench/1", "model": str, "params": POSITIVE, "bytes": POSITIVE, "threads": POSITIVE, "isa": str, "load_s": POSITIVE, "read_in": READ_IN,
          "prefill": [{"n": COUNT, "tokens_per_s": POSITIVE, "samples": [POSITIVE], "bound": (str, None), "fraction_of_peak": (Number(low=0), None), "cost_per_million_tokens": RATE}],
          "decode": [{"depth": COUNT, "n": COUNT, "tokens_per_s": POSITIVE, "samples": [POSITIVE], "bytes_per_token": POSITIVE,
@@ -223,7 +223,7 @@ def check_machine(checks, folder, gguf):
     checks.that(doc and doc["isa"]["chosen"] in doc["isa"]["available"] and "scalar" in doc["isa"]["available"], "doctor: the chosen set is available")
     available = doc["isa"]["available"] if doc else []
     weaker = "avx2" if "avx2" in available else "scalar"
-    for model, weights, bound in ((gguf, None, None), (fp8_folder(folder), "F8_E4M3", "fma_f32")):
+    for model, weights, bound in ((gguf, None, "avx2_int8" if weaker == "avx2" else None), (fp8_folder(folder), "F8_E4M3", "fma_f32")):
         doc = document(checks, run("bench", model, "-p", "8", "-n", "0", "-r", "1", "--parallel", "0", "--isa", weaker, "--json"), BENCH, f"bench --isa {weaker}")
         peaks = doc["machine"]["peak_ops_per_s"] if doc else {}
         checks.that(doc and weights in (None, doc["weights"]) and doc["prefill"][0]["bound"] == bound and (doc["prefill"][0]["fraction_of_peak"] is None) == (bound is None),

@@ -120,10 +120,12 @@ static void peak_loops_run(void **state)
         assert_true(qn_peak_read(isa, data, BYTES - 256, QN_PEAK_STREAMS) == qn_peak_read(isa, data, BYTES - 256, 1));
         assert_true(qn_peak_fma_f32(isa, 1) > 0);
         assert_int_equal(qn_peak_fma_f32(isa, 1000), 1000 * qn_peak_fma_f32(isa, 1));
-        assert_true((qn_peak_int8(isa, 1) > 0) == (vnni || dot));
+        assert_true((qn_peak_int8(isa, 1) > 0) == (vnni || dot || isa == QN_ISA_AVX2 || isa == QN_ISA_AVX512));
         assert_int_equal(qn_peak_int8(isa, 1000), 1000 * qn_peak_int8(isa, 1));
         assert_true((qn_peak_int8_tiles(isa, 1) > 0) == (isa == QN_ISA_AMX || isa == QN_ISA_I8MM));
         assert_int_equal(qn_peak_int8_tiles(isa, 1000), 1000 * qn_peak_int8_tiles(isa, 1));
+        assert_true((qn_peak_bf16_tiles(isa, 1) > 0) == (isa == QN_ISA_AMX && qn_cpu_has_amx_bf16()));
+        assert_int_equal(qn_peak_bf16_tiles(isa, 1000), 1000 * qn_peak_bf16_tiles(isa, 1));
         print_message("%s: %llu float, %llu and %llu integer operations a round\n", qn_isa_name(isa),
                       (unsigned long long)qn_peak_fma_f32(isa, 1), (unsigned long long)qn_peak_int8(isa, 1),
                       (unsigned long long)qn_peak_int8_tiles(isa, 1));

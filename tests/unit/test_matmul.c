@@ -288,6 +288,7 @@ static void check_type(qn_dtype t, qn_affine affine, qn_dtype affine_dtype, size
     static const part wide[] = {{0, 53, 0, 1}, {5, 53, 0, 3}, {0, 53, 1, 9}, {0, 40, 0, 8}};
     static const part twelve[] = {{0, 16, 0, 12}, {1, 16, 2, 12}};
     static const part many[] = {{0, 48, 0, 512}, {1, 33, 3, 300}};
+    static const part tall[] = {{0, 145, 0, 40}, {3, 132, 9, 40}}, parted[] = {{0, 33, 0, 515}};
     static const size_t multiples[] = {1, 2, 3, 5, 17};
     for (size_t i = 0; i < N_OF(multiples); i++) {
         check_shape(t, affine, affine_dtype, 53, unit * multiples[i], 64, (scale_mode)(i % 3), parts, N_OF(parts));
@@ -303,6 +304,9 @@ static void check_type(qn_dtype t, qn_affine affine, qn_dtype affine_dtype, size
     check_shape(t, affine, affine_dtype, 16, 36864, 12, SCALES_USUAL, twelve, N_OF(twelve));
     check_shape(t, affine, affine_dtype, 16, 53248, 12, SCALES_USUAL, twelve, N_OF(twelve));
     check_shape(t, affine, affine_dtype, 48, 512, 512, SCALES_USUAL, many, N_OF(many));
+    /* all passes of a round of the tiles and a second round, over panels; more tokens than scratch has chains for */
+    check_shape(t, affine, affine_dtype, 145, 512, 40, SCALES_USUAL, tall, N_OF(tall));
+    check_shape(t, affine, affine_dtype, 33, 256, 515, SCALES_USUAL, parted, N_OF(parted));
 }
 
 /* ---- the tests ---- */

@@ -53,7 +53,7 @@ def spread(samples):
 
 def print_table(rows):
     columns = list(rows[0])
-    cells = [columns] + [[f"{v:,.4g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
+    cells = [columns] + [[f"{v:,.4g}" if isinstance(v, float) else "-" if v is None else str(v) for v in row.values()] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     for line in cells:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())

@@ -61,13 +61,22 @@ def section(name, result):
     return "\n".join(lines).rstrip() + "\n"
 
 
-def find(results, result, what, column, model=None):
-    """The value of a column in the first row of a result whose text begins with `what`, of `model` if one is named."""
+def find_row(results, result, what, model=None):
+    """The first row of a result with a text that begins with `what`, of `model` if one is named."""
     for row in dict(results)[result + ".json"]["rows"]:
         texts = [v for v in row.values() if isinstance(v, str)]
         if (model is None or model in texts) and (what == "" or any(t.startswith(what) for t in texts)):
-            return row[column]
+            return row
     raise ValueError(f"bench/targets.json: {result} has no row '{what}'")
+
+
+def find(results, result, what, column, model=None):
+    return find_row(results, result, what, model)[column]
+
+
+# Whose spread says how far the figure can be trusted: of a ratio its pairs' (older records have none), of speeds their own, relative to the median.
+SPREADS = {"ratio": ["middle half of ratios"], "Quern share of limit": ["Quern spread"], "Quern tokens/s": ["Quern spread"], "share of limit": ["spread"],
+           "seconds": ["spread"], "gain": ["spread"]}
 
 
 def reached(results, target):
@@ -76,6 +85,27 @@ def reached(results, target):
         return None
     value = find(results, *target["from"])
     return value / find(results, *target["over"]) if "over" in target and value is not None else value
+
+
+def spread_of(results, target):
+    if "missing" in target:
+        return ""
+    result, what, column = target["from"][:3]
+    row = find_row(results, result, what, *target["from"][3:])
+    spreads = [row[name] for name in SPREADS.get(column, []) if row.get(name) is not None]
+    return f"{100 * spreads[0]:.0f} %" if spreads else "-"
+
+
+def verdict(value, target):
+    """A share of a limit that is measured otherwise today is told and not judged."""
+    if value is None or "old_limit" in target:
+        return ""
+    return "yes" if (value <= target["most"] if "most" in target else value >= target["least"]) else "**no**"
+
+
+def anchor(title):
+    """As the usual Markdown renderers name a heading."""
+    return "#" + "".join(c for c in title.lower().replace(" ", "-") if c.isalnum() or c in "-_")
 
 
 def in_unit(value, unit):
@@ -87,21 +117,24 @@ def in_unit(value, unit):
 def targets(results):
     with open(os.path.join(ROOT, "bench", "targets.json"), encoding="utf-8") as f:
         document = json.load(f)
-    lines = ["## The speeds to reach", "", document["what"], "", "| work | figure | to reach (aim) | reached | | measured in |", "|---|---|---:|---:|---|---|"]
+    lines = ["## The speeds to reach", "", document["what"], "", "| work | figure | to reach (aim) | reached | spread | | measured in |", "|---|---|---:|---:|---:|---|---|"]
     last = None
     for t in document["targets"]:
         value, unit, bound = reached(results, t), t["unit"], t.get("least", t.get("most"))
         wanted = ("at most " if "most" in t else "") + in_unit(bound, unit) + (f" ({in_unit(t['aim'], unit)})" if "aim" in t else "")
-        met = "" if value is None else "yes" if (value <= bound if "most" in t else value >= bound) else "**no**"
-        name = t["from"][0] + ".json" if "from" in t else None
-        where = f"[{dict(results)[name]['title']}](../bench/results/{name})" if name else t["missing"]
-        lines.append(f"| {t['work'] if t['work'] != last else ''} | {t['figure']} | {wanted} | {in_unit(value, unit) or '-'} | {met} | {where} |")
+        title = dict(results)[t["from"][0] + ".json"]["title"] if "from" in t else None
+        where = f"[{title}]({anchor(title)})" if title else f"not yet measured: {t['missing']}"
+        shown = (in_unit(value, unit) or "-") + (" of the old limit" if "old_limit" in t and value is not None else "")
+        lines.append(f"| {t['work'] if t['work'] != last else ''} | {t['figure']} | {wanted} | {shown} | {spread_of(results, t)} | {verdict(value, t)} | {where} |")
         last = t["work"]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines + [""] + [f"- {note}" for note in document["notes"]]) + "\n"
 
 
 def page():
     results = [load(path) for path in glob.glob(os.path.join(ROOT, "bench", "results", "*.json"))]
+    titles = [result["title"] for _, result in results]
+    if len(set(titles)) < len(titles):
+        raise ValueError("two results have one title: links lead to titles")
     results.sort(key=lambda item: item[0])
     results.sort(key=lambda item: item[1]["date"], reverse=True)
     return "\n".join([HEAD, targets(results)] + [section(*item) for item in results]) if results else HEAD + "\nNothing is recorded yet.\n"

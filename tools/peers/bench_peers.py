@@ -4,6 +4,7 @@
 
 Each pair is one measurement of ours and one of theirs (with --repeats the median of several), the order changing from pair to pair; medians, spread and the median ratio of the pairs are
 printed. With -d both sides are asked in turns with their context filled once, and nothing else is measured. The machine's read bandwidth as `quern bench` measures it is watched: if it moves by more than a tenth, the run says so and records nothing.
+A ratio whose pairs' middle half lies further apart than a fifth of it is not printed: '-' and a line below the table.
 Needs Python with llama-cpp-python (`make peers` sets one up; QUERN_PEERS_PYTHON names another).
 """
 import argparse
@@ -43,8 +44,10 @@ class Side:
         self.process.wait()
 
 
+WIDTH = "middle half of ratios"
 Pair = collections.namedtuple("Pair", "mine theirs share bandwidth")
 MOVED_MAX = 0.1  # a pair in which the machine's read bandwidth was further than this from the others' is thrown away
+RATIO_SPREAD_MAX = 0.2  # of the middle half of the pairs' ratios, as a part of their median: half of it to either side, as `quern bench` has it
 TRIES = 4        # times the wanted number of pairs
 BATCH_STEPS = 32  # as many as `quern bench` makes
 
@@ -85,6 +88,16 @@ def quiet(pairs):
     return [p for p in pairs if abs(p.bandwidth - middle) <= MOVED_MAX * middle]
 
 
+def ratio_of(ratios):
+    """The median, None where the middle half of the ratios is too wide to name one; and that width as a part of the median (None: of fewer than three)."""
+    middle = statistics.median(ratios)
+    if len(ratios) < 3:
+        return middle, None
+    first, _, third = statistics.quantiles(ratios, n=4, method="inclusive")
+    width = (third - first) / middle
+    return (middle if width <= RATIO_SPREAD_MAX else None), width
+
+
 def run_pairs(args, peer, question):
     """A row of the table, or None if the machine gave too few quiet pairs; and how many were thrown away."""
     pairs = []
@@ -99,9 +112,10 @@ def run_pairs(args, peer, question):
         pairs.append(Pair(mine, theirs, share, bandwidth))
     kept = quiet(pairs)
     shares = [p.share for p in kept if p.share is not None]
+    ratio, ratio_spread = ratio_of([p.mine / p.theirs for p in kept])
     row = {"model": os.path.basename(args.model), "what": label_of(question), "Quern tokens/s": statistics.median(p.mine for p in kept),
            "Quern spread": bench.spread([p.mine for p in kept]), "llama.cpp tokens/s": statistics.median(p.theirs for p in kept),
-           "llama.cpp spread": bench.spread([p.theirs for p in kept]), "ratio": statistics.median(p.mine / p.theirs for p in kept),
+           "llama.cpp spread": bench.spread([p.theirs for p in kept]), "ratio": ratio, WIDTH: ratio_spread,
            "Quern share of limit": statistics.median(shares) if shares else None, "read GB/s": statistics.median(p.bandwidth for p in kept) / 1e9,
            "pairs": len(kept), "thrown away": len(pairs) - len(kept)}
     return row, len(kept) >= args.pairs
@@ -153,13 +167,16 @@ def main():
     for side in filter(None, [peer, args.deep]):
         side.close()
     bench.print_table(rows)
+    for row in rows:
+        if row["ratio"] is None:
+            print(f"{row['what']}: no ratio: the middle half of the pairs' ratios is {100 * row[WIDTH]:.0f} % wide, more than {100 * RATIO_SPREAD_MAX:.0f} %; more pairs, or a quieter machine")
     if args.record and not all(enough for _, enough in results):
         print("the machine was not quiet: nothing is recorded")
         return 1
     name = os.path.basename(args.model)
     bench.save({"schema": "quern.bench-result/1", "title": f"{name}: Quern and llama.cpp in turns", "date": datetime.date.today().isoformat(),
                 "machine": args.machine, "version": f"{bench.version_of(args.program)}; {version}",
-                "what": f"Pairs, order changing; medians, spread (largest - smallest) / median, and the median of the pairs' ratios. Pairs in which the "
+                "what": f"Pairs, order changing; medians, spread (largest - smallest) / median, and the median of the pairs' ratios with the width of their middle half (none where that is more than {100 * RATIO_SPREAD_MAX:.0f} % of it). Pairs in which the "
                         f"read bandwidth was more than {100 * MOVED_MAX:.0f} % from the middle one are thrown away. {args.threads} threads; "
                         f"llama.cpp's flash attention {args.peer_flash}.",
                 "command": command_of(args),

@@ -41,8 +41,8 @@ def rows_of(name, bench, parallel):
         yield {"model": name, "what": f"decode {d['n']} at {d['depth']}", "tokens/s": d["tokens_per_s"], "spread": spread(d["samples"]),
                "share of limit": d["fraction_of_bandwidth"], "limit": "read bandwidth"}
     for b in bench["batch"] if parallel else []:
-        yield {"model": name, "what": f"sequences together: {b['parallel']}", "tokens/s": b["tokens_per_s"], "spread": spread(b.get("samples", [])), "share of limit": None,
-               "limit": f"a step {b['latency_ms_p50']:.3g} ms, p99 {b['latency_ms_p99']:.3g} ms"}
+        yield {"model": name, "what": f"sequences together: {b['parallel']}", "tokens/s": b["tokens_per_s"], "spread": spread(b.get("samples", [])), "share of limit": b["fraction_of_bandwidth"] or b["fraction_of_peak"],
+               "limit": f"{(b['bound'] or 'not known').replace('_', ' ')}; a step {b['latency_ms_p50']:.3g} ms, p99 {b['latency_ms_p99']:.3g} ms"}
 
 
 def spread(samples):

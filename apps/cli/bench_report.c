@@ -28,7 +28,8 @@ typedef struct row {
     double tokens_per_s, spread; /* (largest - smallest) / 2 / median of the samples */
     double share;                /* of the limit */
     char limit[32];
-    bool unsteady;         /* a gain that is none: the samples differ too much */
+    const char *refused;   /* why there is no share or gain, "" if there is one */
+    bool doubted;          /* one sample only */
     double p50_ms, p99_ms; /* of a step */
     double cost;           /* of a million tokens, if there is a price */
     const qn_json *samples;
@@ -63,16 +64,20 @@ static row read_row(const qn_json *document, const qn_json *o, kind k)
              .sequences = k == TOGETHER ? qn_number_of(o, "parallel") : 1,
              .tokens_per_s = qn_number_of(o, "tokens_per_s"),
              .share = qn_number_of(o, k == PREFILL ? "fraction_of_peak" : "fraction_of_bandwidth"),
+             .refused = qn_text_of(o, "ratio_refused", ""),
+             .doubted = qn_text_of(o, "ratio_doubt", "")[0] != '\0',
              .p50_ms = qn_number_of(o, "latency_ms_p50"),
              .p99_ms = qn_number_of(o, "latency_ms_p99"),
              .cost = qn_number_of(o, "cost_per_million_tokens"),
              .samples = qn_json_get(o, "samples")};
     r.spread = spread_of(r.samples, r.tokens_per_s);
-    const bool has_gain = k == REPLAY && isfinite(qn_number_of(o, "gain"));
-    r.unsteady = k == REPLAY && isfinite(r.tokens_per_s) && !has_gain;
-    if (has_gain) {
+    const bool computes = isfinite(qn_number_of(o, "fraction_of_peak"));
+    if (k == TOGETHER && computes) {
+        r.share = qn_number_of(o, "fraction_of_peak");
+    }
+    if (k == REPLAY && isfinite(qn_number_of(o, "gain"))) {
         (void)snprintf(r.limit, sizeof r.limit, "%.2f x without guesses", qn_number_of(o, "gain"));
-    } else if (isfinite(r.share) && k == PREFILL) {
+    } else if (computes) {
         (void)snprintf(r.limit, sizeof r.limit, "%s", qn_text_of(o, "bound", ""));
     } else if (isfinite(r.share)) {
         (void)snprintf(r.limit, sizeof r.limit, "%.1f GB/s read", qn_number_of(machine, "read_bandwidth_bytes_per_s") / 1e9);
@@ -127,7 +132,7 @@ static void append_csv(qn_buf *out, const report *r)
     const qn_json *d = r->document;
     (void)qn_buf_append_str(out,
                             "model,weights,cpu,isa,threads,kv_type,measurement,tokens,depth,sequences,tokens_per_s,spread,share_of_limit,"
-                            "latency_ms_p50,latency_ms_p99,limit,samples,name,cost_per_million_tokens\n");
+                            "latency_ms_p50,latency_ms_p99,limit,samples,name,cost_per_million_tokens,ratio_refused,ratio_doubt\n");
     for (size_t i = 0; i < r->n_rows; i++) {
         const row *w = &r->rows[i];
         const char *const texts[] = {qn_text_of(d, "model", ""), qn_text_of(d, "weights", ""),
@@ -157,7 +162,7 @@ static void append_csv(qn_buf *out, const report *r)
         if (isfinite(w->cost)) {
             (void)qn_buf_printf(out, "%.6g", w->cost);
         }
-        (void)qn_buf_append_char(out, '\n');
+        (void)qn_buf_printf(out, ",%s,%s\n", w->refused, w->doubted ? "one_sample" : "");
     }
 }
 
@@ -207,6 +212,8 @@ static void append_memory(qn_buf *out, const qn_json *memory)
     (void)qn_buf_append_str(out, n > 0 ? ".\n" : "");
 }
 
+static bool is_unsteady(const row *w) { return strcmp(w->refused, "samples_differ") == 0; }
+
 static void append_markdown_row(qn_buf *out, const row *w, bool with_cost)
 {
     (void)qn_buf_printf(out, "| %s%s", kind_names[w->kind], w->name[0] != '\0' ? ": " : "");
@@ -218,13 +225,24 @@ static void append_markdown_row(qn_buf *out, const row *w, bool with_cost)
     append_cell(out, w->tokens_per_s < 100 ? "%.2f" : "%.0f", w->tokens_per_s, 1);
     append_cell(out, "%.1f %%", w->spread, 100);
     append_cell(out, "%.0f %%", w->share, 100);
-    (void)qn_buf_printf(out, " %s |", w->unsteady ? "samples differ too much" : w->limit[0] != '\0' ? w->limit : "-");
+    (void)qn_buf_printf(out, " %s |", is_unsteady(w) ? "samples differ too much" : w->limit[0] != '\0' ? w->limit : "-");
     append_cell(out, "%.2f", w->p50_ms, 1);
     append_cell(out, "%.2f", w->p99_ms, 1);
     if (with_cost) {
         append_cell(out, w->spread > QN_BENCH_SPREAD_MAX ? "%.4g (samples differ too much)" : "%.4g", w->cost, 1);
     }
     (void)qn_buf_append_char(out, '\n');
+}
+
+/* What +- means for shares and gains. */
+static void append_trust(qn_buf *out, const report *r)
+{
+    bool one_sample = false;
+    for (size_t i = 0; i < r->n_rows; i++) {
+        one_sample = one_sample || r->rows[i].doubted;
+    }
+    (void)qn_buf_printf(out, " Shares and gains are given where it is at most %.0f %%.%s\n", QN_BENCH_SPREAD_MAX * 100,
+                        one_sample ? " One sample (-r 1) tells nothing of it: shares and gains may be noise." : "");
 }
 
 static void append_markdown(qn_buf *out, const report *r, const char *picture)
@@ -253,7 +271,8 @@ static void append_markdown(qn_buf *out, const report *r, const char *picture)
         (void)qn_buf_printf(out, ", %.0f J", qn_number_of(d, "energy_j"));
     }
     (void)qn_buf_append_str(out,
-                            ". Medians; +- is half the distance between the largest and the smallest sample, as a part of the median.\n");
+                            ". Medians; +- is half the distance between the largest and the smallest sample, as a part of the median.");
+    append_trust(out, r);
     append_memory(out, qn_json_get(d, "memory"));
     if (isfinite(price)) {
         (void)qn_buf_printf(out, "\nCosts are those of a machine at %.6g an hour.\n", price);

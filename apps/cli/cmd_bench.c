@@ -215,27 +215,58 @@ static const char *find_bound(const bench_job *j, double *peak)
 
 static bool is_steady(const qn_bench_result *r) { return qn_bench_spread(r) <= QN_BENCH_SPREAD_MAX; }
 
-static double prefill_fraction(const bench_job *j, const qn_bench_result *r)
+/* Operations of the matrices for n rows, of which n_logits have logits. */
+static double row_operations(const bench_job *j, uint64_t n, uint64_t n_logits)
 {
     const quern_engine_info *e = quern_engine_get_info(j->bench.engine);
-    const double macs = (double)e->macs_per_token -
-                        (double)e->macs_for_logits * (double)(r->n - 1) / (double)r->n; /* logits of the last row */
-    double peak;
-    (void)find_bound(j, &peak);
-    return !is_steady(r) ? (double)NAN : qn_bench_median(r) * 2 * macs / peak;
+    const double macs = (double)e->macs_per_token * (double)n - (double)e->macs_for_logits * (double)(n - n_logits) +
+                        (double)e->macs_of_head * (double)n_logits;
+    return 2 * macs;
 }
 
-/* Bytes that a decoded token reads: the weights, and keys and values of the context it looks back on. */
-static double decode_bytes(const bench_job *j, const qn_bench_result *r)
+/* Bytes that a step with one token of each of n sequences reads, on average of n_tokens steps: the weights once, and every sequence's keys and
+ * values of the context that it looks back on. Of experts those that one token needs are counted. */
+static double step_bytes(const bench_job *j, uint64_t n, uint64_t depth, uint64_t n_tokens)
 {
     const quern_engine_info *e = quern_engine_get_info(j->bench.engine);
-    return (double)e->bytes_per_token + (double)e->plan.kv_per_token * ((double)r->depth + (double)(r->n + 1) / 2);
+    return (double)e->bytes_per_token + (double)n * (double)e->plan.kv_per_token * ((double)depth + (double)(n_tokens + 1) / 2);
 }
+
+static double prefill_fraction(const bench_job *j, const qn_bench_result *r)
+{
+    double peak;
+    (void)find_bound(j, &peak);
+    return !is_steady(r) ? (double)NAN : qn_bench_median(r) / (double)r->n * row_operations(j, r->n, 1) / peak;
+}
+
+static double decode_bytes(const bench_job *j, const qn_bench_result *r) { return step_bytes(j, 1, r->depth, r->n); }
 
 static double decode_fraction(const bench_job *j, const qn_bench_result *r)
 {
     const double bandwidth = j->machine.read_bandwidth_all;
     return bandwidth > 0 && is_steady(r) ? qn_bench_median(r) * decode_bytes(j, r) / bandwidth : (double)NAN;
+}
+
+/* What a step of several sequences cannot be faster than: reading its bytes, or computing its products. */
+typedef struct batch_limit {
+    const char *bound; /* "read_bandwidth", or the unit that prefill is bound by; NULL where the machine was not measured */
+    bool is_memory;
+    double bytes, operations;
+    double fraction; /* of the limit that binds */
+} batch_limit;
+
+static batch_limit find_batch_limit(const bench_job *j, const qn_bench_result *r)
+{
+    double peak;
+    const char *unit = find_bound(j, &peak);
+    batch_limit l = {.bytes = step_bytes(j, r->n, 0, QN_BATCH_STEPS), .operations = row_operations(j, r->n, r->n), .fraction = (double)NAN};
+    if (j->machine.read_bandwidth_all > 0) { /* without it nobody knows which of the two binds */
+        const double reading = l.bytes / j->machine.read_bandwidth_all, computing = unit != NULL ? l.operations / peak : 0;
+        l.is_memory = reading >= computing;
+        l.bound = l.is_memory ? "read_bandwidth" : unit;
+        l.fraction = is_steady(r) ? fmax(reading, computing) * qn_bench_median(r) / (double)r->n : (double)NAN;
+    }
+    return l;
 }
 
 static double first_token_seconds(const bench_job *j)
@@ -262,6 +293,20 @@ static double cost_per_million(const bench_job *j, const qn_bench_result *r)
     return qn_opts_given(o, QN_OPT_BENCH_PRICE) ? qn_opts_real(o, QN_OPT_BENCH_PRICE, 0) / 3600 / qn_bench_median(r) * 1e6 : (double)NAN;
 }
 
+/* Why there is no ratio, as JSON says it; NULL where there is one. */
+static const char *refusal_of(const qn_bench_result *r, bool has_limit)
+{
+    return r->n_samples == 0 ? "not_measured" : !has_limit ? "no_limit" : !is_steady(r) ? "samples_differ" : NULL;
+}
+
+/* How much the samples differ, and what that means for the ratio beside it. */
+static void put_trust(qn_json *o, const qn_bench_result *r, bool has_limit, bool *ok)
+{
+    qn_put_measured(o, "spread", r->n_samples > 1 ? qn_bench_spread(r) : (double)NAN, ok);
+    qn_put_text(o, "ratio_refused", refusal_of(r, has_limit), ok);
+    qn_put_text(o, "ratio_doubt", r->n_samples == 1 ? "one_sample" : NULL, ok);
+}
+
 static void put_cost(qn_json *o, const bench_job *j, const qn_bench_result *r, bool *ok)
 {
     qn_put_measured(o, "cost_per_million_tokens", cost_per_million(j, r), ok);
@@ -280,6 +325,7 @@ static qn_json *prefill_json(const bench_job *j, bool *ok)
         qn_put(o, "samples", samples_json(r, ok), ok);
         qn_put_text(o, "bound", bound, ok);
         qn_put_measured(o, "fraction_of_peak", prefill_fraction(j, r), ok);
+        put_trust(o, r, bound != NULL, ok);
         put_cost(o, j, r, ok);
         qn_push(list, o, ok);
     }
@@ -298,6 +344,7 @@ static qn_json *decode_json(const bench_job *j, bool *ok)
         qn_put(o, "samples", samples_json(r, ok), ok);
         qn_put_count(o, "bytes_per_token", (uint64_t)decode_bytes(j, r), ok);
         qn_put_measured(o, "fraction_of_bandwidth", decode_fraction(j, r), ok);
+        put_trust(o, r, j->machine.read_bandwidth_all > 0, ok);
         put_cost(o, j, r, ok);
         qn_push(list, o, ok);
     }
@@ -309,12 +356,19 @@ static qn_json *batch_json(const bench_job *j, bool *ok)
     qn_json *list = qn_json_new_array();
     for (size_t i = 0; i < j->bench.n_batch; i++) {
         const qn_bench_result *r = &j->bench.batch[i];
+        const batch_limit limit = find_batch_limit(j, r);
         qn_json *o = qn_json_new_object();
         qn_put_count(o, "parallel", r->n, ok);
         qn_put_measured(o, "tokens_per_s", qn_bench_median(r), ok);
         qn_put(o, "samples", samples_json(r, ok), ok);
         qn_put_measured(o, "latency_ms_p50", r->n_samples > 0 ? r->latency_p50_s * 1e3 : (double)NAN, ok);
         qn_put_measured(o, "latency_ms_p99", r->n_samples > 0 ? r->latency_p99_s * 1e3 : (double)NAN, ok);
+        qn_put_count(o, "bytes_per_step", (uint64_t)limit.bytes, ok);
+        qn_put_count(o, "operations_per_step", (uint64_t)limit.operations, ok);
+        qn_put_text(o, "bound", limit.bound, ok);
+        qn_put_measured(o, "fraction_of_bandwidth", limit.is_memory ? limit.fraction : (double)NAN, ok);
+        qn_put_measured(o, "fraction_of_peak", limit.is_memory ? (double)NAN : limit.fraction, ok);
+        put_trust(o, r, limit.bound != NULL, ok);
         put_cost(o, j, r, ok);
         qn_push(list, o, ok);
     }
@@ -325,6 +379,17 @@ static double gain_of(const qn_replay_text *t)
 {
     bool steady = is_steady(&t->guessing) && is_steady(&t->plain);
     return steady ? qn_bench_median(&t->guessing) / qn_bench_median(&t->plain) : (double)NAN;
+}
+
+/* The ratio here is the gain, of two measurements. */
+static void put_gain_trust(qn_json *o, const qn_replay_text *t, bool *ok)
+{
+    const size_t least = t->guessing.n_samples < t->plain.n_samples ? t->guessing.n_samples : t->plain.n_samples;
+    const bool steady = is_steady(&t->guessing) && is_steady(&t->plain);
+    qn_put_measured(o, "spread", t->guessing.n_samples > 1 ? qn_bench_spread(&t->guessing) : (double)NAN, ok);
+    qn_put_measured(o, "spread_plain", t->plain.n_samples > 1 ? qn_bench_spread(&t->plain) : (double)NAN, ok);
+    qn_put_text(o, "ratio_refused", least == 0 ? "not_measured" : !steady ? "samples_differ" : NULL, ok);
+    qn_put_text(o, "ratio_doubt", least == 1 ? "one_sample" : NULL, ok);
 }
 
 static qn_json *replay_json(const bench_job *j, bool *ok)
@@ -341,6 +406,7 @@ static qn_json *replay_json(const bench_job *j, bool *ok)
         qn_put_measured(o, "tokens_per_s_plain", qn_bench_median(&t->plain), ok);
         qn_put(o, "samples_plain", t->plain.n_samples > 0 ? samples_json(&t->plain, ok) : qn_json_new_null(), ok);
         qn_put_measured(o, "gain", gain_of(t), ok);
+        put_gain_trust(o, t, ok);
         qn_put_count(o, "steps", t->n_steps, ok);
         qn_put_count(o, "guessed", t->n_guessed, ok);
         qn_put_count(o, "right", t->n_right, ok);
@@ -428,6 +494,7 @@ static qn_json *make_document(const bench_job *j, bool *all_ok)
     qn_put_count(doc, "n_batch", e->n_batch, &ok);
     qn_put_measured(doc, "load_s", j->load_s, &ok);
     qn_put(doc, "read_in", qn_settings_read_in_json(&j->read_in, &ok), &ok);
+    qn_put_measured(doc, "spread_max", QN_BENCH_SPREAD_MAX, &ok);
     qn_put(doc, "prefill", prefill_json(j, &ok), &ok);
     qn_put(doc, "decode", decode_json(j, &ok), &ok);
     qn_put(doc, "batch", batch_json(j, &ok), &ok);
@@ -496,7 +563,12 @@ static void add_rows(const bench_job *j, qn_table *t)
         (void)snprintf(name, sizeof name, "%llu sequence%s", (unsigned long long)r->n, r->n == 1 ? "" : "s together");
         (void)snprintf(note, sizeof note, "a step %s, p99 %s", qn_format_seconds(a, r->latency_p50_s),
                        qn_format_seconds(b, r->latency_p99_s));
-        add_row(t, name, r, (double)NAN, "", r->n_samples > 0 ? note : "");
+        const batch_limit limit = find_batch_limit(j, r);
+        add_row(t, name, r, limit.fraction,
+                limit.bound == NULL ? ""
+                : limit.is_memory   ? bandwidth
+                                    : limit.bound,
+                r->n_samples > 0 ? note : "");
     }
     for (size_t i = 0; i < j->replay.n_measured; i++) {
         const qn_replay_text *text = &j->replay.texts[i];
@@ -559,6 +631,51 @@ static void print_memory(const bench_job *j)
     }
 }
 
+/* What is to be doubted of the table's ratios, or why they are missing. */
+typedef struct remarks {
+    double worst; /* the largest spread of samples that differ too much; 0 if none do */
+    bool one_sample;
+} remarks;
+
+static void remark(remarks *all, const qn_bench_result *r, bool has_ratio)
+{
+    all->one_sample = all->one_sample || r->n_samples == 1;
+    if (has_ratio && r->n_samples > 1 && !is_steady(r)) {
+        all->worst = fmax(all->worst, qn_bench_spread(r));
+    }
+}
+
+static void print_remarks(const bench_job *j)
+{
+    double peak;
+    remarks all = {0};
+    const bool has_cost = qn_opts_given(&j->cli->opts, QN_OPT_BENCH_PRICE), reads = j->machine.read_bandwidth_all > 0;
+    const bool computes = find_bound(j, &peak) != NULL;
+    for (size_t i = 0; i < j->bench.n_prefill; i++) {
+        remark(&all, &j->bench.prefill[i], computes || has_cost);
+    }
+    for (size_t i = 0; i < j->bench.n_decode; i++) {
+        remark(&all, &j->bench.decode[i], reads || has_cost);
+    }
+    for (size_t i = 0; i < j->bench.n_batch; i++) {
+        remark(&all, &j->bench.batch[i], reads || has_cost);
+    }
+    for (size_t i = 0; i < j->replay.n_measured; i++) {
+        remark(&all, &j->replay.texts[i].guessing, true);
+        remark(&all, &j->replay.texts[i].plain, true);
+    }
+    (void)printf("%s", all.worst > 0 || all.one_sample ? "\n" : "");
+    if (all.worst > 0) {
+        (void)printf(
+            "samples differ too much: +- (half their distance, as a part of the median) is up to %.1f %%; shares and gains are given up to "
+            "%.0f %%\n",
+            all.worst * 100, QN_BENCH_SPREAD_MAX * 100);
+    }
+    if (all.one_sample) {
+        (void)printf("one sample tells nothing of the spread, so what is given here may be noise; -r 3 takes three\n");
+    }
+}
+
 static void print_report(const bench_job *j)
 {
     static const qn_table_column columns[] = {{"", false, 0, QN_STYLE_NONE},
@@ -584,6 +701,7 @@ static void print_report(const bench_job *j)
     add_rows(j, t);
     qn_table_print(t, out, 0);
     qn_table_destroy(t);
+    print_remarks(j);
     (void)printf("\nloaded in %s, %s of memory at most, processors %.0f %% busy", qn_format_seconds(a, j->load_s),
                  qn_format_bytes(b, j->peak_rss_bytes), utilization(j) * 100);
     if (!isnan(j->bench.energy_j)) {

@@ -53,6 +53,11 @@ static const char *notes_of(qn_command_id id)
     case QN_COMMAND_QUANTIZE:
         return "Writes DIR/gguf/NAME-TYPE.gguf, DIR/mlx/KIND-gGROUP/ and DIR/manifest.json. Nothing stands under its final name\n"
                "before it is complete; an interrupted run leaves no output.";
+    case QN_COMMAND_BENCH:
+        return "Figures are medians of -r samples; +- is half the distance between the largest and the smallest, as a part of the\n"
+               "median. A share of a limit, or a gain, is given where that is at most 10 %; one sample (-r 1) cannot tell, and its\n"
+               "share may be noise. The limit of a prompt is arithmetic, of decoding the bandwidth of memory, of sequences\n"
+               "together whichever of the two binds.";
     case QN_COMMAND_INSPECT:
         return "FILE: a GGUF, a model folder, a single safetensors file, config.json, tokenizer.json or a manifest.json.";
     default: return NULL;

@@ -57,6 +57,7 @@ typedef struct quern_engine_info {
     uint64_t bytes_per_token; /* weight bytes one decoded token reads */
     uint64_t macs_per_token;  /* multiply-adds of matrix weights a prefill token needs, the output head excluded */
     uint64_t macs_for_logits; /* those of them that only rows with logits need: the last layer's, keys and values excluded */
+    uint64_t macs_of_head;    /* those of the output head that a row with logits needs besides */
 } quern_engine_info;
 /* Valid until the engine is destroyed. */
 QUERN_API const quern_engine_info *quern_engine_get_info(const quern_engine *e);

@@ -207,6 +207,7 @@ static void count_work(const quern_model *m, quern_engine_info *info)
     info->bytes_per_token = layers.bytes + head.bytes;
     info->macs_per_token = layers.macs;
     info->macs_for_logits = layers.macs - before_last - keys_values.macs;
+    info->macs_of_head = head.macs;
 }
 
 quern_status qn_engine_create_rank(quern_engine **out, const quern_model *m, const quern_engine_options *opt, qn_shard shard,

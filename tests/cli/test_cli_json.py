@@ -23,15 +23,17 @@ RUN = {"schema": "quern.run/1", "model": str, "prompt_tokens": COUNT, "completio
        "read_in": READ_IN, "peak_rss_bytes": POSITIVE}
 MACHINE = {"cpu": str, "read_bandwidth_bytes_per_s": RATE, "mapped_bandwidth_bytes_per_s": RATE,
            "peak_ops_per_s": {"fma_f32": RATE, "avx2_int8": RATE, "vnni_int8": RATE, "amx_int8": RATE, "amx_bf16": RATE, "neon_int8": RATE, "i8mm_int8": RATE}}
-BENCH = {"schema": "quern.bench/1", "model": str, "params": POSITIVE, "bytes": POSITIVE, "threads": POSITIVE, "isa": str, "load_s": POSITIVE, "read_in": READ_IN,
-         "prefill": [{"n": COUNT, "tokens_per_s": POSITIVE, "samples": [POSITIVE], "bound": (str, None), "fraction_of_peak": (Number(low=0), None), "cost_per_million_tokens": RATE}],
+TRUST = {"spread": (Number(low=0), None), "ratio_refused": ("samples_differ", "no_limit", "not_measured", None), "ratio_doubt": ("one_sample", None)}
+BENCH = {"schema": "quern.bench/1", "spread_max": Number(0.1, 0.1), "model": str, "params": POSITIVE, "bytes": POSITIVE, "threads": POSITIVE, "isa": str, "load_s": POSITIVE, "read_in": READ_IN,
+         "prefill": [{"n": COUNT, "tokens_per_s": POSITIVE, "samples": [POSITIVE], "bound": (str, None), "fraction_of_peak": (Number(low=0), None), "cost_per_million_tokens": RATE, **TRUST}],
          "decode": [{"depth": COUNT, "n": COUNT, "tokens_per_s": POSITIVE, "samples": [POSITIVE], "bytes_per_token": POSITIVE,
-                     "fraction_of_bandwidth": (Number(low=0), None), "cost_per_million_tokens": RATE}],
+                     "fraction_of_bandwidth": (Number(low=0), None), "cost_per_million_tokens": RATE, **TRUST}],
          "batch": [{"parallel": COUNT, "tokens_per_s": POSITIVE, "samples": [POSITIVE], "latency_ms_p50": POSITIVE, "latency_ms_p99": POSITIVE,
-                    "cost_per_million_tokens": RATE}],
+                    "bytes_per_step": POSITIVE, "operations_per_step": POSITIVE, "bound": (str, None), "fraction_of_bandwidth": (Number(low=0), None),
+                    "fraction_of_peak": (Number(low=0), None), "cost_per_million_tokens": RATE, **TRUST}],
          "replay": [{"name": str, "prompt_tokens": POSITIVE, "n": POSITIVE, "tokens_per_s": RATE, "samples": ([POSITIVE], None), "tokens_per_s_plain": RATE,
                      "samples_plain": ([POSITIVE], None), "gain": (POSITIVE, None), "steps": COUNT, "guessed": COUNT, "right": COUNT,
-                     "cost_per_million_tokens": RATE}],
+                     "cost_per_million_tokens": RATE, "spread_plain": (Number(low=0), None), **TRUST}],
          "ttft_ms": (POSITIVE, None), "machine": MACHINE, "cpu_utilization": Number(low=0), "energy_j": RATE,
          "memory": {**MEMORY, "mapped_resident": (COUNT, None), "private_resident": (COUNT, None)}, "peak_rss_bytes": POSITIVE, "cost": ({"price_per_hour": POSITIVE, "prefill_per_million_tokens": RATE, "decode_per_million_tokens": RATE,
                    "batch": [{"parallel": POSITIVE, "per_million_tokens": RATE}]}, None)}
@@ -249,7 +251,7 @@ def check_one_token(checks, folder, flags):
         checks.that(doc and doc["replay"][0]["n"] == 1 and all(doc["replay"][0][k] is None for k in ("tokens_per_s", "tokens_per_s_plain", "samples", "samples_plain", "gain")),
                     "bench --replay, one token: null, not a figure", doc)
         rows = [line for line in open(page, encoding="utf-8").read().splitlines() if re.search(r"\breplay\b", line)]
-        wanted = "| replay: answer | 1 | - | 1 | - | - | - | - | - | - |" if ending == "md" else ',replay,1,,1,,,,,,"","","answer",'
+        wanted = "| replay: answer | 1 | - | 1 | - | - | - | - | - | - |" if ending == "md" else ',replay,1,,1,,,,,,"","","answer",,not_measured,'
         checks.that(len(rows) == 1 and rows[0].endswith(wanted), f"bench --replay, one token, -o .{ending}: no figure", rows)
     done = run("bench", MODEL, "--replay", one, *flags)
     rows = [line.split() for line in done.stdout.decode().splitlines() if line.startswith("answer ")]
@@ -290,6 +292,50 @@ def check_bench_replay(checks, folder):
 
 def spread(result):
     return (max(result["samples"]) - min(result["samples"])) / 2 / statistics.median(result["samples"])
+
+
+def check_bench_trust(checks, folder, gguf):
+    """Every speed has its share of the limit that binds it, unless its samples differ too much; then the output says so, by how much, and where the bound is."""
+    page = os.path.join(folder, "trust.md")
+    flags = ["-p", "8", "-n", "32", "--parallel", "1,3,64"]
+    doc = document(checks, run("bench", gguf, *flags, "-r", "3", "--json"), BENCH, "bench, shares")
+    if doc:
+        machine, rows = doc["machine"], doc["prefill"] + doc["decode"] + doc["batch"]
+        for r in rows:
+            shares = [r.get(k) for k in ("fraction_of_bandwidth", "fraction_of_peak") if r.get(k) is not None]
+            has_limit = r.get("bound", "read_bandwidth") is not None
+            checks.that(math.isclose(r["spread"], spread(r), abs_tol=1e-5) and r["ratio_doubt"] is None, "bench: spread of the samples", r)
+            checks.that(r["ratio_refused"] == ("no_limit" if not has_limit else "samples_differ" if r["spread"] > doc["spread_max"] else None) and len(shares) == (r["ratio_refused"] is None),
+                        "bench: a share, or why there is none", r)
+        one, three, many = doc["batch"]
+        checks.that(one["bytes_per_step"] == doc["decode"][0]["bytes_per_token"], "bench: one sequence reads what a decoded token reads", doc)
+        per_sequence = (three["bytes_per_step"] - one["bytes_per_step"]) / 2
+        checks.that(abs(many["bytes_per_step"] - one["bytes_per_step"] - 63 * per_sequence) <= 64 and 0 < per_sequence < one["bytes_per_step"] / 2, "bench: weights once, keys and values of every sequence", doc["batch"])
+        checks.that(many["operations_per_step"] == 64 * one["operations_per_step"] > 100 * doc["params"], "bench: operations of every sequence, the head's too", doc["batch"])
+        for b in doc["batch"]:
+            reading = b["bytes_per_step"] / machine["read_bandwidth_bytes_per_s"]
+            computing = b["operations_per_step"] / (machine["peak_ops_per_s"].get(doc["prefill"][0]["bound"]) or math.inf)
+            binds = "read_bandwidth" if reading >= computing else doc["prefill"][0]["bound"]
+            share = b["fraction_of_bandwidth" if binds == "read_bandwidth" else "fraction_of_peak"]
+            checks.that(b["bound"] == binds and (share is None or math.isclose(share, max(reading, computing) * b["tokens_per_s"] / b["parallel"], rel_tol=1e-3)),
+                        "bench: sequences together have the share of the limit that binds", (b, reading, computing))
+    done = run("bench", gguf, "-p", "0", "-n", "1", "--parallel", "2", "-r", "1", "-o", page)
+    text = done.stdout.decode()
+    lines = [line for line in text.splitlines() if line.startswith(("decode 1 ", "2 sequences together "))]
+    checks.that(len(lines) == 2 and all(re.search(r" - +\d+ % of ", line) for line in lines), "bench -r 1: the share is still told", text)
+    checks.that("one sample tells nothing of the spread" in text and "-r 3" in text and "One sample (-r 1)" in open(page, encoding="utf-8").read(), "bench -r 1: that one sample tells nothing", text)
+    doc = document(checks, run("bench", gguf, "-p", "0", "-n", "1", "--parallel", "2", "-r", "1", "--json"), BENCH, "bench -r 1")
+    checks.that(doc and all(r["ratio_doubt"] == "one_sample" and r["spread"] is None and r["ratio_refused"] is None and r["fraction_of_bandwidth"] for r in doc["decode"] + doc["batch"]),
+                "bench -r 1: a share, and what is to be doubted of it", doc)
+    done = run("bench", gguf, "-p", "0", "-n", "1", "--parallel", "0", "-r", "64", "-o", page)  # single tokens of a small model: hardly ever within 10 %
+    text, written = done.stdout.decode(), open(page, encoding="utf-8").read()
+    differ = re.search(r"^samples differ too much: \+- .* is up to ([0-9.]+) %; shares and gains are given up to 10 %$", text, re.M)
+    measured = re.search(r"^decode 1 +\S+ +([0-9.]+) %", text, re.M)
+    checks.that(measured and (float(measured[1]) > 10) == bool(differ) == ("samples differ too much" in written) and (not differ or differ[1] == measured[1]), "bench: samples that differ: by how much, and the bound", text)
+    checks.that("at most 10 %" in written and "one sample" not in text + written.lower(), "bench -o .md: the bound", written)
+    doc = document(checks, run("bench", gguf, "-p", "8", "-n", "2", "--parallel", "1", "--no-machine", "--json"), BENCH, "bench --no-machine")
+    checks.that(doc and all(r["ratio_refused"] == "no_limit" for k in ("prefill", "decode", "batch") for r in doc[k]) and doc["batch"][0]["bound"] is None, "bench --no-machine: why there is no share", doc)
+    checks.that(b"at most 10 %" in run("help", "bench").stdout, "help bench: the bound")
 
 
 def check_bench_reports(checks, folder, gguf):
@@ -392,6 +438,7 @@ def main():
         check_chat(checks)
         gguf = check_files(checks, folder)
         check_machine(checks, folder, gguf)
+        check_bench_trust(checks, folder, gguf)
         check_bench_reports(checks, folder, gguf)
         check_bench_replay(checks, folder)
         check_eval(checks, folder, gguf)

@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "base/fs.h"
+#include "base/out_file.h"
 #include "bench_run.h"
 #include "plot.h"
 #include "quern/quern.h"
@@ -328,16 +329,54 @@ done:
 
 /* ---- files ---- */
 
+/* Makes the temporary file that a report is written to, and takes it away again. */
+static quern_status check_place(const char *path, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    qn_out_file *probe = NULL;
+    quern_error why = {0};
+    char *folder = qn_path_folder(path);
+    if (folder == NULL) {
+        QN_FAIL_MEMORY(err, path, strlen(path) + 1);
+    }
+    if (!qn_path_is_directory(folder)) {
+        QN_FAIL(err, QUERN_ERROR_USAGE, "-o %s: no such folder as %s; make it first, or give another path", path, folder);
+    }
+    status = qn_out_file_create(&probe, path, &why);
+    if (status != QUERN_OK && status != QUERN_ERROR_MEMORY) {
+        QN_FAIL(err, QUERN_ERROR_USAGE, "-o: %s; give a path that can be written", why.message);
+    }
+    if (status != QUERN_OK) {
+        QN_FAIL(err, status, "%s", why.message);
+    }
+done:
+    qn_out_file_close(probe);
+    qn_free(folder);
+    return status;
+}
+
 quern_status qn_bench_report_check(qn_cli *cli, const char *path, quern_error *err)
 {
     static const char *const endings[] = {".csv", ".json", ".md", ".svg"};
+    quern_status status = QUERN_OK;
+    bool known = false;
+    qn_buf picture;
+    qn_buf_init(&picture, strlen(path) + 2);
     for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++) {
-        if (qn_report_ends_with(path, endings[i])) {
-            return QUERN_OK;
-        }
+        known = known || qn_report_ends_with(path, endings[i]);
     }
-    qn_cli_hint(cli, "such as: quern bench model.gguf -o speed.md");
-    return qn_error_set(err, QUERN_ERROR_USAGE, "-o %s: a report's name ends in .csv, .json, .md or .svg", path);
+    if (!known) {
+        qn_cli_hint(cli, "such as: quern bench model.gguf -o speed.md");
+        QN_FAIL(err, QUERN_ERROR_USAGE, "-o %s: a report's name ends in .csv, .json, .md or .svg", path);
+    }
+    QN_TRY(check_place(path, err));
+    if (qn_report_ends_with(path, ".md")) { /* its picture is beside it */
+        QN_TRY(qn_report_picture_path(path, &picture, err));
+        QN_TRY(check_place(qn_buf_text(&picture), err));
+    }
+done:
+    qn_buf_deinit(&picture);
+    return status;
 }
 
 static quern_status write_page(qn_cli *cli, const report *r, const char *path, qn_buf *page, qn_buf *svg, quern_error *err)
@@ -367,7 +406,6 @@ quern_status qn_bench_report_write(qn_cli *cli, const qn_json *document, const c
     qn_buf page, svg;
     qn_buf_init(&page, PAGE_BYTES_MAX);
     qn_buf_init(&svg, PAGE_BYTES_MAX);
-    QN_TRY(qn_bench_report_check(cli, path, err));
     QN_TRY(read_rows(&r, err));
     if (qn_report_ends_with(path, ".json")) {
         if (!qn_json_write(document, 2, &page) || !qn_buf_append_char(&page, '\n')) {

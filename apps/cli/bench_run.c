@@ -22,14 +22,20 @@ static uint64_t largest(const uint64_t *values, size_t n)
     return most;
 }
 
-size_t qn_bench_context(const qn_bench_plan *p)
+size_t qn_bench_longest(const qn_bench_plan *p)
 {
     uint64_t prompt = largest(p->prompt, p->n_prompt);
-    uint64_t decode = largest(p->depth, p->n_depth) + largest(p->decode, p->n_decode) + 1;
-    uint64_t batch = largest(p->parallel, p->n_parallel) * whole_pages(QN_BATCH_STEPS + 1);
+    uint64_t decode = p->n_decode > 0 ? largest(p->depth, p->n_depth) + largest(p->decode, p->n_decode) + 1 : 0;
     uint64_t most = prompt > decode ? prompt : decode;
+    uint64_t batch = p->n_parallel > 0 ? QN_BATCH_STEPS + 1 : 0;
     most = batch > most ? batch : most;
-    return (size_t)whole_pages(most > WARM_UP_ROWS ? most : WARM_UP_ROWS);
+    return (size_t)(most > WARM_UP_ROWS ? most : WARM_UP_ROWS);
+}
+
+size_t qn_bench_context(const qn_bench_plan *p)
+{
+    uint64_t batch = largest(p->parallel, p->n_parallel) * whole_pages(QN_BATCH_STEPS + 1), longest = qn_bench_longest(p);
+    return (size_t)whole_pages(batch > longest ? batch : longest);
 }
 
 static int compare_doubles(const void *a, const void *b)

@@ -44,7 +44,9 @@ typedef struct qn_bench {
     double energy_j;             /* NaN where the machine does not tell */
 } qn_bench;
 
-/* Tokens of context that the plan needs. */
+/* Tokens of the longest sequence. */
+size_t qn_bench_longest(const qn_bench_plan *p);
+/* Tokens of context that the plan needs, of all sequences together. */
 size_t qn_bench_context(const qn_bench_plan *p);
 /* So many tokens more are done; QUERN_ERROR_CANCELLED after Ctrl-C. */
 quern_status qn_bench_count(qn_bench *b, uint64_t tokens, quern_error *err);

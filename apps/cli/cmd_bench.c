@@ -66,6 +66,10 @@ static quern_status make_plan(bench_job *j, quern_error *err)
     QN_TRY(check_list("-p", p->prompt, &p->n_prompt, TOKENS_MAX, err));
     QN_TRY(check_list("-n", p->decode, &p->n_decode, TOKENS_MAX, err));
     QN_TRY(check_list("--parallel", p->parallel, &p->n_parallel, SEQUENCES_MAX, err));
+    if (p->n_prompt + p->n_decode + p->n_parallel == 0 && !qn_opts_given(o, QN_OPT_BENCH_REPLAY)) {
+        qn_cli_hint(j->cli, "such as: quern bench model.gguf -p 512 -n 128 --parallel 1,4");
+        QN_FAIL(err, QUERN_ERROR_USAGE, "-p, -n and --parallel leave nothing to measure: ask for one of them, or for --replay FILE");
+    }
     for (size_t i = 0; i < p->n_depth; i++) {
         if (p->depth[i] > TOKENS_MAX) {
             QN_FAIL(err, QUERN_ERROR_USAGE, "-d: at most %d", (int)TOKENS_MAX);
@@ -119,8 +123,9 @@ static quern_status open_engine(bench_job *j, const char *path, quern_error *err
     QN_TRY(qn_model_ref_open(j->cli, path, replay != NULL ? 0 : QN_OPEN_WITHOUT_TOKENIZER, &j->model, err));
     j->memory.after_model = qn_model_ref_copies(j->cli) ? 0 : qn_private_memory_bytes(); /* copied weights would count as tokenizer */
     QN_TRY(read_replay(j, replay, err));
-    size_t wanted = qn_bench_context(&j->plan), longest = qn_replay_context(&j->replay);
-    wanted = longest > wanted ? longest : wanted;
+    size_t wanted = qn_bench_context(&j->plan), longest = qn_bench_longest(&j->plan), replayed = qn_replay_context(&j->replay);
+    wanted = replayed > wanted ? replayed : wanted;
+    qn_settings_warn_length(j->cli, j->model, replayed > longest ? replayed : longest);
     if (options.n_ctx == 0) {
         options.n_ctx = wanted;
     } else if (options.n_ctx < wanted) {

@@ -465,6 +465,7 @@ static quern_status open_chat(chat *c, quern_error *err)
         QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "%s: the model has no chat template, so it cannot chat", path);
     }
     QN_TRY(qn_settings_sampling(c->cli, c->model, &c->sampling, err));
+    qn_settings_warn_length(c->cli, c->model, options.n_ctx);
     QN_TRY(qn_settings_create_engine(c->cli, c->model, &options, &c->engine, NULL, err));
     QN_TRY(quern_sequence_create(&c->sequence, c->engine, err));
     QN_TRY(qn_conversation_set_system(&c->conversation, qn_opts_text(&c->cli->opts, QN_OPT_SYSTEM, NULL), err));

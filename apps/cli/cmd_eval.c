@@ -89,6 +89,7 @@ static quern_status start_subject(job *j, const quern_engine_options *options, s
     if (own.arithmetic == QUERN_ARITHMETIC_F32_ACTIVATIONS && !qn_opts_given(&j->cli->opts, QN_OPT_KV_TYPE)) {
         own.kv_type = QUERN_KV_F32; /* the weights alone, as the gate measures them */
     }
+    qn_settings_warn_length(j->cli, s->model, own.n_ctx);
     return qn_settings_create_engine(j->cli, s->model, &own, &s->engine, NULL, err);
 }
 

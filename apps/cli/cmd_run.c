@@ -200,6 +200,7 @@ static quern_status load(qn_cli *cli, run_job *j, quern_error *err)
     QN_TRY(qn_settings_sampling(cli, j->model, &j->sampling, err));
     QN_TRY(encode_prompt(cli, j, err)); /* before the engine: a wrong prompt costs no memory */
     uint64_t encoded = qn_clock_ns();
+    qn_settings_warn_length(cli, j->model, options.n_ctx);
     QN_TRY(qn_settings_create_engine(cli, j->model, &options, &j->engine, &j->read_in, err));
     QN_TRY(quern_sequence_create(&j->sequence, j->engine, err));
     j->load_s = qn_clock_seconds(begin, opened) + qn_clock_seconds(encoded, qn_clock_ns());

@@ -105,11 +105,20 @@ qn_json *qn_settings_read_in_json(const quern_read_in *r, bool *ok)
     return o;
 }
 
+void qn_settings_warn_length(qn_cli *cli, const quern_model *model, size_t n_tokens)
+{
+    const quern_model_info *info = quern_model_get_info(model);
+    qn_number context;
+    if (info->n_ctx_train > 0 && n_tokens > info->n_ctx_train) {
+        qn_cli_warn(cli, "the model was made for a context of %s tokens: beyond them its answers get worse",
+                    qn_format_grouped(context, info->n_ctx_train));
+    }
+}
+
 quern_status qn_settings_create_engine(qn_cli *cli, const quern_model *model, const quern_engine_options *options, quern_engine **out,
                                        quern_read_in *read, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    const quern_model_info *info = quern_model_get_info(model);
     quern_engine_plan plan;
     qn_number context, kv, buffers, have;
     uint64_t available = qn_available_memory_bytes();
@@ -124,10 +133,6 @@ quern_status qn_settings_create_engine(qn_cli *cli, const quern_model *model, co
                 "does not fit: a context of %s tokens needs %s for its KV cache and %s for buffers; %s of memory are available",
                 qn_format_grouped(context, plan.kv_per_token > 0 ? plan.kv / plan.kv_per_token : 0), qn_format_bytes(kv, plan.kv),
                 qn_format_bytes(buffers, plan.activations), qn_format_bytes(have, available));
-    }
-    if (info->n_ctx_train > 0 && options->n_ctx > info->n_ctx_train) {
-        qn_cli_warn(cli, "the model was made for a context of %s tokens: beyond them its answers get worse",
-                    qn_format_grouped(context, info->n_ctx_train));
     }
     QN_TRY(read_in(cli, model, options->n_threads, read, err));
     QN_TRY(quern_engine_create(out, model, options, err));

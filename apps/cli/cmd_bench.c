@@ -438,6 +438,7 @@ static qn_json *machine_json(const bench_job *j, bool *ok)
     put_measured(peaks, "neon_int8", m->peak_neon_int8, ok);
     put_measured(peaks, "i8mm_int8", m->peak_i8mm_int8, ok);
     qn_put_text(o, "cpu", m->cpu, ok);
+    qn_put_text(o, "read_isa", m->isa_reading, ok);
     put_measured(o, "read_bandwidth_bytes_per_s", m->read_bandwidth_all, ok);
     put_measured(o, "mapped_bandwidth_bytes_per_s", j->mapped_bandwidth, ok);
     qn_put(o, "peak_ops_per_s", peaks, ok);

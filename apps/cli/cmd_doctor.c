@@ -6,6 +6,7 @@
 #include "base/fs.h"
 #include "config_file.h"
 #include "demo_model.h"
+#include "doctor_note.h"
 #include "line_edit.h"
 #include "model_ref.h"
 #include "quern/machine.h"
@@ -15,15 +16,14 @@
 typedef struct report {
     quern_machine machine;
     char *model_path;
+    size_t n_threads;
     double mapped_bandwidth; /* over the model of -m; 0 = not asked */
-    double plain_bandwidth;  /* over plain memory, in turns with it */
+    qn_layout layout;        /* of that model's pages */
     char *config, *data;     /* folders */
     char *python;            /* path of python3, NULL if none is on PATH */
     bool demo;
 } report;
 
-/* A page layout that costs more is worth a word. */
-#define LAYOUT_COST_MAX 0.05
 #define SANDBOX_WHY "running generated code is not in this version"
 
 /* The first `name` on PATH that may be executed, in new memory. */
@@ -51,6 +51,7 @@ static quern_status measure(qn_cli *cli, report *r, quern_error *err)
     const quern_machine_options options = {.isa = qn_opts_text(&cli->opts, QN_OPT_ISA, NULL),
                                            .n_threads = (size_t)qn_opts_count(&cli->opts, QN_OPT_THREADS, 0)};
     QN_TRY(quern_machine_detect(&r->machine, options.isa, err));
+    r->n_threads = options.n_threads != 0 ? options.n_threads : r->machine.n_cpus;
     if (cli->err.is_terminal) {
         qn_cli_note(cli, "measuring memory bandwidth and arithmetic, a few seconds ...");
     }
@@ -58,23 +59,31 @@ static quern_status measure(qn_cli *cli, report *r, quern_error *err)
     if (qn_model_ref_given(cli)) {
         QN_TRY(qn_model_ref_take(cli, NULL, &r->model_path, err));
         QN_TRY(qn_model_ref_open(cli, r->model_path, QN_OPEN_WITHOUT_TOKENIZER, &model, err));
-        QN_TRY(quern_machine_measure_mapping(model, &options, &r->mapped_bandwidth, &r->plain_bandwidth, err));
+        quern_mapping_turns turns;
+        QN_TRY(quern_machine_measure_mapping(model, &options, &r->mapped_bandwidth, &turns, err));
+        r->layout = qn_layout_judge(&turns);
+        r->mapped_bandwidth = r->layout.kind != QN_LAYOUT_UNKNOWN ? r->layout.mapped : r->mapped_bandwidth;
     }
 done:
     quern_model_close(model);
     return status;
 }
 
-/* What the pages of the mapped file cost: the part of plain memory's speed that is lost. Below 0 is noise. */
-static double layout_cost(const report *r) { return r->plain_bandwidth > 0 ? fmax(0, 1 - r->mapped_bandwidth / r->plain_bandwidth) : NAN; }
-
 static qn_json *bandwidth_json(const report *r, bool *ok)
 {
     qn_json *o = qn_json_new_object();
+    qn_put_text(o, "isa", r->machine.isa_reading, ok);
     qn_put_measured(o, "read_one_thread_bytes_per_s", r->machine.read_bandwidth_one, ok);
     qn_put_measured(o, "read_bytes_per_s", r->machine.read_bandwidth_all, ok);
     qn_put(o, "mapped_bytes_per_s", r->mapped_bandwidth > 0 ? qn_json_new_measured(r->mapped_bandwidth) : qn_json_new_null(), ok);
-    qn_put_measured(o, "mapped_page_layout_cost", layout_cost(r), ok);
+    const bool compared = r->layout.kind != QN_LAYOUT_UNKNOWN;
+    qn_put_measured(o, "mapped_page_layout_cost", compared ? r->layout.cost : (double)NAN, ok);
+    qn_put_text(o, "mapped_page_layout", qn_layout_name(r->layout.kind), ok);
+    qn_put_measured(o, "mapped_spread", compared ? r->layout.mapped_spread : (double)NAN, ok);
+    qn_put_measured(o, "plain_bytes_per_s", compared ? r->layout.plain : (double)NAN, ok);
+    qn_put_measured(o, "plain_spread", compared ? r->layout.plain_spread : (double)NAN, ok);
+    qn_put(o, "one_thread_above_all",
+           qn_json_new_bool(qn_one_above_all(r->machine.read_bandwidth_one, r->machine.read_bandwidth_all, r->n_threads)), ok);
     return o;
 }
 
@@ -212,21 +221,14 @@ static void print_report(qn_cli *cli, const report *r)
     row(t, "chosen", m->isa_chosen, "QUERN_ISA, --isa or the settings choose another");
     qn_buf_reset(&text);
     (void)qn_buf_printf(&text, "%.1f GB/s", m->read_bandwidth_all / 1e9);
-    char one[64];
-    (void)snprintf(one, sizeof one, "%.1f GB/s with one thread", m->read_bandwidth_one / 1e9);
+    char one[128];
+    qn_one_thread_note(m->read_bandwidth_one, m->read_bandwidth_all, r->n_threads, one, sizeof one);
     row(t, "reading memory", qn_buf_text(&text), one);
     if (r->mapped_bandwidth > 0) {
         qn_buf_reset(&text);
         (void)qn_buf_printf(&text, "%.1f GB/s", r->mapped_bandwidth / 1e9);
-        char note[128];
-        if (layout_cost(r) > LAYOUT_COST_MAX) {
-            (void)snprintf(note, sizeof note, "mapped: its page layout costs %.0f %% (plain memory: %.1f GB/s); --load copy avoids that",
-                           layout_cost(r) * 100, r->plain_bandwidth / 1e9);
-        } else if (isnan(layout_cost(r))) {
-            (void)snprintf(note, sizeof note, "mapped");
-        } else {
-            (void)snprintf(note, sizeof note, "mapped; plain memory: %.1f GB/s", r->plain_bandwidth / 1e9);
-        }
+        char note[160];
+        qn_layout_note(&r->layout, note, sizeof note);
         row(t, "reading the model", qn_buf_text(&text), note);
     }
     peak_row(t, m, "float32", m->peak_fma_f32, "scalar", "");

@@ -11,7 +11,8 @@
 quern_status qn_settings_engine(qn_cli *cli, quern_engine_options *out, quern_error *err);
 /* A warning where a sequence may get longer than the model was made for. A context that several sequences share says nothing of that. */
 void qn_settings_warn_length(qn_cli *cli, const quern_model *model, size_t n_tokens);
-/* quern_engine_create, with QUERN_ERROR_LIMIT and both numbers where the memory is not there. The weights are brought into memory before, with a bar; `read` (may be NULL) gets what that was. */
+/* quern_engine_create, with QUERN_ERROR_LIMIT and both numbers where the memory is not there. The weights are brought into memory before, with a bar;
+ * `read` (may be NULL) gets what that was. */
 quern_status qn_settings_create_engine(qn_cli *cli, const quern_model *model, const quern_engine_options *options, quern_engine **out,
                                        quern_read_in *read, quern_error *err);
 /* {"bytes", "cold_bytes", "moved_bytes", "seconds", "skipped"} */

@@ -12,7 +12,7 @@ extern "C" {
 #endif
 
 typedef struct quern_machine_options {
-    const char *isa;                /* whose loops run; NULL = QUERN_ISA, or the best of this machine */
+    const char *isa;                /* whose arithmetic is measured; NULL = QUERN_ISA, or the best of this machine. Memory is read by the best */
     size_t n_threads;               /* 0 = all */
     bool (*go_on)(void *user);      /* asked every few hundred milliseconds; false ends with QUERN_ERROR_CANCELLED. NULL = nobody asks */
     void *user;
@@ -23,6 +23,7 @@ typedef struct quern_machine {
     const char *isa_available[8];   /* names, strongest last */
     size_t n_isa_available;
     const char *isa_chosen;
+    const char *isa_reading;        /* whose loads measure memory: the strongest, whatever was chosen */
     size_t n_cpus;                  /* that this process may use */
     size_t n_memory_nodes;          /* that have some of them (NUMA); 1 where all share one memory, or QUERN_NUMA is "off" */
     struct {
@@ -47,13 +48,21 @@ QUERN_API quern_status quern_machine_detect(quern_machine *out, const char *isa,
 /* Measures peaks, then bandwidth over a buffer of 4 x the last-level caches, at least 256 MiB; one thread's with pages that it touched first, all
  * threads' each over pages of its own. Where that is more than a quarter of the memory that can be had, or cannot be had, the buffer is smaller, but
  * never below 2 x those caches and 64 MiB: caches would be measured (QUERN_ERROR_MEMORY).
+ * Where one thread reads faster than all, all are measured again, up to four times.
  * After an error, what was measured before it stays, and the rest is 0. `options` may be NULL. */
 QUERN_API quern_status quern_machine_measure(quern_machine *m, const quern_machine_options *options, quern_error *err);
-/* Read bandwidth in bytes/s over the mapped weights of a model, all threads; and, unless `plain` is NULL, in turns with it over plain memory in huge
- * pages (a buffer as quern_machine_measure's): what the mapping's page layout costs is
- * 1 - *mapped / *plain. *plain is 0 for models below 256 MiB, where caches decide. */
+enum { QUERN_MAPPING_TURNS = 9 };
+/* Read bandwidth in bytes/s, all threads, of the mapped weights and of plain memory in huge pages, in turns: what the mapping's page layout costs
+ * shows in these, and so does noise. */
+typedef struct quern_mapping_turns {
+    double mapped[QUERN_MAPPING_TURNS], plain[QUERN_MAPPING_TURNS];
+    size_t n; /* 3 to 9; 0 for models below 256 MiB, where caches decide */
+} quern_mapping_turns;
+
+/* Read bandwidth in bytes/s over the mapped weights of a model, all threads, the best of a few runs; and, unless `turns` is NULL, in turns with plain
+ * memory (a buffer as quern_machine_measure's). */
 QUERN_API quern_status quern_machine_measure_mapping(const quern_model *model, const quern_machine_options *options, double *mapped,
-                                                     double *plain, quern_error *err);
+                                                     quern_mapping_turns *turns, quern_error *err);
 
 #ifdef __cplusplus
 }

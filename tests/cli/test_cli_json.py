@@ -230,6 +230,7 @@ def check_machine(checks, folder, gguf):
         peaks = doc["machine"]["peak_ops_per_s"] if doc else {}
         checks.that(doc and weights in (None, doc["weights"]) and doc["prefill"][0]["bound"] == bound and (doc["prefill"][0]["fraction_of_peak"] is None) == (bound is None),
                     f"bench --isa {weaker}: the bound", doc)
+        checks.that(doc and doc["machine"]["read_isa"] == available[-1], f"bench --isa {weaker}: memory is read by the best instruction set", doc)
         checks.that(peaks.get("fma_f32") and all(peaks[unit] is None for unit in ("vnni_int8", "amx_int8", "neon_int8", "i8mm_int8")), f"bench --isa {weaker}: no peaks of units that it lacks", peaks)
     done = run("doctor", "--isa", weaker)
     rows = {line[0]: line[1:] for line in (re.split("  +", text) for text in done.stdout.decode().splitlines())}
@@ -240,6 +241,7 @@ def check_machine(checks, folder, gguf):
     write(settings, "config", "isa = scalar\n")
     doc = document(checks, run("doctor", "--json", XDG_CONFIG_HOME=os.path.dirname(settings)), DOCTOR, "doctor with settings")
     checks.that(doc and doc["isa"]["chosen"] == "scalar" and doc["peak_ops_per_s"]["vnni_int8"] is None, "doctor: the instruction set of the settings", doc)
+    checks.that(doc and doc["bandwidth"]["isa"] == doc["isa"]["available"][-1] and doc["bandwidth"]["one_thread_above_all"] in (True, False), "doctor: memory is read by the best instruction set", doc)
 
 
 def check_one_token(checks, folder, flags):

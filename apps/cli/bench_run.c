@@ -189,20 +189,6 @@ done:
 
 /* ---- the whole plan ---- */
 
-/* Microjoules of the first processor package since some moment; 0 where the system does not tell. */
-static double read_energy_uj(void)
-{
-    FILE *f = fopen("/sys/class/powercap/intel-rapl:0/energy_uj", "re");
-    double v = 0;
-    if (f != NULL) {
-        if (fscanf(f, "%lf", &v) != 1) {
-            v = 0;
-        }
-        (void)fclose(f);
-    }
-    return v;
-}
-
 static double cpu_seconds(void)
 {
     struct rusage u;
@@ -269,16 +255,15 @@ done:
 void qn_bench_begin(qn_bench *b, uint64_t n_more)
 {
     count_total(b, n_more);
-    b->begin_energy_uj = read_energy_uj();
+    qn_energy_begin(&b->energy, QN_ENERGY_FOLDER);
     b->begin_cpu_seconds = cpu_seconds();
     b->begin_ns = qn_clock_ns();
 }
 
 void qn_bench_end(qn_bench *b)
 {
-    double energy = read_energy_uj();
+    const double joules = qn_energy_joules(&b->energy);
     b->seconds = qn_clock_seconds(b->begin_ns, qn_clock_ns());
     b->cpu_seconds = cpu_seconds() - b->begin_cpu_seconds;
-    b->energy_j = b->begin_energy_uj > 0 && energy > b->begin_energy_uj ? (energy - b->begin_energy_uj) * 1e-6
-                                                                        : (double)NAN; /* it also wraps around */
+    b->energy_j = joules > 0 ? joules : (double)NAN; /* counters that stand still count nothing */
 }

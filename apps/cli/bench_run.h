@@ -5,6 +5,7 @@
 #define QN_CLI_BENCH_RUN_H
 
 #include "cli.h"
+#include "energy.h"
 #include "progress.h"
 #include "quern/machine.h"
 
@@ -39,9 +40,10 @@ typedef struct qn_bench {
     qn_bench_result prefill[QN_COUNTS_MAX], decode[QN_COUNTS_MAX * QN_COUNTS_MAX], batch[QN_COUNTS_MAX];
     size_t n_prefill, n_decode, n_batch;
     uint64_t begin_ns;
-    double begin_cpu_seconds, begin_energy_uj;
+    double begin_cpu_seconds;
+    qn_energy energy;
     double seconds, cpu_seconds; /* wall and processor time from begin to end */
-    double energy_j;             /* NaN where the machine does not tell */
+    double energy_j;             /* of all processor packages; NaN where the machine does not tell */
 } qn_bench;
 
 /* Tokens of the longest sequence. */

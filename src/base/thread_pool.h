@@ -3,6 +3,10 @@
  * qn_pool_run calls fn(arg, member) on every member at once, the calling thread being member 0, and returns when all
  * are done. Workers spin briefly between runs and then park, so an idle pool costs nothing.
  * Results must never depend on n_threads or on which member does what.
+ *
+ * A worker cannot be lost: a signal that ends or stops one thread ends or stops the process (POSIX), so no member waits for one that is gone.
+ * A parked worker sleeps on a condition variable and takes part in the next run, however long it slept; one that gets no core, or is moved to
+ * another, delays the run and changes no result.
  */
 #ifndef QN_BASE_THREAD_POOL_H
 #define QN_BASE_THREAD_POOL_H

@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
-"""Threads from outside: how many there are by default and on request, under affinity and a CPU quota, and beside a busy core; tokens stay the same."""
+"""Threads from outside: how many there are by default and on request, under affinity and a CPU quota, beside a busy core, and when signals
+are sent to one of them; tokens stay the same."""
 import contextlib
+import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -145,6 +148,63 @@ def check_busy_core(checks):
     checks.that(have == want, "a worker that shares its core with a busy process: the same tokens, and an end", have)
 
 
+def send(process_id, thread, number):
+    """To one thread, which is what `kill` cannot do."""
+    if ctypes.CDLL(None, use_errno=True).tgkill(process_id, thread, number) != 0:
+        raise OSError(ctypes.get_errno(), "tgkill")
+
+
+def states(process_id):
+    """Of all threads: R, S, T ..."""
+    found = []
+    for thread in os.listdir(f"/proc/{process_id}/task"):
+        with open(f"/proc/{process_id}/task/{thread}/stat", encoding="utf-8") as f:
+            found.append(f.read().rsplit(")", 1)[1].split()[0])
+    return found
+
+
+def check_signals(checks):
+    """A helper cannot be ended or halted alone: parked (a chat that waits) or at work."""
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        for what, stdin, flags in (("parked", subprocess.PIPE, ["chat", MODEL]),
+                                   ("at work", subprocess.DEVNULL, ["run", MODEL, PROMPT, "--raw", "--ignore-eos", "-c", "32k", "-n", "30000"])):
+            with tempfile.TemporaryDirectory() as home:
+                process = subprocess.Popen([PROGRAM, *flags, "-t", "2", "--temp", "0"], stdin=stdin, stdout=subprocess.DEVNULL,
+                                           stderr=subprocess.DEVNULL, env=environment(home))
+                try:
+                    workers = workers_of(process, 2)
+                    for worker in workers:
+                        send(process.pid, worker, number)
+                    code = process.wait(timeout=SECONDS) if workers else None
+                finally:
+                    process.kill()
+                    process.wait()
+                    if process.stdin:
+                        process.stdin.close()
+            checks.that(code == -number, f"{number.name} to a helper that is {what}: the program ends by it", code)
+
+
+@contextlib.contextmanager
+def halted_for_a_while(workers):
+    worker = next(iter(workers))
+    with open(f"/proc/{worker}/status", encoding="utf-8") as f:
+        process_id = next(int(line.split()[1]) for line in f if line.startswith("Tgid:"))
+    send(process_id, worker, signal.SIGSTOP)
+    end = time.monotonic() + SECONDS
+    while set(states(process_id)) != {"T"} and time.monotonic() < end:
+        time.sleep(0.01)
+    halted = states(process_id)
+    send(process_id, worker, signal.SIGCONT)
+    if set(halted) != {"T"}:
+        raise AssertionError(f"SIGSTOP to one thread left others: {halted}")
+    yield
+
+
+def check_halt(checks):
+    want, have = chat(contextlib.nullcontext), chat(halted_for_a_while)
+    checks.that(isinstance(want, list) and have == want, "a helper that is halted halts the program, and goes on with it: the same tokens", have)
+
+
 def main():
     checks = Checks()
     want = tokens()
@@ -152,6 +212,8 @@ def main():
         check_numbers(checks, want)
         check_quota(checks, want)
         check_busy_core(checks)
+        check_signals(checks)
+        check_halt(checks)
     checks.close()
 
 

@@ -46,17 +46,19 @@ QUERN_API quern_status quern_model_open_memory(quern_model **out, const void *da
                                                const quern_model_options *opt, quern_error *err);
 QUERN_API void quern_model_close(quern_model *m); /* NULL is fine */
 
-/* Reading in: what of a mapped model's weights was not in memory. */
+/* Reading in: how a model's weights came into memory. */
 typedef struct quern_read_in {
-    uint64_t bytes;      /* of weights */
-    uint64_t cold_bytes; /* that came from the disk: an estimate from samples; 0 = all was there */
+    uint64_t bytes;      /* of weights; of whole files with copy_weights */
+    uint64_t cold_bytes; /* that came from the disk: an estimate from samples; 0 = all was there, or the system does not tell (Linux tells a
+                            file's owner and who may write it) */
     uint64_t moved_bytes; /* from one memory node to another, so that those who read them have them near */
-    double seconds;
+    double seconds;      /* that this took; of the copy, with copy_weights */
     bool skipped;        /* the missing part is larger than the memory that is free: steps will read what they touch */
 } quern_read_in;
 
 /* Brings mapped weights into memory at the disk's speed, before the first step has to wait for them page by page; cheap if they are there, nothing
- * to do for copied weights. On a machine whose processors have memory of their own (several NUMA nodes), weights are brought to the node whose
+ * to do for copied weights. What was read when the model was opened - a copy, and mapped weights that are kept in another form - is counted too, in
+ * every call. On a machine whose processors have memory of their own (several NUMA nodes), weights are brought to the node whose
  * threads will read them, copied ones too, unless QUERN_NUMA is "off" or n_threads, of the engine that is to run the model (0 = all), are fewer than
  * nodes. on_progress (may be NULL) gets bytes done and total; false ends it with QUERN_ERROR_CANCELLED. `out` may be NULL. */
 QUERN_API quern_status quern_model_read_in(const quern_model *m, size_t n_threads, quern_progress_callback on_progress, void *user,

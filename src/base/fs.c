@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/page_cache.h"
 
 static quern_status status_of_errno(int e)
@@ -52,6 +53,13 @@ done:
     return status;
 }
 
+/* As the kernel decides it for mincore and MADV_PAGEOUT. */
+static bool may_know_pages(int fd, const char *path)
+{
+    struct stat st;
+    return (fstat(fd, &st) == 0 && (st.st_uid == geteuid() || geteuid() == 0)) || faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) == 0;
+}
+
 quern_status qn_mapping_open(qn_mapping *out, const char *path, quern_error *err)
 {
     quern_status status = QUERN_OK;
@@ -65,13 +73,20 @@ quern_status qn_mapping_open(qn_mapping *out, const char *path, quern_error *err
             QN_FAIL(err, errno == ENOMEM ? QUERN_ERROR_MEMORY : QUERN_ERROR_IO, "%s: cannot map %zu bytes: %s", path, size,
                     strerror(errno));
         }
-        *out = (qn_mapping){.data = p, .size = size};
+        *out = (qn_mapping){.data = p, .size = size, .pages_known = may_know_pages(fd, path)};
     }
 done:
     if (fd >= 0) {
         close(fd);
     }
     return status;
+}
+
+void qn_mapping_fetch_first(const qn_mapping *m, size_t size)
+{
+    if (m->data != NULL && !m->in_memory) {
+        qn_pages_fetch(m->data, size < m->size ? size : m->size);
+    }
 }
 
 void qn_mapped_span_release(const void *data, size_t size)
@@ -113,6 +128,7 @@ quern_status qn_mapping_read(qn_mapping *out, const char *path, quern_error *err
     int fd = -1;
     size_t size = 0;
     uint8_t *data = NULL;
+    uint64_t cold;
     *out = (qn_mapping){0};
     QN_TRY(open_regular(&fd, &size, path, err));
     if (size > 0) {
@@ -120,8 +136,10 @@ quern_status qn_mapping_read(qn_mapping *out, const char *path, quern_error *err
         if (data == NULL) {
             QN_FAIL_MEMORY(err, path, size);
         }
-        QN_TRY(qn_pages_read_file(fd, path, data, size, &size, err));
+        const uint64_t begin = qn_clock_ns();
+        QN_TRY(qn_pages_read_file(fd, path, data, size, &size, &cold, err));
         *out = (qn_mapping){.data = data, .size = size, .in_memory = true};
+        out->cost = (qn_read_cost){.bytes = size, .cold_bytes = cold, .seconds = qn_clock_seconds(begin, qn_clock_ns())};
         data = NULL;
     }
 done:

@@ -8,17 +8,28 @@
 #include "base/alloc.h"
 #include "base/error.h"
 
+/* What it took to bring bytes of files into memory. */
+typedef struct qn_read_cost {
+    uint64_t bytes, cold_bytes; /* cold: of them, not in the page cache before; an estimate from samples */
+    double seconds;
+} qn_read_cost;
+
 /* A file's bytes: mapped read-only (private), or read into memory. data is NULL for an empty file. */
 typedef struct qn_mapping {
     const uint8_t *data;
     size_t size;
-    bool in_memory; /* read, not mapped */
+    bool in_memory;   /* read, not mapped */
+    bool pages_known; /* mapped, and the system tells this user which of its pages are in the page cache: its owner, and who may write it */
+    qn_read_cost cost; /* of what was read */
 } qn_mapping;
 
 quern_status qn_mapping_open(qn_mapping *out, const char *path, quern_error *err);
 /* The same into memory aligned to a page (qn_malloc_pages), read by several threads. Such a copy does not change when the file does. */
 quern_status qn_mapping_read(qn_mapping *out, const char *path, quern_error *err);
 void qn_mapping_close(qn_mapping *m);
+/* Asks for the pages of the first `size` bytes of a mapped file (as many as there are) and no others, since a header is about to be looked at:
+ * qn_pages_fetch. */
+void qn_mapping_fetch_first(const qn_mapping *m, size_t size);
 /* For a span inside a file that qn_mapping_open mapped and that is done with: its pages leave this process's memory. They come back from
  * the file when they are read again. */
 void qn_mapped_span_release(const void *data, size_t size);

@@ -20,6 +20,10 @@
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
 #endif
+/* Since Linux 5.4. */
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT 21
+#endif
 
 enum {
     SAMPLE_BYTES = 256 << 10,
@@ -60,20 +64,46 @@ void *qn_pages_map(int fd, size_t size)
     return p;
 }
 
+static bool is_page_cold(const uint8_t *at)
+{
+    unsigned char in_core = 1;
+    return mincore((void *)((uintptr_t)at & ~((uintptr_t)qn_page_bytes() - 1)), 1, &in_core) == 0 && (in_core & 1) == 0;
+}
+
 uint64_t qn_pages_cold_bytes(const qn_pages *spans, size_t n)
 {
-    const uintptr_t page = qn_page_bytes();
     uint64_t cold = 0;
     for (size_t i = 0; i < n; i++) {
         for (size_t at = 0; at < spans[i].size; at += SAMPLE_BYTES) {
-            unsigned char in_core = 1;
-            uintptr_t address = (uintptr_t)(spans[i].data + at) & ~(page - 1);
-            if (mincore((void *)address, 1, &in_core) == 0 && (in_core & 1) == 0) {
+            if (is_page_cold(spans[i].data + at)) {
                 cold += spans[i].size - at < SAMPLE_BYTES ? spans[i].size - at : SAMPLE_BYTES;
             }
         }
     }
     return cold;
+}
+
+void qn_pages_fetch(const void *data, size_t size)
+{
+    const uintptr_t page = qn_page_bytes(), begin = (uintptr_t)data & ~(page - 1), end = qn_align_up((uintptr_t)data + size, page);
+    if (size > 0) {
+        (void)madvise((void *)begin, end - begin, MADV_WILLNEED); /* advice: a touch does the same, and more */
+    }
+}
+
+void qn_pages_settle(const uint8_t *data, size_t size)
+{
+    if (size < HUGE_BYTES) {
+        return; /* no huge pages were asked for */
+    }
+    for (size_t at = 0; at < size; at += HUGE_BYTES) {
+        const size_t n = size - at < HUGE_BYTES ? size - at : HUGE_BYTES;
+        if (is_page_cold(data + at + n / 4) &&
+            is_page_cold(data + at + n / 4 * 3)) {                          /* two samples: all of this happens in every warm start too */
+            (void)madvise((void *)(uintptr_t)(data + at), n, MADV_PAGEOUT); /* advice: without it there are more small pages */
+        }
+    }
+    (void)madvise((void *)(uintptr_t)data, size, MADV_DONTNEED); /* advice, likewise: an empty page table makes room for a huge page */
 }
 
 /* ---- mapped spans ---- */
@@ -208,7 +238,11 @@ quern_status qn_pages_read_in(const qn_pages *spans, size_t n, const qn_numa *nu
     if (r.cursors == NULL) {
         QN_FAIL_MEMORY(err, "reading mapped files", n_nodes * sizeof *r.cursors);
     }
-    QN_TRY(qn_pool_create_on(&pool, readers_of(numa), numa, err));
+    uint64_t all = 0;
+    for (size_t i = 0; i < n; i++) {
+        all += spans[i].size;
+    }
+    QN_TRY(qn_pool_create_on(&pool, numa == NULL && all <= PIECE_BYTES ? 1 : readers_of(numa), numa, err));
     for (int pass = 0; pass < (numa != NULL && numa->places ? 2 : 1); pass++) {
         r.is_placing = pass > 0;
         r.granule = r.is_placing ? granule_of(spans, n) : 0;
@@ -278,25 +312,26 @@ static void copy_part(void *arg, qn_member m)
     }
 }
 
-/* Whether most of a file would come from the disk; then the page cache need not hold a second copy. */
-static bool is_cold(int fd, size_t size)
+/* Bytes of a file that would come from the disk. */
+static uint64_t cold_bytes_of(int fd, size_t size)
 {
     void *p = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (p == MAP_FAILED) {
-        return false;
+        return 0;
     }
     uint64_t cold = qn_pages_cold_bytes(&(qn_pages){p, size}, 1);
     (void)munmap(p, size);
-    return cold > size / 2;
+    return cold;
 }
 
-quern_status qn_pages_read_file(int fd, const char *path, uint8_t *data, size_t size, size_t *got, quern_error *err)
+quern_status qn_pages_read_file(int fd, const char *path, uint8_t *data, size_t size, size_t *got, uint64_t *cold, quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_pool *pool = NULL;
     copying c = {.fd = fd, .data = data, .size = size, .end = size};
     *got = 0;
-    if (size >= DIRECT_BYTES_MIN && is_cold(fd, size)) {
+    *cold = cold_bytes_of(fd, size);
+    if (size >= DIRECT_BYTES_MIN && *cold > size / 2) { /* the page cache need not hold a second copy */
         int flags = fcntl(fd, F_GETFL);
         (void)(flags >= 0 && fcntl(fd, F_SETFL, flags | O_DIRECT) == 0); /* where that is refused, ordinary reads do */
     }
@@ -306,6 +341,7 @@ quern_status qn_pages_read_file(int fd, const char *path, uint8_t *data, size_t 
         QN_FAIL(err, QUERN_ERROR_IO, "%s: cannot read: %s", path, strerror(atomic_load(&c.failed)));
     }
     *got = (size_t)atomic_load(&c.end);
+    *cold = *cold < *got ? *cold : *got;
 done:
     qn_pool_destroy(pool);
     return status;

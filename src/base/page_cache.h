@@ -25,6 +25,15 @@ void *qn_pages_map(int fd, size_t size);
 /* How many bytes of mapped spans the system would have to read, from one page in every 256 KiB: an estimate. 0 where the system does not tell. */
 uint64_t qn_pages_cold_bytes(const qn_pages *spans, size_t n);
 
+/* Asks for just the pages of a small span of a mapped file, and does not wait for them. A touch of one that is missing would read in what lies around
+ * it too: megabytes where huge pages were asked for, or where the disk is read ahead far. */
+void qn_pages_fetch(const void *data, size_t size);
+
+/* For a whole file that qn_pages_map mapped, once single pages of it have been looked at and before all of it is read: a huge page is read and mapped
+ * as one only where nothing of it is there. Pages that this process has looked at leave the page cache where most of what lies around them is not in
+ * it, and its page tables in any case. */
+void qn_pages_settle(const uint8_t *data, size_t size);
+
 /* Bytes handled so far; false stops. Called from the calling thread only. */
 typedef bool (*qn_pages_progress)(void *user, uint64_t done);
 
@@ -37,7 +46,8 @@ quern_status qn_pages_read_in(const qn_pages *spans, size_t n, const qn_numa *nu
                               quern_error *err);
 
 /* Exactly `size` bytes from the beginning of a file, by several threads; past the page cache where less than half of the file is in it (data
- * must then be aligned to 4096 and have room for `size` rounded up to that). *got < size if the file ends earlier. */
-quern_status qn_pages_read_file(int fd, const char *path, uint8_t *data, size_t size, size_t *got, quern_error *err);
+ * must then be aligned to 4096 and have room for `size` rounded up to that). *got < size if the file ends earlier; *cold of its bytes were not in the
+ * page cache, as qn_pages_cold_bytes counts. */
+quern_status qn_pages_read_file(int fd, const char *path, uint8_t *data, size_t size, size_t *got, uint64_t *cold, quern_error *err);
 
 #endif

@@ -90,6 +90,17 @@ static quern_status open_bytes(gguf_file *f, bool copy, quern_error *err)
     return status;
 }
 
+/* The header of file `index`. */
+static quern_status parse_header(qn_gguf *g, size_t index, uint32_t *version, qn_gguf_keys *keys, quern_error *err)
+{
+    enum { FIRST_BYTES_MAX = 8 << 20, FIRST_SHARE = 64, FURTHER_BYTES_MAX = 256 << 10 };
+    const gguf_file *f = &g->files[index];
+    /* No header tells its length. One with a vocabulary of 150,000 has 6 MiB, in files of some hundred; that of a further shard has names only. */
+    const size_t most = index == 0 ? FIRST_BYTES_MAX : FURTHER_BYTES_MAX, share = f->size / FIRST_SHARE;
+    qn_mapping_fetch_first(&f->bytes, share < most ? share : most);
+    return qn_gguf_parse_file(f->bytes.data, f->size, f->path, (uint32_t)index, version, keys, &g->tensors, &g->arena, err);
+}
+
 /* Opens shard `index` (> 0), whose slot in g->files is still empty. */
 static quern_status open_shard(qn_gguf *g, uint64_t index, const split_info *split, bool copy, quern_error *err)
 {
@@ -105,7 +116,7 @@ static quern_status open_shard(qn_gguf *g, uint64_t index, const split_info *spl
         qn_error_prefix(err, "shard %" PRIu64 " of %" PRIu64, index + 1, split->count);
         goto done;
     }
-    QN_TRY(qn_gguf_parse_file(f->bytes.data, f->size, f->path, (uint32_t)index, &version, &keys, &g->tensors, &g->arena, err));
+    QN_TRY(parse_header(g, (size_t)index, &version, &keys, err));
     QN_TRY(read_split(&keys, f->path, &own, err));
     if (!own.is_split || own.number != index || own.count != split->count || own.n_tensors != split->n_tensors) {
         QN_FAIL(err, QUERN_ERROR_INVALID,
@@ -194,7 +205,7 @@ quern_status qn_gguf_open(qn_gguf **out, const char *path, bool copy, quern_erro
     *out = NULL;
     QN_TRY(create(&g, path, err));
     QN_TRY(open_bytes(&g->files[0], copy, err));
-    QN_TRY(qn_gguf_parse_file(g->files[0].bytes.data, g->files[0].size, path, 0, &g->version, &g->keys, &g->tensors, &g->arena, err));
+    QN_TRY(parse_header(g, 0, &g->version, &g->keys, err));
     QN_TRY(read_split(&g->keys, path, &split, err));
     if (split.is_split) {
         if (split.number != 0) {
@@ -258,6 +269,10 @@ const char *qn_gguf_path(const qn_gguf *g) { return g->files[0].path; }
 size_t qn_gguf_n_files(const qn_gguf *g) { return g->n_files; }
 const char *qn_gguf_file_path(const qn_gguf *g, size_t i) { return i < g->n_files ? g->files[i].path : NULL; }
 uint64_t qn_gguf_file_bytes(const qn_gguf *g, size_t i) { return i < g->n_files ? g->files[i].size : 0; }
+const qn_mapping *qn_gguf_file_mapping(const qn_gguf *g, size_t i)
+{
+    return i < g->n_files && g->files[i].bytes.data != NULL ? &g->files[i].bytes : NULL;
+}
 size_t qn_gguf_n_tensors(const qn_gguf *g) { return g->tensors.n; }
 const qn_tensor *qn_gguf_tensor_at(const qn_gguf *g, size_t i) { return i < g->tensors.n ? &g->tensors.items[i] : NULL; }
 size_t qn_gguf_n_keys(const qn_gguf *g) { return g->keys.n; }

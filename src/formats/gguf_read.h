@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include "base/error.h"
+#include "base/fs.h"
 #include "formats/tensor.h"
 
 typedef struct qn_gguf qn_gguf;
@@ -55,6 +56,8 @@ const char *qn_gguf_path(const qn_gguf *g);
 size_t qn_gguf_n_files(const qn_gguf *g);
 const char *qn_gguf_file_path(const qn_gguf *g, size_t i);
 uint64_t qn_gguf_file_bytes(const qn_gguf *g, size_t i);
+/* How its bytes came here; NULL for memory that the caller owns. */
+const qn_mapping *qn_gguf_file_mapping(const qn_gguf *g, size_t i);
 size_t qn_gguf_n_tensors(const qn_gguf *g);
 const qn_tensor *qn_gguf_tensor_at(const qn_gguf *g, size_t i);
 const qn_tensor *qn_gguf_find_tensor(const qn_gguf *g, const char *name); /* NULL if absent */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/fs.h"
 #include "base/name_index.h"
 #include "formats/safetensors_int.h"
@@ -65,6 +66,17 @@ void qn_safetensors_close(qn_safetensors *s)
     qn_free(s);
 }
 
+/* Its length comes first; whether it can be true is for the parser to say. */
+static void fetch_header(const qn_mapping *m)
+{
+    enum { LENGTH_BYTES = 8, FETCHED_BYTES_MAX = 8 << 20 };
+    qn_mapping_fetch_first(m, LENGTH_BYTES);
+    if (m->size >= LENGTH_BYTES) {
+        const uint64_t n = qn_load_u64(m->data);
+        qn_mapping_fetch_first(m, n < FETCHED_BYTES_MAX ? (size_t)n + LENGTH_BYTES : FETCHED_BYTES_MAX);
+    }
+}
+
 /* Adds a file under a path that becomes its own (also on failure). With data NULL the file is opened. */
 static quern_status add_file(qn_safetensors *s, char *path, const uint8_t *data, size_t size, bool copy, quern_error *err)
 {
@@ -87,6 +99,7 @@ static quern_status add_file(qn_safetensors *s, char *path, const uint8_t *data,
         data = slot->bytes.data;
         slot->size = slot->bytes.size;
     }
+    fetch_header(&slot->bytes);
     QN_TRY(qn_safetensors_parse_file(data, slot->size, path, (uint32_t)(s->n_files - 1), &s->tensors,
                                      s->n_files == 1 ? &s->metadata : &forgotten, &s->arena, err));
 done:
@@ -270,6 +283,10 @@ const char *qn_safetensors_path(const qn_safetensors *s) { return s->path; }
 size_t qn_safetensors_n_files(const qn_safetensors *s) { return s->n_files; }
 const char *qn_safetensors_file_path(const qn_safetensors *s, size_t i) { return i < s->n_files ? s->files[i].path : NULL; }
 uint64_t qn_safetensors_file_bytes(const qn_safetensors *s, size_t i) { return i < s->n_files ? s->files[i].size : 0; }
+const qn_mapping *qn_safetensors_file_mapping(const qn_safetensors *s, size_t i)
+{
+    return i < s->n_files && s->files[i].bytes.data != NULL ? &s->files[i].bytes : NULL;
+}
 size_t qn_safetensors_n_tensors(const qn_safetensors *s) { return s->tensors.n; }
 const qn_tensor *qn_safetensors_tensor_at(const qn_safetensors *s, size_t i) { return i < s->tensors.n ? &s->tensors.items[i] : NULL; }
 

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include "base/error.h"
+#include "base/fs.h"
 #include "formats/tensor.h"
 
 typedef struct qn_safetensors qn_safetensors;
@@ -24,6 +25,8 @@ const char *qn_safetensors_path(const qn_safetensors *s);
 size_t qn_safetensors_n_files(const qn_safetensors *s);
 const char *qn_safetensors_file_path(const qn_safetensors *s, size_t i);
 uint64_t qn_safetensors_file_bytes(const qn_safetensors *s, size_t i);
+/* How its bytes came here; NULL for memory that the caller owns. */
+const qn_mapping *qn_safetensors_file_mapping(const qn_safetensors *s, size_t i);
 size_t qn_safetensors_n_tensors(const qn_safetensors *s);
 const qn_tensor *qn_safetensors_tensor_at(const qn_safetensors *s, size_t i); /* in file order */
 const qn_tensor *qn_safetensors_find(const qn_safetensors *s, const char *name);

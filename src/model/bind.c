@@ -58,17 +58,17 @@ static quern_status fail_missing(const quern_model *m, const place *p, const cha
     return qn_error_set(err, QUERN_ERROR_INVALID, "%s: tensor %s.%s is missing", source_path(m), shown_name(m, p), suffix);
 }
 
-static size_t n_tensors(const quern_model *m)
+size_t qn_model_n_tensors(const quern_model *m)
 {
     return m->gguf != NULL ? qn_gguf_n_tensors(m->gguf) : qn_safetensors_n_tensors(m->safetensors);
 }
 
-static const qn_tensor *tensor_at(const quern_model *m, size_t i)
+const qn_tensor *qn_model_tensor_at(const quern_model *m, size_t i)
 {
     return m->gguf != NULL ? qn_gguf_tensor_at(m->gguf, i) : qn_safetensors_tensor_at(m->safetensors, i);
 }
 
-static void note_place(const quern_model *m, const qn_tensor *t) { m->placed[t - tensor_at(m, 0)] = true; }
+static void note_place(const quern_model *m, const qn_tensor *t) { m->placed[t - qn_model_tensor_at(m, 0)] = true; }
 
 /* Notes that a tensor has its place, and checks that it has the shape for it.
  * stack 0: a matrix (rows, cols), or with rows 0 a vector (cols); else (stack, rows, cols). */
@@ -151,6 +151,8 @@ static quern_status bind_mxfp4(quern_model *m, const place *p, const qn_tensor *
     if (!qn_dtype_row_bytes(QN_DTYPE_MXFP4, cols, &row_bytes) || !qn_size_mul(row_bytes, n_rows, &bytes)) {
         QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s is too large", source_path(m), t->name);
     }
+    QN_TRY(qn_model_read_tensor(m, t, err));
+    QN_TRY(qn_model_read_tensor(m, scales, err));
     uint8_t *blocks = qn_arena_alloc_aligned(&m->arena, bytes);
     if (blocks == NULL) {
         QN_FAIL_MEMORY(err, t->name, bytes);
@@ -410,8 +412,10 @@ done:
 }
 
 /* Whether the head that a file stores is its embedding once more, byte for byte. */
-static bool head_is_embedding(const quern_model *m, const place *head)
+static quern_status compare_head(quern_model *m, const place *head, bool *is_embedding, quern_error *err)
 {
+    enum { FIRST_BYTES = 4096 }; /* two that differ do so there */
+    quern_status status = QUERN_OK;
     static const char *const parts[] = {"weight", "scales", "biases", "weight_scale_inv", "weight_scale"}; /* MLX's, then FP8's */
     const place embedding = top_place("token_embd", "model.embed_tokens");
     qn_affine a = qn_config_affine_for(&m->config, head->hf), b = qn_config_affine_for(&m->config, embedding.hf);
@@ -419,16 +423,24 @@ static bool head_is_embedding(const quern_model *m, const place *head)
                 qn_config_is_mxfp4(&m->config, head->hf) == qn_config_is_mxfp4(&m->config, embedding.hf);
     for (size_t i = 0; i < sizeof parts / sizeof parts[0] && same; i++) {
         const qn_tensor *t = find_part(m, head, parts[i]), *u = find_part(m, &embedding, parts[i]);
-        same = t == u ||
-               (t != NULL && u != NULL && t->dtype == u->dtype && t->n_bytes == u->n_bytes && memcmp(t->data, u->data, t->n_bytes) == 0);
+        same = t == u || (t != NULL && u != NULL && t->dtype == u->dtype && t->n_bytes == u->n_bytes &&
+                          memcmp(t->data, u->data, t->n_bytes < FIRST_BYTES ? t->n_bytes : FIRST_BYTES) == 0);
+        if (same && t != u) {
+            QN_TRY(qn_model_read_tensor(m, t, err));
+            QN_TRY(qn_model_read_tensor(m, u, err));
+            same = memcmp(t->data, u->data, t->n_bytes) == 0;
+        }
     }
     for (size_t i = 0; i < sizeof parts / sizeof parts[0] && same; i++) {
         const qn_tensor *t = find_part(m, head, parts[i]);
         if (t != NULL) {
             note_place(m, t);
+            m->read.bytes += t->n_bytes; /* steps will not read it */
         }
     }
-    return same;
+    *is_embedding = same;
+done:
+    return status;
 }
 
 static quern_status bind_output(quern_model *m, quern_error *err)
@@ -441,7 +453,7 @@ static quern_status bind_output(quern_model *m, quern_error *err)
     if (m->gguf != NULL) {
         c->tied_embeddings = !has_head;
     } else if (c->tied_embeddings && has_head) { /* as in transformers: a stored head of its own counts, whatever config.json says */
-        c->tied_embeddings = head_is_embedding(m, &head);
+        QN_TRY(compare_head(m, &head, &c->tied_embeddings, err));
     }
     if (c->tied_embeddings) {
         m->weights.output.w = m->weights.embedding;
@@ -475,14 +487,14 @@ bool qn_tensor_carries_nothing(const char *hf_name)
     return false;
 }
 
-static bool is_fp8(const quern_model *m) { return m->config.quant_method != NULL && strcmp(m->config.quant_method, "fp8") == 0; }
+bool qn_model_is_fp8(const quern_model *m) { return m->config.quant_method != NULL && strcmp(m->config.quant_method, "fp8") == 0; }
 
 /* What the graph would leave out: more layers, norms, biases, scales than the architecture has. llama.cpp refuses such files too. */
 static quern_status check_rest(const quern_model *m, quern_error *err)
 {
-    for (size_t i = 0; i < n_tensors(m); i++) {
-        const char *name = tensor_at(m, i)->name;
-        bool nothing = m->gguf == NULL && (qn_tensor_carries_nothing(name) || (is_fp8(m) && qn_fp8_is_input_scale_name(name)));
+    for (size_t i = 0; i < qn_model_n_tensors(m); i++) {
+        const char *name = qn_model_tensor_at(m, i)->name;
+        bool nothing = m->gguf == NULL && (qn_tensor_carries_nothing(name) || (qn_model_is_fp8(m) && qn_fp8_is_input_scale_name(name)));
         if (!m->placed[i] && !nothing) {
             return qn_error_set(err, QUERN_ERROR_UNSUPPORTED,
                                 "%s: tensor %s has no place in architecture %s with %" PRIu32
@@ -500,7 +512,7 @@ static quern_status check_supported(const quern_model *m, quern_error *err)
         return qn_error_set(err, QUERN_ERROR_UNSUPPORTED, "%s: architecture %s is not supported by this version", source_path(m),
                             c->architecture);
     }
-    if (c->quant_method != NULL && !is_fp8(m)) {
+    if (c->quant_method != NULL && !qn_model_is_fp8(m)) {
         return qn_error_set(err, QUERN_ERROR_UNSUPPORTED, "%s: weights quantized by '%s' are not supported by this version", source_path(m),
                             c->quant_method);
     }
@@ -510,12 +522,13 @@ static quern_status check_supported(const quern_model *m, quern_error *err)
 quern_status qn_model_bind_weights(quern_model *m, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    m->placed = qn_calloc(n_tensors(m) + 1, sizeof *m->placed);
+    m->placed = qn_calloc(qn_model_n_tensors(m) + 1, sizeof *m->placed);
     if (m->placed == NULL) {
-        QN_FAIL_MEMORY(err, "tensor tables", n_tensors(m));
+        QN_FAIL_MEMORY(err, "tensor tables", qn_model_n_tensors(m));
     }
     QN_TRY(check_supported(m, err));
     QN_TRY(check_layer_count(m, err));
+    qn_model_fetch_vectors(m);
     QN_TRY(bind_embedding(m, err));
     QN_TRY(bind_output(m, err));
     m->weights.layers = qn_arena_alloc_array(&m->arena, m->config.n_layers, sizeof *m->weights.layers);
@@ -526,6 +539,7 @@ quern_status qn_model_bind_weights(quern_model *m, quern_error *err)
         QN_TRY(bind_layer(m, i, &m->weights.layers[i], err));
     }
     QN_TRY(check_rest(m, err));
+    qn_model_settle(m);
     m->has_weights = true;
 done:
     qn_free(m->placed);

@@ -24,6 +24,10 @@ struct quern_model {
     bool *placed; /* while weights are bound: which tensors of the file have found their place; else NULL */
     bool has_weights;
     bool is_copied; /* weights were read into memory and not mapped */
+    qn_read_cost
+        read; /* mapped weights that were read as wholes while they were bound, since they were copied or compared; bytes: of those that
+                          steps do not read */
+    bool has_read; /* any; until binding is over, read.cold_bytes is what was cold before the first */
     quern_tokenizer *tokenizer;
     qn_model_template plain_template, tool_template;
     quern_model_info info;
@@ -31,6 +35,18 @@ struct quern_model {
 
 /* Binds every tensor of the architecture, checking shapes and that vectors are finite. Sets config.n_vocab from the embedding if it was 0. */
 quern_status qn_model_bind_weights(quern_model *m, quern_error *err);
+/* Tensors of the file or files, whichever they are. */
+size_t qn_model_n_tensors(const quern_model *m);
+const qn_tensor *qn_model_tensor_at(const quern_model *m, size_t i);
+bool qn_model_is_fp8(const quern_model *m);
+
+/* What binding looks at in mapped files lies scattered over them. Before: the vectors are asked for, alone and all at once. After: the files are as if
+ * nobody had looked, so that they are read in and mapped in huge pages. */
+void qn_model_fetch_vectors(const quern_model *m);
+void qn_model_settle(quern_model *m);
+/* Reads in a mapped tensor that binding is about to read as a whole, and counts what that takes, but for `bytes`. */
+quern_status qn_model_read_tensor(quern_model *m, const qn_tensor *t, quern_error *err);
+
 /* The tokenizer out of GGUF metadata. */
 quern_status qn_model_read_gguf_tokenizer(quern_model *m, quern_error *err);
 /* The tokenizer and the chat template of a folder. */

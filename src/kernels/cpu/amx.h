@@ -4,7 +4,8 @@
  * may move past them; these do. Register numbers are literals, hence macros.
  *
  * A register holds up to 16 rows of 64 bytes. AMX_DOT_*(c, a, b): c[m][n] += sum over k, i < 4 of a[m][4k + i] * b[k][n][i], a signed bytes, b
- * unsigned (US) or signed (SS) ones, c 32-bit integers that wrap. AMX_DOT_BF16 (AMX-BF16): pairs of bfloat16, c float32. Rows of c and a, bytes of a row of a, and rows of b times four must agree.
+ * unsigned (US) or signed (SS) ones, c 32-bit integers that wrap; AMX_DOT_BF16 (AMX-BF16): pairs of bfloat16, c float32. Rows of c and a, bytes of
+ * a row of a, and rows of b times four must agree.
  * Invariant: a thread that configured the registers releases them before it returns to its caller.
  */
 #ifndef QN_KERNELS_AMX_H

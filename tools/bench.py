@@ -29,8 +29,10 @@ def machine_of(bench):
 
 def version_of(program):
     shown = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout.split("\n")[0].strip()
-    commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True, check=False).stdout.strip()
-    return f"{shown} ({commit})" if commit else shown
+    git = lambda *words: subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True, check=False).stdout.strip()  # noqa: E731
+    commit = git("describe", "--always")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench", ":!docs")  # records are no part of what they measure
+    return f"{shown} ({commit}{'-dirty' if changed else ''})" if commit else shown
 
 
 def rows_of(name, bench, parallel):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Quern and llama.cpp in turns on one file. usage: bench_peers.py [--record NAME] [-p N] [-n N] [-d N] [--sequences LIST] [--pairs N]
+"""Quern and llama.cpp in turns on one file. usage: bench_peers.py [--record NAME] [--title TEXT] [-p N] [-n N] [-d N] [--sequences LIST] [--pairs N]
 [--repeats N] [--peer-flash on|off] BUILD/quern MODEL.gguf
 
 Each pair is one measurement of ours and one of theirs (with --repeats the median of several), the order changing from pair to pair; medians, spread and the median ratio of the pairs are
@@ -138,6 +138,7 @@ def command_of(args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--record", metavar="NAME")
+    parser.add_argument("--title", help="of the record (default: the file's name); no two records may have one")
     parser.add_argument("--note", action="append", default=[])
     parser.add_argument("-p", type=int, default=512)
     parser.add_argument("-n", type=int, default=32)
@@ -174,7 +175,7 @@ def main():
         print("the machine was not quiet: nothing is recorded")
         return 1
     name = os.path.basename(args.model)
-    bench.save({"schema": "quern.bench-result/1", "title": f"{name}: Quern and llama.cpp in turns", "date": datetime.date.today().isoformat(),
+    bench.save({"schema": "quern.bench-result/1", "title": args.title or f"{name}: Quern and llama.cpp in turns", "date": datetime.date.today().isoformat(),
                 "machine": args.machine, "version": f"{bench.version_of(args.program)}; {version}",
                 "what": f"Pairs, order changing; medians, spread (largest - smallest) / median, and the median of the pairs' ratios with the width of their middle half (none where that is more than {100 * RATIO_SPREAD_MAX:.0f} % of it). Pairs in which the "
                         f"read bandwidth was more than {100 * MOVED_MAX:.0f} % from the middle one are thrown away. {args.threads} threads; "

@@ -329,12 +329,10 @@ done:
 
 /* ---- files ---- */
 
-/* Makes the temporary file that a report is written to, and takes it away again. */
+/* Whether a report can be written there. */
 static quern_status check_place(const char *path, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    qn_out_file *probe = NULL;
-    quern_error why = {0};
     char *folder = qn_path_folder(path);
     if (folder == NULL) {
         QN_FAIL_MEMORY(err, path, strlen(path) + 1);
@@ -342,15 +340,8 @@ static quern_status check_place(const char *path, quern_error *err)
     if (!qn_path_is_directory(folder)) {
         QN_FAIL(err, QUERN_ERROR_USAGE, "-o %s: no such folder as %s; make it first, or give another path", path, folder);
     }
-    status = qn_out_file_create(&probe, path, &why);
-    if (status != QUERN_OK && status != QUERN_ERROR_MEMORY) {
-        QN_FAIL(err, QUERN_ERROR_USAGE, "-o: %s; give a path that can be written", why.message);
-    }
-    if (status != QUERN_OK) {
-        QN_FAIL(err, status, "%s", why.message);
-    }
+    QN_TRY(qn_out_file_probe(path, "-o", err));
 done:
-    qn_out_file_close(probe);
     qn_free(folder);
     return status;
 }

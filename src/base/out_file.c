@@ -572,6 +572,21 @@ uint64_t qn_out_files_stale_bytes(const char *final_path)
     return bytes;
 }
 
+quern_status qn_out_file_probe(const char *final_path, const char *option, quern_error *err)
+{
+    qn_out_file *probe = NULL;
+    quern_error why = {0};
+    const quern_status status = qn_out_file_create(&probe, final_path, &why);
+    qn_out_file_close(probe);
+    if (status == QUERN_ERROR_MEMORY) {
+        return qn_error_set(err, status, "%s", why.message);
+    }
+    if (status != QUERN_OK) {
+        return qn_error_set(err, QUERN_ERROR_USAGE, "%s: %s; give a path that can be written", option, why.message);
+    }
+    return QUERN_OK;
+}
+
 quern_status qn_out_file_adopt(qn_out_file **out, const char *final_path, quern_error *err)
 {
     quern_status status = QUERN_OK;

@@ -16,6 +16,9 @@ typedef struct qn_out_file qn_out_file;
 /* Removes the temporary files that killed runs left for this name. A final name that exists and is not a regular file (a device, a folder)
  * is QUERN_ERROR_IO: it would be replaced. */
 quern_status qn_out_file_create(qn_out_file **out, const char *final_path, quern_error *err);
+/* Makes the temporary file and takes it away again: whether the path that `option` names can be written, asked before the work is done. If not,
+ * QUERN_ERROR_USAGE (or QUERN_ERROR_MEMORY). */
+quern_status qn_out_file_probe(const char *final_path, const char *option, quern_error *err);
 /* Goes on with the one temporary file that a run which ended left for this name: it is locked, and belongs to this process from now on.
  * *out is NULL if there is none, more than one, or one that is still being written. */
 quern_status qn_out_file_adopt(qn_out_file **out, const char *final_path, quern_error *err);

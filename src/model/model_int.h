@@ -24,9 +24,8 @@ struct quern_model {
     bool *placed; /* while weights are bound: which tensors of the file have found their place; else NULL */
     bool has_weights;
     bool is_copied; /* weights were read into memory and not mapped */
-    qn_read_cost
-        read; /* mapped weights that were read as wholes while they were bound, since they were copied or compared; bytes: of those that
-                          steps do not read */
+    /* Mapped weights that were read as wholes while they were bound, since they were copied or compared; bytes: of those that steps do not read. */
+    qn_read_cost read;
     bool has_read; /* any; until binding is over, read.cold_bytes is what was cold before the first */
     quern_tokenizer *tokenizer;
     qn_model_template plain_template, tool_template;

@@ -91,8 +91,6 @@ done:
 quern_status qn_imatrix_out_check(const qn_job *job, const qn_hash_list *sources, const char *path, bool dry_run, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    qn_out_file *probe = NULL;
-    quern_error why = {0};
     char *folder = qn_path_folder(path);
     if (folder == NULL) {
         QN_FAIL_MEMORY(err, path, strlen(path) + 1);
@@ -112,16 +110,9 @@ quern_status qn_imatrix_out_check(const qn_job *job, const qn_hash_list *sources
     QN_TRY(check_outputs(job, path, folder, err));
     QN_TRY(check_there(path, err));
     if (!dry_run) {
-        status = qn_out_file_create(&probe, path, &why);
-        if (status != QUERN_OK && status != QUERN_ERROR_MEMORY) {
-            QN_FAIL(err, QUERN_ERROR_USAGE, "--imatrix-out: %s; give a path that can be written", why.message);
-        }
-        if (status != QUERN_OK) {
-            QN_FAIL(err, status, "%s", why.message);
-        }
+        QN_TRY(qn_out_file_probe(path, "--imatrix-out", err));
     }
 done:
-    qn_out_file_close(probe);
     qn_free(folder);
     return status;
 }

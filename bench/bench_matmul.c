@@ -1,7 +1,7 @@
 /* bench_matmul.c - the speed of every matrix kernel as a share of what the machine can do in the same minute.
  *
  * usage: bench_matmul [--type Q4_K|MLX4] [--isa NAME] [--threads N] [--tokens 1,4,512] [--cols N] [--time SECONDS] [--clock cpu]
- *        [--kib WEIGHTS] [--json FILE --date YYYY-MM-DD]
+ *        [--kib WEIGHTS] [--streams 1|2|4] [--json FILE --date YYYY-MM-DD]
  *
  * Few tokens (up to 16) are bound by memory: weights of at least 4 x last-level cache (at most 1.5 GiB) are read, and the share is of the read
  * bandwidth that the same threads reach on a buffer of that size. More tokens are bound by arithmetic: the share is of the VPDPBUSD peak.
@@ -261,7 +261,7 @@ static void write_json(const bench *b)
     (void)qn_json_set(machine, "cpu", qn_json_new_string(qn_cpu_name()));
     (void)qn_json_set(machine, "cores", qn_json_new_int((int64_t)qn_pool_n_threads(b->pool)));
     (void)qn_json_set(machine, "isa", qn_json_new_string(qn_isa_name(b->isa)));
-    (void)qn_json_set(machine, "last_level_cache_bytes", qn_json_new_int((int64_t)qn_cpu_last_level_cache_bytes()));
+    (void)qn_json_set(machine, "last_level_cache_bytes", qn_json_new_int((int64_t)qn_cpu_last_level_cache_bytes(QN_CPU_PROCESSORS)));
     (void)qn_json_set(machine, "read_bytes_per_s", qn_json_new_real(b->bandwidth));
     (void)qn_json_set(machine, "int8_ops_per_s", qn_json_new_real(b->peak_int8));
     (void)qn_json_set(machine, "f32_ops_per_s", qn_json_new_real(b->peak_fma));
@@ -327,6 +327,12 @@ static options parse_options(int argc, char **argv)
             o.cpu_clock = strcmp(value, "cpu") == 0;
         } else if (strcmp(argv[i], "--kib") == 0) {
             o.weight_kib = strtoul(value, NULL, 10);
+        } else if (strcmp(argv[i], "--streams") == 0) {
+            const size_t n = strtoul(value, NULL, 10);
+            if (n != 1 && n != 2 && n != QN_CPU_STREAMS_MAX) {
+                fail("--streams wants 1, 2 or 4");
+            }
+            qn_cpu_set_read_streams(n);
         } else if (strcmp(argv[i], "--json") == 0) {
             o.json = value;
         } else if (strcmp(argv[i], "--date") == 0) {
@@ -351,7 +357,7 @@ int main(int argc, char **argv)
     if (qn_pool_create(&b.pool, b.o.n_threads, &err) != QUERN_OK) {
         fail("cannot make the threads");
     }
-    size_t wanted = 4 * qn_cpu_last_level_cache_bytes(), most = (size_t)1536 << 20;
+    size_t wanted = 4 * qn_cpu_last_level_cache_bytes(QN_CPU_PROCESSORS), most = (size_t)1536 << 20;
     b.memory_bytes = wanted < most ? wanted : most;
     b.memory = allocate(b.memory_bytes);
     memset(b.memory, 1, b.memory_bytes);

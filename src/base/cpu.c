@@ -3,6 +3,7 @@
 #include "base/cpu.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,9 +37,10 @@ bool qn_isa_from_name(const char *name, qn_isa *out)
 static struct {
     bool isa[QN_ISA_COUNT];
     char name[128];
-    size_t last_level_cache;
     bool amx_bf16;
+    size_t read_streams;
 } found;
+static atomic_size_t chosen_read_streams;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 #if defined(__x86_64__)
@@ -60,9 +62,19 @@ static bool amx_permitted(void)
 #endif
 }
 
+static void detect_read_streams(void)
+{
+    unsigned most, vendor[3];
+    if (__get_cpuid(0, &most, &vendor[0], &vendor[2], &vendor[1]) &&
+        (memcmp(vendor, "AuthenticAMD", sizeof vendor) == 0 || memcmp(vendor, "HygonGenuine", sizeof vendor) == 0)) {
+        found.read_streams = 2;
+    }
+}
+
 static void detect_isa(void)
 {
     unsigned a, b, c, d;
+    detect_read_streams();
     if (!__get_cpuid(1, &a, &b, &c, &d)) {
         return;
     }
@@ -116,14 +128,19 @@ static void detect_name(void)
 static void detect(void)
 {
     found.isa[QN_ISA_SCALAR] = true;
+    found.read_streams = QN_CPU_STREAMS_MAX;
     detect_isa();
     detect_name();
-    long l3 = -1;
-#ifdef _SC_LEVEL3_CACHE_SIZE
-    l3 = sysconf(_SC_LEVEL3_CACHE_SIZE);
-#endif
-    found.last_level_cache = l3 > 0 ? (size_t)l3 : (size_t)32 << 20;
 }
+
+size_t qn_cpu_read_streams(void)
+{
+    const size_t chosen = atomic_load_explicit(&chosen_read_streams, memory_order_relaxed);
+    (void)pthread_once(&once, detect);
+    return chosen > 0 ? chosen : found.read_streams;
+}
+
+void qn_cpu_set_read_streams(size_t n) { atomic_store_explicit(&chosen_read_streams, n, memory_order_relaxed); }
 
 bool qn_cpu_has_amx_bf16(void)
 {
@@ -154,15 +171,37 @@ const char *qn_cpu_name(void)
     return found.name;
 }
 
-size_t qn_cpu_last_level_cache_bytes(void)
+/* Opens cpuN/cache/index3/`what`; NULL if there is no such file. */
+static FILE *open_cache_file(const char *folder, size_t cpu, const char *what)
 {
-    (void)pthread_once(&once, detect);
-    return found.last_level_cache;
+    char path[4096 + 64];
+    const int length = snprintf(path, sizeof path, "%s/cpu%zu/cache/index3/%s", folder, cpu, what);
+    return length > 0 && (size_t)length < sizeof path ? fopen(path, "re") : NULL;
+}
+
+/* The C library multiplies what AMD's processors tell it: 320 MiB were said of 32 in a virtual machine. So the kernel is asked first. */
+size_t qn_cpu_last_level_cache_bytes(const char *folder)
+{
+    FILE *f = open_cache_file(folder, 0, "size"); /* "32768K" */
+    if (f != NULL) {
+        unsigned long size = 0;
+        char unit = 0;
+        const bool known = fscanf(f, "%8lu%c", &size, &unit) >= 1 && size > 0;
+        (void)fclose(f);
+        if (known) {
+            return (size_t)size << (unit == 'K' ? 10 : unit == 'M' ? 20 : 0);
+        }
+    }
+    long l3 = -1;
+#ifdef _SC_LEVEL3_CACHE_SIZE
+    l3 = sysconf(_SC_LEVEL3_CACHE_SIZE);
+#endif
+    return l3 > 0 ? (size_t)l3 : (size_t)32 << 20;
 }
 
 size_t qn_cpu_last_level_cache_count(const char *folder)
 {
-    char path[4096 + 64], list[4096];
+    char list[4096];
     size_t n = 0;
     qn_processors own, left, shared;
     if (!qn_affinity_get(&own) || !qn_processors_init(&left, &own)) {
@@ -174,8 +213,7 @@ size_t qn_cpu_last_level_cache_count(const char *folder)
         if (!qn_processors_has(&left, i)) {
             continue;
         }
-        const int length = snprintf(path, sizeof path, "%s/cpu%zu/cache/index3/shared_cpu_list", folder, i);
-        FILE *f = length > 0 && (size_t)length < sizeof path ? fopen(path, "re") : NULL;
+        FILE *f = open_cache_file(folder, i, "shared_cpu_list");
         const bool known = f != NULL && fgets(list, sizeof list, f) != NULL;
         if (f != NULL) {
             (void)fclose(f);

@@ -1,7 +1,7 @@
 /* few_frame.h - the frame of the few-token kernels (decode): what is common to all weight types and instruction sets. Included at the end of
  * few_avx512vnni.h and few_avx2.h, which say what a register is.
  *
- * A tile is FEW_ROWS rows, one register. Stage one goes through the tile's rows, FEW_STREAMS at a time, and leaves in scratch the exact isum of
+ * A tile is FEW_ROWS rows, one register. Stage one goes through the tile's rows, one of each stream at a time, and leaves in scratch the exact isum of
  * every block and what else of the row the float step needs (raw: scale bits, sub-block mins). Stage two transposes both and runs the float
  * chains of the tile's rows in the lanes of one register.
  *
@@ -23,6 +23,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "base/cpu.h"
 #include "kernels/cpu/variant.h"
 #include "kernels/matmul_kernels.h"
 
@@ -31,8 +32,6 @@ enum {
     FEW_BLOCKS = 128, /* blocks of a chunk, at most */
     FEW_COLUMNS = 8192,
     FEW_Q = FEW_COLUMNS / 4 * FEW_Q_QUARTERS, /* prepared activations of a chunk */
-    FEW_STREAMS = 4,                          /* places of memory read side by side: see "memory" */
-    FEW_STREAM_ROWS = FEW_ROWS / FEW_STREAMS, /* of each in a tile */
     FEW_AHEAD = 256,                          /* lines of 64 bytes between work and prefetch, of all streams together */
     FEW_STRIDE = FEW_BLOCKS + FEW_ROWS        /* not a power of two: rows of a column must not share cache sets */
 };
@@ -70,16 +69,17 @@ static_assert(offsetof(few_scratch, d) % 64 == 0 && offsetof(few_scratch, min_pa
               "what is loaded as whole registers must be aligned");
 
 /* Rows that are cut into tiles: the streams begin `distance` rows from each other and are read through side by side, so that a tile's rows are
- * FEW_STREAM_ROWS of each. Of fewer rows than a tile has there is one tile, whose last streams may be short or empty. */
+ * stream_rows of each. Of fewer rows than a tile has there is one tile, whose last streams may be short or empty. */
 typedef struct few_band {
+    size_t n_streams, stream_rows; /* see "memory"; together FEW_ROWS */
     size_t row0, n_rows, distance, n_tiles;
 } few_band;
 
-FEW_INLINE few_band few_band_of(size_t r0, size_t r1)
+FEW_INLINE few_band few_band_of(size_t n_streams, size_t r0, size_t r1)
 {
-    const size_t n_tiles = (r1 - r0) / FEW_ROWS;
-    return n_tiles > 0 ? (few_band){r0, n_tiles * FEW_ROWS, n_tiles * FEW_STREAM_ROWS, n_tiles}
-                       : (few_band){r0, r1 - r0, FEW_STREAM_ROWS, 1};
+    const size_t stream_rows = FEW_ROWS / n_streams, n_tiles = (r1 - r0) / FEW_ROWS;
+    return n_tiles > 0 ? (few_band){n_streams, stream_rows, r0, n_tiles * FEW_ROWS, n_tiles * stream_rows, n_tiles}
+                       : (few_band){n_streams, stream_rows, r0, r1 - r0, stream_rows, 1};
 }
 
 /* The part of a product whose activations are prepared together: tokens [t0, t0 + n_tokens) and the columns from `block0` on, n_chunks times
@@ -107,16 +107,18 @@ typedef struct few_chunk {
 /* The matrix's row that is the tile's row r, which exists. */
 FEW_INLINE size_t few_row_of(const few_chunk *c, size_t r)
 {
-    return c->row0 + r / FEW_STREAM_ROWS * c->span->band.distance + r % FEW_STREAM_ROWS;
+    const few_band *b = &c->span->band;
+    return c->row0 + r / b->stream_rows * b->distance + r % b->stream_rows;
 }
 
 /* Rows of every tile that exist. */
 FEW_INLINE size_t few_n_rows(const few_chunk *c) { return c->span->band.n_rows < FEW_ROWS ? c->span->band.n_rows : FEW_ROWS; }
 
-/* n rows of a tile, one of each stream: row k's part of the chunk begins at first + k * stride; it is the tile's row r + k * FEW_STREAM_ROWS. */
+/* The n rows of a tile that exist, a chunk of each: of stream k the rows begin at first + k * stride, row_bytes from each other; they are the tile's
+ * rows from k * stream_rows on. */
 typedef struct few_rows {
     const uint8_t *first;
-    size_t stride, r, n;
+    size_t row_bytes, stride, stream_rows, n;
 } few_rows;
 
 FEW_INLINE few_chunk few_chunk_of(const few_span *p, size_t i, size_t row0)
@@ -138,8 +140,8 @@ FEW_INLINE few_chunk few_chunk_of(const few_span *p, size_t i, size_t row0)
  *
  * Weights come from memory once, so the kernels are as fast as lines are asked for in time. One stream of addresses does not keep a core's memory
  * busy: the hardware's prefetching looks a few lines ahead and stops at pages, and asking by hand has few places for what is under way. Four
- * places far from each other, read side by side, are four streams, which the hardware runs ahead of each on its own: 1.2 to 1.4 times the speed
- * of one where this was measured. Besides, steps ask for the lines that come FEW_AHEAD later, across rows, chunks and tiles; those of stage two,
+ * places far from each other, read side by side, are four streams, which the hardware runs ahead of each on its own. Which number is best is the
+ * processor's nature: qn_cpu_read_streams. Besides, steps ask for the lines that come FEW_AHEAD later, across rows, chunks and tiles; those of stage two,
  * which reads hardly any weights, as much as those of stage one, so that memory does not rest meanwhile. */
 
 FEW_INLINE void few_seek(const few_span *p, few_ahead *x)
@@ -156,10 +158,10 @@ FEW_INLINE void few_next_part(const few_span *p, few_ahead *x)
 {
     if (p->whole_rows) {
         x->row = p->band.distance; /* nothing is left */
-    } else if (++x->row == x->tile + FEW_STREAM_ROWS) {
+    } else if (++x->row == x->tile + p->band.stream_rows) {
         if (++x->chunk == p->n_chunks) {
             x->chunk = 0;
-            x->tile += FEW_STREAM_ROWS;
+            x->tile += p->band.stream_rows;
         }
         x->row = x->tile;
     }
@@ -172,7 +174,7 @@ FEW_INLINE size_t few_prefetch_lines(const few_span *p, few_ahead *x, size_t n)
     n = n < x->n_lines ? n : x->n_lines;
     const size_t stride = p->band.distance * p->w->row_bytes;
     for (uintptr_t at = x->at, end = at + 64 * n; at < end; at += 64) {
-        for (size_t k = 0; k < FEW_STREAMS; k++) {
+        for (size_t k = 0; k < p->band.n_streams; k++) {
             _mm_prefetch((const char *)(at + k * stride), _MM_HINT_T1);
         }
     }
@@ -193,32 +195,35 @@ FEW_INLINE void few_prefetch(const few_chunk *c, const size_t stage)
     }
 }
 
-/* Stage one: group(row, r, block, n) for every row, `step` blocks at a time and of them `blocks`, which divides it; n is the constant `blocks`
- * except for what is left at the end. */
+/* Stage one: group(row, r, block, n) for every row, one of each stream side by side, `step` blocks at a time and of them `blocks`, which divides it;
+ * n is the constant `blocks` except for what is left at the end. */
 #define FEW_FOR_GROUPS(c, rows, step, blocks, group) \
-    do { \
+    for (size_t first_r = 0; first_r < (rows)->stream_rows && first_r < (rows)->n; first_r++) { \
+        const uint8_t *const first_row = (rows)->first + first_r * (rows)->row_bytes; \
         size_t block = 0; \
         for (; block + (step) <= (c)->n_blocks; block += (step)) { \
+            const uint8_t *row = first_row; \
             few_prefetch(c, 1); \
-            for (size_t k = 0; k < (rows)->n; k++) { \
+            for (size_t r = first_r; r < (rows)->n; r += (rows)->stream_rows, row += (rows)->stride) { \
                 for (size_t i = 0; i < (step); i += (blocks)) { \
-                    group((rows)->first + k * (rows)->stride, (rows)->r + k * FEW_STREAM_ROWS, block + i, blocks); \
+                    group(row, r, block + i, blocks); \
                 } \
             } \
         } \
         if (block < (c)->n_blocks) { \
+            const uint8_t *row = first_row; \
             few_prefetch(c, 1); \
-        } \
-        for (size_t k = 0; k < (rows)->n; k++) { \
-            size_t i = block; \
-            for (; (step) > (blocks) && i + (blocks) <= (c)->n_blocks; i += (blocks)) { \
-                group((rows)->first + k * (rows)->stride, (rows)->r + k * FEW_STREAM_ROWS, i, blocks); \
+            for (size_t r = first_r; r < (rows)->n; r += (rows)->stream_rows, row += (rows)->stride) { \
+                size_t i = block; \
+                for (; (step) > (blocks) && i + (blocks) <= (c)->n_blocks; i += (blocks)) { \
+                    group(row, r, i, blocks); \
+                } \
+                if (i < (c)->n_blocks) { \
+                    group(row, r, i, (c)->n_blocks - i); \
+                } \
             } \
-            if (i < (c)->n_blocks) { \
-                group((rows)->first + k * (rows)->stride, (rows)->r + k * FEW_STREAM_ROWS, i, (c)->n_blocks - i); \
-            } \
         } \
-    } while (0)
+    }
 
 /* ---- what stage one leaves in scratch ---- */
 
@@ -391,8 +396,9 @@ FEW_INLINE void few_pace(const few_chunk *c, const few_type *type)
 {
     few_ahead *x = &c->s->ahead;
     const size_t row_bytes = c->n_blocks * type->block_bytes;
-    const size_t bytes = FEW_STREAM_ROWS * (c->span->whole_rows ? row_bytes : (row_bytes + 63) / 64 * 64);
-    const size_t n_steps = FEW_STREAM_ROWS * ((c->n_blocks + type->step - 1) / type->step) * ((c->n_tokens + FEW_GROUP - 1) / FEW_GROUP);
+    const size_t stream_rows = c->span->band.stream_rows;
+    const size_t bytes = stream_rows * (c->span->whole_rows ? row_bytes : (row_bytes + 63) / 64 * 64);
+    const size_t n_steps = stream_rows * ((c->n_blocks + type->step - 1) / type->step) * ((c->n_tokens + FEW_GROUP - 1) / FEW_GROUP);
     const size_t n_transpositions = few_transpositions(c, type);
     const size_t n_lines = bytes / 64, n_all = n_steps + n_transpositions;
     const size_t even = (n_lines + n_all - 1) / n_all; /* rounded up, if so many are read: stage one must not eat up its lead */
@@ -406,8 +412,9 @@ FEW_INLINE void few_pace(const few_chunk *c, const few_type *type)
 FEW_INLINE few_floats few_load_rows(const few_chunk *c, const float *y)
 {
     _Alignas(64) float lanes[FEW_ROWS] = {0};
-    for (size_t r = 0, n = few_n_rows(c); r < n; r += FEW_STREAM_ROWS) {
-        memcpy(lanes + r, y + few_row_of(c, r), (n - r < FEW_STREAM_ROWS ? n - r : FEW_STREAM_ROWS) * sizeof(float));
+    const few_band *b = &c->span->band;
+    for (size_t r = 0, row = c->row0, n = few_n_rows(c); r < n; r += b->stream_rows, row += b->distance) {
+        memcpy(lanes + r, y + row, (n - r < b->stream_rows ? n - r : b->stream_rows) * sizeof(float));
     }
     return few_load(lanes);
 }
@@ -416,27 +423,26 @@ FEW_INLINE void few_store_rows(const few_chunk *c, float *y, few_floats acc)
 {
     _Alignas(64) float lanes[FEW_ROWS];
     few_store(lanes, acc);
-    for (size_t r = 0, n = few_n_rows(c); r < n; r += FEW_STREAM_ROWS) {
-        memcpy(y + few_row_of(c, r), lanes + r, (n - r < FEW_STREAM_ROWS ? n - r : FEW_STREAM_ROWS) * sizeof(float));
+    const few_band *b = &c->span->band;
+    for (size_t r = 0, row = c->row0, n = few_n_rows(c); r < n; r += b->stream_rows, row += b->distance) {
+        memcpy(y + row, lanes + r, (n - r < b->stream_rows ? n - r : b->stream_rows) * sizeof(float));
     }
 }
 
 /* One chunk of a tile. */
 FEW_INLINE void few_tile(const few_chunk *c, const few_type *type, float *y, size_t y_stride)
 {
-    const size_t row_bytes = c->w->row_bytes, n_rows = few_n_rows(c);
-    const uint8_t *part = c->w->data + c->row0 * row_bytes + c->block0 * type->block_bytes;
+    const size_t row_bytes = c->w->row_bytes;
+    const few_band *b = &c->span->band;
+    const few_rows rows = {c->w->data + c->row0 * row_bytes + c->block0 * type->block_bytes, row_bytes, b->distance * row_bytes, b->stream_rows,
+                           few_n_rows(c)};
     few_pace(c, type);
-    for (size_t r = 0; r < FEW_STREAM_ROWS && r < n_rows; r++) {
-        const few_rows rows = {part + r * row_bytes, c->span->band.distance * row_bytes, r,
-                               (n_rows - r + FEW_STREAM_ROWS - 1) / FEW_STREAM_ROWS};
-        for (size_t token = 0; token < c->n_tokens;) { /* groups of nearly equal size: with groups of 3, 4 = 2 + 2 */
-            size_t left = c->n_tokens - token;
-            size_t n_groups = (left + FEW_GROUP - 1) / FEW_GROUP;
-            size_t n = (left + n_groups - 1) / n_groups;
-            type->rows(c, &rows, token, n);
-            token += n;
-        }
+    for (size_t token = 0; token < c->n_tokens;) { /* groups of nearly equal size: with groups of 3, 4 = 2 + 2 */
+        size_t left = c->n_tokens - token;
+        size_t n_groups = (left + FEW_GROUP - 1) / FEW_GROUP;
+        size_t n = (left + n_groups - 1) / n_groups;
+        type->rows(c, &rows, token, n);
+        token += n;
     }
     if (type->scales != NULL) {
         type->scales(c);
@@ -454,7 +460,7 @@ FEW_INLINE void few_matmul_band(const few_span *p, const few_type *type, bool pr
     few_ahead *x = &p->s->ahead;
     *x = (few_ahead){0};
     few_seek(p, x);
-    for (size_t n = FEW_AHEAD / FEW_STREAMS; n > 0 && x->n_lines > 0;) {
+    for (size_t n = FEW_AHEAD / p->band.n_streams; n > 0 && x->n_lines > 0;) {
         n -= few_prefetch_lines(p, x, n);
     }
     for (size_t i = 0; i < p->n_chunks && prepares; i++) {
@@ -463,7 +469,7 @@ FEW_INLINE void few_matmul_band(const few_span *p, const few_type *type, bool pr
     }
     for (size_t tile = 0; tile < p->band.n_tiles; tile++) {
         for (size_t i = 0; i < p->n_chunks; i++) {
-            few_chunk c = few_chunk_of(p, i, p->band.row0 + tile * FEW_STREAM_ROWS);
+            few_chunk c = few_chunk_of(p, i, p->band.row0 + tile * p->band.stream_rows);
             few_tile(&c, type, y, y_stride);
         }
     }
@@ -473,6 +479,7 @@ FEW_INLINE void few_matmul_band(const few_span *p, const few_type *type, bool pr
 FEW_INLINE void few_matmul(const few_type *type, const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y,
                            size_t y_stride, void *scratch)
 {
+    const size_t n_streams = qn_cpu_read_streams();
     const size_t n_blocks = w->n_cols / type->block;
     const size_t most = FEW_COLUMNS / type->block < FEW_BLOCKS ? FEW_COLUMNS / type->block : FEW_BLOCKS;
     const size_t n_chunks = (n_blocks + most - 1) / most;
@@ -492,7 +499,7 @@ FEW_INLINE void few_matmul(const few_type *type, const qn_matrix *w, size_t r0, 
             p.n_blocks = left < together ? left : together;
             p.n_chunks = (p.n_blocks + chunk_blocks - 1) / chunk_blocks;
             for (size_t r = r0; r < r1; r += p.band.n_rows) {
-                p.band = few_band_of(r, r1);
+                p.band = few_band_of(n_streams, r, r1);
                 few_matmul_band(&p, type, r == r0 && type->prepare != NULL, y, y_stride);
             }
         }

@@ -210,7 +210,7 @@ static void mlx_scales(const few_chunk *c)
         __m256i d[8], m[8];
         for (size_t r = 0; r < 8; r++) {
             size_t at = few_row_of(c, r < n_rows ? r : n_rows - 1) * row_bytes + (c->block0 + b) * item;
-            const uintptr_t ahead = at + FEW_STREAM_ROWS * row_bytes; /* the next tile's */
+            const uintptr_t ahead = at + c->span->band.stream_rows * row_bytes; /* the next tile's */
             _mm_prefetch((const char *)((uintptr_t)w->scales + ahead), _MM_HINT_T1);
             _mm_prefetch((const char *)((uintptr_t)w->biases + ahead), _MM_HINT_T1);
             d[r] = load_affine_floats(w->scales + at, type, c->n_blocks - b);

@@ -198,7 +198,7 @@ static void mlx_scales(const few_chunk *c)
         few_prefetch(c, 2);
         for (size_t r = 0; r < 16; r++) {
             const size_t at = few_row_of(c, r < n_rows ? r : n_rows - 1) * row_bytes, first = c->block0 + b, n = c->n_blocks - b;
-            const uintptr_t ahead = at + FEW_STREAM_ROWS * row_bytes + first * item; /* the next tile's */
+            const uintptr_t ahead = at + c->span->band.stream_rows * row_bytes + first * item; /* the next tile's */
             _mm_prefetch((const char *)((uintptr_t)w->scales + ahead), _MM_HINT_T1);
             _mm_prefetch((const char *)((uintptr_t)w->biases + ahead), _MM_HINT_T1);
             if (wide) {

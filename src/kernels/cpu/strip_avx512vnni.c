@@ -20,7 +20,7 @@
 enum {
     STRIP_ROWS = TILE_ROWS,
     STRIP_TOKENS = 12,
-    STREAMS = 4,                        /* places of memory read side by side: few_frame.h, "memory" */
+    STREAMS = QN_CPU_STREAMS_MAX,       /* places of memory read side by side: few_frame.h, "memory" */
     STREAM_ROWS = STRIP_ROWS / STREAMS, /* of each in a strip */
     MAX_PIECES = 4,
     PARTS = 5,       /* of a piece */
@@ -608,9 +608,10 @@ void qn_matmul_strip_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const 
         if (!prepare(form, a, t, n, scratch, &j)) {
             end = r0;
         }
-        /* Where memory binds, with an eighth of a byte a product, streams are far apart; else they follow each other. */
+        /* Where memory binds, with an eighth of a byte a product, streams are far apart, if the processor wants four of them; else they follow each
+         * other. */
         const size_t n_strips = (end - r0) / STRIP_ROWS;
-        const bool apart = 8 * w->row_bytes >= n * w->n_cols;
+        const bool apart = qn_cpu_read_streams() == STREAMS && 8 * w->row_bytes >= n * w->n_cols;
         j.distance = apart ? n_strips * STREAM_ROWS : STREAM_ROWS;
         j.row = r0;
         for (size_t strips = n_strips; strips > 0; strips--, j.row += j.next) {

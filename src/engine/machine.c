@@ -156,7 +156,8 @@ static void write_part(void *arg, qn_member m)
  * held against it before. */
 static quern_status make_buffer(qn_pool *pool, bool one_thread, region *out, quern_error *err)
 {
-    const size_t cache = qn_cpu_last_level_cache_bytes(QN_CPU_PROCESSORS) * (one_thread ? 1 : qn_cpu_last_level_cache_count(QN_CPU_PROCESSORS));
+    const size_t cache = qn_cpu_last_level_cache_bytes(QN_CPU_PROCESSORS) *
+                         (one_thread ? 1 : qn_cpu_last_level_cache_count(QN_CPU_PROCESSORS));
     const size_t least = cache * 2 > BUFFER_BYTES_LEAST ? cache * 2 : BUFFER_BYTES_LEAST;
     const uint64_t available = qn_available_memory_bytes();
     size_t bytes = cache * 4 > BUFFER_BYTES_MIN ? cache * 4 : BUFFER_BYTES_MIN;

@@ -434,8 +434,8 @@ FEW_INLINE void few_tile(const few_chunk *c, const few_type *type, float *y, siz
 {
     const size_t row_bytes = c->w->row_bytes;
     const few_band *b = &c->span->band;
-    const few_rows rows = {c->w->data + c->row0 * row_bytes + c->block0 * type->block_bytes, row_bytes, b->distance * row_bytes, b->stream_rows,
-                           few_n_rows(c)};
+    const few_rows rows = {c->w->data + c->row0 * row_bytes + c->block0 * type->block_bytes, row_bytes, b->distance * row_bytes,
+                           b->stream_rows, few_n_rows(c)};
     few_pace(c, type);
     for (size_t token = 0; token < c->n_tokens;) { /* groups of nearly equal size: with groups of 3, 4 = 2 + 2 */
         size_t left = c->n_tokens - token;

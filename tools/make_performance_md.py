@@ -97,8 +97,7 @@ def spread_of(results, target):
 
 
 def verdict(value, target):
-    """A share of a limit that is measured otherwise today is told and not judged."""
-    if value is None or "old_limit" in target:
+    if value is None:
         return ""
     return "yes" if (value <= target["most"] if "most" in target else value >= target["least"]) else "**no**"
 
@@ -124,8 +123,7 @@ def targets(results):
         wanted = ("at most " if "most" in t else "") + in_unit(bound, unit) + (f" ({in_unit(t['aim'], unit)})" if "aim" in t else "")
         title = dict(results)[t["from"][0] + ".json"]["title"] if "from" in t else None
         where = f"[{title}]({anchor(title)})" if title else f"not yet measured: {t['missing']}"
-        shown = (in_unit(value, unit) or "-") + (" of the old limit" if "old_limit" in t and value is not None else "")
-        lines.append(f"| {t['work'] if t['work'] != last else ''} | {t['figure']} | {wanted} | {shown} | {spread_of(results, t)} | {verdict(value, t)} | {where} |")
+        lines.append(f"| {t['work'] if t['work'] != last else ''} | {t['figure']} | {wanted} | {in_unit(value, unit) or '-'} | {spread_of(results, t)} | {verdict(value, t)} | {where} |")
         last = t["work"]
     return "\n".join(lines + [""] + [f"- {note}" for note in document["notes"]]) + "\n"
 

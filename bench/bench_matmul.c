@@ -3,7 +3,7 @@
  * usage: bench_matmul [--type Q4_K|MLX4] [--isa NAME] [--threads N] [--tokens 1,4,512] [--cols N] [--time SECONDS] [--clock cpu]
  *        [--kib WEIGHTS] [--streams 1|2|4] [--json FILE --date YYYY-MM-DD]
  *
- * Few tokens (up to 16) are bound by memory: weights of at least 4 x last-level cache (at most 1.5 GiB) are read, and the share is of the read
+ * Few tokens (up to 16) are bound by memory: weights of at least 4 x all last-level caches (256 MiB to 1.5 GiB) are read, and the share is of the read
  * bandwidth that the same threads reach on a buffer of that size. More tokens are bound by arithmetic: the share is of the VPDPBUSD peak.
  * The yardsticks are taken before and after; the run says so when they moved by more than a tenth.
  * --clock cpu counts the busiest thread's processor time instead of wall time and keeps the best run instead of the median: for work on a kernel
@@ -357,8 +357,7 @@ int main(int argc, char **argv)
     if (qn_pool_create(&b.pool, b.o.n_threads, &err) != QUERN_OK) {
         fail("cannot make the threads");
     }
-    size_t wanted = 4 * qn_cpu_last_level_cache_bytes(QN_CPU_PROCESSORS), most = (size_t)1536 << 20;
-    b.memory_bytes = wanted < most ? wanted : most;
+    b.memory_bytes = bytes_beyond_caches((size_t)1536 << 20);
     b.memory = allocate(b.memory_bytes);
     memset(b.memory, 1, b.memory_bytes);
     b.rows = b.o.json != NULL ? qn_json_new_array() : NULL;

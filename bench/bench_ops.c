@@ -251,8 +251,7 @@ static void bench_attention(bench *b, qn_kv_format format)
     static const size_t depths[] = {1024, 4096, 16384};
     size_t dim = b->o.dim, row_bytes = qn_kv_row_bytes(format, dim), part = b->o.n_kv_heads * QN_KV_PAGE * row_bytes;
     const char *name = format == QN_KV_FORMAT_F16 ? "f16" : format == QN_KV_FORMAT_F32 ? "f32" : "q8_0";
-    size_t bytes = 4 * qn_cpu_last_level_cache_bytes(QN_CPU_PROCESSORS);
-    bytes = bytes < (size_t)1 << 30 ? bytes : (size_t)1 << 30;
+    const size_t bytes = bytes_beyond_caches((size_t)1 << 30);
     size_t n_parts = bytes / part > 600 ? bytes / part : 600;
     uint8_t *memory = allocate(n_parts * part);
     uint16_t tile[4096];

@@ -6,10 +6,19 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/cpu.h"
 #include "base/thread_pool.h"
 #include "kernels/peak.h"
 
 enum { THREADS_MAX = 256 };
+
+/* Bytes that do not stay in the caches from one pass to the next: four times all last-level caches, at least 256 MiB and at most `most`. */
+static size_t bytes_beyond_caches(size_t most)
+{
+    const size_t caches = qn_cpu_last_level_cache_bytes(QN_CPU_PROCESSORS) * qn_cpu_last_level_cache_count(QN_CPU_PROCESSORS);
+    const size_t bytes = 4 * caches > (size_t)256 << 20 ? 4 * caches : (size_t)256 << 20;
+    return bytes < most ? bytes : most;
+}
 
 typedef struct stopwatch {
     double busy[THREADS_MAX]; /* processor seconds of each thread */

@@ -140,7 +140,11 @@ size_t qn_cpu_read_streams(void)
     return chosen > 0 ? chosen : found.read_streams;
 }
 
-void qn_cpu_set_read_streams(size_t n) { atomic_store_explicit(&chosen_read_streams, n, memory_order_relaxed); }
+void qn_cpu_set_read_streams(size_t n)
+{
+    const bool possible = n == 1 || n == 2 || n == QN_CPU_STREAMS_MAX;
+    atomic_store_explicit(&chosen_read_streams, possible ? n : 0, memory_order_relaxed);
+}
 
 bool qn_cpu_has_amx_bf16(void)
 {

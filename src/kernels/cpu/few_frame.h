@@ -67,6 +67,7 @@ static_assert(sizeof(few_scratch) <= QN_MATMUL_SCRATCH_BYTES, "the few-token ker
 static_assert(offsetof(few_scratch, d) % 64 == 0 && offsetof(few_scratch, min_pairs) % 64 == 0 && offsetof(few_scratch, inputs) % 64 == 0 &&
                   sizeof(few_input) % 64 == 0,
               "what is loaded as whole registers must be aligned");
+static_assert(FEW_ROWS % QN_CPU_STREAMS_MAX == 0, "a tile has as many rows of each stream");
 
 /* Rows that are cut into tiles: the streams begin `distance` rows from each other and are read through side by side, so that a tile's rows are
  * stream_rows of each. Of fewer rows than a tile has there is one tile, whose last streams may be short or empty. */
@@ -139,8 +140,8 @@ FEW_INLINE few_chunk few_chunk_of(const few_span *p, size_t i, size_t row0)
 /* ---- memory ----
  *
  * Weights come from memory once, so the kernels are as fast as lines are asked for in time. One stream of addresses does not keep a core's memory
- * busy: the hardware's prefetching looks a few lines ahead and stops at pages, and asking by hand has few places for what is under way. Four
- * places far from each other, read side by side, are four streams, which the hardware runs ahead of each on its own. Which number is best is the
+ * busy: the hardware's prefetching looks a few lines ahead and stops at pages, and asking by hand has few places for what is under way. Places far
+ * from each other, read side by side, are streams of their own, each with the hardware's prefetching ahead of it. How many are best is the
  * processor's nature: qn_cpu_read_streams. Besides, steps ask for the lines that come FEW_AHEAD later, across rows, chunks and tiles; those of stage two,
  * which reads hardly any weights, as much as those of stage one, so that memory does not rest meanwhile. */
 
@@ -158,7 +159,7 @@ FEW_INLINE void few_next_part(const few_span *p, few_ahead *x)
 {
     if (p->whole_rows) {
         x->row = p->band.distance; /* nothing is left */
-    } else if (++x->row == x->tile + p->band.stream_rows) {
+    } else if (++x->row == x->tile + (p->band.stream_rows < p->band.n_rows ? p->band.stream_rows : p->band.n_rows)) {
         if (++x->chunk == p->n_chunks) {
             x->chunk = 0;
             x->tile += p->band.stream_rows;
@@ -198,32 +199,33 @@ FEW_INLINE void few_prefetch(const few_chunk *c, const size_t stage)
 /* Stage one: group(row, r, block, n) for every row, one of each stream side by side, `step` blocks at a time and of them `blocks`, which divides it;
  * n is the constant `blocks` except for what is left at the end. */
 #define FEW_FOR_GROUPS(c, rows, step, blocks, group) \
-    for (size_t first_r = 0; first_r < (rows)->stream_rows && first_r < (rows)->n; first_r++) { \
-        const uint8_t *const first_row = (rows)->first + first_r * (rows)->row_bytes; \
-        size_t block = 0; \
-        for (; block + (step) <= (c)->n_blocks; block += (step)) { \
-            const uint8_t *row = first_row; \
-            few_prefetch(c, 1); \
-            for (size_t r = first_r; r < (rows)->n; r += (rows)->stream_rows, row += (rows)->stride) { \
-                for (size_t i = 0; i < (step); i += (blocks)) { \
-                    group(row, r, block + i, blocks); \
+    do { \
+        const few_rows all = *(rows); /* in registers, whatever is stored */ \
+        for (size_t first_r = 0; first_r < all.stream_rows && first_r < all.n; first_r++) { \
+            const uint8_t *const row = all.first + first_r * all.row_bytes; \
+            size_t block = 0; \
+            for (; block + (step) <= (c)->n_blocks; block += (step)) { \
+                few_prefetch(c, 1); \
+                for (size_t at = 0, r = first_r; r < all.n; at += all.stride, r += all.stream_rows) { \
+                    for (size_t i = 0; i < (step); i += (blocks)) { \
+                        group(row + at, r, block + i, blocks); \
+                    } \
+                } \
+            } \
+            if (block < (c)->n_blocks) { \
+                few_prefetch(c, 1); \
+                for (size_t at = 0, r = first_r; r < all.n; at += all.stride, r += all.stream_rows) { \
+                    size_t i = block; \
+                    for (; (step) > (blocks) && i + (blocks) <= (c)->n_blocks; i += (blocks)) { \
+                        group(row + at, r, i, blocks); \
+                    } \
+                    if (i < (c)->n_blocks) { \
+                        group(row + at, r, i, (c)->n_blocks - i); \
+                    } \
                 } \
             } \
         } \
-        if (block < (c)->n_blocks) { \
-            const uint8_t *row = first_row; \
-            few_prefetch(c, 1); \
-            for (size_t r = first_r; r < (rows)->n; r += (rows)->stream_rows, row += (rows)->stride) { \
-                size_t i = block; \
-                for (; (step) > (blocks) && i + (blocks) <= (c)->n_blocks; i += (blocks)) { \
-                    group(row, r, i, blocks); \
-                } \
-                if (i < (c)->n_blocks) { \
-                    group(row, r, i, (c)->n_blocks - i); \
-                } \
-            } \
-        } \
-    }
+    } while (0)
 
 /* ---- what stage one leaves in scratch ---- */
 
@@ -398,7 +400,8 @@ FEW_INLINE void few_pace(const few_chunk *c, const few_type *type)
     const size_t row_bytes = c->n_blocks * type->block_bytes;
     const size_t stream_rows = c->span->band.stream_rows;
     const size_t bytes = stream_rows * (c->span->whole_rows ? row_bytes : (row_bytes + 63) / 64 * 64);
-    const size_t n_steps = stream_rows * ((c->n_blocks + type->step - 1) / type->step) * ((c->n_tokens + FEW_GROUP - 1) / FEW_GROUP);
+    const size_t n_steps = stream_rows *
+                           ((c->n_blocks + type->step - 1) / type->step); /* of the first group of tokens, which asks for all */
     const size_t n_transpositions = few_transpositions(c, type);
     const size_t n_lines = bytes / 64, n_all = n_steps + n_transpositions;
     const size_t even = (n_lines + n_all - 1) / n_all; /* rounded up, if so many are read: stage one must not eat up its lead */
@@ -442,6 +445,7 @@ FEW_INLINE void few_tile(const few_chunk *c, const few_type *type, float *y, siz
         size_t n_groups = (left + FEW_GROUP - 1) / FEW_GROUP;
         size_t n = (left + n_groups - 1) / n_groups;
         type->rows(c, &rows, token, n);
+        c->s->ahead.n_each[0] = 0; /* the first group has read the tile's chunk, and asked for as much */
         token += n;
     }
     if (type->scales != NULL) {

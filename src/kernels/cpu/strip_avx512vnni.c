@@ -4,8 +4,9 @@
  *
  * With eight tokens the tile kernels spend two fifths of their time on unpacking. Here the bytes of the next unit (32 or 64 columns) are loaded and
  * transposed between the products of this one, by parts of the processor that VPDPBUSD leaves idle (fetch_part); written one after the other, the
- * products fill the scheduler and the loads wait. Order: strips, then all columns; the chains of a strip's rows wait in scratch between blocks. The
- * rows of a call are four streams of memory, read side by side, of which a strip has four rows each.
+ * products fill the scheduler and the loads wait. Order: strips, then all columns; the chains of a strip's rows wait in scratch between blocks. A
+ * strip has four rows of each of four parts of a call's rows: read side by side from far apart where memory binds and the processor reads best from
+ * four places, else following each other.
  *
  * Invariants: the order of the float steps of matmul.h; no byte outside the strip's rows is read. Rows that do not fill a strip, and widths that do
  * not fill a unit, go to the tile kernel.
@@ -20,7 +21,7 @@
 enum {
     STRIP_ROWS = TILE_ROWS,
     STRIP_TOKENS = 12,
-    STREAMS = QN_CPU_STREAMS_MAX,       /* places of memory read side by side: few_frame.h, "memory" */
+    STREAMS = 4,                        /* parts of a strip; far from each other they are streams: few_frame.h, "memory" */
     STREAM_ROWS = STRIP_ROWS / STREAMS, /* of each in a strip */
     MAX_PIECES = 4,
     PARTS = 5,       /* of a piece */

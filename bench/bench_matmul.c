@@ -329,10 +329,10 @@ static options parse_options(int argc, char **argv)
             o.weight_kib = strtoul(value, NULL, 10);
         } else if (strcmp(argv[i], "--streams") == 0) {
             const size_t n = strtoul(value, NULL, 10);
-            if (n != 1 && n != 2 && n != QN_CPU_STREAMS_MAX) {
+            qn_cpu_set_read_streams(n);
+            if (qn_cpu_read_streams() != n) {
                 fail("--streams wants 1, 2 or 4");
             }
-            qn_cpu_set_read_streams(n);
         } else if (strcmp(argv[i], "--json") == 0) {
             o.json = value;
         } else if (strcmp(argv[i], "--date") == 0) {

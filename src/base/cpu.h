@@ -32,8 +32,8 @@ qn_isa qn_isa_best(void);
 /* True if this level runs here and the processor's tiles multiply bfloat16 too (AMX-BF16). No kernel does, for its products are rounded otherwise. */
 bool qn_cpu_has_amx_bf16(void);
 
-/* From how many places side by side a core best reads what it reads once, such as weights: QN_CPU_STREAMS_MAX, or 2 on AMD's and Hygon's processors, of which
- * one was measured (Zen 4: docs/decisions.md, "Decode: weights from four places side by side"). Results do not depend on it. */
+/* From how many places side by side a core best reads what it reads once, such as weights: QN_CPU_STREAMS_MAX, or 2 on AMD's and Hygon's
+ * processors, of which one was measured (Zen 4: docs/decisions.md, "Decode: weights from four places side by side"). Results do not depend on it. */
 enum { QN_CPU_STREAMS_MAX = 4 };
 size_t qn_cpu_read_streams(void);
 /* Sets it, to 1, 2 or 4, for tests and measurements; not while other threads compute. Anything else: as found. */
@@ -41,7 +41,8 @@ void qn_cpu_set_read_streams(size_t n);
 
 /* The processor's name as the system reports it, or "unknown". */
 const char *qn_cpu_name(void);
-/* Size in bytes of the last-level cache that the first core reaches; 32 MiB when the system does not say. `folder`: QN_CPU_PROCESSORS, or a test's own. */
+/* Size in bytes of the last-level cache that the first core reaches; 32 MiB when the system does not say. `folder`: QN_CPU_PROCESSORS, or a
+ * test's own. */
 size_t qn_cpu_last_level_cache_bytes(const char *folder);
 /* How many of them the processors have that the calling thread may use; 1 when the system does not say. */
 size_t qn_cpu_last_level_cache_count(const char *folder);

@@ -1,9 +1,9 @@
 /* few_frame.h - the frame of the few-token kernels (decode): what is common to all weight types and instruction sets. Included at the end of
  * few_avx512vnni.h and few_avx2.h, which say what a register is.
  *
- * A tile is FEW_ROWS rows, one register. Stage one goes through the tile's rows, one of each stream at a time, and leaves in scratch the exact isum of
- * every block and what else of the row the float step needs (raw: scale bits, sub-block mins). Stage two transposes both and runs the float
- * chains of the tile's rows in the lanes of one register.
+ * A tile is FEW_ROWS rows, one register. Stage one goes through the tile's rows, one of each stream at a time, and leaves in scratch the exact
+ * isum of every block and what else of the row the float step needs (raw: scale bits, sub-block mins). Stage two transposes both and runs the
+ * float chains of the tile's rows in the lanes of one register.
  *
  *   stage one: row r  ->  isum[token][r][block]   raw[r][...]
  *   tile:      raw    ->  d[block][row]  m[block][row]  (min_pairs[block][4 or 8][row])
@@ -142,8 +142,8 @@ FEW_INLINE few_chunk few_chunk_of(const few_span *p, size_t i, size_t row0)
  * Weights come from memory once, so the kernels are as fast as lines are asked for in time. One stream of addresses does not keep a core's memory
  * busy: the hardware's prefetching looks a few lines ahead and stops at pages, and asking by hand has few places for what is under way. Places far
  * from each other, read side by side, are streams of their own, each with the hardware's prefetching ahead of it. How many are best is the
- * processor's nature: qn_cpu_read_streams. Besides, steps ask for the lines that come FEW_AHEAD later, across rows, chunks and tiles; those of stage two,
- * which reads hardly any weights, as much as those of stage one, so that memory does not rest meanwhile. */
+ * processor's nature: qn_cpu_read_streams. Besides, steps ask for the lines that come FEW_AHEAD later, across rows, chunks and tiles; those of
+ * stage two, which reads hardly any weights, as much as those of stage one, so that memory does not rest meanwhile. */
 
 FEW_INLINE void few_seek(const few_span *p, few_ahead *x)
 {
@@ -393,15 +393,14 @@ FEW_INLINE size_t few_transpositions(const few_chunk *c, const few_type *type)
 }
 
 /* How many lines a step of either stage asks for, so that a tile's chunk asks for as many as it reads. The numbers stay the same for a stage's
- * steps, and nearly from tile to tile: loops that end now here, now there are mispredicted. */
+ * steps, and nearly from tile to tile: loops that end now here, now there are mispredicted. Of several groups of tokens the first asks for all. */
 FEW_INLINE void few_pace(const few_chunk *c, const few_type *type)
 {
     few_ahead *x = &c->s->ahead;
     const size_t row_bytes = c->n_blocks * type->block_bytes;
     const size_t stream_rows = c->span->band.stream_rows;
     const size_t bytes = stream_rows * (c->span->whole_rows ? row_bytes : (row_bytes + 63) / 64 * 64);
-    const size_t n_steps = stream_rows *
-                           ((c->n_blocks + type->step - 1) / type->step); /* of the first group of tokens, which asks for all */
+    const size_t n_steps = stream_rows * ((c->n_blocks + type->step - 1) / type->step);
     const size_t n_transpositions = few_transpositions(c, type);
     const size_t n_lines = bytes / 64, n_all = n_steps + n_transpositions;
     const size_t even = (n_lines + n_all - 1) / n_all; /* rounded up, if so many are read: stage one must not eat up its lead */

@@ -3,7 +3,8 @@
 [--repeats N] [--peer-flash on|off] BUILD/quern MODEL.gguf
 
 Each pair is one measurement of ours and one of theirs (with --repeats the median of several), the order changing from pair to pair; medians, spread and the median ratio of the pairs are
-printed. With -d both sides are asked in turns with their context filled once, and nothing else is measured. The machine's read bandwidth as `quern bench` measures it is watched: if it moves by more than a tenth, the run says so and records nothing.
+printed. The file is first dropped from the page cache and read in by Quern, so that both read the same pages (huge ones where the file system has
+them) whatever was done with it before. With -d both sides are asked in turns with their context filled once, and nothing else is measured. The machine's read bandwidth as `quern bench` measures it is watched: if it moves by more than a tenth, the run says so and records nothing.
 A ratio whose pairs' middle half lies further apart than a fifth of it is not printed: '-' and a line below the table.
 Needs Python with llama-cpp-python (`make peers` sets one up; QUERN_PEERS_PYTHON names another).
 """
@@ -121,6 +122,15 @@ def run_pairs(args, peer, question):
     return row, len(kept) >= args.pairs
 
 
+def read_in_anew(args):
+    """The file's pages as a fresh machine would have them. Pages that someone has mapped stay where they are."""
+    fd = os.open(args.model, os.O_RDONLY)
+    os.fsync(fd)  # what has not been written cannot be dropped
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(fd)
+    bench.quern_json(args.program, "bench", args.model, "-t", str(args.threads), "-r", "1", "-p", "0", "-n", "1", "--parallel", "0")
+
+
 def sequences_list(text):
     """From 1 to 256 sequences: llama.cpp has no more."""
     counts = [int(n) for n in text.split(",")]
@@ -154,6 +164,7 @@ def main():
     python = os.environ.get("QUERN_PEERS_PYTHON", os.path.join(ROOT, "build", "peers", "venv", "bin", "python"))
     args.context = max(4096, args.p, args.d + args.n + 64)
     args.deep = None
+    read_in_anew(args)
     here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peer_speed.py")
     peer = Side("llama.cpp", python, here, args.model, str(args.threads), str(args.context), args.peer_flash)
     version = peer.read()["version"]
@@ -178,7 +189,7 @@ def main():
     bench.save({"schema": "quern.bench-result/1", "title": args.title or f"{name}: Quern and llama.cpp in turns", "date": datetime.date.today().isoformat(),
                 "machine": args.machine, "version": f"{bench.version_of(args.program)}; {version}",
                 "what": f"Pairs, order changing; medians, spread (largest - smallest) / median, and the median of the pairs' ratios with the width of their middle half (none where that is more than {100 * RATIO_SPREAD_MAX:.0f} % of it). Pairs in which the "
-                        f"read bandwidth was more than {100 * MOVED_MAX:.0f} % from the middle one are thrown away. {args.threads} threads; "
+                        f"read bandwidth was more than {100 * MOVED_MAX:.0f} % from the middle one are thrown away. The file was read in anew by Quern first. {args.threads} threads; "
                         f"llama.cpp's flash attention {args.peer_flash}.",
                 "command": command_of(args),
                 "rows": rows, "notes": args.note}, args.record)

@@ -224,7 +224,7 @@ typedef struct part {
     size_t r0, r1, t0, t1;
 } part;
 
-/* The parts again for every number of places that weights are read from, which the kernels of few tokens of quantized types on x86 ask for. */
+/* The parts again for every number of places that weights are read from, which the kernels of few tokens ask for. */
 static void check_streams(const product *p, const qn_matmul_kernel *k, const part *parts, size_t n_parts)
 {
     const size_t found = qn_cpu_read_streams();
@@ -266,7 +266,7 @@ static void check_matrix(const test_weights *w, const test_acts *s, const part *
                 check_part(&p, k, false, parts[j].r0, parts[j].r1, parts[j].t0, parts[j].t1);
             }
         }
-        if (k->min_tokens <= 4 && (k->isa == QN_ISA_AVX2 || k->isa == QN_ISA_AVX512VNNI) && !is_plain_float(k->dtype)) {
+        if (k->min_tokens <= 4 && k->isa != QN_ISA_SCALAR) {
             check_streams(&p, k, parts, n_parts);
         }
         if (n_tokens >= k->min_tokens) {

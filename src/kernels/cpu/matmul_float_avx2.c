@@ -1,6 +1,7 @@
 /* matmul_float_avx2.c - products with F32, F16 and BF16 weights for AVX2: v16_avx2.h says what a vector is, the body says what is done. */
 #include <stdbool.h>
 
+#include "base/cpu.h"
 #include "kernels/cpu/v16_avx2.h"
 #include "kernels/cpu/variant.h"
 #include "kernels/matmul_kernels.h"

@@ -2,6 +2,7 @@
  * done. */
 #include <stdbool.h>
 
+#include "base/cpu.h"
 #include "kernels/cpu/v16_avx512.h"
 #include "kernels/cpu/variant.h"
 #include "kernels/matmul_kernels.h"

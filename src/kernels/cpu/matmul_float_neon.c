@@ -1,6 +1,7 @@
 /* matmul_float_neon.c - products with F32, F16 and BF16 weights for NEON: v16_neon.h says what a vector is, the body says what is done. */
 #include <stdbool.h>
 
+#include "base/cpu.h"
 #include "kernels/cpu/v16_neon.h"
 #include "kernels/cpu/variant.h"
 #include "kernels/matmul_kernels.h"

@@ -4,9 +4,8 @@
  *
  * With eight tokens the tile kernels spend two fifths of their time on unpacking. Here the bytes of the next unit (32 or 64 columns) are loaded and
  * transposed between the products of this one, by parts of the processor that VPDPBUSD leaves idle (fetch_part); written one after the other, the
- * products fill the scheduler and the loads wait. Order: strips, then all columns; the chains of a strip's rows wait in scratch between blocks. A
- * strip has four rows of each of four parts of a call's rows: read side by side from far apart where memory binds and the processor reads best from
- * four places, else following each other.
+ * products fill the scheduler and the loads wait. Order: strips, then all columns. A strip has four rows of each of four parts of a call's rows: read
+ * side by side from far apart where memory binds and the processor reads best from four places, else following each other.
  *
  * Invariants: the order of the float steps of matmul.h; no byte outside the strip's rows is read. Rows that do not fill a strip, and widths that do
  * not fill a unit, go to the tile kernel.
@@ -256,14 +255,21 @@ static void take_sums(const int16_t *sum16, size_t n_blocks, size_t block, int32
  * VPMULLD is two micro-operations, and a panel has one for every sub-block and token. Q4_K's sums are multiplied as floats instead, and stay exact:
  * a sub-block's is at most 32 * 15 * 127, times a scale of at most 63 and over half a panel (four of them) below 2^24. So every step of such a chain
  * is a whole number that float32 holds. (A whole panel's would not be below, nor half a panel's of Q5_K.) Odd sub-blocks come in as 16 times their
- * sum, their scales as sixteenths. */
+ * sum, their scales as sixteenths.
+ *
+ * What a token's sums go to (total) stays in registers as far as they suffice, not in scratch: Zen 4 takes two cycles to write 64 bytes, and products
+ * whose activations come from memory wait for it. Of super types it is the panel's integer sum (halves: half a panel's, as floats), of others the
+ * chain itself. */
+
+ROWS_INLINE __m512 as_floats(rows v) { return _mm512_castsi512_ps(v); }
+ROWS_INLINE rows of_floats(__m512 v) { return _mm512_castps_si512(v); }
 
 /* What is known of one panel while it is multiplied; activations from its first column on. */
 typedef struct strip_panel {
     strip_act a;
     size_t block;
     const qn_tile *tile;         /* scales and mins; `scale` of halves holds floats */
-    int32_t (*isum)[STRIP_ROWS]; /* super types: [token][row]; as floats: [half][token][row] */
+    int32_t (*half)[STRIP_ROWS]; /* [token][row]: sums of the panel's first half, if halves are apart */
     float (*acc)[STRIP_ROWS];    /* [token][row] */
 } strip_panel;
 
@@ -277,36 +283,35 @@ ROWS_INLINE void run_begin(const strip_form form, const strip_panel *p, size_t c
     }
 }
 
-ROWS_INLINE void run_end(const strip_form form, const strip_panel *p, size_t column, const size_t n_tokens, const rows *sum)
+ROWS_INLINE void run_end(const strip_form form, const strip_panel *p, size_t column, const size_t n_tokens, const rows *sum, rows *total)
 {
     if (form.halves) {
         const __m512 scale = _mm512_load_ps(p->tile->scale[column / form.sub]);
-        int32_t(*isum)[STRIP_ROWS] = p->isum + column / (TILE_COLUMNS / 2) * STRIP_TOKENS;
         for (size_t t = 0; t < n_tokens; t++) {
-            _mm512_store_ps(isum[t], _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[t]), scale, _mm512_load_ps(isum[t])));
+            total[t] = of_floats(_mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[t]), scale, as_floats(total[t])));
         }
     } else if (form.super) {
         const rows scale = rows_load(p->tile->scale[column / form.sub]);
         for (size_t t = 0; t < n_tokens; t++) {
-            rows_store(p->isum[t], _mm512_add_epi32(rows_load(p->isum[t]), rows_mul32(sum[t], scale)));
+            total[t] = _mm512_add_epi32(total[t], rows_mul32(sum[t], scale));
         }
     } else if ((column + 4 * form.codes) % p->block == 0) {
         const size_t b = column / p->block;
         const float *d = p->a.d + b * lanes_of(n_tokens);
         for (size_t t = 0; t < n_tokens; t++) {
-            __m512 acc = step(_mm512_load_ps(p->acc[t]), p->tile->d[b], d[t], _mm512_cvtepi32_ps(sum[t]));
+            __m512 acc = step(as_floats(total[t]), p->tile->d[b], d[t], _mm512_cvtepi32_ps(sum[t]));
             if (form.has_min) {
-                const int32_t total = p->a.sum[b * lanes_of(n_tokens) + t];
-                acc = step(acc, p->tile->m[b], d[t], _mm512_cvtepi32_ps(_mm512_set1_epi32(total)));
+                const int32_t sum_of_q = p->a.sum[b * lanes_of(n_tokens) + t];
+                acc = step(acc, p->tile->m[b], d[t], _mm512_cvtepi32_ps(_mm512_set1_epi32(sum_of_q)));
             }
-            _mm512_store_ps(p->acc[t], acc);
+            total[t] = of_floats(acc);
         }
     }
 }
 
 /* One unit, while the next one is fetched into `next`. */
 ROWS_INLINE void multiply_unit(const qn_tile_type type, const strip_panel *p, size_t u, const size_t n_tokens, const rows *raw, rows *sum,
-                               const strip_fetch *fetch, rows *next)
+                               rows *total, const strip_fetch *fetch, rows *next)
 {
     const strip_form form = form_of(type);
     const unsigned n_steps = form.runs * form.codes, n_parts = form.pieces * PARTS;
@@ -333,7 +338,7 @@ ROWS_INLINE void multiply_unit(const qn_tile_type type, const strip_panel *p, si
                 }
             }
         }
-        run_end(form, p, column, n_tokens, sum);
+        run_end(form, p, column, n_tokens, sum, total);
     }
 }
 
@@ -349,22 +354,25 @@ ROWS_INLINE rows pair_sum(const strip_form form, const strip_panel *p, size_t to
 }
 
 /* Starts the integer sums of a panel of a super type, or ends them. */
-ROWS_INLINE void begin_super(const strip_form form, const strip_panel *p, const size_t n_tokens)
+ROWS_INLINE void begin_super(const strip_form form, const strip_panel *p, const size_t n_tokens, rows *total)
 {
     for (size_t t = 0; t < n_tokens; t++) {
-        rows_store(p->isum[t], form.has_min ? _mm512_setzero_si512() : pair_sum(form, p, t, n_tokens));
-        if (form.halves) {
-            rows_store(p->isum[STRIP_TOKENS + t], _mm512_setzero_si512());
-        }
+        total[t] = form.has_min ? _mm512_setzero_si512() : pair_sum(form, p, t, n_tokens);
     }
 }
 
-ROWS_INLINE void end_super(const strip_form form, const strip_panel *p, const size_t n_tokens)
+ROWS_INLINE void end_half(const strip_panel *p, const size_t n_tokens, rows *total)
 {
     for (size_t t = 0; t < n_tokens; t++) {
-        const rows isum = form.halves ? _mm512_add_epi32(_mm512_cvtps_epi32(_mm512_load_ps(p->isum[t])),
-                                                         _mm512_cvtps_epi32(_mm512_load_ps(p->isum[STRIP_TOKENS + t])))
-                                      : rows_load(p->isum[t]);
+        rows_store(p->half[t], _mm512_cvtps_epi32(as_floats(total[t])));
+        total[t] = _mm512_setzero_si512();
+    }
+}
+
+ROWS_INLINE void end_super(const strip_form form, const strip_panel *p, const size_t n_tokens, const rows *total)
+{
+    for (size_t t = 0; t < n_tokens; t++) {
+        const rows isum = form.halves ? _mm512_add_epi32(rows_load(p->half[t]), _mm512_cvtps_epi32(as_floats(total[t]))) : total[t];
         __m512 acc = step(_mm512_load_ps(p->acc[t]), p->tile->d[0], p->a.d[t], _mm512_cvtepi32_ps(isum));
         if (form.has_min) {
             acc = step(acc, p->tile->m[0], p->a.d[t], _mm512_cvtepi32_ps(pair_sum(form, p, t, n_tokens)));
@@ -380,7 +388,7 @@ typedef struct strip_job {
     size_t next;          /* rows to the next strip; 0 from the last: it asks for its own lines once more */
     size_t block;
     qn_tile *tile; /* but for the codes */
-    int32_t (*isum)[STRIP_ROWS];
+    int32_t (*half)[STRIP_ROWS];
     float (*acc)[STRIP_ROWS];
 } strip_job;
 
@@ -472,7 +480,7 @@ QN_VARIANT void multiply_strip(const qn_tile_type type, const strip_job *j, cons
     const size_t units = TILE_COLUMNS / form.unit, unit_lines = STREAM_ROWS * panel_bytes / units / 64;
     const size_t other_lines = (STREAM_ROWS * panel_bytes + 63) / 64 - units * unit_lines;
     uintptr_t ahead = (uintptr_t)j->w->data + (j->row + j->next) * j->w->row_bytes;
-    rows raw[4 * MAX_PIECES], next[4 * MAX_PIECES], sum[STRIP_TOKENS];
+    rows raw[4 * MAX_PIECES], next[4 * MAX_PIECES], sum[STRIP_TOKENS], total[STRIP_TOKENS];
     const strip_stride stride = stride_of(j);
     strip_fetch fetch = {j->w->data + j->row * j->w->row_bytes, stride, 0};
     QN_UNROLL
@@ -482,30 +490,33 @@ QN_VARIANT void multiply_strip(const qn_tile_type type, const strip_job *j, cons
     memcpy(next, raw, sizeof next); /* every unit writes it, which compilers do not see */
     for (size_t t = 0; t < n_tokens; t++) {
         _mm512_store_ps(j->acc[t], _mm512_setzero_ps());
-        sum[t] = _mm512_setzero_si512();
+        sum[t] = total[t] = _mm512_setzero_si512();
     }
-    strip_panel p = {j->a, block, j->tile, j->isum, j->acc};
+    strip_panel p = {j->a, block, j->tile, j->half, j->acc};
     for (size_t column = 0; column < n_cols; column += TILE_COLUMNS) {
         const size_t n_columns = n_cols - column < TILE_COLUMNS ? n_cols - column : TILE_COLUMNS, n_units = n_columns / form.unit;
         prefetch_lines(ahead + 64 * n_units * unit_lines, other_lines, stride.stream);
         take_scales(type, j, fetch.from, column, n_columns / block);
         if (form.super) {
-            begin_super(form, &p, n_tokens);
+            begin_super(form, &p, n_tokens, total);
         }
         for (size_t u = 0; u < n_units; u++) {
             prefetch_lines(ahead + 64 * u * unit_lines, unit_lines, stride.stream);
+            if (form.halves && u == units / 2) {
+                end_half(&p, n_tokens, total);
+            }
             fetch.u = u + 1;
             if (u + 1 == n_units) { /* the next panel, or once more this one */
                 fetch.u = 0;
                 fetch.from += column + TILE_COLUMNS < n_cols ? panel_bytes : 0;
             }
-            multiply_unit(type, &p, u, n_tokens, raw, sum, &fetch, next);
+            multiply_unit(type, &p, u, n_tokens, raw, sum, total, &fetch, next);
             for (unsigned i = 0; i < 4 * form.pieces; i++) {
                 raw[i] = next[i];
             }
         }
         if (form.super) {
-            end_super(form, &p, n_tokens);
+            end_super(form, &p, n_tokens, total);
             p.a.pair += TILE_COLUMNS / form.sub / 2 * lanes_of(n_tokens);
         } else {
             p.a.sum += TILE_COLUMNS / block * lanes_of(n_tokens);
@@ -513,6 +524,9 @@ QN_VARIANT void multiply_strip(const qn_tile_type type, const strip_job *j, cons
         ahead += STREAM_ROWS * panel_bytes;
         p.a.q += TILE_COLUMNS / 4 * lanes_of(n_tokens);
         p.a.d += TILE_COLUMNS / block * lanes_of(n_tokens);
+    }
+    for (size_t t = 0; t < n_tokens && !form.super; t++) {
+        rows_store(j->acc[t], total[t]);
     }
 }
 
@@ -568,13 +582,13 @@ static bool prepare(const strip_form form, const qn_act *a, size_t token, size_t
 {
     const size_t n_lanes = lanes_of(n), n_q = padded(a->n_cols / 4), n_d = padded(a->n_cols / a->block),
                  n_sums = padded(form.super ? a->n_cols / form.sub / 2 : a->n_cols / a->block);
-    const size_t fixed = sizeof(qn_tile) + STRIP_TOKENS * STRIP_ROWS * (2 * sizeof(int32_t) + sizeof(float));
+    const size_t fixed = sizeof(qn_tile) + STRIP_TOKENS * STRIP_ROWS * (sizeof(int32_t) + sizeof(float));
     if (fixed + (n_q + n_d + 2 * n_sums) * n_lanes * sizeof(int32_t) > QN_MATMUL_SCRATCH_BYTES) {
         return false;
     }
     j->tile = (void *)scratch;
-    j->isum = (void *)(scratch + sizeof(qn_tile));
-    j->acc = (void *)(j->isum + 2 * STRIP_TOKENS);
+    j->half = (void *)(scratch + sizeof(qn_tile));
+    j->acc = (void *)(j->half + STRIP_TOKENS);
     int32_t *q = (void *)(j->acc + STRIP_TOKENS), *d = q + n_q * n_lanes, *sums = d + n_d * n_lanes;
     int32_t *taken = sums + n_sums * n_lanes; /* (n, n_sums) */
     const int16_t *sum16 = a->sum16 + token * a->s_stride;

@@ -4,7 +4,8 @@
 usage: run.py [--jobs N] [--label REGEX] LABEL=BUILD_DIR...
 
 A cmocka program counts once per case, any other test once. A skip is allowed only if tests/allowed_skips.txt lists it for
-a condition that holds here; any other skip, a skip without a printed reason, and a run without tests are failures.
+a condition that holds here; any other skip, a skip without a printed reason, and a run without tests are failures. What was skipped, and why,
+stands above the closing line; of a case that skips a part of its work too, which counts as passed.
 """
 import argparse
 import fnmatch
@@ -81,14 +82,26 @@ def check_skips(name, output, skipped, holding, allowed):
     lines = SKIP_LINE.findall(output)
     if skipped > len(lines):
         complaints.append(f"{name}: {skipped} skipped but only {len(lines)} lines 'SKIP: name: reason'")
+    if output.count("SKIP: ") != len(lines):
+        complaints.append(f"{name}: a line with 'SKIP: ' is not of the form 'SKIP: name: reason'")
     for what, reason in lines:
         if not any(fnmatch.fnmatch(what, pattern) and when in holding for pattern, when in allowed):
             complaints.append(f"{name}: skip not in tests/allowed_skips.txt for this machine: {what}: {reason}")
     return complaints
 
 
-def run_folder(label, folder, args, allowed):
-    """Runs all tests of one build folder; returns counts and the list of complaints."""
+def print_skips(skips):
+    """The names that were skipped, reason by reason."""
+    names = {}
+    for what, reason in skips:
+        names.setdefault(reason, set()).add(what)
+    for reason, whats in sorted(names.items()):
+        first = sorted(whats)[:3]
+        print(f"skipped: {', '.join(first)}{f' and {len(whats) - 3} more' if len(whats) > 3 else ''}: {reason}")
+
+
+def run_folder(label, folder, args, allowed, skips):
+    """Runs all tests of one build folder; returns counts and the list of complaints, and adds what was skipped."""
     with tempfile.TemporaryDirectory() as scratch:
         report = os.path.join(scratch, "report.xml")
         command = ["ctest", "--test-dir", folder, "-j", str(args.jobs), "--output-junit", report, "--quiet",
@@ -114,6 +127,7 @@ def run_folder(label, folder, args, allowed):
             print(f"---- FAILED {name}\n{output.rstrip()}\n----")
         total = Counts(*(a + b for a, b in zip(total, counts)))
         complaints += check_skips(name, output, counts.skipped, holding, allowed)
+        skips += SKIP_LINE.findall(output)
         slow.append((float(case.get("time") or 0), name))
     if total == Counts(0, 0, 0):
         complaints.append(f"{label}: no test ran")
@@ -129,12 +143,13 @@ def main():
     parser.add_argument("folders", nargs="+", metavar="LABEL=BUILD_DIR")
     args = parser.parse_args()
     allowed = allowed_skips()
-    total, complaints = Counts(0, 0, 0), []
+    total, complaints, skips = Counts(0, 0, 0), [], []
     for item in args.folders:
         label, folder = item.split("=", 1)
-        counts, found = run_folder(label, folder, args, allowed)
+        counts, found = run_folder(label, folder, args, allowed, skips)
         total = Counts(*(a + b for a, b in zip(total, counts)))
         complaints += found
+    print_skips(skips)
     for complaint in complaints:
         print("FAILED:", complaint)
     failed = total.failed + len(complaints)

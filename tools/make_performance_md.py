@@ -76,30 +76,41 @@ def find(results, result, what, column, model=None):
 
 # Whose spread says how far the figure can be trusted: of a ratio its pairs' (older records have none), of speeds their own, relative to the median.
 SPREADS = {"ratio": ["middle half of ratios"], "Quern share of limit": ["Quern spread"], "Quern tokens/s": ["Quern spread"], "share of limit": ["spread"],
-           "seconds": ["spread"], "gain": ["spread"]}
+           "seconds": ["spread"], "gain": ["spread"], "times one": ["its spread"], "tokens/s": ["spread"]}
+
+
+STEADY_MAX = 0.2  # (largest - smallest) / median of samples up to which `quern bench` gives shares; of pairs' ratios bench_peers.py
+
+
+def least_rise(results, result, column):
+    """The least of a column, the first row left out, which has nothing before it."""
+    return min(row[column] for row in dict(results)[result + ".json"]["rows"][1:])
 
 
 def reached(results, target):
     """The figure, or None where it was not measured."""
     if "missing" in target:
         return None
+    if "rise" in target:
+        return least_rise(results, *target["rise"])
     value = find(results, *target["from"])
     return value / find(results, *target["over"]) if "over" in target and value is not None else value
 
 
 def spread_of(results, target):
-    if "missing" in target:
-        return ""
+    """As a part of the median, or None where none is recorded."""
+    if "from" not in target:
+        return None
     result, what, column = target["from"][:3]
     row = find_row(results, result, what, *target["from"][3:])
-    spreads = [row[name] for name in SPREADS.get(column, []) if row.get(name) is not None]
-    return f"{100 * spreads[0]:.0f} %" if spreads else "-"
+    return next((row[name] for name in SPREADS.get(column, []) if row.get(name) is not None), None)
 
 
-def verdict(value, target):
+def verdict(value, spread, target):
     if value is None:
         return ""
-    return "yes" if (value <= target["most"] if "most" in target else value >= target["least"]) else "**no**"
+    met = "yes" if (value <= target["most"] if "most" in target else value >= target["least"]) else "**no**"
+    return met if spread is None or spread <= STEADY_MAX else f"{met}, unsteady"
 
 
 def anchor(title):
@@ -121,9 +132,10 @@ def targets(results):
     for t in document["targets"]:
         value, unit, bound = reached(results, t), t["unit"], t.get("least", t.get("most"))
         wanted = ("at most " if "most" in t else "") + in_unit(bound, unit) + (f" ({in_unit(t['aim'], unit)})" if "aim" in t else "")
-        title = dict(results)[t["from"][0] + ".json"]["title"] if "from" in t else None
+        spread, result = spread_of(results, t), (t.get("from") or t.get("rise") or [None])[0]
+        title = dict(results)[result + ".json"]["title"] if result else None
         where = f"[{title}]({anchor(title)})" if title else f"not yet measured: {t['missing']}"
-        lines.append(f"| {t['work'] if t['work'] != last else ''} | {t['figure']} | {wanted} | {in_unit(value, unit) or '-'} | {spread_of(results, t)} | {verdict(value, t)} | {where} |")
+        lines.append(f"| {t['work'] if t['work'] != last else ''} | {t['figure']} | {wanted} | {in_unit(value, unit) or '-'} | {'-' if spread is None else in_unit(spread, '%')} | {verdict(value, spread, t)} | {where} |")
         last = t["work"]
     return "\n".join(lines + [""] + [f"- {note}" for note in document["notes"]]) + "\n"
 

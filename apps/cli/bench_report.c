@@ -346,6 +346,19 @@ done:
     return status;
 }
 
+/* Draws a point, so that minutes of measuring do not end in "gnuplot is not installed". */
+static quern_status check_drawing(quern_error *err)
+{
+    static const qn_plot_point point = {1, 1, ""};
+    static const qn_plot_series series = {"", &point, 1};
+    static const qn_plot_panel panel = {.title = "", .x_label = "", .y_label = "", .series = &series, .n_series = 1};
+    qn_buf drawn;
+    qn_buf_init(&drawn, PAGE_BYTES_MAX);
+    quern_status status = qn_plot_svg(&panel, 1, &drawn, err);
+    qn_buf_deinit(&drawn);
+    return status;
+}
+
 quern_status qn_bench_report_check(qn_cli *cli, const char *path, quern_error *err)
 {
     static const char *const endings[] = {".csv", ".json", ".md", ".svg"};
@@ -361,6 +374,9 @@ quern_status qn_bench_report_check(qn_cli *cli, const char *path, quern_error *e
         QN_FAIL(err, QUERN_ERROR_USAGE, "-o %s: a report's name ends in .csv, .json, .md or .svg", path);
     }
     QN_TRY(check_place(path, err));
+    if (qn_report_ends_with(path, ".svg")) {
+        QN_TRY(check_drawing(err));
+    }
     if (qn_report_ends_with(path, ".md")) { /* its picture is beside it */
         QN_TRY(qn_report_picture_path(path, &picture, err));
         QN_TRY(check_place(qn_buf_text(&picture), err));

@@ -232,6 +232,9 @@ def check_machine(checks, folder, gguf):
                     f"bench --isa {weaker}: the bound", doc)
         checks.that(doc and doc["machine"]["read_isa"] == available[-1], f"bench --isa {weaker}: memory is read by the best instruction set", doc)
         checks.that(peaks.get("fma_f32") and all(peaks[unit] is None for unit in ("vnni_int8", "amx_int8", "neon_int8", "i8mm_int8")), f"bench --isa {weaker}: no peaks of units that it lacks", peaks)
+    for lacking in [isa for isa in ("avx2", "amx", "neon", "i8mm") if isa not in available]:
+        done = run("run", MODEL, "-p", "x", "-n", "1", "--isa", lacking)
+        checks.that(done.returncode == 2 and done.stdout == b"" and lacking in done.stderr.decode() and available[-1] in done.stderr.decode(), f"run --isa {lacking}, which this machine lacks", done.stderr)
     done = run("doctor", "--isa", weaker)
     rows = {line[0]: line[1:] for line in (re.split("  +", text) for text in done.stdout.decode().splitlines())}
     for name, unit, absent in (("int8", "avx512vnni", "no VNNI"), ("int8 tiles", "amx", "no AMX")):
@@ -369,6 +372,12 @@ def check_bench_reports(checks, folder, gguf):
     checks.that(not problems(json.load(open(paths["json"], encoding="utf-8")), BENCH), "bench -o .json: the document")
     bad = run("bench", gguf, "-o", os.path.join(folder, "speed.txt"))
     checks.that(bad.returncode == 2 and b"speed.txt" in bad.stderr and b".svg" in bad.stderr, "bench -o: an unknown ending is refused before anything is measured", bad.stderr)
+    bad = run("bench", gguf, "-o", os.path.join(folder, "alone.svg"), PATH=folder)
+    checks.that(bad.returncode == 2 and b"gnuplot" in bad.stderr and bad.stdout == b"" and not os.path.exists(os.path.join(folder, "alone.svg")),
+                "bench -o .svg without gnuplot is refused before anything is measured", (bad.returncode, bad.stdout, bad.stderr))
+    if drawn:
+        done = run("bench", gguf, "-p", "8", "-n", "8", "-r", "2", "--parallel", "1", "--no-machine", "-o", os.path.join(folder, "alone.svg"))
+        checks.that(done.returncode == 0 and b"<svg" in open(os.path.join(folder, "alone.svg"), "rb").read(), "bench -o .svg", done.stderr)
 
 
 def check_eval(checks, folder, gguf):

@@ -4,15 +4,18 @@
 
 Each pair is one measurement of ours and one of theirs (with --repeats the median of several), the order changing from pair to pair; medians, spread and the median ratio of the pairs are
 printed. The file is first dropped from the page cache and read in by Quern, so that both read the same pages (huge ones where the file system has
-them) whatever was done with it before. With -d both sides are asked in turns with their context filled once, and nothing else is measured. The machine's read bandwidth as `quern bench` measures it is watched: if it moves by more than a tenth, the run says so and records nothing.
+them) whatever was done with it before. With -d both sides are asked in turns with their context filled once, and nothing else is measured. The limit that binds what is measured (the speed that it allows, as `quern bench` measures it after our part of a pair) is watched: pairs in which it was more than a tenth from the middle one are thrown away and taken again; where too
+few are left, the run says so and records nothing.
 A ratio whose pairs' middle half lies further apart than a fifth of it is not printed: '-' and a line below the table.
 Needs Python with llama-cpp-python (`make peers` sets one up; QUERN_PEERS_PYTHON names another).
 """
 import argparse
 import collections
 import datetime
+import glob
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -46,8 +49,8 @@ class Side:
 
 
 WIDTH = "middle half of ratios"
-Pair = collections.namedtuple("Pair", "mine theirs share bandwidth")
-MOVED_MAX = 0.1  # a pair in which the machine's read bandwidth was further than this from the others' is thrown away
+Pair = collections.namedtuple("Pair", "mine theirs share bandwidth")  # tokens/s, tokens/s, of the limit (None: no limit known), bytes/s
+MOVED_MAX = 0.1  # a pair in which the machine's limit was further than this from the others' is thrown away
 RATIO_SPREAD_MAX = 0.2  # of the middle half of the pairs' ratios, as a part of their median: half of it to either side, as `quern bench` has it
 TRIES = 4        # times the wanted number of pairs
 BATCH_STEPS = 32  # as many as `quern bench` makes
@@ -84,9 +87,14 @@ def label_of(question):
     return f"decode {question['decode']} at {question['depth']}"
 
 
+def limit_of(pair):
+    """What the machine allowed in that minute: tokens/s at the limit that binds, or its read bandwidth."""
+    return pair.mine / pair.share if pair.share else pair.bandwidth
+
+
 def quiet(pairs):
-    middle = statistics.median(p.bandwidth for p in pairs)
-    return [p for p in pairs if abs(p.bandwidth - middle) <= MOVED_MAX * middle]
+    middle = statistics.median(map(limit_of, pairs))
+    return [p for p in pairs if abs(limit_of(p) - middle) <= MOVED_MAX * middle]
 
 
 def ratio_of(ratios):
@@ -122,13 +130,28 @@ def run_pairs(args, peer, question):
     return row, len(kept) >= args.pairs
 
 
+def parts_of(path):
+    """The files of a model: itself, or all that a name like model-00001-of-00003.gguf promises."""
+    found = re.fullmatch(r"(.*-)\d{5}(-of-\d{5}\.gguf)", path)
+    return sorted(glob.glob(f"{glob.escape(found[1])}?????{glob.escape(found[2])}")) if found else [path]
+
+
 def read_in_anew(args):
-    """The file's pages as a fresh machine would have them. Pages that someone has mapped stay where they are."""
-    fd = os.open(args.model, os.O_RDONLY)
-    os.fsync(fd)  # what has not been written cannot be dropped
-    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    os.close(fd)
-    bench.quern_json(args.program, "bench", args.model, "-t", str(args.threads), "-r", "1", "-p", "0", "-n", "1", "--parallel", "0")
+    """Drops the model from the page cache and lets Quern read it, so that its pages lie as on a fresh machine; a sentence for the record. Some file
+    systems keep their pages (tmpfs), and so do pages that someone has mapped: what then came from the disk tells it."""
+    for path in parts_of(args.model):
+        try:
+            with open(path, "rb") as f:
+                os.fsync(f.fileno())  # what has not been written cannot be dropped
+                os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        except OSError:
+            pass  # file systems that are only read know no fsync; a file that is not there is for Quern to say
+    read = bench.quern_json(args.program, "bench", args.model, "-t", str(args.threads), "-r", "1", "-p", "0", "-n", "1", "--parallel", "0")["read_in"]
+    if 10 * read["cold_bytes"] >= 9 * read["bytes"]:
+        return "The file was read in anew by Quern first."
+    said = f"{read['cold_bytes'] / 1e6:.0f} MB of {read['bytes'] / 1e6:.0f} are known to have been read in anew by Quern first."
+    print(f"bench_peers: {said} The others' pages lie as whoever read them had them", file=sys.stderr)
+    return said
 
 
 def sequences_list(text):
@@ -164,7 +187,7 @@ def main():
     python = os.environ.get("QUERN_PEERS_PYTHON", os.path.join(ROOT, "build", "peers", "venv", "bin", "python"))
     args.context = max(4096, args.p, args.d + args.n + 64)
     args.deep = None
-    read_in_anew(args)
+    pages = read_in_anew(args)
     here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peer_speed.py")
     peer = Side("llama.cpp", python, here, args.model, str(args.threads), str(args.context), args.peer_flash)
     version = peer.read()["version"]
@@ -189,7 +212,7 @@ def main():
     bench.save({"schema": "quern.bench-result/1", "title": args.title or f"{name}: Quern and llama.cpp in turns", "date": datetime.date.today().isoformat(),
                 "machine": args.machine, "version": f"{bench.version_of(args.program)}; {version}",
                 "what": f"Pairs, order changing; medians, spread (largest - smallest) / median, and the median of the pairs' ratios with the width of their middle half (none where that is more than {100 * RATIO_SPREAD_MAX:.0f} % of it). Pairs in which the "
-                        f"read bandwidth was more than {100 * MOVED_MAX:.0f} % from the middle one are thrown away. The file was read in anew by Quern first. {args.threads} threads; "
+                        f"limit that binds was more than {100 * MOVED_MAX:.0f} % from the middle one are thrown away. {pages} {args.threads} threads; "
                         f"llama.cpp's flash attention {args.peer_flash}.",
                 "command": command_of(args),
                 "rows": rows, "notes": args.note}, args.record)

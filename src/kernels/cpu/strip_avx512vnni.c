@@ -4,7 +4,8 @@
  *
  * With eight tokens the tile kernels spend two fifths of their time on unpacking. Here the bytes of the next unit (32 or 64 columns) are loaded and
  * transposed between the products of this one, by parts of the processor that VPDPBUSD leaves idle (fetch_part); written one after the other, the
- * products fill the scheduler and the loads wait. Order: strips, then all columns. A strip has four rows of each of four parts of a call's rows: read
+ * products fill the scheduler and the loads wait. Order: strips, then all columns; super types' chains wait in scratch between
+ * panels. A strip has four rows of each of four parts of a call's rows: read
  * side by side from far apart where memory binds and the processor reads best from four places, else following each other.
  *
  * Invariants: the order of the float steps of matmul.h; no byte outside the strip's rows is read. Rows that do not fill a strip, and widths that do
@@ -257,9 +258,9 @@ static void take_sums(const int16_t *sum16, size_t n_blocks, size_t block, int32
  * is a whole number that float32 holds. (A whole panel's would not be below, nor half a panel's of Q5_K.) Odd sub-blocks come in as 16 times their
  * sum, their scales as sixteenths.
  *
- * What a token's sums go to (total) stays in registers as far as they suffice, not in scratch: Zen 4 takes two cycles to write 64 bytes, and products
- * whose activations come from memory wait for it. Of super types it is the panel's integer sum (halves: half a panel's, as floats), of others the
- * chain itself. */
+ * A token's running total stays in registers as far as there are enough, not in scratch: Zen 4 takes two cycles to write 64 bytes, and products whose
+ * activations are memory operands wait for it. Of super types it is the panel's integer sum (halves: half a panel's, as floats), of others the chain
+ * itself. */
 
 ROWS_INLINE __m512 as_floats(rows v) { return _mm512_castsi512_ps(v); }
 ROWS_INLINE rows of_floats(__m512 v) { return _mm512_castps_si512(v); }
@@ -270,7 +271,7 @@ typedef struct strip_panel {
     size_t block;
     const qn_tile *tile;         /* scales and mins; `scale` of halves holds floats */
     int32_t (*half)[STRIP_ROWS]; /* [token][row]: sums of the panel's first half, if halves are apart */
-    float (*acc)[STRIP_ROWS];    /* [token][row] */
+    float (*acc)[STRIP_ROWS];    /* super types: the chains, [token][row] */
 } strip_panel;
 
 ROWS_INLINE void run_begin(const strip_form form, const strip_panel *p, size_t column, const size_t n_tokens, rows *sum)
@@ -353,7 +354,7 @@ ROWS_INLINE rows pair_sum(const strip_form form, const strip_panel *p, size_t to
     return sum;
 }
 
-/* Starts the integer sums of a panel of a super type, or ends them. */
+/* Starts the totals of a panel of a super type. */
 ROWS_INLINE void begin_super(const strip_form form, const strip_panel *p, const size_t n_tokens, rows *total)
 {
     for (size_t t = 0; t < n_tokens; t++) {
@@ -361,6 +362,7 @@ ROWS_INLINE void begin_super(const strip_form form, const strip_panel *p, const 
     }
 }
 
+/* The first half's sums go to scratch as integers; the second half's begin. */
 ROWS_INLINE void end_half(const strip_panel *p, const size_t n_tokens, rows *total)
 {
     for (size_t t = 0; t < n_tokens; t++) {
@@ -369,6 +371,7 @@ ROWS_INLINE void end_half(const strip_panel *p, const size_t n_tokens, rows *tot
     }
 }
 
+/* The float step of a panel. */
 ROWS_INLINE void end_super(const strip_form form, const strip_panel *p, const size_t n_tokens, const rows *total)
 {
     for (size_t t = 0; t < n_tokens; t++) {
@@ -387,9 +390,9 @@ typedef struct strip_job {
     size_t row, distance; /* the strip's first row; rows from there to the next stream's */
     size_t next;          /* rows to the next strip; 0 from the last: it asks for its own lines once more */
     size_t block;
-    qn_tile *tile; /* but for the codes */
-    int32_t (*half)[STRIP_ROWS];
-    float (*acc)[STRIP_ROWS];
+    qn_tile *tile;               /* but for the codes */
+    int32_t (*half)[STRIP_ROWS]; /* strip_panel's */
+    float (*acc)[STRIP_ROWS];    /* [token][row]: where the chains end, and super types' wait */
 } strip_job;
 
 ROWS_INLINE strip_stride stride_of(const strip_job *j) { return (strip_stride){j->w->row_bytes, j->distance * j->w->row_bytes}; }
@@ -525,8 +528,10 @@ QN_VARIANT void multiply_strip(const qn_tile_type type, const strip_job *j, cons
         p.a.q += TILE_COLUMNS / 4 * lanes_of(n_tokens);
         p.a.d += TILE_COLUMNS / block * lanes_of(n_tokens);
     }
-    for (size_t t = 0; t < n_tokens && !form.super; t++) {
-        rows_store(j->acc[t], total[t]);
+    if (!form.super) {
+        for (size_t t = 0; t < n_tokens; t++) {
+            rows_store(j->acc[t], total[t]);
+        }
     }
 }
 

@@ -87,14 +87,15 @@ def label_of(question):
     return f"decode {question['decode']} at {question['depth']}"
 
 
-def limit_of(pair):
-    """What the machine allowed in that minute: tokens/s at the limit that binds, or its read bandwidth."""
-    return pair.mine / pair.share if pair.share else pair.bandwidth
+def limits_of(pairs):
+    """What the machine allowed in each pair's minute: tokens/s at the limit that binds, or its read bandwidth if a share was refused or none is known."""
+    return [p.mine / p.share for p in pairs] if all(p.share for p in pairs) else [p.bandwidth for p in pairs]
 
 
 def quiet(pairs):
-    middle = statistics.median(map(limit_of, pairs))
-    return [p for p in pairs if abs(limit_of(p) - middle) <= MOVED_MAX * middle]
+    limits = limits_of(pairs)
+    middle = statistics.median(limits)
+    return [p for p, limit in zip(pairs, limits) if abs(limit - middle) <= MOVED_MAX * middle]
 
 
 def ratio_of(ratios):

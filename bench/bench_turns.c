@@ -4,7 +4,8 @@
  * usage: bench_turns MODEL.gguf THREADS CONTEXT
  *
  * In:  {"decode": N, "depth": D}: N tokens one by one behind D others. The end of the input ends it.
- * Out: {"tokens_per_s", "bytes_per_token" (weights, keys and values), "read_bandwidth_bytes_per_s" (measured right after, all threads)}. */
+ * Out: {"tokens_per_s", "bytes_per_token" (weights, keys and values), "read_bandwidth_before", "read_bandwidth_after" (bytes/s, all threads, measured
+ * right before and after the N)}. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,7 +44,7 @@ done:
     return status;
 }
 
-static quern_status decode(turns *t, uint64_t n, uint64_t depth, double *tokens_per_s, quern_error *err)
+static quern_status go_to(turns *t, uint64_t depth, quern_error *err)
 {
     quern_status status = QUERN_OK;
     if (depth < t->depth) {
@@ -52,12 +53,19 @@ static quern_status decode(turns *t, uint64_t n, uint64_t depth, double *tokens_
         QN_TRY(feed(t, depth - t->depth, NULL, err));
     }
     t->depth = depth;
+done:
+    return status;
+}
+
+static quern_status decode(turns *t, uint64_t n, double *tokens_per_s, quern_error *err)
+{
+    quern_status status = QUERN_OK;
     uint64_t begin = qn_clock_ns();
     for (uint64_t i = 0; i < n; i++) {
         QN_TRY(feed(t, 1, t->logits, err));
     }
     *tokens_per_s = (double)n / qn_clock_seconds(begin, qn_clock_ns());
-    QN_TRY(quern_sequence_truncate(t->sequence, (size_t)depth, err));
+    QN_TRY(quern_sequence_truncate(t->sequence, (size_t)t->depth, err));
 done:
     return status;
 }
@@ -68,18 +76,22 @@ static quern_status answer(turns *t, const char *line, quern_error *err)
     qn_json *question = NULL;
     int64_t n, depth;
     double tokens_per_s;
-    quern_machine machine = {0};
+    quern_machine_rates before = {0}, after = {0};
     const quern_engine_info *e = quern_engine_get_info(t->engine);
-    const quern_machine_options limits = {.isa = e->isa, .n_threads = e->n_threads};
+    const quern_machine_options limits = {.isa = e->isa, .n_threads = e->n_threads, .quick = true};
     QN_TRY(qn_json_parse(&question, line, strlen(line), QN_JSON_REJECT_DUPLICATES, "question", err));
     if (!qn_json_int(qn_json_get(question, "decode"), &n) || !qn_json_int(qn_json_get(question, "depth"), &depth) || n < 1 || depth < 0) {
         QN_FAIL(err, QUERN_ERROR_USAGE, "expected {\"decode\": N, \"depth\": D}, got: %s", line);
     }
-    QN_TRY(decode(t, (uint64_t)n, (uint64_t)depth, &tokens_per_s, err));
-    QN_TRY(quern_machine_measure(&machine, &limits, err));
-    double bytes = (double)e->bytes_per_token + (double)e->plan.kv_per_token * ((double)depth + (double)(n + 1) / 2);
-    (void)printf("{\"tokens_per_s\": %.9g, \"bytes_per_token\": %.0f, \"read_bandwidth_bytes_per_s\": %.9g}\n", tokens_per_s, bytes,
-                 machine.read_bandwidth_all);
+    QN_TRY(go_to(t, (uint64_t)depth, err));
+    QN_TRY(quern_machine_measure(&before, &limits, err));
+    QN_TRY(decode(t, (uint64_t)n, &tokens_per_s, err));
+    QN_TRY(quern_machine_measure(&after, &limits, err));
+    const quern_work first = quern_engine_get_work(t->engine, (uint64_t)depth, 1, 1),
+                     last = quern_engine_get_work(t->engine, (uint64_t)(depth + n - 1), 1, 1);
+    const double bytes = (double)first.weight_bytes + (double)(first.kv_bytes + last.kv_bytes) / 2;
+    (void)printf("{\"tokens_per_s\": %.9g, \"bytes_per_token\": %.0f, \"read_bandwidth_before\": %.9g, \"read_bandwidth_after\": %.9g}\n",
+                 tokens_per_s, bytes, before.read_bandwidth_all, after.read_bandwidth_all);
     (void)fflush(stdout);
 done:
     qn_json_free(question);

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Speed of models on this machine. usage: bench.py [--record NAME] [--title TEXT] [-p LIST] [-n N] [-d LIST] [--parallel LIST] BUILD/quern [MODEL...]
+"""Speed of models on this machine. usage: bench.py [--record NAME] [--title TEXT] [-p LIST] [-n N] [-d LIST] [-r N] [--parallel LIST] [--kv-type LIST]
+                                                 BUILD/quern [MODEL...]
 
-Runs `quern bench MODEL --json` for each model (the built-in one if none is named), prints a table, and writes a result as bench/README.md describes
+Runs `quern bench MODEL --json` for each model (the built-in one if none is named) and each type of keys and values, prints a table, and writes a result as bench/README.md describes
 it: to build/bench/, or with --record to bench/results/NAME.json.
 """
 import argparse
@@ -35,16 +36,28 @@ def version_of(program):
     return f"{shown} ({commit}{'-dirty' if changed else ''})" if commit else shown
 
 
-def rows_of(name, bench, parallel):
-    for p in bench["prefill"]:
-        yield {"model": name, "what": f"prefill {p['n']}", "tokens/s": p["tokens_per_s"], "spread": spread(p["samples"]), "share of limit": p["fraction_of_peak"],
-               "limit": p["bound"]}
+def rows_of(name, bench):
+    for p in bench["prefill"]:  # the peak's share is that of the products with weights; attention is in the limit's
+        peak = f" ({100 * p['fraction_of_peak']:.1f} % of the peak without attention)" if p["fraction_of_peak"] else ""
+        yield {"model": name, "what": f"prefill {p['n']}", "tokens/s": p["tokens_per_s"], "spread": spread(p["samples"]), "share of limit": p["fraction_of_limit"],
+               "limit": limit_name(p) + peak}
     for d in bench["decode"]:
         yield {"model": name, "what": f"decode {d['n']} at {d['depth']}", "tokens/s": d["tokens_per_s"], "spread": spread(d["samples"]),
-               "share of limit": d["fraction_of_bandwidth"], "limit": "read bandwidth"}
-    for b in bench["batch"] if parallel else []:
-        yield {"model": name, "what": f"sequences together: {b['parallel']}", "tokens/s": b["tokens_per_s"], "spread": spread(b.get("samples", [])), "share of limit": b["fraction_of_bandwidth"] or b["fraction_of_peak"],
-               "limit": f"{(b['bound'] or 'not known').replace('_', ' ')}; a step {b['latency_ms_p50']:.3g} ms, p99 {b['latency_ms_p99']:.3g} ms"}
+               "share of limit": d["fraction_of_limit"], "limit": limit_name(d)}
+    for b in bench["batch"]:
+        last = "p99" if b["latency_samples"] >= 100 else "at most"
+        yield {"model": name, "what": f"sequences together: {b['parallel']}", "tokens/s": b["tokens_per_s"], "spread": spread(b.get("samples", [])), "share of limit": b["fraction_of_limit"],
+               "limit": f"{limit_name(b)}; a step {b['latency_ms_p50']:.3g} ms, {last} {b['latency_ms_p99']:.3g} ms"}
+
+
+def limit_name(row):
+    """What binds, at which rate, or why there is no share of it."""
+    if not row["bound"]:
+        return "not known"
+    rate = max(row["limit_before"], row["limit_after"])
+    shown = f"{rate / 1e9:.1f} GB/s" if row["bound"].endswith("bandwidth") else f"{rate / 1e12:.3g} TOP/s"
+    why = {"samples_differ": "; samples differ too much", "limits_differ": "; it changed meanwhile"}.get(row["ratio_refused"], "")
+    return f"{row['bound'].replace('_', ' ')} {shown}{why}"
 
 
 def spread(samples):
@@ -82,20 +95,24 @@ def main():
     parser.add_argument("-p", default="128,512")
     parser.add_argument("-n", default="64")
     parser.add_argument("-d", default="0")
-    parser.add_argument("--parallel", metavar="LIST")
+    parser.add_argument("-r", default="3")
+    parser.add_argument("--parallel", metavar="LIST", default="0")
+    parser.add_argument("--kv-type", metavar="LIST", default="f16")
     parser.add_argument("program")
     parser.add_argument("models", nargs="*")
     args = parser.parse_args()
-    flags = ["-p", args.p, "-n", args.n, "-d", args.d] + (["--parallel", args.parallel] if args.parallel else [])
+    flags = ["-p", args.p, "-n", args.n, "-d", args.d, "-r", args.r, "--parallel", args.parallel]
+    kinds = args.kv_type.split(",")
     rows, bench = [], None
     for model in args.models or ["demo"]:
-        bench = quern_json(args.program, "bench", model, *flags)
-        rows += list(rows_of(os.path.basename(model), bench, args.parallel))
+        for kind in kinds:
+            bench = quern_json(args.program, "bench", model, *flags, "--kv-type", kind)
+            rows += [{"model": row.pop("model"), **({"keys and values": kind} if len(kinds) > 1 else {}), **row} for row in rows_of(os.path.basename(model), bench)]
     print_table(rows)
     save({"schema": "quern.bench-result/1", "title": args.title, "date": datetime.date.today().isoformat(), "machine": machine_of(bench),
           "version": version_of(args.program),
-          "what": "Median tokens a second of `quern bench`; spread is (largest - smallest) / median of its samples; the share is of the limit measured in the same run.",
-          "command": " ".join(["quern bench MODEL", *flags]), "rows": rows, "notes": args.note}, args.record)
+          "what": "Median tokens a second of `quern bench`; spread is (largest - smallest) / median of its samples; the share is of the limit measured right before and after (the better of both).",
+          "command": " ".join(["quern bench MODEL", *flags, "--kv-type", args.kv_type]), "rows": rows, "notes": args.note}, args.record)
 
 
 if __name__ == "__main__":

@@ -55,16 +55,15 @@ static double spread_of(const qn_json *samples, double median)
     return qn_json_length(samples) > 1 ? (high - low) / 2 / median : (double)NAN;
 }
 
-static row read_row(const qn_json *document, const qn_json *o, kind k)
+static row read_row(const qn_json *o, kind k)
 {
-    const qn_json *machine = qn_json_get(document, "machine");
     row r = {.kind = k,
              .name = qn_text_of(o, "name", ""),
              .tokens = qn_number_of(o, "n"),
              .depth = k == DECODE ? qn_number_of(o, "depth") : (double)NAN,
              .sequences = k == TOGETHER ? qn_number_of(o, "parallel") : 1,
              .tokens_per_s = qn_number_of(o, "tokens_per_s"),
-             .share = qn_number_of(o, k == PREFILL ? "fraction_of_peak" : "fraction_of_bandwidth"),
+             .share = qn_number_of(o, "fraction_of_limit"),
              .refused = qn_text_of(o, "ratio_refused", ""),
              .doubted = qn_text_of(o, "ratio_doubt", "")[0] != '\0',
              .p50_ms = qn_number_of(o, "latency_ms_p50"),
@@ -72,16 +71,16 @@ static row read_row(const qn_json *document, const qn_json *o, kind k)
              .cost = qn_number_of(o, "cost_per_million_tokens"),
              .samples = qn_json_get(o, "samples")};
     r.spread = spread_of(r.samples, r.tokens_per_s);
-    const bool computes = isfinite(qn_number_of(o, "fraction_of_peak"));
-    if (k == TOGETHER && computes) {
-        r.share = qn_number_of(o, "fraction_of_peak");
-    }
+    const char *bound = qn_text_of(o, "bound", "");
+    const double rate = fmax(qn_number_of(o, "limit_before"), qn_number_of(o, "limit_after"));
     if (k == REPLAY && isfinite(qn_number_of(o, "gain"))) {
         (void)snprintf(r.limit, sizeof r.limit, "%.2f x without guesses", qn_number_of(o, "gain"));
-    } else if (computes) {
-        (void)snprintf(r.limit, sizeof r.limit, "%s", qn_text_of(o, "bound", ""));
+    } else if (isfinite(r.share) && strcmp(bound, "read_bandwidth") == 0) {
+        (void)snprintf(r.limit, sizeof r.limit, "%.1f GB/s read", rate / 1e9);
+    } else if (isfinite(r.share) && strcmp(bound, "cached_bandwidth") == 0) {
+        (void)snprintf(r.limit, sizeof r.limit, "%.1f GB/s from caches", rate / 1e9);
     } else if (isfinite(r.share)) {
-        (void)snprintf(r.limit, sizeof r.limit, "%.1f GB/s read", qn_number_of(machine, "read_bandwidth_bytes_per_s") / 1e9);
+        (void)snprintf(r.limit, sizeof r.limit, "%s", bound);
     }
     return r;
 }
@@ -100,7 +99,7 @@ static quern_status read_rows(report *r, quern_error *err)
     for (int k = 0; k < N_KINDS; k++) {
         const qn_json *list = qn_json_get(r->document, lists[k]);
         for (size_t i = 0; i < qn_json_length(list); i++) {
-            r->rows[r->n_rows++] = read_row(r->document, qn_json_at(list, i), (kind)k);
+            r->rows[r->n_rows++] = read_row(qn_json_at(list, i), (kind)k);
         }
     }
     return QUERN_OK;
@@ -213,7 +212,13 @@ static void append_memory(qn_buf *out, const qn_json *memory)
     (void)qn_buf_append_str(out, n > 0 ? ".\n" : "");
 }
 
-static bool is_unsteady(const row *w) { return strcmp(w->refused, "samples_differ") == 0; }
+static const char *limit_cell(const row *w)
+{
+    return strcmp(w->refused, "samples_differ") == 0  ? "samples differ too much"
+           : strcmp(w->refused, "limits_differ") == 0 ? "limit changed meanwhile"
+           : w->limit[0] != '\0'                      ? w->limit
+                                                      : "-";
+}
 
 static void append_markdown_row(qn_buf *out, const row *w, bool with_cost)
 {
@@ -226,7 +231,7 @@ static void append_markdown_row(qn_buf *out, const row *w, bool with_cost)
     append_cell(out, w->tokens_per_s < 100 ? "%.2f" : "%.0f", w->tokens_per_s, 1);
     append_cell(out, "%.1f %%", w->spread, 100);
     append_cell(out, "%.0f %%", w->share, 100);
-    (void)qn_buf_printf(out, " %s |", is_unsteady(w) ? "samples differ too much" : w->limit[0] != '\0' ? w->limit : "-");
+    (void)qn_buf_printf(out, " %s |", limit_cell(w));
     append_cell(out, "%.2f", w->p50_ms, 1);
     append_cell(out, "%.2f", w->p99_ms, 1);
     if (with_cost) {
@@ -242,8 +247,11 @@ static void append_trust(qn_buf *out, const report *r)
     for (size_t i = 0; i < r->n_rows; i++) {
         one_sample = one_sample || r->rows[i].doubted;
     }
-    (void)qn_buf_printf(out, " Shares and gains are given where it is at most %.0f %%.%s\n", QN_BENCH_SPREAD_MAX * 100,
-                        one_sample ? " One sample (-r 1) tells nothing of it: shares and gains may be noise." : "");
+    (void)qn_buf_printf(
+        out,
+        " Shares and gains are given where it is at most %.0f %%, and shares where the limit before and after differs by at most %.0f %%.%s\n",
+        QN_BENCH_SPREAD_MAX * 100, QN_BENCH_DRIFT_MAX * 100,
+        one_sample ? " One sample (-r 1) tells nothing of it: shares and gains may be noise." : "");
 }
 
 static void append_markdown(qn_buf *out, const report *r, const char *picture)

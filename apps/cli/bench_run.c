@@ -1,4 +1,4 @@
-/* bench_run.c - the measurements: quern_engine_step with a clock around it, nothing else. */
+/* bench_run.c - the measurements: quern_engine_step with a clock around it, and the machine's limits right before and after. */
 #include "bench_run.h"
 
 #include <math.h>
@@ -70,6 +70,68 @@ double qn_bench_spread(const qn_bench_result *r)
     return r->n_samples < 2 ? 0 : (high - low) / 2 / qn_bench_median(r);
 }
 
+/* ---- clocks and limits ---- */
+
+static double cpu_seconds(void)
+{
+    struct rusage u;
+    (void)getrusage(RUSAGE_SELF, &u);
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1e-6;
+}
+
+static void start_clocks(qn_bench *b)
+{
+    qn_energy_begin(&b->energy, QN_ENERGY_FOLDER);
+    b->begin_cpu_seconds = cpu_seconds();
+    b->begin_ns = qn_clock_ns();
+}
+
+static void stop_clocks(qn_bench *b)
+{
+    b->seconds += qn_clock_seconds(b->begin_ns, qn_clock_ns());
+    b->cpu_seconds += cpu_seconds() - b->begin_cpu_seconds;
+    b->energy_j += qn_energy_joules(&b->energy);
+    qn_memory_peak_pause(&b->peak);
+}
+
+static void widen(double *best, double value) { *best = value > *best ? value : *best; }
+
+static void take_best(quern_machine_rates *best, const quern_machine_rates *now)
+{
+    widen(&best->read_bandwidth_all, now->read_bandwidth_all);
+    widen(&best->read_bandwidth_cached, now->read_bandwidth_cached);
+    widen(&best->peak_fma_f32, now->peak_fma_f32);
+    widen(&best->peak_avx2_int8, now->peak_avx2_int8);
+    widen(&best->peak_vnni_int8, now->peak_vnni_int8);
+    widen(&best->peak_amx_int8, now->peak_amx_int8);
+    widen(&best->peak_amx_bf16, now->peak_amx_bf16);
+    widen(&best->peak_neon_int8, now->peak_neon_int8);
+    widen(&best->peak_i8mm_int8, now->peak_i8mm_int8);
+}
+
+/* Into *out; as they were measured last if nothing was computed since. */
+static quern_status take_limits(qn_bench *b, quern_machine_rates *out, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    if (b->with_limits && !b->limits_are_fresh) {
+        stop_clocks(b);
+        status = quern_machine_measure(&b->limits, &b->limit_options, &b->limits_error);
+        qn_memory_peak_go_on(&b->peak);
+        start_clocks(b);
+        if (status == QUERN_ERROR_CANCELLED) {
+            QN_FAIL(err, status, "interrupted; the figures so far are kept");
+        }
+        b->with_limits = status == QUERN_OK;
+        b->limits = b->with_limits ? b->limits : (quern_machine_rates){0};
+        b->limits_are_fresh = true;
+        status = QUERN_OK;
+        take_best(&b->best_limits, &b->limits);
+    }
+    *out = b->limits;
+done:
+    return status;
+}
+
 /* ---- steps ---- */
 
 static int32_t random_id(qn_bench *b)
@@ -81,6 +143,7 @@ static int32_t random_id(qn_bench *b)
 quern_status qn_bench_count(qn_bench *b, uint64_t tokens, quern_error *err)
 {
     b->work_done += tokens;
+    b->limits_are_fresh = false;
     qn_progress_update(b->progress, b->work_done, b->work_total);
     return qn_signals_stopped() ? qn_error_set(err, QUERN_ERROR_CANCELLED, "interrupted; the figures so far are kept") : QUERN_OK;
 }
@@ -110,6 +173,7 @@ static quern_status measure_prefill(qn_bench *b, qn_bench_result *r, quern_error
 {
     quern_status status = QUERN_OK;
     quern_sequence *s = NULL;
+    QN_TRY(take_limits(b, &r->before, err));
     for (size_t i = 0; i < b->plan->repeat; i++) {
         QN_TRY(quern_sequence_create(&s, b->engine, err));
         uint64_t begin = qn_clock_ns();
@@ -118,17 +182,24 @@ static quern_status measure_prefill(qn_bench *b, qn_bench_result *r, quern_error
         quern_sequence_destroy(s);
         s = NULL;
     }
+    QN_TRY(take_limits(b, &r->after, err));
 done:
     quern_sequence_destroy(s);
     return status;
 }
 
-static quern_status measure_decode(qn_bench *b, qn_bench_result *r, quern_error *err)
+/* Brings a sequence to so many tokens: what it has of them it keeps. */
+static quern_status go_to(qn_bench *b, quern_sequence *s, uint64_t depth, quern_error *err)
+{
+    const uint64_t now = quern_sequence_n_tokens(s);
+    return depth < now ? quern_sequence_truncate(s, (size_t)depth, err) : feed(b, s, depth - now, false, err);
+}
+
+static quern_status measure_decode(qn_bench *b, quern_sequence *s, qn_bench_result *r, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    quern_sequence *s = NULL;
-    QN_TRY(quern_sequence_create(&s, b->engine, err));
-    QN_TRY(feed(b, s, r->depth, false, err));
+    QN_TRY(go_to(b, s, r->depth, err));
+    QN_TRY(take_limits(b, &r->before, err));
     for (size_t i = 0; i < b->plan->repeat; i++) {
         uint64_t begin = qn_clock_ns();
         for (uint64_t k = 0; k < r->n; k++) {
@@ -136,6 +207,25 @@ static quern_status measure_decode(qn_bench *b, qn_bench_result *r, quern_error 
         }
         r->samples[r->n_samples++] = (double)r->n / qn_clock_seconds(begin, qn_clock_ns());
         QN_TRY(quern_sequence_truncate(s, (size_t)r->depth, err));
+    }
+    QN_TRY(take_limits(b, &r->after, err));
+done:
+    return status;
+}
+
+/* All depths in one sequence: filling 32,768 tokens takes minutes, and half of them are those of 16,384. */
+static quern_status measure_decodes(qn_bench *b, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    const qn_bench_plan *p = b->plan;
+    quern_sequence *s = NULL;
+    QN_TRY(quern_sequence_create(&s, b->engine, err));
+    for (size_t i = 0; i < p->n_depth; i++) {
+        for (size_t k = 0; k < p->n_decode; k++) {
+            qn_bench_result *r = &b->decode[b->n_decode++];
+            *r = (qn_bench_result){.n = p->decode[k], .depth = p->depth[i]};
+            QN_TRY(measure_decode(b, s, r, err));
+        }
     }
 done:
     quern_sequence_destroy(s);
@@ -158,6 +248,7 @@ static quern_status measure_batch(qn_bench *b, qn_bench_result *r, quern_error *
         items[i] = (quern_step_item){
             .sequence = sequences[i], .ids = &b->ids[i], .n_ids = 1, .n_logits = 1, .logits = b->logits + i * b->n_vocab};
     }
+    QN_TRY(take_limits(b, &r->before, err));
     for (size_t k = 0; k < b->plan->repeat; k++) {
         double total = 0;
         for (size_t step = 0; step < QN_BATCH_STEPS; step++) {
@@ -175,10 +266,12 @@ static quern_status measure_batch(qn_bench *b, qn_bench_result *r, quern_error *
             QN_TRY(quern_sequence_truncate(sequences[i], 0, err));
         }
     }
+    QN_TRY(take_limits(b, &r->after, err));
 done:
     qsort(latencies, n_steps, sizeof *latencies, compare_doubles);
     r->latency_p50_s = quantile(latencies, n_steps, 0.5);
     r->latency_p99_s = quantile(latencies, n_steps, 0.99);
+    r->n_latencies = n_steps;
     for (size_t i = 0; sequences != NULL && i < n; i++) {
         quern_sequence_destroy(sequences[i]);
     }
@@ -189,13 +282,6 @@ done:
 
 /* ---- the whole plan ---- */
 
-static double cpu_seconds(void)
-{
-    struct rusage u;
-    (void)getrusage(RUSAGE_SELF, &u);
-    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1e-6;
-}
-
 static void count_total(qn_bench *b, uint64_t n_more)
 {
     const qn_bench_plan *p = b->plan;
@@ -203,9 +289,12 @@ static void count_total(qn_bench *b, uint64_t n_more)
     for (size_t i = 0; i < p->n_prompt; i++) {
         b->work_total += p->prompt[i] * p->repeat;
     }
-    for (size_t i = 0; i < p->n_depth; i++) {
+    uint64_t filled = 0;
+    for (size_t i = 0; i < p->n_depth && p->n_decode > 0; i++) {
+        b->work_total += p->depth[i] > filled ? p->depth[i] - filled : 0;
+        filled = p->depth[i];
         for (size_t k = 0; k < p->n_decode; k++) {
-            b->work_total += p->depth[i] + p->decode[k] * p->repeat;
+            b->work_total += p->decode[k] * p->repeat;
         }
     }
     for (size_t i = 0; i < p->n_parallel; i++) {
@@ -231,18 +320,13 @@ quern_status qn_bench_run(qn_bench *b, quern_error *err)
     quern_status status = QUERN_OK;
     const qn_bench_plan *p = b->plan;
     QN_TRY(warm_up(b, err));
+    QN_TRY(take_limits(b, &b->limits, err));
     for (size_t i = 0; i < p->n_prompt; i++) {
         qn_bench_result *r = &b->prefill[b->n_prefill++];
         *r = (qn_bench_result){.n = p->prompt[i]};
         QN_TRY(measure_prefill(b, r, err));
     }
-    for (size_t i = 0; i < p->n_depth; i++) {
-        for (size_t k = 0; k < p->n_decode; k++) {
-            qn_bench_result *r = &b->decode[b->n_decode++];
-            *r = (qn_bench_result){.n = p->decode[k], .depth = p->depth[i]};
-            QN_TRY(measure_decode(b, r, err));
-        }
-    }
+    QN_TRY(measure_decodes(b, err));
     for (size_t i = 0; i < p->n_parallel; i++) {
         qn_bench_result *r = &b->batch[b->n_batch++];
         *r = (qn_bench_result){.n = p->parallel[i]};
@@ -255,15 +339,11 @@ done:
 void qn_bench_begin(qn_bench *b, uint64_t n_more)
 {
     count_total(b, n_more);
-    qn_energy_begin(&b->energy, QN_ENERGY_FOLDER);
-    b->begin_cpu_seconds = cpu_seconds();
-    b->begin_ns = qn_clock_ns();
+    start_clocks(b);
 }
 
 void qn_bench_end(qn_bench *b)
 {
-    const double joules = qn_energy_joules(&b->energy);
-    b->seconds = qn_clock_seconds(b->begin_ns, qn_clock_ns());
-    b->cpu_seconds = cpu_seconds() - b->begin_cpu_seconds;
-    b->energy_j = joules > 0 ? joules : (double)NAN; /* counters that stand still count nothing */
+    stop_clocks(b);
+    b->energy_j = b->energy_j > 0 ? b->energy_j : (double)NAN; /* counters that stand still count nothing */
 }

@@ -6,6 +6,7 @@
 
 #include "cli.h"
 #include "energy.h"
+#include "memory_use.h"
 #include "progress.h"
 #include "quern/machine.h"
 
@@ -13,6 +14,8 @@ enum { QN_SAMPLES_MAX = 64, QN_BATCH_STEPS = 32 };
 /* Samples further apart than this (half their distance, as a part of the median) give no ratio, of a limit or of each other, and no cost without a
  * word: it would be noise in a precise dress. */
 #define QN_BENCH_SPREAD_MAX 0.10
+/* Limits that were further apart than this before and after (as a part of the larger) give no share: nobody knows which of them held. */
+#define QN_BENCH_DRIFT_MAX 0.10
 
 typedef struct qn_bench_result {
     uint64_t n;                     /* prompt tokens, decoded tokens, or sequences at once */
@@ -20,6 +23,8 @@ typedef struct qn_bench_result {
     double samples[QN_SAMPLES_MAX]; /* tokens per second */
     size_t n_samples;
     double latency_p50_s, latency_p99_s; /* batch: of a step */
+    size_t n_latencies;
+    quern_machine_rates before, after; /* the machine's limits right before and after the samples; 0 = not measured */
 } qn_bench_result;
 
 typedef struct qn_bench_plan {
@@ -39,11 +44,19 @@ typedef struct qn_bench {
     uint64_t work_done, work_total; /* tokens, for the bar */
     qn_bench_result prefill[QN_COUNTS_MAX], decode[QN_COUNTS_MAX * QN_COUNTS_MAX], batch[QN_COUNTS_MAX];
     size_t n_prefill, n_decode, n_batch;
+    /* the machine's limits */
+    bool with_limits; /* wanted; false once they could not be measured */
+    quern_machine_options limit_options;
+    quern_machine_rates limits, best_limits; /* as last measured; the largest of all */
+    bool limits_are_fresh;                   /* nothing was computed since */
+    quern_error limits_error;                /* why there are none */
+    /* figures of the work alone, without measuring limits */
     uint64_t begin_ns;
     double begin_cpu_seconds;
     qn_energy energy;
-    double seconds, cpu_seconds; /* wall and processor time from begin to end */
+    double seconds, cpu_seconds; /* wall and processor time */
     double energy_j;             /* of all processor packages; NaN where the machine does not tell */
+    qn_memory_peak peak;
 } qn_bench;
 
 /* Tokens of the longest sequence. */
@@ -58,7 +71,8 @@ double qn_bench_median(const qn_bench_result *r);
 double qn_bench_spread(const qn_bench_result *r);
 /* Starts the clocks; n_more tokens are measured besides the plan. */
 void qn_bench_begin(qn_bench *b, uint64_t n_more);
-/* Runs the plan; Ctrl-C gives QUERN_ERROR_CANCELLED with what was measured so far in b. */
+/* Runs the plan, with the machine's limits before and after each measurement if they are wanted; Ctrl-C gives QUERN_ERROR_CANCELLED with what was
+ * measured so far in b. Where limits cannot be measured, that is in b and the plan goes on without. */
 quern_status qn_bench_run(qn_bench *b, quern_error *err);
 void qn_bench_end(qn_bench *b);
 

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "answer.h"
+#include "bench_limits.h"
 #include "bench_replay.h"
 #include "bench_report.h"
 #include "bench_run.h"
@@ -18,7 +19,7 @@ typedef struct bench_job {
     quern_machine machine;
     double mapped_bandwidth; /* 0 = not measured */
     qn_memory_marks memory;
-    uint64_t peak_rss_bytes, private_bytes, mapped_bytes; /* before the machine is measured, which takes a large buffer */
+    uint64_t private_bytes, mapped_bytes;
     double load_s;
     quern_read_in read_in;
     uint64_t default_prompt, default_decode, default_depth, default_parallel[2];
@@ -157,24 +158,32 @@ static bool not_stopped(void *user)
     return !qn_signals_stopped();
 }
 
-/* What the model did is known by now and is not lost where this fails or is stopped: only the limits are missing then. */
-static quern_status measure_machine(bench_job *j, quern_error *err)
+static void want_limits(bench_job *j)
+{
+    const quern_engine_info *e = quern_engine_get_info(j->bench.engine);
+    j->bench.with_limits = !qn_opts_flag(&j->cli->opts, QN_OPT_BENCH_NO_MACHINE);
+    j->bench.limit_options = (quern_machine_options){.isa = e->isa,
+                                                     .n_threads = e->n_threads,
+                                                     .quick = true,
+                                                     .working_set = qn_bench_working_set(j->bench.engine, j->model),
+                                                     .go_on = not_stopped};
+}
+
+/* What the model did is known by now and is not lost where this fails or is stopped: only the file's own speed is missing then. */
+static quern_status measure_mapping(bench_job *j, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    const quern_engine_info *e = quern_engine_get_info(j->bench.engine);
-    const quern_machine_options options = {.isa = e->isa, .n_threads = e->n_threads, .go_on = not_stopped};
-    if (!qn_opts_flag(&j->cli->opts, QN_OPT_BENCH_NO_MACHINE)) {
+    if (j->bench.with_limits) {
         if (j->cli->err.is_terminal) {
-            qn_cli_note(j->cli, "measuring the machine's limits ...");
+            qn_cli_note(j->cli, "measuring how fast the file's own pages are read ...");
         }
-        QN_TRY(quern_machine_measure(&j->machine, &options, err));
-        QN_TRY(quern_machine_measure_mapping(j->model, &options, &j->mapped_bandwidth, NULL, err));
+        QN_TRY(quern_machine_measure_mapping(j->model, &j->bench.limit_options, &j->mapped_bandwidth, NULL, err));
     }
 done:
     if (status == QUERN_ERROR_CANCELLED) {
-        (void)qn_error_set(err, status, "interrupted while the machine's limits were measured; the figures so far are kept");
+        (void)qn_error_set(err, status, "interrupted while the file's own speed was measured; the figures so far are kept");
     } else if (status != QUERN_OK) {
-        qn_cli_warn(j->cli, "limits of the machine are missing: %s", err->message);
+        qn_cli_warn(j->cli, "how fast the file's own pages are read is missing: %s", err->message);
         status = QUERN_OK;
     }
     return status;
@@ -182,96 +191,9 @@ done:
 
 /* ---- figures ---- */
 
-/* The unit that prefill is bound by with this instruction set, and its peak in operations per second; NULL where none was measured, or there is no
- * loop for it: integers in plain C. */
-static const char *find_bound(const bench_job *j, double *peak)
+static qn_bench_limit limit_of(const bench_job *j, qn_bench_kind kind, const qn_bench_result *r)
 {
-    static const char *const floats[] = {"F32", "F16", "BF16", "F8_E4M3"}; /* the last is decoded to float32 */
-    const char *weights = quern_model_get_info(j->model)->weights, *isa = quern_engine_get_info(j->bench.engine)->isa;
-    bool is_float = false;
-    for (size_t i = 0; i < sizeof floats / sizeof floats[0]; i++) {
-        is_float = is_float || strcmp(weights, floats[i]) == 0;
-    }
-    const quern_machine *m = &j->machine;
-    *peak = (double)NAN;
-    if (is_float) {
-        *peak = m->peak_fma_f32 > 0 ? m->peak_fma_f32 : (double)NAN;
-        return m->peak_fma_f32 > 0 ? "fma_f32" : NULL;
-    }
-    const struct {
-        const char *isa, *unit;
-        double peak;
-    } units[] = {
-        {"avx2", "avx2_int8", m->peak_avx2_int8},
-        {"avx512", "avx2_int8", m->peak_avx2_int8}, /* whose integer kernels are AVX2's */
-        {"avx512vnni", "vnni_int8", m->peak_vnni_int8},
-        {"amx", "amx_int8", m->peak_amx_int8}, /* a run that was interrupted may have measured VNNI alone, which does not bound it */
-        {"neon", "neon_int8", m->peak_neon_int8},
-        {"i8mm", "i8mm_int8", m->peak_i8mm_int8},
-    };
-    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
-        if (strcmp(isa, units[i].isa) == 0 && units[i].peak > 0) {
-            *peak = units[i].peak;
-            return units[i].unit;
-        }
-    }
-    return NULL;
-}
-
-static bool is_steady(const qn_bench_result *r) { return qn_bench_spread(r) <= QN_BENCH_SPREAD_MAX; }
-
-/* Operations of the matrices for n rows, of which n_logits have logits. */
-static double row_operations(const bench_job *j, uint64_t n, uint64_t n_logits)
-{
-    const quern_engine_info *e = quern_engine_get_info(j->bench.engine);
-    const double macs = (double)e->macs_per_token * (double)n - (double)e->macs_for_logits * (double)(n - n_logits) +
-                        (double)e->macs_of_head * (double)n_logits;
-    return 2 * macs;
-}
-
-/* Bytes that a step with one token of each of n sequences reads, on average of n_tokens steps: the weights once, and every sequence's keys and
- * values of the context that it looks back on. Of experts those that one token needs are counted. */
-static double step_bytes(const bench_job *j, uint64_t n, uint64_t depth, uint64_t n_tokens)
-{
-    const quern_engine_info *e = quern_engine_get_info(j->bench.engine);
-    return (double)e->bytes_per_token + (double)n * (double)e->plan.kv_per_token * ((double)depth + (double)(n_tokens + 1) / 2);
-}
-
-static double prefill_fraction(const bench_job *j, const qn_bench_result *r)
-{
-    double peak;
-    (void)find_bound(j, &peak);
-    return !is_steady(r) ? (double)NAN : qn_bench_median(r) / (double)r->n * row_operations(j, r->n, 1) / peak;
-}
-
-static double decode_bytes(const bench_job *j, const qn_bench_result *r) { return step_bytes(j, 1, r->depth, r->n); }
-
-static double decode_fraction(const bench_job *j, const qn_bench_result *r)
-{
-    const double bandwidth = j->machine.read_bandwidth_all;
-    return bandwidth > 0 && is_steady(r) ? qn_bench_median(r) * decode_bytes(j, r) / bandwidth : (double)NAN;
-}
-
-/* What a step of several sequences cannot be faster than: reading its bytes, or computing its products. */
-typedef struct batch_limit {
-    const char *bound; /* "read_bandwidth", or the unit that prefill is bound by; NULL where the machine was not measured */
-    bool is_memory;
-    double bytes, operations;
-    double fraction; /* of the limit that binds */
-} batch_limit;
-
-static batch_limit find_batch_limit(const bench_job *j, const qn_bench_result *r)
-{
-    double peak;
-    const char *unit = find_bound(j, &peak);
-    batch_limit l = {.bytes = step_bytes(j, r->n, 0, QN_BATCH_STEPS), .operations = row_operations(j, r->n, r->n), .fraction = (double)NAN};
-    if (j->machine.read_bandwidth_all > 0) { /* without it nobody knows which of the two binds */
-        const double reading = l.bytes / j->machine.read_bandwidth_all, computing = unit != NULL ? l.operations / peak : 0;
-        l.is_memory = reading >= computing;
-        l.bound = l.is_memory ? "read_bandwidth" : unit;
-        l.fraction = is_steady(r) ? fmax(reading, computing) * qn_bench_median(r) / (double)r->n : (double)NAN;
-    }
-    return l;
+    return qn_bench_limit_of(j->bench.engine, quern_model_get_info(j->model)->weights, kind, r);
 }
 
 static double first_token_seconds(const bench_job *j)
@@ -298,18 +220,22 @@ static double cost_per_million(const bench_job *j, const qn_bench_result *r)
     return qn_opts_given(o, QN_OPT_BENCH_PRICE) ? qn_opts_real(o, QN_OPT_BENCH_PRICE, 0) / 3600 / qn_bench_median(r) * 1e6 : (double)NAN;
 }
 
-/* Why there is no ratio, as JSON says it; NULL where there is one. */
-static const char *refusal_of(const qn_bench_result *r, bool has_limit)
-{
-    return r->n_samples == 0 ? "not_measured" : !has_limit ? "no_limit" : !is_steady(r) ? "samples_differ" : NULL;
-}
-
 /* How much the samples differ, and what that means for the ratio beside it. */
-static void put_trust(qn_json *o, const qn_bench_result *r, bool has_limit, bool *ok)
+static void put_trust(qn_json *o, const qn_bench_result *r, const char *refused, bool *ok)
 {
     qn_put_measured(o, "spread", r->n_samples > 1 ? qn_bench_spread(r) : (double)NAN, ok);
-    qn_put_text(o, "ratio_refused", refusal_of(r, has_limit), ok);
+    qn_put_text(o, "ratio_refused", refused, ok);
     qn_put_text(o, "ratio_doubt", r->n_samples == 1 ? "one_sample" : NULL, ok);
+}
+
+/* The limit that binds, and what it was measured to be. */
+static void put_limit(qn_json *o, const qn_bench_limit *l, const qn_bench_result *r, bool *ok)
+{
+    qn_put_text(o, "bound", l->bound, ok);
+    qn_put_measured(o, "limit_before", l->before, ok);
+    qn_put_measured(o, "limit_after", l->after, ok);
+    qn_put_measured(o, "fraction_of_limit", l->of_limit, ok);
+    put_trust(o, r, l->refused, ok);
 }
 
 static void put_cost(qn_json *o, const bench_job *j, const qn_bench_result *r, bool *ok)
@@ -320,17 +246,17 @@ static void put_cost(qn_json *o, const bench_job *j, const qn_bench_result *r, b
 static qn_json *prefill_json(const bench_job *j, bool *ok)
 {
     qn_json *list = qn_json_new_array();
-    double peak;
-    const char *bound = find_bound(j, &peak);
     for (size_t i = 0; i < j->bench.n_prefill; i++) {
         const qn_bench_result *r = &j->bench.prefill[i];
+        const qn_bench_limit limit = limit_of(j, QN_BENCH_PREFILL, r);
         qn_json *o = qn_json_new_object();
         qn_put_count(o, "n", r->n, ok);
         qn_put_measured(o, "tokens_per_s", qn_bench_median(r), ok);
         qn_put(o, "samples", samples_json(r, ok), ok);
-        qn_put_text(o, "bound", bound, ok);
-        qn_put_measured(o, "fraction_of_peak", prefill_fraction(j, r), ok);
-        put_trust(o, r, bound != NULL, ok);
+        qn_put_measured(o, "operations", limit.operations, ok);
+        qn_put_measured(o, "attention_operations", limit.attention_operations, ok);
+        qn_put_measured(o, "fraction_of_peak", limit.of_peak, ok);
+        put_limit(o, &limit, r, ok);
         put_cost(o, j, r, ok);
         qn_push(list, o, ok);
     }
@@ -342,14 +268,15 @@ static qn_json *decode_json(const bench_job *j, bool *ok)
     qn_json *list = qn_json_new_array();
     for (size_t i = 0; i < j->bench.n_decode; i++) {
         const qn_bench_result *r = &j->bench.decode[i];
+        const qn_bench_limit limit = limit_of(j, QN_BENCH_DECODE, r);
         qn_json *o = qn_json_new_object();
         qn_put_count(o, "depth", r->depth, ok);
         qn_put_count(o, "n", r->n, ok);
         qn_put_measured(o, "tokens_per_s", qn_bench_median(r), ok);
         qn_put(o, "samples", samples_json(r, ok), ok);
-        qn_put_count(o, "bytes_per_token", (uint64_t)decode_bytes(j, r), ok);
-        qn_put_measured(o, "fraction_of_bandwidth", decode_fraction(j, r), ok);
-        put_trust(o, r, j->machine.read_bandwidth_all > 0, ok);
+        qn_put_count(o, "bytes_per_token", (uint64_t)limit.bytes, ok);
+        qn_put_measured(o, "fraction_of_bandwidth", limit.of_bandwidth, ok);
+        put_limit(o, &limit, r, ok);
         put_cost(o, j, r, ok);
         qn_push(list, o, ok);
     }
@@ -361,19 +288,19 @@ static qn_json *batch_json(const bench_job *j, bool *ok)
     qn_json *list = qn_json_new_array();
     for (size_t i = 0; i < j->bench.n_batch; i++) {
         const qn_bench_result *r = &j->bench.batch[i];
-        const batch_limit limit = find_batch_limit(j, r);
+        const qn_bench_limit limit = limit_of(j, QN_BENCH_BATCH, r);
         qn_json *o = qn_json_new_object();
         qn_put_count(o, "parallel", r->n, ok);
         qn_put_measured(o, "tokens_per_s", qn_bench_median(r), ok);
         qn_put(o, "samples", samples_json(r, ok), ok);
         qn_put_measured(o, "latency_ms_p50", r->n_samples > 0 ? r->latency_p50_s * 1e3 : (double)NAN, ok);
         qn_put_measured(o, "latency_ms_p99", r->n_samples > 0 ? r->latency_p99_s * 1e3 : (double)NAN, ok);
+        qn_put_count(o, "latency_samples", r->n_latencies, ok);
         qn_put_count(o, "bytes_per_step", (uint64_t)limit.bytes, ok);
         qn_put_count(o, "operations_per_step", (uint64_t)limit.operations, ok);
-        qn_put_text(o, "bound", limit.bound, ok);
-        qn_put_measured(o, "fraction_of_bandwidth", limit.is_memory ? limit.fraction : (double)NAN, ok);
-        qn_put_measured(o, "fraction_of_peak", limit.is_memory ? (double)NAN : limit.fraction, ok);
-        put_trust(o, r, limit.bound != NULL, ok);
+        qn_put_measured(o, "fraction_of_bandwidth", limit.is_memory ? limit.of_bandwidth : (double)NAN, ok);
+        qn_put_measured(o, "fraction_of_peak", limit.is_memory ? (double)NAN : limit.of_peak, ok);
+        put_limit(o, &limit, r, ok);
         put_cost(o, j, r, ok);
         qn_push(list, o, ok);
     }
@@ -382,7 +309,7 @@ static qn_json *batch_json(const bench_job *j, bool *ok)
 
 static double gain_of(const qn_replay_text *t)
 {
-    bool steady = is_steady(&t->guessing) && is_steady(&t->plain);
+    bool steady = qn_bench_is_steady(&t->guessing) && qn_bench_is_steady(&t->plain);
     return steady ? qn_bench_median(&t->guessing) / qn_bench_median(&t->plain) : (double)NAN;
 }
 
@@ -390,7 +317,7 @@ static double gain_of(const qn_replay_text *t)
 static void put_gain_trust(qn_json *o, const qn_replay_text *t, bool *ok)
 {
     const size_t least = t->guessing.n_samples < t->plain.n_samples ? t->guessing.n_samples : t->plain.n_samples;
-    const bool steady = is_steady(&t->guessing) && is_steady(&t->plain);
+    const bool steady = qn_bench_is_steady(&t->guessing) && qn_bench_is_steady(&t->plain);
     qn_put_measured(o, "spread", t->guessing.n_samples > 1 ? qn_bench_spread(&t->guessing) : (double)NAN, ok);
     qn_put_measured(o, "spread_plain", t->plain.n_samples > 1 ? qn_bench_spread(&t->plain) : (double)NAN, ok);
     qn_put_text(o, "ratio_refused", least == 0 ? "not_measured" : !steady ? "samples_differ" : NULL, ok);
@@ -428,7 +355,7 @@ static void put_measured(qn_json *o, const char *key, double v, bool *ok)
 
 static qn_json *machine_json(const bench_job *j, bool *ok)
 {
-    const quern_machine *m = &j->machine;
+    const quern_machine_rates *m = &j->bench.best_limits;
     qn_json *o = qn_json_new_object(), *peaks = qn_json_new_object();
     put_measured(peaks, "fma_f32", m->peak_fma_f32, ok);
     put_measured(peaks, "avx2_int8", m->peak_avx2_int8, ok);
@@ -437,9 +364,10 @@ static qn_json *machine_json(const bench_job *j, bool *ok)
     put_measured(peaks, "amx_bf16", m->peak_amx_bf16, ok);
     put_measured(peaks, "neon_int8", m->peak_neon_int8, ok);
     put_measured(peaks, "i8mm_int8", m->peak_i8mm_int8, ok);
-    qn_put_text(o, "cpu", m->cpu, ok);
-    qn_put_text(o, "read_isa", m->isa_reading, ok);
+    qn_put_text(o, "cpu", j->machine.cpu, ok);
+    qn_put_text(o, "read_isa", j->machine.isa_reading, ok);
     put_measured(o, "read_bandwidth_bytes_per_s", m->read_bandwidth_all, ok);
+    put_measured(o, "cached_bandwidth_bytes_per_s", m->read_bandwidth_cached, ok);
     put_measured(o, "mapped_bandwidth_bytes_per_s", j->mapped_bandwidth, ok);
     qn_put(o, "peak_ops_per_s", peaks, ok);
     return o;
@@ -501,6 +429,7 @@ static qn_json *make_document(const bench_job *j, bool *all_ok)
     qn_put_measured(doc, "load_s", j->load_s, &ok);
     qn_put(doc, "read_in", qn_settings_read_in_json(&j->read_in, &ok), &ok);
     qn_put_measured(doc, "spread_max", QN_BENCH_SPREAD_MAX, &ok);
+    qn_put_measured(doc, "drift_max", QN_BENCH_DRIFT_MAX, &ok);
     qn_put(doc, "prefill", prefill_json(j, &ok), &ok);
     qn_put(doc, "decode", decode_json(j, &ok), &ok);
     qn_put(doc, "batch", batch_json(j, &ok), &ok);
@@ -510,7 +439,7 @@ static qn_json *make_document(const bench_job *j, bool *all_ok)
     qn_put_measured(doc, "cpu_utilization", utilization(j), &ok);
     qn_put_measured(doc, "energy_j", j->bench.energy_j, &ok);
     qn_put(doc, "memory", memory_json(j, &ok), &ok);
-    qn_put_count(doc, "peak_rss_bytes", j->peak_rss_bytes, &ok);
+    qn_put_count(doc, "peak_rss_bytes", j->bench.peak.bytes, &ok);
     qn_put(doc, "cost", cost_json(j, &ok), &ok);
     *all_ok = ok;
     return doc;
@@ -518,9 +447,23 @@ static qn_json *make_document(const bench_job *j, bool *all_ok)
 
 /* ---- for people ---- */
 
-static void add_row(qn_table *t, const char *name, const qn_bench_result *r, double fraction, const char *of, const char *note)
+/* What the share is of, at the rate that it is a share of. */
+static const char *name_limit(char out[48], const qn_bench_limit *l)
+{
+    const double rate = fmax(l->before, l->after);
+    if (l->is_memory) {
+        (void)snprintf(out, 48, "%.1f GB/s%s", rate / 1e9, strcmp(l->bound, "cached_bandwidth") == 0 ? " from caches" : "");
+    } else {
+        (void)snprintf(out, 48, "%s", l->bound != NULL ? l->bound : "");
+    }
+    return out;
+}
+
+/* limit NULL: of what has none, a known answer. */
+static void add_row(qn_table *t, const char *name, const qn_bench_result *r, const qn_bench_limit *limit, const char *note)
 {
     qn_number rate;
+    char of[48];
     double median = qn_bench_median(r);
     qn_table_cell(t, "%s", name);
     qn_table_cell(t, "%s", isnan(median) ? "-" : qn_format_rate(rate, median));
@@ -529,30 +472,32 @@ static void add_row(qn_table *t, const char *name, const qn_bench_result *r, dou
     } else {
         qn_table_cell(t, "-");
     }
-    if (r->n_samples > 1 && !is_steady(r)) {
-        qn_table_cell(t, of[0] != '\0' ? "samples differ too much" : "-");
-    } else if (isnan(fraction)) {
+    if (limit == NULL || limit->bound == NULL) {
         qn_table_cell(t, "-");
+    } else if (limit->refused != NULL) {
+        qn_table_cell(t, "%s",
+                      strcmp(limit->refused, "samples_differ") == 0  ? "samples differ too much"
+                      : strcmp(limit->refused, "limits_differ") == 0 ? "limit changed meanwhile"
+                                                                     : "-");
     } else {
-        qn_table_cell(t, "%.0f %% of %s", fraction * 100, of);
+        qn_table_cell(t, "%.0f %% of %s", limit->of_limit * 100, name_limit(of, limit));
     }
     qn_table_cell(t, "%s", note);
 }
 
+enum { P99_SAMPLES = 100 }; /* of fewer, the 99th percentile is the largest */
+
 static void add_rows(const bench_job *j, qn_table *t)
 {
-    char name[64], note[96], bandwidth[48] = "";
+    char name[64], note[96];
     qn_number a, b;
-    double peak;
-    const char *bound = find_bound(j, &peak);
-    if (j->machine.read_bandwidth_all > 0) {
-        (void)snprintf(bandwidth, sizeof bandwidth, "%.1f GB/s", j->machine.read_bandwidth_all / 1e9);
-    }
+    qn_bench_limit limit;
     for (size_t i = 0; i < j->bench.n_prefill; i++) {
         const qn_bench_result *r = &j->bench.prefill[i];
         (void)snprintf(name, sizeof name, "prompt of %llu", (unsigned long long)r->n);
         (void)snprintf(note, sizeof note, "first token after %s", qn_format_seconds(a, (double)r->n / qn_bench_median(r)));
-        add_row(t, name, r, prefill_fraction(j, r), bound != NULL ? bound : "", r->n_samples > 0 ? note : "");
+        limit = limit_of(j, QN_BENCH_PREFILL, r);
+        add_row(t, name, r, &limit, r->n_samples > 0 ? note : "");
     }
     for (size_t i = 0; i < j->bench.n_decode; i++) {
         const qn_bench_result *r = &j->bench.decode[i];
@@ -561,20 +506,17 @@ static void add_rows(const bench_job *j, qn_table *t)
         } else {
             (void)snprintf(name, sizeof name, "decode %llu", (unsigned long long)r->n);
         }
-        (void)snprintf(note, sizeof note, "%s a token", qn_format_bytes(a, (uint64_t)decode_bytes(j, r)));
-        add_row(t, name, r, decode_fraction(j, r), bandwidth, note);
+        limit = limit_of(j, QN_BENCH_DECODE, r);
+        (void)snprintf(note, sizeof note, "%s a token", qn_format_bytes(a, (uint64_t)limit.bytes));
+        add_row(t, name, r, &limit, note);
     }
     for (size_t i = 0; i < j->bench.n_batch; i++) {
         const qn_bench_result *r = &j->bench.batch[i];
         (void)snprintf(name, sizeof name, "%llu sequence%s", (unsigned long long)r->n, r->n == 1 ? "" : "s together");
-        (void)snprintf(note, sizeof note, "a step %s, p99 %s", qn_format_seconds(a, r->latency_p50_s),
-                       qn_format_seconds(b, r->latency_p99_s));
-        const batch_limit limit = find_batch_limit(j, r);
-        add_row(t, name, r, limit.fraction,
-                limit.bound == NULL ? ""
-                : limit.is_memory   ? bandwidth
-                                    : limit.bound,
-                r->n_samples > 0 ? note : "");
+        (void)snprintf(note, sizeof note, r->n_latencies < P99_SAMPLES ? "a step %s, at most %s" : "a step %s, p99 %s",
+                       qn_format_seconds(a, r->latency_p50_s), qn_format_seconds(b, r->latency_p99_s));
+        limit = limit_of(j, QN_BENCH_BATCH, r);
+        add_row(t, name, r, &limit, r->n_samples > 0 ? note : "");
     }
     for (size_t i = 0; i < j->replay.n_measured; i++) {
         const qn_replay_text *text = &j->replay.texts[i];
@@ -588,7 +530,7 @@ static void add_rows(const bench_job *j, qn_table *t)
             (void)snprintf(note, sizeof note, "%.2f x %s without guesses; %zu of %zu right", gain_of(text), a, text->n_right,
                            text->n_guessed);
         }
-        add_row(t, text->name, &text->guessing, (double)NAN, "", note);
+        add_row(t, text->name, &text->guessing, NULL, note);
     }
 }
 
@@ -600,7 +542,7 @@ static bool print_one_cost(const bench_job *j, const qn_bench_result *r, size_t 
         return false;
     }
     (void)printf(cost > 0 && cost < 0.01 ? "%s%.2g %s" : "%s%.3f %s", first ? "a million tokens cost " : ", ", cost, of);
-    if (r->n_samples > 1 && !is_steady(r)) {
+    if (r->n_samples > 1 && !qn_bench_is_steady(r)) {
         (void)printf(" (samples differ too much: +- %.0f %%)", qn_bench_spread(r) * 100);
     }
     return true;
@@ -640,42 +582,54 @@ static void print_memory(const bench_job *j)
 /* What is to be doubted of the table's ratios, or why they are missing. */
 typedef struct remarks {
     double worst; /* the largest spread of samples that differ too much; 0 if none do */
+    double drift; /* the same of limits before and after */
     bool one_sample;
 } remarks;
 
 static void remark(remarks *all, const qn_bench_result *r, bool has_ratio)
 {
     all->one_sample = all->one_sample || r->n_samples == 1;
-    if (has_ratio && r->n_samples > 1 && !is_steady(r)) {
+    if (has_ratio && r->n_samples > 1 && !qn_bench_is_steady(r)) {
         all->worst = fmax(all->worst, qn_bench_spread(r));
+    }
+}
+
+static void remark_limited(remarks *all, const bench_job *j, qn_bench_kind kind, const qn_bench_result *r)
+{
+    const qn_bench_limit limit = limit_of(j, kind, r);
+    remark(all, r, limit.bound != NULL || qn_opts_given(&j->cli->opts, QN_OPT_BENCH_PRICE));
+    if (qn_bench_drift(&limit) > QN_BENCH_DRIFT_MAX) {
+        all->drift = fmax(all->drift, qn_bench_drift(&limit));
     }
 }
 
 static void print_remarks(const bench_job *j)
 {
-    double peak;
     remarks all = {0};
-    const bool has_cost = qn_opts_given(&j->cli->opts, QN_OPT_BENCH_PRICE), reads = j->machine.read_bandwidth_all > 0;
-    const bool computes = find_bound(j, &peak) != NULL;
     for (size_t i = 0; i < j->bench.n_prefill; i++) {
-        remark(&all, &j->bench.prefill[i], computes || has_cost);
+        remark_limited(&all, j, QN_BENCH_PREFILL, &j->bench.prefill[i]);
     }
     for (size_t i = 0; i < j->bench.n_decode; i++) {
-        remark(&all, &j->bench.decode[i], reads || has_cost);
+        remark_limited(&all, j, QN_BENCH_DECODE, &j->bench.decode[i]);
     }
     for (size_t i = 0; i < j->bench.n_batch; i++) {
-        remark(&all, &j->bench.batch[i], reads || has_cost);
+        remark_limited(&all, j, QN_BENCH_BATCH, &j->bench.batch[i]);
     }
     for (size_t i = 0; i < j->replay.n_measured; i++) {
         remark(&all, &j->replay.texts[i].guessing, true);
         remark(&all, &j->replay.texts[i].plain, true);
     }
-    (void)printf("%s", all.worst > 0 || all.one_sample ? "\n" : "");
+    (void)printf("%s", all.worst > 0 || all.drift > 0 || all.one_sample ? "\n" : "");
     if (all.worst > 0) {
         (void)printf(
             "samples differ too much: +- (half their distance, as a part of the median) is up to %.1f %%; shares and gains are given up to "
             "%.0f %%\n",
             all.worst * 100, QN_BENCH_SPREAD_MAX * 100);
+    }
+    if (all.drift > 0) {
+        (void)printf(
+            "limit changed meanwhile: what the machine gave before and after differs by up to %.1f %%; shares are given up to %.0f %%\n",
+            all.drift * 100, QN_BENCH_DRIFT_MAX * 100);
     }
     if (all.one_sample) {
         (void)printf("one sample tells nothing of the spread, so what is given here may be noise; -r 3 takes three\n");
@@ -696,8 +650,8 @@ static void print_report(const bench_job *j)
     (void)printf("%s%s%s  %s, %s parameters, %s, %s\n", qn_term_style(out, QN_STYLE_BOLD), m->name, qn_term_style(out, QN_STYLE_NONE),
                  m->architecture, qn_format_count(a, m->n_parameters), m->weights, qn_format_bytes(b, m->weight_bytes));
     (void)printf("%s  %s, %zu thread%s", j->machine.cpu, e->isa, e->n_threads, e->n_threads == 1 ? "" : "s");
-    if (j->machine.read_bandwidth_all > 0) {
-        (void)printf(", reads %.1f GB/s", j->machine.read_bandwidth_all / 1e9);
+    if (j->bench.best_limits.read_bandwidth_all > 0) {
+        (void)printf(", reads %.1f GB/s", j->bench.best_limits.read_bandwidth_all / 1e9);
     }
     if (j->mapped_bandwidth > 0) {
         (void)printf(" (mapped file %.1f)", j->mapped_bandwidth / 1e9);
@@ -709,7 +663,7 @@ static void print_report(const bench_job *j)
     qn_table_destroy(t);
     print_remarks(j);
     (void)printf("\nloaded in %s, %s of memory at most, processors %.0f %% busy", qn_format_seconds(a, j->load_s),
-                 qn_format_bytes(b, j->peak_rss_bytes), utilization(j) * 100);
+                 qn_format_bytes(b, j->bench.peak.bytes), utilization(j) * 100);
     if (!isnan(j->bench.energy_j)) {
         (void)printf(", %.0f J", j->bench.energy_j);
     }
@@ -776,6 +730,7 @@ quern_status qn_cmd_bench(qn_cli *cli, quern_error *err)
     j->bench.plan = &j->plan;
     j->bench.rng = 1;
     j->bench.progress = &bar;
+    want_limits(j);
     qn_progress_begin(&bar, &cli->err, !cli->quiet, "bench", QN_UNIT_STEPS);
     qn_signals_begin_stoppable();
     qn_bench_begin(&j->bench, qn_replay_tokens(&j->replay, j->plan.repeat));
@@ -785,11 +740,13 @@ quern_status qn_cmd_bench(qn_cli *cli, quern_error *err)
     }
     qn_bench_end(&j->bench);
     qn_progress_end(&bar);
-    j->peak_rss_bytes = qn_peak_rss_bytes();
     j->private_bytes = qn_private_memory_bytes();
     j->mapped_bytes = qn_mapped_memory_bytes();
+    if (j->bench.limits_error.message[0] != '\0' && !j->bench.with_limits && !qn_opts_flag(&cli->opts, QN_OPT_BENCH_NO_MACHINE)) {
+        qn_cli_warn(cli, "limits of the machine are missing: %s", j->bench.limits_error.message);
+    }
     if (status == QUERN_OK) {
-        status = measure_machine(j, err);
+        status = measure_mapping(j, err);
     }
     qn_signals_end_stoppable();
     if (status == QUERN_OK || status == QUERN_ERROR_CANCELLED) {

@@ -55,7 +55,7 @@ static quern_status measure(qn_cli *cli, report *r, quern_error *err)
     if (cli->err.is_terminal) {
         qn_cli_note(cli, "measuring memory bandwidth and arithmetic, a few seconds ...");
     }
-    QN_TRY(quern_machine_measure(&r->machine, &options, err));
+    QN_TRY(quern_machine_measure(&r->machine.rates, &options, err));
     if (qn_model_ref_given(cli)) {
         QN_TRY(qn_model_ref_take(cli, NULL, &r->model_path, err));
         QN_TRY(qn_model_ref_open(cli, r->model_path, QN_OPEN_WITHOUT_TOKENIZER, &model, err));
@@ -73,8 +73,8 @@ static qn_json *bandwidth_json(const report *r, bool *ok)
 {
     qn_json *o = qn_json_new_object();
     qn_put_text(o, "isa", r->machine.isa_reading, ok);
-    qn_put_measured(o, "read_one_thread_bytes_per_s", r->machine.read_bandwidth_one, ok);
-    qn_put_measured(o, "read_bytes_per_s", r->machine.read_bandwidth_all, ok);
+    qn_put_measured(o, "read_one_thread_bytes_per_s", r->machine.rates.read_bandwidth_one, ok);
+    qn_put_measured(o, "read_bytes_per_s", r->machine.rates.read_bandwidth_all, ok);
     qn_put(o, "mapped_bytes_per_s", r->mapped_bandwidth > 0 ? qn_json_new_measured(r->mapped_bandwidth) : qn_json_new_null(), ok);
     const bool compared = r->layout.kind != QN_LAYOUT_UNKNOWN;
     qn_put_measured(o, "mapped_page_layout_cost", compared ? r->layout.cost : (double)NAN, ok);
@@ -83,7 +83,7 @@ static qn_json *bandwidth_json(const report *r, bool *ok)
     qn_put_measured(o, "plain_bytes_per_s", compared ? r->layout.plain : (double)NAN, ok);
     qn_put_measured(o, "plain_spread", compared ? r->layout.plain_spread : (double)NAN, ok);
     qn_put(o, "one_thread_above_all",
-           qn_json_new_bool(qn_one_above_all(r->machine.read_bandwidth_one, r->machine.read_bandwidth_all, r->n_threads)), ok);
+           qn_json_new_bool(qn_one_above_all(r->machine.rates.read_bandwidth_one, r->machine.rates.read_bandwidth_all, r->n_threads)), ok);
     return o;
 }
 
@@ -117,13 +117,13 @@ static quern_status write_json(qn_cli *cli, const report *r, quern_error *err)
     }
     qn_put(isa, "available", available, &ok);
     qn_put_text(isa, "chosen", m->isa_chosen, &ok);
-    put_peak(peaks, "fma_f32", m->peak_fma_f32, &ok);
-    put_peak(peaks, "avx2_int8", m->peak_avx2_int8, &ok);
-    put_peak(peaks, "vnni_int8", m->peak_vnni_int8, &ok);
-    put_peak(peaks, "amx_int8", m->peak_amx_int8, &ok);
-    put_peak(peaks, "amx_bf16", m->peak_amx_bf16, &ok);
-    put_peak(peaks, "neon_int8", m->peak_neon_int8, &ok);
-    put_peak(peaks, "i8mm_int8", m->peak_i8mm_int8, &ok);
+    put_peak(peaks, "fma_f32", m->rates.peak_fma_f32, &ok);
+    put_peak(peaks, "avx2_int8", m->rates.peak_avx2_int8, &ok);
+    put_peak(peaks, "vnni_int8", m->rates.peak_vnni_int8, &ok);
+    put_peak(peaks, "amx_int8", m->rates.peak_amx_int8, &ok);
+    put_peak(peaks, "amx_bf16", m->rates.peak_amx_bf16, &ok);
+    put_peak(peaks, "neon_int8", m->rates.peak_neon_int8, &ok);
+    put_peak(peaks, "i8mm_int8", m->rates.peak_i8mm_int8, &ok);
     qn_put(sandbox, "tier", qn_json_new_null(), &ok);
     qn_put_text(sandbox, "why", SANDBOX_WHY, &ok);
     qn_put(optional, "demo_model", qn_json_new_bool(r->demo), &ok);
@@ -220,9 +220,9 @@ static void print_report(qn_cli *cli, const report *r)
     row(t, "instruction sets", qn_buf_text(&text), "");
     row(t, "chosen", m->isa_chosen, "QUERN_ISA, --isa or the settings choose another");
     qn_buf_reset(&text);
-    (void)qn_buf_printf(&text, "%.1f GB/s", m->read_bandwidth_all / 1e9);
+    (void)qn_buf_printf(&text, "%.1f GB/s", m->rates.read_bandwidth_all / 1e9);
     char one[128];
-    qn_one_thread_note(m->read_bandwidth_one, m->read_bandwidth_all, r->n_threads, one, sizeof one);
+    qn_one_thread_note(m->rates.read_bandwidth_one, m->rates.read_bandwidth_all, r->n_threads, one, sizeof one);
     row(t, "reading memory", qn_buf_text(&text), one);
     if (r->mapped_bandwidth > 0) {
         qn_buf_reset(&text);
@@ -231,18 +231,18 @@ static void print_report(qn_cli *cli, const report *r)
         qn_layout_note(&r->layout, note, sizeof note);
         row(t, "reading the model", qn_buf_text(&text), note);
     }
-    peak_row(t, m, "float32", m->peak_fma_f32, "scalar", "");
+    peak_row(t, m, "float32", m->rates.peak_fma_f32, "scalar", "");
 #if defined(__aarch64__)
-    peak_row(t, m, "int8", m->peak_neon_int8, "neon", "no dot product");
-    peak_row(t, m, "int8 matrices", m->peak_i8mm_int8, "i8mm", "no I8MM");
+    peak_row(t, m, "int8", m->rates.peak_neon_int8, "neon", "no dot product");
+    peak_row(t, m, "int8 matrices", m->rates.peak_i8mm_int8, "i8mm", "no I8MM");
 #else
-    if (m->peak_avx2_int8 > 0) {
-        peak_row(t, m, "int8 (AVX2)", m->peak_avx2_int8, "avx2", "");
+    if (m->rates.peak_avx2_int8 > 0) {
+        peak_row(t, m, "int8 (AVX2)", m->rates.peak_avx2_int8, "avx2", "");
     }
-    peak_row(t, m, "int8", m->peak_vnni_int8, "avx512vnni", "no VNNI");
-    peak_row(t, m, "int8 tiles", m->peak_amx_int8, "amx", "no AMX");
-    if (m->peak_amx_bf16 > 0) {
-        peak_row(t, m, "bfloat16 tiles", m->peak_amx_bf16, "amx", "");
+    peak_row(t, m, "int8", m->rates.peak_vnni_int8, "avx512vnni", "no VNNI");
+    peak_row(t, m, "int8 tiles", m->rates.peak_amx_int8, "amx", "no AMX");
+    if (m->rates.peak_amx_bf16 > 0) {
+        peak_row(t, m, "bfloat16 tiles", m->rates.peak_amx_bf16, "amx", "");
     }
 #endif
     row(t, "demo model", r->demo ? "built in" : "-", r->demo ? "quern run \"...\"" : "not in this build");

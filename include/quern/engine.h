@@ -54,13 +54,20 @@ typedef struct quern_engine_info {
     size_t n_threads, n_ctx, n_batch;
     quern_kv_type kv_type;
     quern_engine_plan plan;
-    uint64_t bytes_per_token; /* weight bytes one decoded token reads */
-    uint64_t macs_per_token;  /* multiply-adds of matrix weights a prefill token needs, the output head excluded */
-    uint64_t macs_for_logits; /* those of them that only rows with logits need: the last layer's, keys and values excluded */
-    uint64_t macs_of_head;    /* those of the output head that a row with logits needs besides */
 } quern_engine_info;
 /* Valid until the engine is destroyed. */
 QUERN_API const quern_engine_info *quern_engine_get_info(const quern_engine *e);
+
+/* What rows of a sequence cannot be computed without, however it is done: with a machine's rates it gives a limit of their time (roofline: Williams,
+ * Waterman, Patterson 2009). */
+typedef struct quern_work {
+    uint64_t weight_bytes; /* of matrices, each read once; of experts those that one row needs */
+    uint64_t kv_bytes;     /* keys and values of the positions that any of the rows looks on, each read once */
+    double matrix_macs;    /* multiply-adds with weights */
+    double attention_macs; /* of queries with keys, and of attention weights with values */
+} quern_work;
+/* Of n_rows >= 1 tokens behind `depth` others, with logits of the last n_logits <= n_rows: other rows end with the last layer's keys and values. */
+QUERN_API quern_work quern_engine_get_work(const quern_engine *e, uint64_t depth, uint64_t n_rows, uint64_t n_logits);
 
 /* An empty sequence: position 0, no pages. The engine must outlive it. */
 QUERN_API quern_status quern_sequence_create(quern_sequence **out, quern_engine *e, quern_error *err);

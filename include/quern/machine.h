@@ -14,9 +14,24 @@ extern "C" {
 typedef struct quern_machine_options {
     const char *isa;                /* whose arithmetic is measured; NULL = QUERN_ISA, or the best of this machine. Memory is read by the best */
     size_t n_threads;               /* 0 = all */
+    bool quick;                     /* shorter runs, and nothing of one thread alone: about half a second, to be repeated around other work */
+    uint64_t working_set;           /* bytes that are read again and again; where they are fewer than the buffer's, what caches give is measured too */
     bool (*go_on)(void *user);      /* asked every few hundred milliseconds; false ends with QUERN_ERROR_CANCELLED. NULL = nobody asks */
     void *user;
 } quern_machine_options;
+
+/* Measured limits of all threads together, one thread's bandwidth excepted; 0 = not measured, or there is no such unit. */
+typedef struct quern_machine_rates {
+    double read_bandwidth_one;      /* bytes/s, one thread */
+    double read_bandwidth_all;      /* bytes/s */
+    double read_bandwidth_cached;   /* bytes/s over a working set that is smaller than the buffer, read again and again */
+    double peak_fma_f32;            /* operations/s (a multiply-add is two) */
+    double peak_avx2_int8;          /* of the instruction set's units; 0 where it has no such unit, or a better one for the same work */
+    double peak_vnni_int8;
+    double peak_amx_int8, peak_amx_bf16;
+    double peak_neon_int8;          /* aarch64: SDOT */
+    double peak_i8mm_int8;          /* aarch64: SMMLA */
+} quern_machine_rates;
 
 typedef struct quern_machine {
     char cpu[128];
@@ -33,14 +48,7 @@ typedef struct quern_machine {
     uint64_t memory_bytes, memory_available_bytes;
     uint64_t last_level_cache_bytes; /* that one processor reaches */
     size_t n_last_level_caches;      /* that the processors have which this process may use */
-    double read_bandwidth_one;      /* bytes/s, one thread; 0 = not measured */
-    double read_bandwidth_all;      /* bytes/s, all threads */
-    double peak_fma_f32;            /* operations/s (a multiply-add is two), all threads */
-    double peak_avx2_int8;          /* of the instruction set's units; 0 where it has no such unit, or a better one for the same work */
-    double peak_vnni_int8;
-    double peak_amx_int8, peak_amx_bf16;
-    double peak_neon_int8;          /* aarch64: SDOT */
-    double peak_i8mm_int8;          /* aarch64: SMMLA */
+    quern_machine_rates rates;
 } quern_machine;
 
 /* Fills everything but the measured figures. isa: the one to be chosen, or NULL (QUERN_ISA, or the best). */
@@ -50,7 +58,7 @@ QUERN_API quern_status quern_machine_detect(quern_machine *out, const char *isa,
  * never below 2 x those caches and 64 MiB: caches would be measured (QUERN_ERROR_MEMORY).
  * Where one thread reads faster than all, all are measured again, up to four times.
  * After an error, what was measured before it stays, and the rest is 0. `options` may be NULL. */
-QUERN_API quern_status quern_machine_measure(quern_machine *m, const quern_machine_options *options, quern_error *err);
+QUERN_API quern_status quern_machine_measure(quern_machine_rates *out, const quern_machine_options *options, quern_error *err);
 enum { QUERN_MAPPING_TURNS = 9 };
 /* Read bandwidth in bytes/s, all threads, of the mapped weights and of plain memory in huge pages, in turns: what the mapping's page layout costs
  * shows in these, and so does noise. */

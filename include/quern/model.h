@@ -33,6 +33,7 @@ typedef struct quern_model_info {
     uint64_t n_parameters;     /* elements of all weight tensors, a tied head counted once */
     uint64_t weight_bytes;     /* bytes of all tensors as stored */
     uint32_t n_layers, n_heads, n_kv_heads, head_dim, hidden_size, ffn_size, n_vocab;
+    uint32_t n_experts, n_experts_used; /* of a layer, and for one token; 0 where there are none */
     uint32_t n_ctx_train;      /* longest context the model was made for, in tokens */
     bool tied_embeddings;
     const int32_t *stop_ids;   /* ids that end an answer */

@@ -168,48 +168,6 @@ done:
     return status;
 }
 
-typedef struct work {
-    uint64_t bytes, macs;
-} work;
-
-static void add_matrix(work *w, const qn_matrix *x, uint64_t times)
-{
-    if (x->data != NULL) {
-        size_t scales = x->scales != NULL ? x->n_cols / x->affine.group * 2 * qn_dtype_get(x->affine_dtype)->block_bytes : 0;
-        w->bytes += times * x->n_rows * (x->row_bytes + scales);
-        w->macs += times * x->n_rows * x->n_cols;
-    }
-}
-
-/* Weight bytes one decoded token reads, and multiply-adds of the layers' matrices a row needs: of experts only the chosen ones. */
-static void count_work(const quern_model *m, quern_engine_info *info)
-{
-    work layers = {0}, head = {0};
-    uint64_t before_last = 0;
-    for (uint32_t i = 0; i < m->config.n_layers; i++) {
-        before_last = layers.macs;
-        const qn_layer_weights *l = &m->weights.layers[i];
-        const qn_matrix *const all[] = {&l->q.w, &l->k.w, &l->v.w, &l->o.w, &l->gate.w, &l->up.w, &l->down.w, &l->router.w};
-        for (size_t k = 0; k < sizeof all / sizeof all[0]; k++) {
-            add_matrix(&layers, all[k], 1);
-        }
-        if (l->expert_gate != NULL) {
-            add_matrix(&layers, l->expert_gate, m->config.n_experts_used);
-            add_matrix(&layers, l->expert_up, m->config.n_experts_used);
-            add_matrix(&layers, l->expert_down, m->config.n_experts_used);
-        }
-    }
-    const qn_layer_weights *last = &m->weights.layers[m->config.n_layers - 1];
-    work keys_values = {0};
-    add_matrix(&keys_values, &last->k.w, 1);
-    add_matrix(&keys_values, &last->v.w, 1);
-    add_matrix(&head, &m->weights.output.w, 1);
-    info->bytes_per_token = layers.bytes + head.bytes;
-    info->macs_per_token = layers.macs;
-    info->macs_for_logits = layers.macs - before_last - keys_values.macs;
-    info->macs_of_head = head.macs;
-}
-
 quern_status qn_engine_create_rank(quern_engine **out, const quern_model *m, const quern_engine_options *opt, qn_shard shard,
                                    const qn_comm *comm, quern_error *err)
 {
@@ -229,7 +187,6 @@ quern_status qn_engine_create_rank(quern_engine **out, const quern_model *m, con
         .isa = qn_isa_name(s.isa), .n_threads = s.n_threads, .n_ctx = s.n_ctx, .n_batch = s.n_batch, .kv_type = s.kv_type};
     QN_TRY(qn_numa_detect(&e->numa, QN_NUMA_NODES, err));
     make_plan(m, &s, e->numa, &e->info.plan);
-    count_work(m, &e->info);
     QN_TRY(qn_shard_model(shard, &m->config, &m->weights, &e->arena, &e->config, &e->weights, err));
     qn_cpu_options cpu = cpu_options(m, &s, e->numa);
     QN_TRY(qn_cpu_create(&e->backend, &cpu, err));

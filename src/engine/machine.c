@@ -17,7 +17,7 @@
 #include "kernels/peak.h"
 #include "model/model_int.h"
 
-enum { RUNS = 4 };
+enum { RUNS = 4, QUICK_RUNS = 2 };
 
 /* Bytes of a model that are read to measure its mapping, and to compare it with plain memory many times; enough to leave every cache. */
 #define MAPPING_BYTES_MAX ((size_t)4 << 30)
@@ -28,6 +28,9 @@ enum { RUNS = 4 };
 #define BUFFER_BYTES_LEAST ((size_t)64 << 20) /* where memory is short */
 /* A thread's peak loop runs about this long. */
 #define PEAK_SECONDS 0.15
+#define QUICK_PEAK_SECONDS 0.04
+/* A working set is read so often in a run that the threads' beginning and end do not count. */
+#define CACHED_RUN_BYTES ((size_t)64 << 20)
 
 /* ---- what the system says ---- */
 
@@ -74,6 +77,7 @@ static quern_status go_on(const quern_machine_options *o, quern_error *err)
     return o == NULL || o->go_on == NULL || o->go_on(o->user) ? QUERN_OK : qn_error_set(err, QUERN_ERROR_CANCELLED, "interrupted");
 }
 
+static bool is_quick(const quern_machine_options *o) { return o != NULL && o->quick; }
 static size_t threads_of(const quern_machine_options *o) { return o != NULL && o->n_threads != 0 ? o->n_threads : qn_cpu_usable_count(); }
 
 /* ---- bandwidth ---- */
@@ -85,7 +89,7 @@ typedef struct region {
 
 typedef struct read_job {
     const region *regions;
-    size_t n_regions, n_streams;
+    size_t n_regions, n_streams, n_passes;
     bool one_thread;
     _Atomic(uint64_t) checksum; /* keeps the reads alive */
 } read_job;
@@ -98,7 +102,8 @@ static void read_part(void *arg, qn_member m)
     if (j->one_thread && m.index > 0) {
         return;
     }
-    for (size_t i = 0; i < j->n_regions; i++) {
+    for (size_t k = 0; k < j->n_passes * j->n_regions; k++) {
+        const size_t i = k % j->n_regions;
         size_t begin = 0, end = j->regions[i].bytes;
         if (!j->one_thread) {
             qn_member_span(m, j->regions[i].bytes, 4096, &begin, &end);
@@ -110,16 +115,21 @@ static void read_part(void *arg, qn_member m)
     atomic_fetch_add(&j->checksum, sum);
 }
 
-static double bandwidth(qn_pool *pool, const region *regions, size_t n_regions, size_t n_streams, bool one_thread)
+static double bandwidth_of(qn_pool *pool, const region *regions, size_t n_regions, size_t n_passes, size_t n_streams, bool one_thread)
 {
     size_t bytes = 0;
     for (size_t i = 0; i < n_regions; i++) {
         bytes += regions[i].bytes;
     }
-    read_job job = {.regions = regions, .n_regions = n_regions, .n_streams = n_streams, .one_thread = one_thread};
+    read_job job = {.regions = regions, .n_regions = n_regions, .n_passes = n_passes, .n_streams = n_streams, .one_thread = one_thread};
     uint64_t begin = qn_clock_ns();
     qn_pool_run(pool, read_part, &job);
-    return (double)bytes / qn_clock_seconds(begin, qn_clock_ns());
+    return (double)n_passes * (double)bytes / qn_clock_seconds(begin, qn_clock_ns());
+}
+
+static double bandwidth(qn_pool *pool, const region *regions, size_t n_regions, size_t n_streams, bool one_thread)
+{
+    return bandwidth_of(pool, regions, n_regions, 1, n_streams, one_thread);
 }
 
 /* From several places side by side and from one in turns: machines differ in what keeps memory busiest. */
@@ -133,6 +143,28 @@ static quern_status best_bandwidth(const quern_machine_options *o, qn_pool *pool
     for (int run = 0; run < 2 * RUNS; run++) {
         QN_TRY(go_on(o, err));
         found = fmax(found, bandwidth(pool, buffer, 1, streams_of(run), one_thread));
+    }
+    *best = found;
+done:
+    return status;
+}
+
+/* The caches' share of a working set is what they keep of it from pass to pass, whatever the machine's caches are. 0 where it is as large as the
+ * buffer, which leaves every cache. */
+static quern_status cached_bandwidth(const quern_machine_options *o, qn_pool *pool, region buffer, double *best, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    const size_t page = 4096;
+    double found = 0;
+    if (o == NULL || o->working_set == 0 || o->working_set >= buffer.bytes) {
+        goto done;
+    }
+    const size_t bytes = ((size_t)o->working_set + page - 1) / page * page;
+    const region set = {.data = buffer.data, .bytes = bytes < buffer.bytes ? bytes : buffer.bytes};
+    (void)bandwidth(pool, &set, 1, 1, false); /* brings it in */
+    for (int run = 0; run < 2 * RUNS; run++) {
+        QN_TRY(go_on(o, err));
+        found = fmax(found, bandwidth_of(pool, &set, 1, CACHED_RUN_BYTES / set.bytes + 1, streams_of(run), false));
     }
     *best = found;
 done:
@@ -199,11 +231,13 @@ static quern_status best_peak(const quern_machine_options *o, qn_pool *pool, qn_
 {
     quern_status status = QUERN_OK;
     uint64_t rounds = 1000;
+    const double wanted = is_quick(o) ? QUICK_PEAK_SECONDS : PEAK_SECONDS;
+    const int n_runs = is_quick(o) ? QUICK_RUNS : RUNS;
     double best = 0;
     if (loop(isa, 1) == 0) {
         goto done; /* the instruction set has no such unit; the machine may */
     }
-    for (int run = 0; run < RUNS + 1; run++) {
+    for (int run = 0; run < n_runs + 1; run++) {
         QN_TRY(go_on(o, err));
         peak_job job = {.isa = isa, .loop = loop, .rounds = rounds};
         uint64_t begin = qn_clock_ns();
@@ -212,7 +246,7 @@ static quern_status best_peak(const quern_machine_options *o, qn_pool *pool, qn_
         double rate = (double)job.operations / seconds;
         best = run > 0 && rate > best ? rate : best;
         if (run == 0) { /* the first run only finds how many rounds fill the time */
-            rounds = (uint64_t)((double)rounds * PEAK_SECONDS / (seconds > 1e-6 ? seconds : 1e-6)) + 1;
+            rounds = (uint64_t)((double)rounds * wanted / (seconds > 1e-6 ? seconds : 1e-6)) + 1;
         }
     }
     *out = best;
@@ -220,15 +254,14 @@ done:
     return status;
 }
 
-quern_status quern_machine_measure(quern_machine *m, const quern_machine_options *options, quern_error *err)
+quern_status quern_machine_measure(quern_machine_rates *m, const quern_machine_options *options, quern_error *err)
 {
     quern_status status = QUERN_OK;
     qn_pool *pool = NULL;
     qn_numa *numa = NULL;
     qn_isa isa;
     region buffer = {0};
-    m->read_bandwidth_one = m->read_bandwidth_all = m->peak_fma_f32 = m->peak_avx2_int8 = m->peak_vnni_int8 = 0;
-    m->peak_amx_int8 = m->peak_amx_bf16 = m->peak_neon_int8 = m->peak_i8mm_int8 = 0;
+    *m = (quern_machine_rates){0};
     QN_TRY(qn_engine_choose_isa(isa_of(options), &isa, err));
     QN_TRY(qn_numa_detect(&numa, QN_NUMA_NODES, err));
     QN_TRY(qn_pool_create_on(&pool, threads_of(options), numa, err));
@@ -238,9 +271,11 @@ quern_status quern_machine_measure(quern_machine *m, const quern_machine_options
     QN_TRY(best_peak(options, pool, isa, qn_peak_int8, int8, err));
     QN_TRY(best_peak(options, pool, isa, qn_peak_int8_tiles, isa >= QN_ISA_NEON ? &m->peak_i8mm_int8 : &m->peak_amx_int8, err));
     QN_TRY(best_peak(options, pool, isa, qn_peak_bf16_tiles, &m->peak_amx_bf16, err));
-    QN_TRY(make_buffer(pool, numa != NULL, &buffer, err));
-    QN_TRY(best_bandwidth(options, pool, &buffer, true, &m->read_bandwidth_one, err));
-    if (numa != NULL) { /* one thread's is all in one node */
+    if (!is_quick(options)) {
+        QN_TRY(make_buffer(pool, numa != NULL, &buffer, err));
+        QN_TRY(best_bandwidth(options, pool, &buffer, true, &m->read_bandwidth_one, err));
+    }
+    if (buffer.data == NULL || numa != NULL) { /* one thread's is all in one node */
         qn_free_aligned((void *)(uintptr_t)buffer.data);
         buffer = (region){0};
         QN_TRY(make_buffer(pool, false, &buffer, err));
@@ -252,6 +287,7 @@ quern_status quern_machine_measure(quern_machine *m, const quern_machine_options
         QN_TRY(best_bandwidth(options, pool, &buffer, false, &more, err));
         m->read_bandwidth_all = fmax(m->read_bandwidth_all, more);
     }
+    QN_TRY(cached_bandwidth(options, pool, buffer, &m->read_bandwidth_cached, err));
 done:
     qn_free_aligned((void *)(uintptr_t)buffer.data);
     qn_pool_destroy(pool);

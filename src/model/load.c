@@ -194,6 +194,8 @@ static quern_status fill_info(quern_model *m, const char *path, const char *form
                                  .hidden_size = c->hidden_size,
                                  .ffn_size = c->ffn_size,
                                  .n_vocab = c->n_vocab,
+                                 .n_experts = c->n_experts,
+                                 .n_experts_used = c->n_experts_used,
                                  .n_ctx_train = c->n_ctx_train,
                                  .tied_embeddings = c->tied_embeddings};
     fill_sizes(m);

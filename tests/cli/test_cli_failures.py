@@ -147,7 +147,7 @@ def check_size_limit(checks, home):
 
 
 def check_bench_without_limits(checks, home):
-    """Measuring the machine comes after the model's own figures and needs a large buffer; what is known by then stays."""
+    """Measuring the machine needs a large buffer; the model's own figures come without. What is known when Ctrl-C comes stays."""
     command = [PROGRAM, "bench", MODEL, "-p", "16", "-n", "4", "-r", "1", "--parallel", "0", "-t", "1", "--json"]
     limited = ["sh", "-c", 'ulimit -v "$0" && exec "$@"']
     if subprocess.run([*limited, "4000000", PROGRAM, "--version"], env=environment(home), check=False, capture_output=True).returncode == 0:  # no sanitizer
@@ -160,17 +160,17 @@ def check_bench_without_limits(checks, home):
         checks.that(doc.get("decode") and doc["decode"][0]["tokens_per_s"] and doc["decode"][0]["fraction_of_bandwidth"] is None
                     and doc["machine"]["read_bandwidth_bytes_per_s"] is None, "bench: the figures without limits", doc)
         checks.that(b"limits of the machine are missing: out of memory: measuring bandwidth" in done.stderr, "bench: says why", done.stderr)
-    leader, follower = os.openpty()  # a terminal is told when the limits' turn comes
+    leader, follower = os.openpty()  # a terminal is told when the turn of the file's own speed comes
     p = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=follower, env=environment(home))
     os.close(follower)
     told = b""
-    while b"measuring the machine" not in told:
+    while b"measuring how fast" not in told:
         told += os.read(leader, 4096)
     p.send_signal(signal.SIGINT)
     out = p.communicate(timeout=SECONDS)[0]
     os.close(leader)
     doc = json.loads(out) if out else {}
-    checks.that(p.returncode == 130 and doc.get("decode") and doc["decode"][0]["tokens_per_s"], "bench: Ctrl-C while limits are measured", (p.returncode, out))
+    checks.that(p.returncode == 130 and doc.get("decode") and doc["decode"][0]["tokens_per_s"], "bench: Ctrl-C while the file's own speed is measured", (p.returncode, out))
     checks.that(doc.get("machine", {}).get("mapped_bandwidth_bytes_per_s", 0) is None, "bench: limits that were not reached are null", doc)
 
 

@@ -4,8 +4,8 @@
 
 Each pair is one measurement of ours and one of theirs (with --repeats the median of several), the order changing from pair to pair; medians, spread and the median ratio of the pairs are
 printed. The file is first dropped from the page cache and read in by Quern, so that both read the same pages (huge ones where the file system has
-them) whatever was done with it before. With -d both sides are asked in turns with their context filled once, and nothing else is measured. The limit that binds what is measured (the speed that it allows, as `quern bench` measures it after our part of a pair) is watched: pairs in which it was more than a tenth from the middle one are thrown away and taken again; where too
-few are left, the run says so and records nothing.
+them) whatever was done with it before. With -d both sides are asked in turns with their context filled once, and nothing else is measured. The limit that binds what is measured (the speed that it allows, as `quern bench` measures it right before and after our part of a pair) is watched: pairs in which it
+was more than a tenth from the middle one, or changed by a tenth meanwhile, are thrown away and taken again; where too few are left, the run says so and records nothing.
 A ratio whose pairs' middle half lies further apart than a fifth of it is not printed: '-' and a line below the table.
 Needs Python with llama-cpp-python (`make peers` sets one up; QUERN_PEERS_PYTHON names another).
 """
@@ -49,22 +49,36 @@ class Side:
 
 
 WIDTH = "middle half of ratios"
-Pair = collections.namedtuple("Pair", "mine theirs share bandwidth")  # tokens/s, tokens/s, of the limit (None: no limit known), bytes/s
+# tokens/s of both; share of the limit; the speed that the limit allows, tokens/s (share and this None: no limit is known); read bandwidth, bytes/s; whether limit or samples
+# changed too much within our part
+Pair = collections.namedtuple("Pair", "mine theirs share limit bandwidth moved")
 MOVED_MAX = 0.1  # a pair in which the machine's limit was further than this from the others' is thrown away
 RATIO_SPREAD_MAX = 0.2  # of the middle half of the pairs' ratios, as a part of their median: half of it to either side, as `quern bench` has it
 TRIES = 4        # times the wanted number of pairs
 BATCH_STEPS = 32  # as many as `quern bench` makes
 
 
+Part = collections.namedtuple("Part", "rate share limit bandwidth moved")  # ours of a pair
+
+
 def deep_turn(args, question):
-    """The same as ours of a context that takes minutes to fill: kept in a process from turn to turn."""
+    """Ours of a context that takes minutes to fill: kept in a process from turn to turn."""
     answer = args.deep.ask(**question)
-    bandwidth = answer["read_bandwidth_bytes_per_s"]
-    return answer["tokens_per_s"], answer["tokens_per_s"] * answer["bytes_per_token"] / bandwidth, bandwidth
+    limits = [answer["read_bandwidth_before"], answer["read_bandwidth_after"]]
+    limit = max(limits) / answer["bytes_per_token"]
+    return Part(answer["tokens_per_s"], answer["tokens_per_s"] / limit, limit, max(limits), max(limits) - min(limits) > MOVED_MAX * max(limits))
+
+
+def part_of(result):
+    """Ours, from the one measurement of a `quern bench` document. Of prompts the share is that of the unit's peak by the products with weights, attention left out, as
+    the figures to reach have it."""
+    entry = (result["prefill"] + result["decode"] + result["batch"])[0]
+    rate, of_limit = entry["tokens_per_s"], entry["fraction_of_limit"]
+    share = entry["fraction_of_peak"] if result["prefill"] else of_limit
+    return Part(rate, share, rate / of_limit if of_limit else None, result["machine"]["read_bandwidth_bytes_per_s"], entry["ratio_refused"] in ("samples_differ", "limits_differ"))
 
 
 def ours(args, question):
-    """Tokens a second, share of the limit, and the read bandwidth of the same minute."""
     if args.deep:
         return deep_turn(args, question)
     if "prefill" in question:
@@ -75,8 +89,7 @@ def ours(args, question):
         flags = ["-p", "0", "-n", str(question["decode"]), "-d", str(question["depth"]), "-c", str(args.context), "--parallel", "0"]
     result = bench.quern_json(args.program, "bench", args.model, "-t", str(args.threads), "-r", str(args.repeats), *flags)
     args.machine = bench.machine_of(result)
-    entry = (result["prefill"] + result["decode"] + result["batch"])[0]
-    return entry["tokens_per_s"], entry.get("fraction_of_bandwidth") or entry.get("fraction_of_peak"), result["machine"]["read_bandwidth_bytes_per_s"]
+    return part_of(result)
 
 
 def label_of(question):
@@ -87,15 +100,13 @@ def label_of(question):
     return f"decode {question['decode']} at {question['depth']}"
 
 
-def limits_of(pairs):
-    """What the machine allowed in each pair's minute: tokens/s at the limit that binds, or its read bandwidth if a share was refused or none is known."""
-    return [p.mine / p.share for p in pairs] if all(p.share for p in pairs) else [p.bandwidth for p in pairs]
-
-
 def quiet(pairs):
-    limits = limits_of(pairs)
-    middle = statistics.median(limits)
-    return [p for p, limit in zip(pairs, limits) if abs(limit - middle) <= MOVED_MAX * middle]
+    """Those of the same conditions: the limit did not move within ours, and lies near the middle one of all."""
+    still = [p for p in pairs if not p.moved]
+    if not still or any(p.limit is None for p in still):
+        return still
+    middle = statistics.median(p.limit for p in still)
+    return [p for p in still if abs(p.limit - middle) <= MOVED_MAX * middle]
 
 
 def ratio_of(ratios):
@@ -112,23 +123,21 @@ def run_pairs(args, peer, question):
     """A row of the table, or None if the machine gave too few quiet pairs; and how many were thrown away."""
     pairs = []
     ask = lambda: statistics.median(peer.ask(**question)["tokens_per_s"] for _ in range(args.repeats))  # noqa: E731
-    while len(pairs) < args.pairs * TRIES and (not pairs or len(quiet(pairs)) < args.pairs):
+    while len(pairs) < args.pairs * TRIES and len(quiet(pairs)) < args.pairs:
         if len(pairs) % 2 == 0:
-            mine, share, bandwidth = ours(args, question)
-            theirs = ask()
+            mine, theirs = ours(args, question), ask()
         else:
-            theirs = ask()
-            mine, share, bandwidth = ours(args, question)
-        pairs.append(Pair(mine, theirs, share, bandwidth))
-    kept = quiet(pairs)
+            theirs, mine = ask(), ours(args, question)
+        pairs.append(Pair(mine.rate, theirs, *mine[1:]))
+    kept = quiet(pairs) or pairs
     shares = [p.share for p in kept if p.share is not None]
     ratio, ratio_spread = ratio_of([p.mine / p.theirs for p in kept])
     row = {"model": os.path.basename(args.model), "what": label_of(question), "Quern tokens/s": statistics.median(p.mine for p in kept),
            "Quern spread": bench.spread([p.mine for p in kept]), "llama.cpp tokens/s": statistics.median(p.theirs for p in kept),
            "llama.cpp spread": bench.spread([p.theirs for p in kept]), "ratio": ratio, WIDTH: ratio_spread,
            "Quern share of limit": statistics.median(shares) if shares else None, "read GB/s": statistics.median(p.bandwidth for p in kept) / 1e9,
-           "pairs": len(kept), "thrown away": len(pairs) - len(kept)}
-    return row, len(kept) >= args.pairs
+           "pairs": len(quiet(pairs)), "thrown away": len(pairs) - len(quiet(pairs))}
+    return row, len(quiet(pairs)) >= args.pairs
 
 
 def parts_of(path):
@@ -213,7 +222,7 @@ def main():
     bench.save({"schema": "quern.bench-result/1", "title": args.title or f"{name}: Quern and llama.cpp in turns", "date": datetime.date.today().isoformat(),
                 "machine": args.machine, "version": f"{bench.version_of(args.program)}; {version}",
                 "what": f"Pairs, order changing; medians, spread (largest - smallest) / median, and the median of the pairs' ratios with the width of their middle half (none where that is more than {100 * RATIO_SPREAD_MAX:.0f} % of it). Pairs in which the "
-                        f"limit that binds was more than {100 * MOVED_MAX:.0f} % from the middle one are thrown away. {pages} {args.threads} threads; "
+                        f"limit that binds was more than {100 * MOVED_MAX:.0f} % from the middle one, or changed by as much within ours, are thrown away. {pages} {args.threads} threads; "
                         f"llama.cpp's flash attention {args.peer_flash}.",
                 "command": command_of(args),
                 "rows": rows, "notes": args.note}, args.record)

@@ -1,0 +1,57 @@
+/* work.c - the bytes and multiply-adds that rows cannot be computed without, counted from the model's shapes; nothing is measured here. */
+#include "engine/engine_int.h"
+
+static void add_matrix(quern_work *w, const qn_matrix *x, uint64_t times, uint64_t n_rows)
+{
+    if (x->data != NULL && n_rows > 0) {
+        size_t scales = x->scales != NULL ? x->n_cols / x->affine.group * 2 * qn_dtype_get(x->affine_dtype)->block_bytes : 0;
+        w->weight_bytes += times * x->n_rows * (x->row_bytes + scales);
+        w->matrix_macs += (double)times * (double)x->n_rows * (double)x->n_cols * (double)n_rows;
+    }
+}
+
+/* Positions that n rows behind `depth` others look on, each row's own and those before it, all rows added up; window as in qn_layer_config. */
+static double count_looks(uint64_t depth, uint64_t n, uint64_t window)
+{
+    const uint64_t growing = window == 0 || depth + n < window ? n : window > depth ? window - depth : 0;
+    return (double)growing * ((double)depth + (double)(growing + 1) / 2) + (double)(n - growing) * (double)window;
+}
+
+/* Positions that any of them looks on. */
+static uint64_t count_positions(uint64_t depth, uint64_t n, uint64_t window)
+{
+    return window == 0 || depth + 1 < window ? depth + n : window - 1 + n;
+}
+
+/* rows: of keys and values; asking: of all else, the last of the rows. */
+static void add_layer(quern_work *w, const quern_engine *e, uint32_t layer, uint64_t depth, uint64_t n_rows, uint64_t n_asking)
+{
+    const qn_model_config *c = &e->model->config;
+    const qn_layer_weights *l = &e->model->weights.layers[layer];
+    const uint64_t window = c->layers[layer].window, before = depth + n_rows - n_asking;
+    const qn_matrix *const of_asking[] = {&l->q.w, &l->o.w, &l->gate.w, &l->up.w, &l->down.w, &l->router.w};
+    const qn_matrix *const experts[] = {l->expert_gate, l->expert_up, l->expert_down};
+    add_matrix(w, &l->k.w, 1, n_rows);
+    add_matrix(w, &l->v.w, 1, n_rows);
+    for (size_t i = 0; i < sizeof of_asking / sizeof of_asking[0]; i++) {
+        add_matrix(w, of_asking[i], 1, n_asking);
+    }
+    for (size_t i = 0; l->expert_gate != NULL && i < sizeof experts / sizeof experts[0]; i++) {
+        add_matrix(w, experts[i], c->n_experts_used, n_asking);
+    }
+    if (n_asking > 0) {
+        w->kv_bytes += count_positions(before, n_asking, window) * (e->info.plan.kv_per_token / c->n_layers);
+        w->attention_macs += count_looks(before, n_asking, window) * 2 * (double)c->n_heads * (double)c->head_dim;
+    }
+}
+
+quern_work quern_engine_get_work(const quern_engine *e, uint64_t depth, uint64_t n_rows, uint64_t n_logits)
+{
+    quern_work w = {0};
+    const uint32_t n_layers = e->model->config.n_layers;
+    for (uint32_t i = 0; i < n_layers; i++) {
+        add_layer(&w, e, i, depth, n_rows, i + 1 < n_layers ? n_rows : n_logits);
+    }
+    add_matrix(&w, &e->model->weights.output.w, 1, n_logits);
+    return w;
+}

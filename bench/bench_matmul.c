@@ -110,6 +110,18 @@ static void *allocate(size_t bytes)
     return p;
 }
 
+/* Blocks as Hugging Face's checkpoints have them; freed at the program's end. */
+static qn_scale_grid unit_grid(size_t n_rows, size_t n_cols)
+{
+    enum { BLOCK = 128 };
+    const size_t down = n_rows / BLOCK + 1, across = (n_cols + BLOCK - 1) / BLOCK;
+    float *values = allocate(down * across * sizeof *values);
+    for (size_t i = 0; i < down * across; i++) {
+        values[i] = 1.0f;
+    }
+    return (qn_scale_grid){.values = values, .rows = BLOCK, .cols = BLOCK, .n_across = across};
+}
+
 /* Lays a matrix of about `bytes` bytes over `memory` and fills it: a random megabyte or so of whole rows, repeated. */
 static void lay_matrix(qn_matrix *m, uint8_t *memory, size_t bytes)
 {
@@ -131,6 +143,9 @@ static void lay_matrix(qn_matrix *m, uint8_t *memory, size_t bytes)
         fail("the columns are no whole number of blocks");
     }
     m->n_rows = bytes / m->row_bytes / 16 * 16;
+    if (m->dtype == QN_DTYPE_F8_E4M3) {
+        m->grid = unit_grid(m->n_rows, m->n_cols);
+    }
     size_t seed_rows = m->n_rows < 256 ? m->n_rows : 256;
     random_blocks(memory, m->dtype, seed_rows * m->row_bytes, SCALES_USUAL);
     for (size_t r = seed_rows; r < m->n_rows; r++) {

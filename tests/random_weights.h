@@ -92,12 +92,28 @@ static inline void random_floats(uint8_t *p, qn_dtype t, size_t n, const scale_m
     }
 }
 
-static inline bool is_plain_float(qn_dtype t) { return t == QN_DTYPE_F32 || t == QN_DTYPE_F16 || t == QN_DTYPE_BF16; }
+static inline bool is_plain_float(qn_dtype t)
+{
+    return t == QN_DTYPE_F32 || t == QN_DTYPE_F16 || t == QN_DTYPE_BF16 || t == QN_DTYPE_F8_E4M3;
+}
+
+/* Any codes but NaN, which models have none of: kernels have a slower way for it. */
+static inline void random_f8(uint8_t *p, size_t n)
+{
+    random_bytes(p, n);
+    for (size_t i = 0; i < n; i++) {
+        p[i] = (p[i] & 0x7fu) == 0x7fu ? 0 : p[i];
+    }
+}
 
 /* Whole blocks of type t (not MLX affine). */
 static inline void random_blocks(uint8_t *p, qn_dtype t, size_t bytes, scale_mode mode)
 {
     size_t block_bytes = qn_dtype_get(t)->block_bytes;
+    if (t == QN_DTYPE_F8_E4M3) {
+        random_f8(p, bytes);
+        return;
+    }
     if (is_plain_float(t)) {
         random_floats(p, t, bytes / block_bytes, NULL);
         return;

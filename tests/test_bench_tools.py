@@ -7,6 +7,7 @@ ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 sys.path[:0] = [os.path.join(ROOT, "tools"), os.path.join(ROOT, "tools", "peers")]
 import bench  # noqa: E402
 import bench_peers  # noqa: E402
+import bench_replay  # noqa: E402
 import make_performance_md as page  # noqa: E402
 
 
@@ -47,6 +48,7 @@ CASES = [  # name, got, wanted
     ("a limit's name", bench.limit_name({"bound": "read_bandwidth", "limit_before": 3e10, "limit_after": 3.1e10, "ratio_refused": None}), "read bandwidth 31.0 GB/s"),
     ("and what is wrong with it", bench.limit_name({"bound": "vnni_int8", "limit_before": 8e11, "limit_after": 6e11, "ratio_refused": "limits_differ"}),
      "vnni int8 0.8 TOP/s; it changed meanwhile"),
+    ("all edits take the time of each", bench_replay.rates_of([{"n": 11, "samples": [10.0, 5.0]}, {"n": 21, "samples": [5.0, 20.0]}], "samples"), [6.0, 10.0]),
     ("met", page.verdict(0.9, 0.1, {"least": 0.85}), "yes"),
     ("missed", page.verdict(0.8, None, {"least": 0.85}), "**no**"),
     ("met, but who knows", page.verdict(0.9, 0.21, {"least": 0.85}), "yes, unsteady"),

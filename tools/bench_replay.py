@@ -6,6 +6,7 @@ Writes what bench/README.md describes. The row "all edits" is their decoded toke
 import argparse
 import datetime
 import os
+import statistics
 import sys
 
 import bench
@@ -18,9 +19,15 @@ def row_of(model, r):
             "its spread": bench.spread(r["samples_plain"]), "gain": r["gain"], "steps": r["steps"], "guessed": r["guessed"], "right": r["right"]}
 
 
+def rates_of(edits, samples):
+    """Tokens a second over all edits, of each repeat."""
+    return [sum(r["n"] - 1 for r in edits) / sum((r["n"] - 1) / r[samples][k] for r in edits) for k in range(min(len(r[samples]) for r in edits))]
+
+
 def total_of(model, edits):
-    decoded, seconds, plain = (sum((r["n"] - 1) / rate(r) for r in edits) for rate in (lambda r: 1, lambda r: r["tokens_per_s"], lambda r: r["tokens_per_s_plain"]))
-    return {"model": model, "what": "all edits", "tokens": sum(r["n"] for r in edits), "tokens/s": decoded / seconds, "spread": None, "without guesses": decoded / plain, "its spread": None, "gain": plain / seconds,
+    ours, plain = rates_of(edits, "samples"), rates_of(edits, "samples_plain")
+    return {"model": model, "what": "all edits", "tokens": sum(r["n"] for r in edits), "tokens/s": statistics.median(ours), "spread": bench.spread(ours),
+            "without guesses": statistics.median(plain), "its spread": bench.spread(plain), "gain": statistics.median(o / p for o, p in zip(ours, plain)),
             "steps": sum(r["steps"] for r in edits), "guessed": sum(r["guessed"] for r in edits), "right": sum(r["right"] for r in edits)}
 
 

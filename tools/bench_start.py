@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""How soon there is something to read: process start to the 64th token of the built-in model, and how long a model takes to be ready.
-usage: bench_start.py [--record NAME] [--runs N] BUILD/quern [MODEL...]
+"""How soon there is something to read: process start to the 64th token of the built-in model; and of each model, how long it takes to be ready, what its first token takes besides
+reading the prompt, and how fast it comes from the disk beside plain direct reads. usage: bench_start.py [--record NAME] [--title TEXT] [--runs N] BUILD/quern [MODEL.gguf...]
 
-The files are read once beforehand, so they come from the page cache. Writes what bench/README.md describes.
+For the first two the files are read once beforehand, so they come from the page cache; for the last they are dropped from it before every run. Writes what bench/README.md describes.
 """
 import argparse
+import concurrent.futures
 import datetime
+import mmap
 import os
 import statistics
 import subprocess
@@ -15,6 +17,8 @@ import time
 import bench
 
 PROMPT, TOKENS = "def fibonacci(n):", 64
+LONG_PROMPT = "".join(f"def step_{i}(x):\n    return x + {i}\n\n\n" for i in range(30))  # some 500 tokens
+READERS, PIECE = 4, 8 << 20
 
 
 def first_tokens(program):
@@ -39,6 +43,55 @@ def warm(path):
             pass
 
 
+def first_token_besides(program, model):
+    """Seconds of a whole process that says one token, without those of its prompt."""
+    begin = time.perf_counter()
+    done = bench.quern_json(program, "run", model, LONG_PROMPT, "--raw", "-n", "1", "--temp", "0", "--quiet")
+    return time.perf_counter() - begin - done["prompt_tokens"] / done["timings"]["prefill_tokens_per_s"]
+
+
+def drop(path):
+    with open(path, "rb") as f:
+        os.fsync(f.fileno())
+        os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def read_part(path, begin, end):
+    file, buffer = os.open(path, os.O_RDONLY | os.O_DIRECT), mmap.mmap(-1, PIECE)
+    for at in range(begin, end, PIECE):
+        os.preadv(file, [buffer], at)
+    os.close(file)
+
+
+def direct(path):
+    """Seconds in which the disk gives the file to a few readers past the page cache, each a part."""
+    size = os.path.getsize(path)
+    part = (size // READERS + PIECE) // PIECE * PIECE
+    drop(path)
+    begin = time.perf_counter()
+    with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
+        list(pool.map(lambda i: read_part(path, i * part, min((i + 1) * part, size)), range(READERS)))
+    return time.perf_counter() - begin
+
+
+def cold(program, model):
+    """Seconds in which Quern reads a file in that is not in memory."""
+    drop(model)
+    read = bench.quern_json(program, "run", model, PROMPT, "--raw", "-n", "1", "--temp", "0", "--quiet")["read_in"]
+    if read["cold_bytes"] < 0.9 * read["bytes"]:
+        raise SystemExit(f"{model}: only {read['cold_bytes']} of {read['bytes']} bytes were cold: this file system does not let go of its pages")
+    return read["seconds"]
+
+
+def disk_rows(program, model):
+    """In turns, and the ratios of the pairs."""
+    name, size = os.path.basename(model), os.path.getsize(model) / 1e9
+    pairs = [(cold(program, model), direct(model)) for _ in range(5)]
+    ours, theirs = zip(*pairs)
+    yield row(f"from the disk: {name} read in by Quern, {size / statistics.median(ours):.2f} GB/s", ours)
+    yield row(f"from the disk: {name} by {READERS} readers past the page cache, {size / statistics.median(theirs):.2f} GB/s", theirs)
+
+
 def row(what, samples):
     return {"what": what, "seconds": statistics.median(samples), "spread": bench.spread(samples), "smallest": min(samples), "largest": max(samples), "runs": len(samples)}
 
@@ -46,6 +99,7 @@ def row(what, samples):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--record", metavar="NAME")
+    parser.add_argument("--title", default="Start: the first tokens, and when a model is ready")
     parser.add_argument("--note", action="append", default=[])
     parser.add_argument("--runs", type=int, default=21)
     parser.add_argument("program")
@@ -54,12 +108,15 @@ def main():
     rows = [row(f"process start to the {TOKENS}th token, built-in model", [first_tokens(args.program) for _ in range(args.runs)])]
     for model in args.models:
         warm(model)
-        rows.append(row(f"load {os.path.basename(model)}, {os.path.getsize(model) / 1e9:.2f} GB", [ready(args.program, model) for _ in range(5)]))
+        name = os.path.basename(model)
+        rows.append(row(f"load {name}, {os.path.getsize(model) / 1e9:.2f} GB", [ready(args.program, model) for _ in range(5)]))
+        rows.append(row(f"first token of {name}: the whole process without the prompt's time", [first_token_besides(args.program, model) for _ in range(5)]))
+        rows += disk_rows(args.program, model)
     bench.print_table(rows)
     machine = bench.machine_of(bench.quern_json(args.program, "bench", "demo", "-p", "16", "-n", "4", "--parallel", "0"))
-    bench.save({"schema": "quern.bench-result/1", "title": "Start: the first tokens, and when a model is ready", "date": datetime.date.today().isoformat(),
+    bench.save({"schema": "quern.bench-result/1", "title": args.title, "date": datetime.date.today().isoformat(),
                 "machine": machine, "version": bench.version_of(args.program),
-                "what": "Files from the page cache. Time of the whole process, and the time until the first step could run; medians, spread (largest - smallest) / median.",
+                "what": "Files from the page cache where nothing else is said. Time of the whole process, the time until the first step could run, a first token's without its prompt's, and cold files in turns with plain reads; medians, spread (largest - smallest) / median.",
                 "command": " ".join(["tools/bench_start.py", "--runs", str(args.runs), "build/quern"] + [os.path.basename(m) for m in args.models]),
                 "rows": rows, "notes": args.note}, args.record)
     return 0

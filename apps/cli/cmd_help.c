@@ -56,8 +56,9 @@ static const char *notes_of(qn_command_id id)
     case QN_COMMAND_BENCH:
         return "Figures are medians of -r samples; +- is half the distance between the largest and the smallest, as a part of the\n"
                "median. A share of a limit, or a gain, is given where that is at most 10 %; one sample (-r 1) cannot tell, and its\n"
-               "share may be noise. The limit of a prompt is arithmetic, of decoding the bandwidth of memory, of sequences\n"
-               "together whichever of the two binds.";
+               "share may be noise. The limit is the time that reading the bytes or computing the products takes at least,\n"
+               "whichever is longer, at the machine's speed right before and right after; where these are more than 10 % apart\n"
+               "there is no share.";
     case QN_COMMAND_INSPECT:
         return "FILE: a GGUF, a model folder, a single safetensors file, config.json, tokenizer.json or a manifest.json.";
     default: return NULL;

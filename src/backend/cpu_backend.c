@@ -146,7 +146,8 @@ static void multiply_decoded(qn_cpu *c, qn_lane *lane, const qn_matrix *w, size_
 void qn_cpu_multiply_rows(qn_cpu *c, qn_lane *lane, const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1,
                           float *y, size_t y_stride)
 {
-    bool plain = w->dtype == QN_DTYPE_F32 || w->dtype == QN_DTYPE_F16 || w->dtype == QN_DTYPE_BF16;
+    uint32_t block;
+    const bool plain = qn_act_kind_for(w->dtype, w->affine, &block) == QN_ACT_F32;
     if (qn_matrix_is_decoded(w) || (c->f32_activations && !plain)) {
         multiply_decoded(c, lane, w, r0, r1, a, t0, t1, y, y_stride);
     } else {

@@ -13,9 +13,9 @@
  * msum = sum over sub-blocks of min_j * (sum of q_act in it).  MLX: d = scale, m = bias, msum = sum of q_act in the group.
  * (d * a) and (m * a) are single float32 products rounded once.
  *
- * FLOAT FAMILY (F32 F16 BF16 weights, float32 activations): 16 lanes; lane l takes elements k = l, l+16, l+32, ... in order:
- * lane = fmaf(w, x, lane), from 0; a tail shorter than 16 only updates its lanes. Then the fixed tree:
- * s8[l] = lane[l] + lane[l+8]; s4[l] = s8[l] + s8[l+4]; s2[l] = s4[l] + s4[l+2]; y = s2[0] + s2[1].
+ * FLOAT FAMILY (F32 F16 BF16 F8_E4M3 weights, float32 activations): 16 lanes; lane l takes elements k = l, l+16, l+32, ... in order:
+ * lane = fmaf(w, x, lane), from 0; w of F8_E4M3 is its value times its block's factor, rounded once to float32; a tail shorter than 16 only updates its
+ * lanes. Then the fixed tree: s8[l] = lane[l] + lane[l+8]; s4[l] = s8[l] + s8[l+4]; s2[l] = s4[l] + s4[l+2]; y = s2[0] + s2[1].
  *
  * Outputs are written, not accumulated. y rows are y_stride floats apart. Shapes were checked at load: kernels cannot fail.
  * Weights may be unaligned (2 bytes at best); activations are 64-byte aligned, their rows padded as qn_act says.
@@ -95,8 +95,12 @@ const qn_matmul_kernel *qn_matmul_kernel_at(size_t i);
 /* Calls that kernel number i has served since start (relaxed counter; tests check that a forced kernel ran). */
 uint64_t qn_matmul_kernel_calls(size_t i);
 
-/* True for a type without kernels of its own (F8_E4M3): rows are decoded to float32 a few at a time and multiplied as those. */
-static inline bool qn_matrix_is_decoded(const qn_matrix *w) { return w->dtype == QN_DTYPE_F8_E4M3; }
+/* True for a matrix that no kernel takes as it is: F8_E4M3 under a grid whose blocks end between two steps of 16 columns. Its rows are decoded to float32
+ * a few at a time and multiplied as those, with the same bits. */
+static inline bool qn_matrix_is_decoded(const qn_matrix *w)
+{
+    return w->dtype == QN_DTYPE_F8_E4M3 && w->grid.cols % 16 != 0 && w->grid.cols < w->n_cols;
+}
 
 /* True if some kernel multiplies with this type. */
 bool qn_matmul_supported(qn_dtype t, qn_affine affine);

@@ -247,11 +247,12 @@ static quern_status bind_matrix_of(quern_model *m, const place *p, uint64_t stac
                                                      : bind_affine(m, p, t, stack, rows, cols, out, err);
     }
     QN_TRY(claim_tensor(m, t, stack, rows, cols, err));
-    if (t->dtype == QN_DTYPE_F8_E4M3 && stack == 0) {
+    const bool is_fp8 = t->dtype == QN_DTYPE_F8_E4M3;
+    if (is_fp8 && stack == 0) {
         return bind_fp8(m, p, t, rows, cols, out, err);
     }
     size_t row_bytes;
-    if (!qn_matmul_supported(t->dtype, (qn_affine){0}) || !qn_dtype_row_bytes(t->dtype, cols, &row_bytes)) {
+    if (is_fp8 || !qn_matmul_supported(t->dtype, (qn_affine){0}) || !qn_dtype_row_bytes(t->dtype, cols, &row_bytes)) {
         QN_FAIL(err, QUERN_ERROR_UNSUPPORTED, "%s: tensor %s has type %s, which this version cannot multiply with", source_path(m), t->name,
                 qn_dtype_get(t->dtype)->name);
     }

@@ -2,6 +2,7 @@
 #include "model/fp8.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 #include "quant/codec.h"
@@ -72,6 +73,12 @@ quern_status qn_fp8_read_grid(qn_scale_grid *out, qn_arena *arena, const qn_mode
     size_t bad = qn_find_non_finite(values, n);
     if (bad < n) {
         QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s holds a value that is not finite at index %zu", path, scale->name, bad);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (fabsf(values[i]) > QN_SCALE_GRID_MAX) {
+            QN_FAIL(err, QUERN_ERROR_INVALID, "%s: tensor %s holds %g at index %zu, expected at most %g", path, scale->name,
+                    (double)values[i], i, (double)QN_SCALE_GRID_MAX);
+        }
     }
     out->values = values;
 done:

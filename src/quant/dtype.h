@@ -41,6 +41,7 @@ typedef struct qn_affine {
 
 /* FP8 weights with block scales: w = e4m3 * factor, one float32 factor for each block of rows x cols elements of a matrix; the blocks at
  * the right and lower edge may be cut. values (ceil(n_rows / rows), n_across), n_across = ceil(n_cols / cols). */
+#define QN_SCALE_GRID_MAX 0x1p100f /* of a factor's magnitude: kernels multiply it by powers of two beforehand */
 typedef struct qn_scale_grid {
     const float *values;
     uint32_t rows, cols;

@@ -58,7 +58,8 @@ static void bits_do_not_depend_on_how_it_is_run(void **state)
                                         "gguf/quant/llama3_rope.Q4_K_M.gguf",
                                         "mlx/qwen3.q4_g64",
                                         "hf/qwen2_tied",
-                                        "gguf/base/llama3_rope.f16.gguf"};
+                                        "gguf/base/llama3_rope.f16.gguf",
+                                        "gguf/quant/qwen3_moe.Q4_0.gguf"};
     static const struct {
         size_t threads, chunk;
     } ways[] = {{2, 300}, {1, 1}, {1, 7}, {3, 64}, {2, 1}};
@@ -175,7 +176,7 @@ static void deep_steps(const quern_model *m, quern_kv_type kv, size_t threads, c
 static void long_contexts_give_the_same_bits(void **state)
 {
     (void)state;
-    static const char *const files[] = {"gguf/quant/qwen3.Q4_K_M.gguf", "hf/qwen3_moe"};
+    static const char *const files[] = {"gguf/quant/qwen3.Q4_K_M.gguf", "gguf/quant/qwen3_moe.Q4_0.gguf"};
     static const size_t threads[] = {1, 2, 3, 5};
     static int32_t all[DEEP];
     for (size_t i = 0; i < DEEP; i++) {
@@ -201,6 +202,62 @@ static void long_contexts_give_the_same_bits(void **state)
             qn_free(want);
         }
         quern_model_close(m);
+    }
+}
+
+enum { VERY_DEEP = 33000, MORE = 9 };
+
+/* The logits of MORE tokens behind VERY_DEEP positions of made-up keys and values, `chunk` a step. Filling them by computing would take minutes. */
+static float *logits_far_out(quern_kv_type kv, size_t threads, const char *isa, size_t chunk)
+{
+    quern_error err;
+    const quern_engine_options opt = {.n_threads = threads, .isa = isa, .n_ctx = VERY_DEEP + 64, .kv_type = kv};
+    quern_engine *e = golden_engine(model, &opt);
+    quern_sequence *s;
+    float *logits = qn_malloc_array(MORE * n_vocab, sizeof *logits);
+    assert_non_null(logits);
+    assert_ok(quern_sequence_create(&s, e, &err));
+    qn_sequence_extend(s, VERY_DEEP);
+    s->n_tokens = VERY_DEEP;
+    uint64_t state = 1;
+    for (size_t i = 0; i < s->n_pages * e->pool.page_bytes / 4; i++) { /* float16 pairs, float32, or codes and scales: all finite */
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        const uint32_t pattern = (uint32_t)(state >> 32) & 0xb3ffb3ffu;
+        memcpy(e->pool.memory + 4 * i, &pattern, 4);
+    }
+    for (size_t at = 0; at < MORE; at += chunk) {
+        const size_t n = MORE - at < chunk ? MORE - at : chunk;
+        const quern_step_item item = {.sequence = s, .ids = ids + at, .n_ids = n, .n_logits = n, .logits = logits + at * n_vocab};
+        assert_ok(quern_engine_step(e, &item, 1, &err));
+    }
+    quern_sequence_destroy(s);
+    quern_engine_destroy(e);
+    return logits;
+}
+
+/* Beyond 32,768 positions, where the parts of attention are many and the context is longer than most are made for. */
+static void far_out_the_bits_are_the_same(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t threads, chunk;
+    } ways[] = {{2, 1}, {3, 4}, {1, MORE}};
+    for (int kv = QUERN_KV_F16; kv <= QUERN_KV_Q8_0; kv++) {
+        float *want = logits_far_out((quern_kv_type)kv, 1, "scalar", 1);
+        for (size_t i = 0; i < MORE * n_vocab; i++) {
+            assert_true(isfinite(want[i]));
+        }
+        for (int isa = QN_ISA_SCALAR + 1; isa < QN_ISA_COUNT; isa++) {
+            if (!qn_isa_available((qn_isa)isa)) {
+                continue;
+            }
+            for (size_t w = 0; w < sizeof ways / sizeof ways[0]; w++) {
+                float *got = logits_far_out((quern_kv_type)kv, ways[w].threads, qn_isa_name((qn_isa)isa), ways[w].chunk);
+                assert_memory_equal(got, want, MORE * n_vocab * sizeof *want);
+                qn_free(got);
+            }
+        }
+        qn_free(want);
     }
 }
 
@@ -705,6 +762,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bits_do_not_depend_on_how_it_is_run),
         cmocka_unit_test(long_contexts_give_the_same_bits),
+        cmocka_unit_test(far_out_the_bits_are_the_same),
         cmocka_unit_test(rows_of_a_sequence_share_a_split),
         cmocka_unit_test(sequences_in_one_step_do_not_touch_each_other),
         cmocka_unit_test(rows_without_logits_end_at_the_last_layers_keys),

@@ -71,7 +71,9 @@ static void extreme_blocks(uint8_t *data, size_t n_rows, size_t row_bytes, size_
 
 static test_weights weights_create(qn_dtype t, qn_affine affine, qn_dtype affine_dtype, size_t n_rows, size_t n_cols, scale_mode mode)
 {
-    test_weights w = {.m = {.dtype = t, .n_rows = n_rows, .n_cols = n_cols}};
+    static const float one = 1.0f; /* one block; other grids are test_matmul_float.c's */
+    const qn_scale_grid grid = {.values = &one, .rows = UINT32_MAX, .cols = UINT32_MAX, .n_across = 1};
+    test_weights w = {.m = {.dtype = t, .n_rows = n_rows, .n_cols = n_cols, .grid = grid}};
     if (t == QN_DTYPE_MLX_AFFINE) {
         w.m.affine = affine;
         w.m.affine_dtype = affine_dtype;

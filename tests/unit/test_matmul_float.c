@@ -1,4 +1,4 @@
-/* test_matmul_float.c - products with F32, F16 and BF16 weights: scalar against sums in double, every other kernel against scalar for
+/* test_matmul_float.c - products with F32, F16, BF16 and F8_E4M3 weights: scalar against sums in double, every other kernel against scalar for
  * equal bits, at odd sizes, unaligned, with special values, and with weights that end at an unreadable page. */
 #include "qn_test.h"
 
@@ -10,6 +10,7 @@
 #include "base/alloc.h"
 #include "base/half.h"
 #include "kernels/matmul.h"
+#include "quant/codec.h"
 
 static uint64_t random_state = 1;
 static uint64_t random_bits(void)
@@ -23,13 +24,56 @@ static uint64_t random_bits(void)
 
 static float random_float(void) { return (float)((double)(random_bits() >> 11) * 0x1p-52 - 1.0); } /* [-1, 1) */
 
-static const qn_dtype types[] = {QN_DTYPE_F32, QN_DTYPE_F16, QN_DTYPE_BF16};
+static const qn_dtype types[] = {QN_DTYPE_F32, QN_DTYPE_F16, QN_DTYPE_BF16, QN_DTYPE_F8_E4M3};
+enum { N_TYPES = sizeof types / sizeof types[0] };
 
-static size_t element_bytes(qn_dtype t) { return t == QN_DTYPE_F32 ? 4 : 2; }
+static size_t element_bytes(qn_dtype t) { return t == QN_DTYPE_F32 ? 4 : t == QN_DTYPE_F8_E4M3 ? 1 : 2; }
+
+/* The code nearest to x from below in magnitude; NaN's for NaN, the largest finite one for what is beyond. */
+static uint8_t e4m3_from_f32(float x)
+{
+    uint8_t low = 0, high = 0x7e;
+    while (low < high) { /* magnitudes rise with their codes */
+        const uint8_t middle = (uint8_t)((low + high + 1) / 2);
+        if (qn_f32_from_e4m3(middle) <= fabsf(x)) {
+            low = middle;
+        } else {
+            high = (uint8_t)(middle - 1);
+        }
+    }
+    return (uint8_t)((isnan(x) ? 0x7f : low) | (signbit(x) ? 0x80 : 0));
+}
+
+/* Factors for a matrix that begins somewhere in its grid; blocks of all columns, or of a multiple of 16. Valid until the next call. */
+static void set_grid(qn_matrix *w)
+{
+    static const uint32_t rows[] = {1, 3, 128, UINT32_MAX}, cols[] = {16, 48, 128, UINT32_MAX};
+    static float values[1 << 17];
+    if (w->dtype == QN_DTYPE_F8_E4M3) {
+        const uint64_t r = random_bits();
+        w->grid_row = r % 40;
+        w->grid = (qn_scale_grid){.values = values, .rows = rows[r / 64 % 4], .cols = cols[r / 256 % 4]};
+        w->grid.n_across = (w->n_cols + w->grid.cols - 1) / w->grid.cols;
+        const size_t n = ((w->grid_row + w->n_rows - 1) / w->grid.rows + 1) * w->grid.n_across;
+        assert_true(n <= sizeof values / sizeof values[0] && !qn_matrix_is_decoded(w));
+        for (size_t i = 0; i < n; i++) {
+            values[i] = 1.0f + random_float() / 2;
+        }
+    }
+}
+
+static float factor_at(const qn_matrix *w, size_t r, size_t k)
+{
+    return w->dtype == QN_DTYPE_F8_E4M3 ? w->grid.values[(w->grid_row + r) / w->grid.rows * w->grid.n_across + k / w->grid.cols] : 1.0f;
+}
 
 /* Stores x as element i of `data`, unaligned; returns what is then there. */
 static float put_weight(qn_dtype t, uint8_t *data, size_t i, float x)
 {
+    if (t == QN_DTYPE_F8_E4M3) {
+        data[i] = e4m3_from_f32(x);
+        return qn_f32_from_e4m3(data[i]);
+    }
     uint16_t h = t == QN_DTYPE_F16 ? qn_f16_from_f32(x) : qn_bf16_from_f32(x);
     if (t == QN_DTYPE_F32) {
         memcpy(data + 4 * i, &x, 4);
@@ -54,7 +98,7 @@ static void scalar_is_the_product(void **state)
 {
     (void)state;
     enum { ROWS = 5, TOKENS = 3 };
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < N_TYPES; i++) {
         for (size_t n_cols = 1; n_cols <= 300; n_cols += 13) {
             uint8_t *data = qn_malloc_array(ROWS * n_cols, 4);
             double *weights = qn_malloc_array(ROWS * n_cols, sizeof *weights);
@@ -63,6 +107,7 @@ static void scalar_is_the_product(void **state)
             }
             qn_matrix w = {
                 .dtype = types[i], .data = data, .row_bytes = n_cols * element_bytes(types[i]), .n_rows = ROWS, .n_cols = n_cols};
+            set_grid(&w);
             qn_act a;
             void *memory;
             act_fill(&a, &memory, TOKENS, n_cols, random_float);
@@ -72,7 +117,7 @@ static void scalar_is_the_product(void **state)
                 for (size_t r = 0; r < ROWS; r++) {
                     double sum = 0.0;
                     for (size_t k = 0; k < n_cols; k++) {
-                        sum += weights[r * n_cols + k] * (double)a.f[t * a.f_stride + k];
+                        sum += weights[r * n_cols + k] * (double)factor_at(&w, r, k) * (double)a.f[t * a.f_stride + k];
                     }
                     assert_true(fabs((double)y[t * ROWS + r] - sum) < 1e-5);
                 }
@@ -169,6 +214,7 @@ static void compare_shape(qn_dtype type, size_t n_rows, size_t n_cols, size_t n_
             (void)put_weight(type, data, k, value());
         }
         qn_matrix w = {.dtype = type, .data = data, .row_bytes = row_bytes, .n_rows = n_rows, .n_cols = n_cols};
+        set_grid(&w);
         compare_kernels(&w, 0, &a, 0, n_tokens);
         if (place == 0 && n_rows > 1 && n_tokens > 1) {
             compare_kernels(&w, n_rows / 2, &a, n_tokens / 2, n_tokens);
@@ -182,7 +228,7 @@ static void kernels_are_equal(void **state)
 {
     (void)state;
     static const size_t tokens[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 23, 64};
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < N_TYPES; i++) {
         for (size_t n_cols = 1; n_cols <= 40; n_cols++) {
             for (size_t t = n_cols % 2; t < sizeof tokens / sizeof tokens[0]; t += 2) {
                 compare_shape(types[i], 1 + random_bits() % ROWS_MAX, n_cols, tokens[t], uneven_float);
@@ -201,7 +247,7 @@ static void kernels_are_equal(void **state)
 static void kernels_are_equal_around_blocks(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < N_TYPES; i++) {
         static const size_t tokens[] = {11, 12, 13, 24, 25, 49};
         for (size_t t = 0; t < sizeof tokens / sizeof tokens[0]; t++) {
             compare_shape(types[i], 3 + t, 23000 + t, tokens[t], uneven_float);
@@ -220,14 +266,16 @@ static void negative_zero_survives_a_tail(void **state)
 {
     (void)state;
     enum { ROWS = 9, TOKENS = 7 };
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < N_TYPES; i++) {
         for (size_t n_cols = 16; n_cols <= 40; n_cols++) {
             uint8_t data[ROWS * 40 * 4];
             for (size_t k = 0; k < ROWS * n_cols; k++) {
-                (void)put_weight(types[i], data, k, -6e-8f);
+                (void)put_weight(types[i], data, k, types[i] == QN_DTYPE_F8_E4M3 ? -1.0f : -6e-8f);
             }
             qn_matrix w = {
                 .dtype = types[i], .data = data, .row_bytes = n_cols * element_bytes(types[i]), .n_rows = ROWS, .n_cols = n_cols};
+            static const float small = 6e-8f; /* what F8 cannot say itself */
+            w.grid = (qn_scale_grid){.values = &small, .rows = UINT32_MAX, .cols = UINT32_MAX, .n_across = 1};
             qn_act a;
             void *memory;
             act_fill(&a, &memory, TOKENS, n_cols, tiny_float);
@@ -241,10 +289,56 @@ static void negative_zero_survives_a_tail(void **state)
     }
 }
 
+/* Every code: vector loads have a way of their own to each value. */
+static void every_code_of_f8(void **state)
+{
+    (void)state;
+    static const float one = 1.0f;
+    enum { TOKENS = 20 }; /* beyond few tokens: decoded into scratch */
+    uint8_t codes[256];
+    for (size_t i = 0; i < sizeof codes; i++) {
+        codes[i] = (uint8_t)i;
+    }
+    qn_act a;
+    void *memory;
+    act_fill(&a, &memory, TOKENS, 16, random_float);
+    memset(a.f, 0, TOKENS * a.f_stride * sizeof *a.f);
+    for (size_t lane = 0; lane < 16; lane++) {
+        for (size_t t = 0; t < TOKENS; t++) {
+            a.f[t * a.f_stride + (lane + 15) % 16] = 0.0f;
+            a.f[t * a.f_stride + lane] = 1.0f;
+        }
+        for (size_t n_cols = 1; n_cols <= 16; n_cols += 15) {
+            const qn_matrix w = {.dtype = QN_DTYPE_F8_E4M3,
+                                 .data = codes,
+                                 .row_bytes = n_cols,
+                                 .n_rows = 16,
+                                 .n_cols = n_cols,
+                                 .grid = {.values = &one, .rows = UINT32_MAX, .cols = UINT32_MAX, .n_across = 1}};
+            compare_kernels(&w, 0, &a, 0, 1);
+            compare_kernels(&w, 0, &a, 0, TOKENS);
+        }
+    }
+    for (size_t i = 0; i < sizeof codes; i++) { /* alone: where a NaN beside them does not hide them */
+        const qn_matrix w = {.dtype = QN_DTYPE_F8_E4M3,
+                             .data = codes + i,
+                             .row_bytes = 1,
+                             .n_rows = 1,
+                             .n_cols = 1,
+                             .grid = {.values = &one, .rows = UINT32_MAX, .cols = UINT32_MAX, .n_across = 1}};
+        a.f[0] = 1.0f;
+        float y;
+        qn_matmul(QN_ISA_SCALAR, &w, 0, 1, &a, 0, 1, &y, 1, NULL);
+        assert_true((isnan(y) && isnan(qn_f32_from_e4m3(codes[i]))) || y == qn_f32_from_e4m3(codes[i]));
+        compare_kernels(&w, 0, &a, 0, 1);
+    }
+    qn_free_aligned(memory);
+}
+
 static void specials_are_equal(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < N_TYPES; i++) {
         for (size_t n_cols = 1; n_cols <= 300; n_cols += 23) {
             compare_shape(types[i], 19, n_cols, 1, any_float);
             compare_shape(types[i], 11, n_cols, 7, any_float);
@@ -261,10 +355,12 @@ static void forced_kernels_ran(void **state)
     void *memory, *scratch = qn_malloc_aligned(QN_MATMUL_SCRATCH_BYTES);
     qn_act a;
     act_fill(&a, &memory, 64, 32, random_float);
+    uint32_t block;
     for (size_t i = 0; i < qn_matmul_kernel_count(); i++) {
         const qn_matmul_kernel *k = qn_matmul_kernel_at(i);
-        if (qn_isa_available(k->isa) && (k->dtype == QN_DTYPE_F32 || k->dtype == QN_DTYPE_F16 || k->dtype == QN_DTYPE_BF16)) {
+        if (qn_isa_available(k->isa) && qn_act_kind_for(k->dtype, (qn_affine){0}, &block) == QN_ACT_F32) {
             qn_matrix w = {.dtype = k->dtype, .data = weights, .row_bytes = 32 * element_bytes(k->dtype), .n_rows = 16, .n_cols = 32};
+            set_grid(&w);
             uint64_t before = qn_matmul_kernel_calls(i);
             qn_matmul(k->isa, &w, 0, 16, &a, 0, k->min_tokens, y, 16, scratch);
             assert_int_equal(qn_matmul_kernel_calls(i), before + 1);
@@ -317,6 +413,7 @@ int main(void)
         cmocka_unit_test(kernels_are_equal),
         cmocka_unit_test(kernels_are_equal_around_blocks),
         cmocka_unit_test(negative_zero_survives_a_tail),
+        cmocka_unit_test(every_code_of_f8),
         cmocka_unit_test(specials_are_equal),
         cmocka_unit_test(forced_kernels_ran),
 #if defined(__SANITIZE_ADDRESS__)

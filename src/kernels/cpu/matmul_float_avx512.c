@@ -1,4 +1,4 @@
-/* matmul_float_avx512.c - products with F32, F16 and BF16 weights for AVX-512: v16_avx512.h says what a vector is, the body says what is
+/* matmul_float_avx512.c - products with F32, F16, BF16 and F8_E4M3 weights for AVX-512: v16_avx512.h says what a vector is, the body says what is
  * done. */
 #include <stdbool.h>
 

@@ -1,4 +1,4 @@
-/* matmul_float_neon.c - products with F32, F16 and BF16 weights for NEON: v16_neon.h says what a vector is, the body says what is done. */
+/* matmul_float_neon.c - products with F32, F16, BF16 and F8_E4M3 weights for NEON: v16_neon.h says what a vector is, the body says what is done. */
 #include <stdbool.h>
 
 #include "base/cpu.h"

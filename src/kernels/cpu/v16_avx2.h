@@ -77,6 +77,43 @@ V16_INLINE v16 v16_load_bf16_n(const void *p, size_t n)
     return v16_load_bf16(buffer);
 }
 
+V16_INLINE __m256i v16_half_from_f8(const void *p)
+{
+    const __m256i to_upper = _mm256_set_epi8(15, -1, 14, -1, 13, -1, 12, -1, 11, -1, 10, -1, 9, -1, 8, -1, 7, -1, 6, -1, 5, -1, 4, -1, 3,
+                                             -1, 2, -1, 1, -1, 0, -1);
+    const __m256i upper = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)p)), to_upper);
+    return _mm256_and_si256(_mm256_srai_epi16(upper, 1), _mm256_set1_epi16((short)0xbf80));
+}
+
+V16_INLINE v16 v16_from_halves(__m256i h)
+{
+    return (v16){_mm256_cvtph_ps(_mm256_castsi256_si128(h)), _mm256_cvtph_ps(_mm256_extracti128_si256(h, 1))};
+}
+
+V16_INLINE v16 v16_load_f8_finite(const void *p) { return v16_from_halves(v16_half_from_f8(p)); }
+
+V16_INLINE v16 v16_load_f8(const void *p)
+{
+    const __m256i half = v16_half_from_f8(p), magnitude = _mm256_set1_epi16(0x3f80);
+    const __m256i nan = _mm256_cmpeq_epi16(_mm256_and_si256(half, magnitude), magnitude);
+    return v16_from_halves(_mm256_or_si256(half, _mm256_and_si256(nan, _mm256_set1_epi16(0x7e00))));
+}
+
+V16_INLINE uint64_t v16_f8_has_nan(const void *p)
+{
+    const __m256i sign = _mm256_set1_epi8((char)0x80), nan = _mm256_set1_epi8((char)0xff), *codes = p;
+    const __m256i a = _mm256_cmpeq_epi8(_mm256_or_si256(_mm256_loadu_si256(codes), sign), nan);
+    const __m256i b = _mm256_cmpeq_epi8(_mm256_or_si256(_mm256_loadu_si256(codes + 1), sign), nan);
+    return (uint32_t)_mm256_movemask_epi8(_mm256_or_si256(a, b));
+}
+
+V16_INLINE v16 v16_load_f8_n(const void *p, size_t n)
+{
+    uint8_t buffer[16] = {0};
+    memcpy(buffer, p, n);
+    return v16_load_f8(buffer);
+}
+
 V16_INLINE __m256 v16_half_from_i8(__m128i x) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)); }
 
 V16_INLINE v16 v16_load_i8(const void *p)

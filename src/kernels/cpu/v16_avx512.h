@@ -26,7 +26,7 @@ V16_INLINE v16 v16_load_n(const float *p, size_t n) { return _mm512_maskz_loadu_
 V16_INLINE void v16_store(float *p, v16 x) { _mm512_storeu_ps(p, x); }
 V16_INLINE void v16_store_n(float *p, v16 x, size_t n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1u), x); }
 
-/* Weights in three types, at any address. */
+/* Weights in four types, at any address. */
 V16_INLINE v16 v16_load_f32(const void *p) { return _mm512_loadu_ps(p); }
 V16_INLINE v16 v16_load_f32_n(const void *p, size_t n) { return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1u), p); }
 V16_INLINE v16 v16_load_f16(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
@@ -34,6 +34,30 @@ V16_INLINE v16 v16_load_f16_n(const void *p, size_t n) { return _mm512_cvtph_ps(
 V16_INLINE v16 v16_from_bf16(__m256i h) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16)); }
 V16_INLINE v16 v16_load_bf16(const void *p) { return v16_from_bf16(_mm256_loadu_si256((const __m256i *)p)); }
 V16_INLINE v16 v16_load_bf16_n(const void *p, size_t n) { return v16_from_bf16(_mm256_maskz_loadu_epi16((__mmask16)((1u << n) - 1u), p)); }
+/* 2^-8 of sixteen float8 E4M3, exactly. Their exponent has one bit fewer than float16's and a bias that is 8 smaller: a code's seven lower bits as a
+ * float16's bits 7 to 13 are that value, subnormals too (which as float32 are slow on some processors). The code 0x7f, its only NaN, is 480 * 2^-8 here. */
+V16_INLINE __m256i v16_half_from_f8(__m128i codes)
+{
+    const __m256i to_upper = _mm256_set_epi8(15, -1, 14, -1, 13, -1, 12, -1, 11, -1, 10, -1, 9, -1, 8, -1, 7, -1, 6, -1, 5, -1, 4, -1, 3,
+                                             -1, 2, -1, 1, -1, 0, -1);
+    const __m256i upper = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(codes),
+                                              to_upper); /* each code in a word's upper byte, zeros below */
+    return _mm256_and_si256(_mm256_srai_epi16(upper, 1), _mm256_set1_epi16((short)0xbf80));
+}
+V16_INLINE v16 v16_load_f8_finite(const void *p) { return _mm512_cvtph_ps(v16_half_from_f8(_mm_loadu_si128((const __m128i *)p))); }
+/* The same with NaN for NaN. */
+V16_INLINE v16 v16_from_f8(__m128i codes)
+{
+    const __mmask16 nan = _mm_cmpeq_epi8_mask(_mm_or_si128(codes, _mm_set1_epi8((char)0x80)), _mm_set1_epi8((char)0xff));
+    return _mm512_cvtph_ps(_mm256_mask_mov_epi16(v16_half_from_f8(codes), nan, _mm256_set1_epi16(0x7e00)));
+}
+V16_INLINE v16 v16_load_f8(const void *p) { return v16_from_f8(_mm_loadu_si128((const __m128i *)p)); }
+V16_INLINE v16 v16_load_f8_n(const void *p, size_t n) { return v16_from_f8(_mm_maskz_loadu_epi8((__mmask16)((1u << n) - 1u), p)); }
+/* Whether one of 64 codes is NaN. */
+V16_INLINE uint64_t v16_f8_has_nan(const void *p)
+{
+    return _mm512_cmpeq_epi8_mask(_mm512_or_si512(_mm512_loadu_si512(p), _mm512_set1_epi8((char)0x80)), _mm512_set1_epi8((char)0xff));
+}
 /* Sixteen int8, and one float16 in all lanes. */
 V16_INLINE v16 v16_load_i8(const void *p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p))); }
 V16_INLINE v16 v16_set1_f16(const void *p)

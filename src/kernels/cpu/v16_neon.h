@@ -89,6 +89,54 @@ V16_INLINE v16 v16_load_bf16_n(const void *p, size_t n)
     return v16_load_bf16(buffer);
 }
 
+V16_INLINE uint16x8_t v16_half_from_f8(uint8x8_t codes)
+{
+    const int16x8_t upper = vreinterpretq_s16_u16(vshll_n_u8(codes, 8));
+    return vandq_u16(vreinterpretq_u16_s16(vshrq_n_s16(upper, 1)), vdupq_n_u16(0xbf80));
+}
+
+V16_INLINE v16 v16_from_halves(uint16x8_t x, uint16x8_t y)
+{
+    return (v16){v16_quarter_from_f16(vget_low_u16(x)), v16_quarter_from_f16(vget_high_u16(x)), v16_quarter_from_f16(vget_low_u16(y)),
+                 v16_quarter_from_f16(vget_high_u16(y))};
+}
+
+V16_INLINE v16 v16_load_f8_finite(const void *p)
+{
+    const uint8x16_t codes = vld1q_u8(p);
+    return v16_from_halves(v16_half_from_f8(vget_low_u8(codes)), v16_half_from_f8(vget_high_u8(codes)));
+}
+
+V16_INLINE uint16x8_t v16_nan_in_half(uint16x8_t half)
+{
+    const uint16x8_t magnitude = vdupq_n_u16(0x3f80), nan = vceqq_u16(vandq_u16(half, magnitude), magnitude);
+    return vorrq_u16(half, vandq_u16(nan, vdupq_n_u16(0x7e00)));
+}
+
+V16_INLINE v16 v16_load_f8(const void *p)
+{
+    const uint8x16_t codes = vld1q_u8(p);
+    return v16_from_halves(v16_nan_in_half(v16_half_from_f8(vget_low_u8(codes))), v16_nan_in_half(v16_half_from_f8(vget_high_u8(codes))));
+}
+
+V16_INLINE uint64_t v16_f8_has_nan(const void *p)
+{
+    const uint8_t *b = p;
+    const uint8x16_t magnitude = vdupq_n_u8(0x7f);
+    uint8x16_t most = vandq_u8(vld1q_u8(b), magnitude);
+    for (size_t i = 16; i < 64; i += 16) {
+        most = vmaxq_u8(most, vandq_u8(vld1q_u8(b + i), magnitude));
+    }
+    return vmaxvq_u8(most) == 0x7f;
+}
+
+V16_INLINE v16 v16_load_f8_n(const void *p, size_t n)
+{
+    uint8_t buffer[16] = {0};
+    memcpy(buffer, p, n);
+    return v16_load_f8(buffer);
+}
+
 V16_INLINE v16 v16_load_i8(const void *p)
 {
     int8x16_t x = vld1q_s8(p);

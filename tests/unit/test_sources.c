@@ -193,7 +193,8 @@ static void fp8_is_codes_times_scales(void **state)
                                      {128, 128, QN_DTYPE_F32, "weight_scale_inv"},
                                      {96, 80, QN_DTYPE_F32, "weight_scale_inv"},
                                      {0, 0, QN_DTYPE_F32, "weight_scale"},
-                                     {0, 0, QN_DTYPE_BF16, "weight_scale_inv"}};
+                                     {0, 0, QN_DTYPE_BF16, "weight_scale_inv"},
+                                     {96, 40, QN_DTYPE_F32, "weight_scale_inv"}};    /* the last without kernels: qn_matrix_is_decoded */
     static const char *const models[] = {"qwen3", "llama3_rope", "mistral_headdim"}; /* 256, 192 and 64 columns */
     for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
         const char *model = models[i % 3];
@@ -362,7 +363,7 @@ static void bad_fp8_is_named(void **state)
     (void)state;
     static const fp8_form form = {128, 128, QN_DTYPE_F32, "weight_scale_inv"};
     static const uint8_t nan_code = 0x7f;
-    static const float infinity = INFINITY;
+    static const float infinity = INFINITY, beyond = -0x1p101f;
     if (!have_model("qwen3")) {
         skip();
     }
@@ -376,6 +377,8 @@ static void bad_fp8_is_named(void **state)
     weights = scratch_path(fp8, "model.safetensors");
     poke_file(weights, offset_of(fp8, "model.layers.1.mlp.up_proj.weight_scale_inv") + 4, &infinity, 4);
     expect_failure(fp8, NULL, "gguf:Q8_0", QUERN_ERROR_INVALID, "up_proj.weight_scale_inv");
+    poke_file(weights, offset_of(fp8, "model.layers.1.mlp.up_proj.weight_scale_inv") + 4, &beyond, 4);
+    expect_failure(fp8, NULL, "gguf:Q8_0", QUERN_ERROR_INVALID, "expected at most 1.26765e+30");
     write_fp8_pair("qwen3", &form, fp8, plain);
     weights = scratch_path(fp8, "model.safetensors");
     replace_in_file(weights, "layers.0.mlp.up_proj.weight_scale_inv", "layers.0.mlp.up_proj.weight_scale_xxx");

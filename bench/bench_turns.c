@@ -87,9 +87,8 @@ static quern_status answer(turns *t, const char *line, quern_error *err)
     QN_TRY(quern_machine_measure(&before, &limits, err));
     QN_TRY(decode(t, (uint64_t)n, &tokens_per_s, err));
     QN_TRY(quern_machine_measure(&after, &limits, err));
-    const quern_work first = quern_engine_get_work(t->engine, (uint64_t)depth, 1, 1),
-                     last = quern_engine_get_work(t->engine, (uint64_t)(depth + n - 1), 1, 1);
-    const double bytes = (double)first.weight_bytes + (double)(first.kv_bytes + last.kv_bytes) / 2;
+    const quern_work work = quern_engine_get_decode_work(t->engine, (uint64_t)depth, (uint64_t)n);
+    const double bytes = work.weight_bytes + work.kv_bytes;
     (void)printf("{\"tokens_per_s\": %.9g, \"bytes_per_token\": %.0f, \"read_bandwidth_before\": %.9g, \"read_bandwidth_after\": %.9g}\n",
                  tokens_per_s, bytes, before.read_bandwidth_all, after.read_bandwidth_all);
     (void)fflush(stdout);

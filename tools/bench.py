@@ -36,17 +36,22 @@ def version_of(program):
     return f"{shown} ({commit}{'-dirty' if changed else ''})" if commit else shown
 
 
+def share_of(row, is_prompt):
+    """Of the limit that binds; of a prompt that of the units' peak by the products with weights, attention left out, as the figures to reach have it."""
+    return row["fraction_of_peak"] if is_prompt else row["fraction_of_limit"]
+
+
 def rows_of(name, bench):
-    for p in bench["prefill"]:  # the peak's share is that of the products with weights; attention is in the limit's
-        peak = f" ({100 * p['fraction_of_peak']:.1f} % of the peak without attention)" if p["fraction_of_peak"] else ""
-        yield {"model": name, "what": f"prefill {p['n']}", "tokens/s": p["tokens_per_s"], "spread": spread(p["samples"]), "share of limit": p["fraction_of_limit"],
-               "limit": limit_name(p) + peak}
+    for p in bench["prefill"]:
+        whole = f"; with attention {100 * p['fraction_of_limit']:.1f} %" if p["fraction_of_limit"] else ""
+        yield {"model": name, "what": f"prefill {p['n']}", "tokens/s": p["tokens_per_s"], "spread": spread(p["samples"]), "share of limit": share_of(p, True),
+               "limit": f"{(p['unit'] or 'not known').replace('_', ' ')}{whole}"}
     for d in bench["decode"]:
         yield {"model": name, "what": f"decode {d['n']} at {d['depth']}", "tokens/s": d["tokens_per_s"], "spread": spread(d["samples"]),
-               "share of limit": d["fraction_of_limit"], "limit": limit_name(d)}
+               "share of limit": share_of(d, False), "limit": limit_name(d)}
     for b in bench["batch"]:
         last = "p99" if b["latency_samples"] >= 100 else "at most"
-        yield {"model": name, "what": f"sequences together: {b['parallel']}", "tokens/s": b["tokens_per_s"], "spread": spread(b.get("samples", [])), "share of limit": b["fraction_of_limit"],
+        yield {"model": name, "what": f"sequences together: {b['parallel']}", "tokens/s": b["tokens_per_s"], "spread": spread(b.get("samples", [])), "share of limit": share_of(b, False),
                "limit": f"{limit_name(b)}; a step {b['latency_ms_p50']:.3g} ms, {last} {b['latency_ms_p99']:.3g} ms"}
 
 

@@ -12,6 +12,7 @@ import sys
 import bench
 
 NEW = "write something new"  # the one that is no edit
+SPREAD_MAX = 0.2  # (largest - smallest) / median: as far as `quern bench` gives a gain
 
 
 def row_of(model, r):
@@ -26,8 +27,9 @@ def rates_of(edits, samples):
 
 def total_of(model, edits):
     ours, plain = rates_of(edits, "samples"), rates_of(edits, "samples_plain")
+    steady = all(len(rates) > 1 and bench.spread(rates) <= SPREAD_MAX for rates in (ours, plain))
     return {"model": model, "what": "all edits", "tokens": sum(r["n"] for r in edits), "tokens/s": statistics.median(ours), "spread": bench.spread(ours),
-            "without guesses": statistics.median(plain), "its spread": bench.spread(plain), "gain": statistics.median(o / p for o, p in zip(ours, plain)),
+            "without guesses": statistics.median(plain), "its spread": bench.spread(plain), "gain": statistics.median(o / p for o, p in zip(ours, plain)) if steady else None,
             "steps": sum(r["steps"] for r in edits), "guessed": sum(r["guessed"] for r in edits), "right": sum(r["right"] for r in edits)}
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """How soon there is something to read: process start to the 64th token of the built-in model; and of each model, how long it takes to be ready, what its first token takes besides
-reading the prompt, and how fast it comes from the disk beside plain direct reads. usage: bench_start.py [--record NAME] [--title TEXT] [--runs N] BUILD/quern [MODEL.gguf...]
+reading the prompt, and how fast it comes from the disk beside plain direct reads. usage: bench_start.py [--record NAME] [--title TEXT] [--runs N] BUILD/quern [MODEL.gguf...] (of one file each)
 
 For the first two the files are read once beforehand, so they come from the page cache; for the last they are dropped from it before every run. Writes what bench/README.md describes.
 """
@@ -57,39 +57,48 @@ def drop(path):
 
 
 def read_part(path, begin, end):
-    file, buffer = os.open(path, os.O_RDONLY | os.O_DIRECT), mmap.mmap(-1, PIECE)
+    """Bytes read past the page cache; the last piece is as long as the file."""
+    file, buffer, n = os.open(path, os.O_RDONLY | os.O_DIRECT), mmap.mmap(-1, PIECE), 0
     for at in range(begin, end, PIECE):
-        os.preadv(file, [buffer], at)
+        n += os.preadv(file, [buffer], at)
     os.close(file)
+    return n
 
 
 def direct(path):
-    """Seconds in which the disk gives the file to a few readers past the page cache, each a part."""
+    """Seconds in which the disk gives the file to a few readers, each a part of it."""
     size = os.path.getsize(path)
     part = (size // READERS + PIECE) // PIECE * PIECE
     drop(path)
     begin = time.perf_counter()
     with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
-        list(pool.map(lambda i: read_part(path, i * part, min((i + 1) * part, size)), range(READERS)))
+        read = sum(pool.map(lambda i: read_part(path, i * part, min((i + 1) * part, size)), range(READERS)))
+    if read != size:
+        raise SystemExit(f"{path}: {read} of {size} bytes were read past the page cache")
     return time.perf_counter() - begin
 
 
 def cold(program, model):
-    """Seconds in which Quern reads a file in that is not in memory."""
+    """Seconds in which Quern reads a file in that is not in memory, and its bytes."""
     drop(model)
     read = bench.quern_json(program, "run", model, PROMPT, "--raw", "-n", "1", "--temp", "0", "--quiet")["read_in"]
     if read["cold_bytes"] < 0.9 * read["bytes"]:
         raise SystemExit(f"{model}: only {read['cold_bytes']} of {read['bytes']} bytes were cold: this file system does not let go of its pages")
-    return read["seconds"]
+    return read["seconds"], read["bytes"]
 
 
 def disk_rows(program, model):
-    """In turns, and the ratios of the pairs."""
-    name, size = os.path.basename(model), os.path.getsize(model) / 1e9
-    pairs = [(cold(program, model), direct(model)) for _ in range(5)]
-    ours, theirs = zip(*pairs)
-    yield row(f"from the disk: {name} read in by Quern, {size / statistics.median(ours):.2f} GB/s", ours)
-    yield row(f"from the disk: {name} by {READERS} readers past the page cache, {size / statistics.median(theirs):.2f} GB/s", theirs)
+    """In turns, order changing."""
+    name, ours, theirs = os.path.basename(model), [], []
+    for i in range(5):
+        for side in ("ours", "theirs") if i % 2 == 0 else ("theirs", "ours"):
+            if side == "ours":
+                seconds, n = cold(program, model)
+                ours.append(seconds)
+            else:
+                theirs.append(direct(model))
+    yield row(f"from the disk: {name} read in by Quern, {n / 1e9 / statistics.median(ours):.2f} GB/s", ours)
+    yield row(f"from the disk: {name} by {READERS} readers past the page cache, {os.path.getsize(model) / 1e9 / statistics.median(theirs):.2f} GB/s", theirs)
 
 
 def row(what, samples):

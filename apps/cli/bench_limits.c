@@ -4,23 +4,25 @@
 #include <math.h>
 #include <string.h>
 
+#define NONE ((double)NAN)
+
 bool qn_bench_is_steady(const qn_bench_result *r) { return qn_bench_spread(r) <= QN_BENCH_SPREAD_MAX; }
+
+const char *qn_bench_refusal_text(const char *refused)
+{
+    return refused == NULL                          ? "-"
+           : strcmp(refused, "samples_differ") == 0 ? "samples differ too much"
+           : strcmp(refused, "limits_differ") == 0  ? "limit changed meanwhile"
+                                                    : "-";
+}
 
 /* ---- rates ---- */
 
-const char *qn_bench_unit(const quern_engine *e, const char *weights, const quern_machine_rates *rates, double *peak)
+static double rate_or_none(double rate) { return rate > 0 ? rate : NONE; }
+
+/* The integer unit of an instruction set; NULL where its peak was not measured, or there is no loop for it: integers in plain C. */
+static const char *integer_unit(const char *isa, const quern_machine_rates *rates, double *peak)
 {
-    static const char *const floats[] = {"F32", "F16", "BF16", "F8_E4M3"}; /* the last is decoded to float32 */
-    const char *isa = quern_engine_get_info(e)->isa;
-    bool is_float = false;
-    for (size_t i = 0; i < sizeof floats / sizeof floats[0]; i++) {
-        is_float = is_float || strcmp(weights, floats[i]) == 0;
-    }
-    *peak = (double)NAN;
-    if (is_float) {
-        *peak = rates->peak_fma_f32 > 0 ? rates->peak_fma_f32 : (double)NAN;
-        return rates->peak_fma_f32 > 0 ? "fma_f32" : NULL;
-    }
     const struct {
         const char *isa, *unit;
         double peak;
@@ -28,10 +30,11 @@ const char *qn_bench_unit(const quern_engine *e, const char *weights, const quer
         {"avx2", "avx2_int8", rates->peak_avx2_int8},
         {"avx512", "avx2_int8", rates->peak_avx2_int8}, /* whose integer kernels are AVX2's */
         {"avx512vnni", "vnni_int8", rates->peak_vnni_int8},
-        {"amx", "amx_int8", rates->peak_amx_int8}, /* a run that was interrupted may have measured VNNI alone, which does not bound it */
+        {"amx", "amx_int8", rates->peak_amx_int8},
         {"neon", "neon_int8", rates->peak_neon_int8},
         {"i8mm", "i8mm_int8", rates->peak_i8mm_int8},
     };
+    *peak = NONE;
     for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
         if (strcmp(isa, units[i].isa) == 0 && units[i].peak > 0) {
             *peak = units[i].peak;
@@ -41,124 +44,110 @@ const char *qn_bench_unit(const quern_engine *e, const char *weights, const quer
     return NULL;
 }
 
-/* What bounds reading: caches where the model stays in them. NaN if it was not measured. */
-static double bandwidth_of(const quern_machine_rates *rates)
+/* Caches count as read from where they gave more than two measurements of one memory differ by. */
+static bool from_caches(const quern_machine_rates *rates)
 {
-    const double memory = rates->read_bandwidth_all, cached = rates->read_bandwidth_cached;
-    return fmax(memory, cached) > 0 ? fmax(memory, cached) : (double)NAN;
+    return rates->read_bandwidth_cached * (1 - QN_BENCH_DRIFT_MAX) > rates->read_bandwidth_all;
 }
 
-uint64_t qn_bench_working_set(const quern_engine *e, const quern_model *m)
+/* ---- the limit at one moment ---- */
+
+typedef struct moment {
+    double memory, reading; /* bytes/s of memory; seconds that the bytes take, from caches where they stay in them */
+    double integers, floats,
+        attention; /* seconds of the three kinds of products; 0 where there are none, NaN where their unit was not measured */
+    double reading_rate, unit_rate, fma; /* of `reading`, of the unit with most of the products, of float32 */
+    const char *unit;
+} moment;
+
+static double products(const moment *m) { return m->integers + m->floats; }
+static double computing(const moment *m) { return products(m) + m->attention; }
+
+static double seconds_of(double macs, double peak) { return macs > 0 ? 2 * macs / peak : 0; }
+
+static moment moment_of(const char *isa, const qn_bench_limit *l, quern_work w, const quern_machine_rates *rates)
 {
-    const quern_model_info *info = quern_model_get_info(m);
-    return info->n_experts > 0 ? info->weight_bytes : quern_engine_get_work(e, 0, 1, 1).weight_bytes;
+    double peak;
+    const char *integer = integer_unit(isa, rates, &peak);
+    moment m = {.memory = rate_or_none(rates->read_bandwidth_all), .fma = rate_or_none(rates->peak_fma_f32)};
+    m.reading_rate = from_caches(rates) ? rates->read_bandwidth_cached : m.memory;
+    m.reading = l->bytes / m.reading_rate;
+    m.integers = seconds_of(w.integer_macs, peak);
+    m.floats = seconds_of(w.float_macs, m.fma);
+    m.attention = seconds_of(w.attention_macs, m.fma);
+    const bool mostly_floats = isnan(m.integers) ? w.float_macs > w.integer_macs : m.floats > m.integers;
+    m.unit = mostly_floats ? (isnan(m.fma) ? NULL : "fma_f32") : integer;
+    m.unit_rate = mostly_floats ? m.fma : peak;
+    return m;
 }
 
-/* A rate as it was measured before and after; NaN where it was not. */
-typedef struct rate {
-    double before, after;
-} rate;
-
-/* A limit is what the machine could do at its better moment: the share of it flatters nobody. */
-static double better_of(rate r) { return isnan(r.before) || isnan(r.after) ? (double)NAN : fmax(r.before, r.after); }
-
-typedef struct rates {
-    rate memory, unit, fma;
-    const char *unit_name;
-} rates;
-
-static rates rates_of(const quern_engine *e, const char *weights, const qn_bench_result *r)
+/* Seconds that it takes at least; NaN where that is not known. Of a prompt it is known without reading's time, and not without computing's. */
+static double least_seconds(const moment *m, qn_bench_kind kind)
 {
-    const double none = (double)NAN;
-    rates all = {
-        .memory = {bandwidth_of(&r->before), bandwidth_of(&r->after)},
-        .fma = {r->before.peak_fma_f32 > 0 ? r->before.peak_fma_f32 : none, r->after.peak_fma_f32 > 0 ? r->after.peak_fma_f32 : none}};
-    all.unit_name = qn_bench_unit(e, weights, &r->before, &all.unit.before);
-    (void)qn_bench_unit(e, weights, &r->after, &all.unit.after);
-    return all;
-}
-
-/* ---- work ---- */
-
-/* n sequences, each with the same work; weights are read once for all. */
-static void set_work(qn_bench_limit *l, quern_work w, uint64_t n)
-{
-    l->bytes = (double)w.weight_bytes + (double)n * (double)w.kv_bytes;
-    l->operations = 2 * (double)n * w.matrix_macs;
-    l->attention_operations = 2 * (double)n * w.attention_macs;
-}
-
-/* Of n tokens one by one behind `depth` others: the average of the first's and the last's. */
-static quern_work average_token(const quern_engine *e, uint64_t depth, uint64_t n)
-{
-    const quern_work first = quern_engine_get_work(e, depth, 1, 1);
-    quern_work w = quern_engine_get_work(e, depth + n - 1, 1, 1);
-    w.kv_bytes = (first.kv_bytes + w.kv_bytes) / 2;
-    w.attention_macs = (first.attention_macs + w.attention_macs) / 2;
-    return w;
-}
-
-static void count_work(qn_bench_limit *l, const quern_engine *e, qn_bench_kind kind, const qn_bench_result *r)
-{
-    switch (kind) {
-    case QN_BENCH_PREFILL: set_work(l, quern_engine_get_work(e, 0, r->n, 1), 1); break;
-    case QN_BENCH_DECODE: set_work(l, average_token(e, r->depth, r->n), 1); break;
-    case QN_BENCH_BATCH: set_work(l, average_token(e, 0, QN_BATCH_STEPS), r->n); break;
+    if (isnan(computing(m))) {
+        return kind == QN_BENCH_PREFILL ? NONE : m->reading;
     }
+    return isnan(m->reading) ? (kind == QN_BENCH_PREFILL ? computing(m) : NONE) : fmax(m->reading, computing(m));
 }
+
+static bool memory_binds(const moment *m) { return isnan(computing(m)) || m->reading >= computing(m); }
 
 /* ---- shares ---- */
 
-static void set_bound(qn_bench_limit *l, const char *name, rate r)
+static double drift_of(double before, double after) { return fabs(before - after) / fmax(before, after); }
+
+/* What both moments allow: the better one's time, so that the share flatters nobody; NaN where one is missing or they lie too far apart. */
+static double agreed(double before, double after)
 {
-    l->bound = name;
-    l->before = r.before;
-    l->after = r.after;
+    return drift_of(before, after) <= QN_BENCH_DRIFT_MAX ? fmin(before, after) : NONE; /* false of NaN too */
 }
 
-/* What binds, and the seconds that it takes at least; NaN where that is not known. */
-static double find_bound(qn_bench_limit *l, const rates *all, qn_bench_kind kind, const qn_bench_result *r)
+static void name_bound(qn_bench_limit *l, const moment *better, const moment *before, const moment *after, const quern_machine_rates *rates)
 {
-    const double reading = l->bytes / better_of(all->memory), products = l->operations / better_of(all->unit),
-                 attention = l->attention_operations / better_of(all->fma);
-    const bool computing_is_known = all->unit_name != NULL && !isnan(products + attention);
-    if (isnan(reading) || (!computing_is_known && kind == QN_BENCH_PREFILL)) { /* with one of the two nobody knows which binds */
-        return (double)NAN;
-    }
-    if (computing_is_known && products + attention > reading) {
-        set_bound(l, attention > products ? "fma_f32" : all->unit_name, attention > products ? all->fma : all->unit);
-        return products + attention;
-    }
-    set_bound(l, r->before.read_bandwidth_cached > r->before.read_bandwidth_all ? "cached_bandwidth" : "read_bandwidth", all->memory);
-    l->is_memory = true;
-    return reading;
-}
-
-double qn_bench_drift(const qn_bench_limit *l)
-{
-    return isnan(l->before) || isnan(l->after) ? 0 : fabs(l->before - l->after) / fmax(l->before, l->after);
-}
-
-qn_bench_limit qn_bench_limit_of(const quern_engine *e, const char *weights, qn_bench_kind kind, const qn_bench_result *r)
-{
-    const double none = (double)NAN;
-    qn_bench_limit l = {.before = none, .after = none, .of_limit = none, .of_bandwidth = none, .of_peak = none};
-    const rates all = rates_of(e, weights, r);
-    count_work(&l, e, kind, r);
-    const double least_seconds = find_bound(&l, &all, kind, r);
-    if (r->n_samples == 0) {
-        l.refused = "not_measured";
-    } else if (isnan(least_seconds)) {
-        l.refused = "no_limit";
-    } else if (!qn_bench_is_steady(r)) {
-        l.refused = "samples_differ";
-    } else if (qn_bench_drift(&l) > QN_BENCH_DRIFT_MAX) {
-        l.refused = "limits_differ";
+    const bool attends = better->attention > products(better);
+    l->unit = better->unit;
+    l->is_memory = memory_binds(better);
+    l->with_attention = !l->is_memory && 20 * better->attention >= computing(better);
+    if (l->is_memory) {
+        l->bound = from_caches(rates) ? "cached_bandwidth" : "read_bandwidth";
+        l->before = before->reading_rate;
+        l->after = after->reading_rate;
     } else {
-        const double seconds = (kind == QN_BENCH_DECODE ? 1 : (double)r->n) / qn_bench_median(r);
-        l.of_limit = least_seconds / seconds;
-        l.of_bandwidth = l.bytes / better_of(all.memory) / seconds;
-        l.of_peak = l.operations / better_of(all.unit) / seconds;
+        l->bound = attends ? "fma_f32" : better->unit;
+        l->before = attends ? before->fma : before->unit_rate;
+        l->after = attends ? after->fma : after->unit_rate;
     }
+}
+
+qn_bench_limit qn_bench_limit_of(const quern_engine *e, qn_bench_kind kind, const qn_bench_result *r)
+{
+    const char *isa = quern_engine_get_info(e)->isa;
+    const quern_work w = qn_bench_work(e, kind, r);
+    qn_bench_limit l = {.bytes = w.weight_bytes + w.kv_bytes,
+                        .operations = 2 * (w.integer_macs + w.float_macs),
+                        .attention_operations = 2 * w.attention_macs,
+                        .before = NONE,
+                        .after = NONE,
+                        .of_limit = NONE,
+                        .of_bandwidth = NONE,
+                        .of_peak = NONE};
+    const moment before = moment_of(isa, &l, w, &r->before), after = moment_of(isa, &l, w, &r->after);
+    const double least_before = least_seconds(&before, kind), least_after = least_seconds(&after, kind);
+    if (!isnan(least_before) && !isnan(least_after)) {
+        const bool first = least_before <= least_after;
+        name_bound(&l, first ? &before : &after, &before, &after, first ? &r->before : &r->after);
+        l.drift = drift_of(least_before, least_after);
+    }
+    if (r->n_samples > 0 && qn_bench_is_steady(r)) {
+        const double seconds = (kind == QN_BENCH_DECODE ? 1 : (double)r->n) / qn_bench_median(r);
+        l.of_limit = agreed(least_before, least_after) / seconds;
+        l.of_bandwidth = agreed(l.bytes / before.memory, l.bytes / after.memory) / seconds;
+        l.of_peak = agreed(products(&before), products(&after)) / seconds;
+    }
+    l.refused = r->n_samples == 0        ? "not_measured"
+                : l.bound == NULL        ? "no_limit"
+                : !qn_bench_is_steady(r) ? "samples_differ"
+                : isnan(l.of_limit)      ? "limits_differ"
+                                         : NULL;
     return l;
 }

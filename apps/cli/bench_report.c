@@ -10,7 +10,7 @@
 #include "base/alloc.h"
 #include "base/fs.h"
 #include "base/out_file.h"
-#include "bench_run.h"
+#include "bench_limits.h"
 #include "plot.h"
 #include "quern/quern.h"
 #include "report_text.h"
@@ -32,6 +32,7 @@ typedef struct row {
     const char *refused;   /* why there is no share or gain, "" if there is one */
     bool doubted;          /* one sample only */
     double p50_ms, p99_ms; /* of a step */
+    bool is_largest;       /* p99_ms: there are too few steps for a percentile */
     double cost;           /* of a million tokens, if there is a price */
     const qn_json *samples;
 } row;
@@ -68,6 +69,7 @@ static row read_row(const qn_json *o, kind k)
              .doubted = qn_text_of(o, "ratio_doubt", "")[0] != '\0',
              .p50_ms = qn_number_of(o, "latency_ms_p50"),
              .p99_ms = qn_number_of(o, "latency_ms_p99"),
+             .is_largest = qn_number_of(o, "latency_samples") < QN_BENCH_P99_SAMPLES,
              .cost = qn_number_of(o, "cost_per_million_tokens"),
              .samples = qn_json_get(o, "samples")};
     r.spread = spread_of(r.samples, r.tokens_per_s);
@@ -212,14 +214,6 @@ static void append_memory(qn_buf *out, const qn_json *memory)
     (void)qn_buf_append_str(out, n > 0 ? ".\n" : "");
 }
 
-static const char *limit_cell(const row *w)
-{
-    return strcmp(w->refused, "samples_differ") == 0  ? "samples differ too much"
-           : strcmp(w->refused, "limits_differ") == 0 ? "limit changed meanwhile"
-           : w->limit[0] != '\0'                      ? w->limit
-                                                      : "-";
-}
-
 static void append_markdown_row(qn_buf *out, const row *w, bool with_cost)
 {
     (void)qn_buf_printf(out, "| %s%s", kind_names[w->kind], w->name[0] != '\0' ? ": " : "");
@@ -231,9 +225,9 @@ static void append_markdown_row(qn_buf *out, const row *w, bool with_cost)
     append_cell(out, w->tokens_per_s < 100 ? "%.2f" : "%.0f", w->tokens_per_s, 1);
     append_cell(out, "%.1f %%", w->spread, 100);
     append_cell(out, "%.0f %%", w->share, 100);
-    (void)qn_buf_printf(out, " %s |", limit_cell(w));
+    (void)qn_buf_printf(out, " %s |", w->limit[0] != '\0' ? w->limit : qn_bench_refusal_text(w->refused));
     append_cell(out, "%.2f", w->p50_ms, 1);
-    append_cell(out, "%.2f", w->p99_ms, 1);
+    append_cell(out, w->is_largest ? "%.2f (largest)" : "%.2f", w->p99_ms, 1);
     if (with_cost) {
         append_cell(out, w->spread > QN_BENCH_SPREAD_MAX ? "%.4g (samples differ too much)" : "%.4g", w->cost, 1);
     }

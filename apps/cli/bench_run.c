@@ -109,21 +109,48 @@ static void take_best(quern_machine_rates *best, const quern_machine_rates *now)
     widen(&best->peak_i8mm_int8, now->peak_i8mm_int8);
 }
 
-/* Into *out; as they were measured last if nothing was computed since. */
-static quern_status take_limits(qn_bench *b, quern_machine_rates *out, quern_error *err)
+/* n sequences, each with the same work; weights are read once for all. */
+static quern_work add_up(quern_work w, uint64_t n)
+{
+    w.kv_bytes *= (double)n;
+    w.integer_macs *= (double)n;
+    w.float_macs *= (double)n;
+    w.attention_macs *= (double)n;
+    return w;
+}
+
+quern_work qn_bench_work(const quern_engine *e, qn_bench_kind kind, const qn_bench_result *r)
+{
+    return kind == QN_BENCH_PREFILL  ? quern_engine_get_work(e, 0, r->n, 1)
+           : kind == QN_BENCH_DECODE ? quern_engine_get_decode_work(e, r->depth, r->n)
+                                     : add_up(quern_engine_get_decode_work(e, 0, QN_BATCH_STEPS), r->n);
+}
+
+/* Whether what was measured last holds for this many bytes that are read again and again: for the same, and for more where the ones before left every
+ * cache already. */
+static bool limits_hold_for(const qn_bench *b, uint64_t working_set)
+{
+    const uint64_t last = b->limit_options.working_set;
+    return b->limits_are_fresh && (working_set == last || (working_set > last && b->limits.read_bandwidth_cached == 0));
+}
+
+/* The machine's limits for a measurement, into *out. Where some cannot be measured, for want of memory mostly, those are 0, and that is in b. */
+static quern_status take_limits(qn_bench *b, qn_bench_kind kind, const qn_bench_result *r, quern_machine_rates *out, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    if (b->with_limits && !b->limits_are_fresh) {
+    const quern_work w = qn_bench_work(b->engine, kind, r);
+    const uint64_t working_set = (uint64_t)(w.weight_bytes + w.kv_bytes) + b->idle_weight_bytes;
+    if (b->with_limits && !limits_hold_for(b, working_set)) {
         stop_clocks(b);
+        b->limit_options.working_set = working_set;
         status = quern_machine_measure(&b->limits, &b->limit_options, &b->limits_error);
         qn_memory_peak_go_on(&b->peak);
         start_clocks(b);
         if (status == QUERN_ERROR_CANCELLED) {
+            b->limits_error.message[0] = '\0'; /* told as the run's end */
             QN_FAIL(err, status, "interrupted; the figures so far are kept");
         }
-        b->with_limits = status == QUERN_OK;
-        b->limits = b->with_limits ? b->limits : (quern_machine_rates){0};
-        b->limits_are_fresh = true;
+        b->limits_are_fresh = status == QUERN_OK;
         status = QUERN_OK;
         take_best(&b->best_limits, &b->limits);
     }
@@ -169,11 +196,26 @@ done:
     return status;
 }
 
+/* Brings the weights into memory, the threads awake and the caches filled: before the first figure, and after limits were measured, which reads other
+ * memory. Its own context, so that no sequence changes. */
+static quern_status warm_up(qn_bench *b, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    quern_sequence *s = NULL;
+    QN_TRY(quern_sequence_create(&s, b->engine, err));
+    QN_TRY(feed(b, s, WARM_UP_ROWS - 1, false, err));
+    QN_TRY(feed(b, s, 1, true, err));
+done:
+    quern_sequence_destroy(s);
+    return status;
+}
+
 static quern_status measure_prefill(qn_bench *b, qn_bench_result *r, quern_error *err)
 {
     quern_status status = QUERN_OK;
     quern_sequence *s = NULL;
-    QN_TRY(take_limits(b, &r->before, err));
+    QN_TRY(take_limits(b, QN_BENCH_PREFILL, r, &r->before, err));
+    QN_TRY(warm_up(b, err));
     for (size_t i = 0; i < b->plan->repeat; i++) {
         QN_TRY(quern_sequence_create(&s, b->engine, err));
         uint64_t begin = qn_clock_ns();
@@ -182,7 +224,7 @@ static quern_status measure_prefill(qn_bench *b, qn_bench_result *r, quern_error
         quern_sequence_destroy(s);
         s = NULL;
     }
-    QN_TRY(take_limits(b, &r->after, err));
+    QN_TRY(take_limits(b, QN_BENCH_PREFILL, r, &r->after, err));
 done:
     quern_sequence_destroy(s);
     return status;
@@ -199,7 +241,9 @@ static quern_status measure_decode(qn_bench *b, quern_sequence *s, qn_bench_resu
 {
     quern_status status = QUERN_OK;
     QN_TRY(go_to(b, s, r->depth, err));
-    QN_TRY(take_limits(b, &r->before, err));
+    QN_TRY(take_limits(b, QN_BENCH_DECODE, r, &r->before, err));
+    QN_TRY(feed(b, s, 1, true, err)); /* limits were measured in other memory */
+    QN_TRY(quern_sequence_truncate(s, (size_t)r->depth, err));
     for (size_t i = 0; i < b->plan->repeat; i++) {
         uint64_t begin = qn_clock_ns();
         for (uint64_t k = 0; k < r->n; k++) {
@@ -208,7 +252,7 @@ static quern_status measure_decode(qn_bench *b, quern_sequence *s, qn_bench_resu
         r->samples[r->n_samples++] = (double)r->n / qn_clock_seconds(begin, qn_clock_ns());
         QN_TRY(quern_sequence_truncate(s, (size_t)r->depth, err));
     }
-    QN_TRY(take_limits(b, &r->after, err));
+    QN_TRY(take_limits(b, QN_BENCH_DECODE, r, &r->after, err));
 done:
     return status;
 }
@@ -232,12 +276,37 @@ done:
     return status;
 }
 
+/* One token of each of n sequences; the items' ids are b's. */
+static quern_status step_all(qn_bench *b, const quern_step_item *items, size_t n, double *seconds, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    for (size_t i = 0; i < n; i++) {
+        b->ids[i] = random_id(b);
+    }
+    const uint64_t begin = qn_clock_ns();
+    QN_TRY(quern_engine_step(b->engine, items, n, err));
+    *seconds = qn_clock_seconds(begin, qn_clock_ns());
+    QN_TRY(qn_bench_count(b, n, err));
+done:
+    return status;
+}
+
+static quern_status begin_anew(quern_sequence **sequences, size_t n, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    for (size_t i = 0; i < n; i++) {
+        QN_TRY(quern_sequence_truncate(sequences[i], 0, err));
+    }
+done:
+    return status;
+}
+
 /* r->n sequences, one token of each in a step; latencies are of all steps of all samples. */
 static quern_status measure_batch(qn_bench *b, qn_bench_result *r, quern_error *err)
 {
     quern_status status = QUERN_OK;
     size_t n = (size_t)r->n, n_steps = 0;
-    double latencies[QN_SAMPLES_MAX * QN_BATCH_STEPS];
+    double latencies[QN_SAMPLES_MAX * QN_BATCH_STEPS], uncounted;
     quern_sequence **sequences = qn_calloc(n, sizeof *sequences);
     quern_step_item *items = qn_calloc(n, sizeof *items);
     if (sequences == NULL || items == NULL) {
@@ -248,25 +317,19 @@ static quern_status measure_batch(qn_bench *b, qn_bench_result *r, quern_error *
         items[i] = (quern_step_item){
             .sequence = sequences[i], .ids = &b->ids[i], .n_ids = 1, .n_logits = 1, .logits = b->logits + i * b->n_vocab};
     }
-    QN_TRY(take_limits(b, &r->before, err));
+    QN_TRY(take_limits(b, QN_BENCH_BATCH, r, &r->before, err));
+    QN_TRY(step_all(b, items, n, &uncounted, err)); /* limits were measured in other memory */
+    QN_TRY(begin_anew(sequences, n, err));
     for (size_t k = 0; k < b->plan->repeat; k++) {
         double total = 0;
         for (size_t step = 0; step < QN_BATCH_STEPS; step++) {
-            for (size_t i = 0; i < n; i++) {
-                b->ids[i] = random_id(b);
-            }
-            uint64_t begin = qn_clock_ns();
-            QN_TRY(quern_engine_step(b->engine, items, n, err));
-            latencies[n_steps++] = qn_clock_seconds(begin, qn_clock_ns());
-            total += latencies[n_steps - 1];
-            QN_TRY(qn_bench_count(b, n, err));
+            QN_TRY(step_all(b, items, n, &latencies[n_steps], err));
+            total += latencies[n_steps++];
         }
         r->samples[r->n_samples++] = (double)n * QN_BATCH_STEPS / total;
-        for (size_t i = 0; i < n; i++) {
-            QN_TRY(quern_sequence_truncate(sequences[i], 0, err));
-        }
+        QN_TRY(begin_anew(sequences, n, err));
     }
-    QN_TRY(take_limits(b, &r->after, err));
+    QN_TRY(take_limits(b, QN_BENCH_BATCH, r, &r->after, err));
 done:
     qsort(latencies, n_steps, sizeof *latencies, compare_doubles);
     r->latency_p50_s = quantile(latencies, n_steps, 0.5);
@@ -287,32 +350,19 @@ static void count_total(qn_bench *b, uint64_t n_more)
     const qn_bench_plan *p = b->plan;
     b->work_total = WARM_UP_ROWS + n_more;
     for (size_t i = 0; i < p->n_prompt; i++) {
-        b->work_total += p->prompt[i] * p->repeat;
+        b->work_total += WARM_UP_ROWS + p->prompt[i] * p->repeat;
     }
     uint64_t filled = 0;
     for (size_t i = 0; i < p->n_depth && p->n_decode > 0; i++) {
         b->work_total += p->depth[i] > filled ? p->depth[i] - filled : 0;
         filled = p->depth[i];
         for (size_t k = 0; k < p->n_decode; k++) {
-            b->work_total += p->decode[k] * p->repeat;
+            b->work_total += 1 + p->decode[k] * p->repeat;
         }
     }
     for (size_t i = 0; i < p->n_parallel; i++) {
-        b->work_total += p->parallel[i] * QN_BATCH_STEPS * p->repeat;
+        b->work_total += p->parallel[i] * (1 + QN_BATCH_STEPS * p->repeat);
     }
-}
-
-/* Brings the weights into memory, the threads awake and the caches filled. */
-static quern_status warm_up(qn_bench *b, quern_error *err)
-{
-    quern_status status = QUERN_OK;
-    quern_sequence *s = NULL;
-    QN_TRY(quern_sequence_create(&s, b->engine, err));
-    QN_TRY(feed(b, s, WARM_UP_ROWS - 1, false, err));
-    QN_TRY(feed(b, s, 1, true, err));
-done:
-    quern_sequence_destroy(s);
-    return status;
 }
 
 quern_status qn_bench_run(qn_bench *b, quern_error *err)
@@ -320,7 +370,6 @@ quern_status qn_bench_run(qn_bench *b, quern_error *err)
     quern_status status = QUERN_OK;
     const qn_bench_plan *p = b->plan;
     QN_TRY(warm_up(b, err));
-    QN_TRY(take_limits(b, &b->limits, err));
     for (size_t i = 0; i < p->n_prompt; i++) {
         qn_bench_result *r = &b->prefill[b->n_prefill++];
         *r = (qn_bench_result){.n = p->prompt[i]};

@@ -10,11 +10,11 @@
 #include "progress.h"
 #include "quern/machine.h"
 
-enum { QN_SAMPLES_MAX = 64, QN_BATCH_STEPS = 32 };
+enum { QN_SAMPLES_MAX = 64, QN_BATCH_STEPS = 32, QN_BENCH_P99_SAMPLES = 100 /* of fewer, the 99th percentile is the largest */ };
 /* Samples further apart than this (half their distance, as a part of the median) give no ratio, of a limit or of each other, and no cost without a
  * word: it would be noise in a precise dress. */
 #define QN_BENCH_SPREAD_MAX 0.10
-/* Limits that were further apart than this before and after (as a part of the larger) give no share: nobody knows which of them held. */
+/* Limits that were further apart than this before and after (as a part of the longer time) give no share: nobody knows which of them held. */
 #define QN_BENCH_DRIFT_MAX 0.10
 
 typedef struct qn_bench_result {
@@ -26,6 +26,8 @@ typedef struct qn_bench_result {
     size_t n_latencies;
     quern_machine_rates before, after; /* the machine's limits right before and after the samples; 0 = not measured */
 } qn_bench_result;
+
+typedef enum qn_bench_kind { QN_BENCH_PREFILL, QN_BENCH_DECODE, QN_BENCH_BATCH } qn_bench_kind;
 
 typedef struct qn_bench_plan {
     const uint64_t *prompt, *decode, *depth, *parallel;
@@ -45,11 +47,12 @@ typedef struct qn_bench {
     qn_bench_result prefill[QN_COUNTS_MAX], decode[QN_COUNTS_MAX * QN_COUNTS_MAX], batch[QN_COUNTS_MAX];
     size_t n_prefill, n_decode, n_batch;
     /* the machine's limits */
-    bool with_limits; /* wanted; false once they could not be measured */
+    bool with_limits; /* wanted */
     quern_machine_options limit_options;
+    uint64_t idle_weight_bytes;              /* of experts that a token does not choose, but others do: they want a place in caches too */
     quern_machine_rates limits, best_limits; /* as last measured; the largest of all */
     bool limits_are_fresh;                   /* nothing was computed since */
-    quern_error limits_error;                /* why there are none */
+    quern_error limits_error;                /* why some are missing; no message if none are */
     /* figures of the work alone, without measuring limits */
     uint64_t begin_ns;
     double begin_cpu_seconds;
@@ -59,6 +62,8 @@ typedef struct qn_bench {
     qn_memory_peak peak;
 } qn_bench;
 
+/* What such a measurement needs: of a prompt, of a token, or of a step of all sequences. */
+quern_work qn_bench_work(const quern_engine *e, qn_bench_kind kind, const qn_bench_result *r);
 /* Tokens of the longest sequence. */
 size_t qn_bench_longest(const qn_bench_plan *p);
 /* Tokens of context that the plan needs, of all sequences together. */

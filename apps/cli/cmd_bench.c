@@ -161,12 +161,11 @@ static bool not_stopped(void *user)
 static void want_limits(bench_job *j)
 {
     const quern_engine_info *e = quern_engine_get_info(j->bench.engine);
+    const quern_model_info *m = quern_model_get_info(j->model);
+    const double of_a_token = quern_engine_get_work(j->bench.engine, 0, 1, 1).weight_bytes;
     j->bench.with_limits = !qn_opts_flag(&j->cli->opts, QN_OPT_BENCH_NO_MACHINE);
-    j->bench.limit_options = (quern_machine_options){.isa = e->isa,
-                                                     .n_threads = e->n_threads,
-                                                     .quick = true,
-                                                     .working_set = qn_bench_working_set(j->bench.engine, j->model),
-                                                     .go_on = not_stopped};
+    j->bench.limit_options = (quern_machine_options){.isa = e->isa, .n_threads = e->n_threads, .quick = true, .go_on = not_stopped};
+    j->bench.idle_weight_bytes = m->n_experts > 0 ? (uint64_t)fmax(0, (double)m->weight_bytes - of_a_token) : 0;
 }
 
 /* What the model did is known by now and is not lost where this fails or is stopped: only the file's own speed is missing then. */
@@ -193,7 +192,7 @@ done:
 
 static qn_bench_limit limit_of(const bench_job *j, qn_bench_kind kind, const qn_bench_result *r)
 {
-    return qn_bench_limit_of(j->bench.engine, quern_model_get_info(j->model)->weights, kind, r);
+    return qn_bench_limit_of(j->bench.engine, kind, r);
 }
 
 static double first_token_seconds(const bench_job *j)
@@ -255,6 +254,7 @@ static qn_json *prefill_json(const bench_job *j, bool *ok)
         qn_put(o, "samples", samples_json(r, ok), ok);
         qn_put_measured(o, "operations", limit.operations, ok);
         qn_put_measured(o, "attention_operations", limit.attention_operations, ok);
+        qn_put_text(o, "unit", limit.unit, ok);
         qn_put_measured(o, "fraction_of_peak", limit.of_peak, ok);
         put_limit(o, &limit, r, ok);
         put_cost(o, j, r, ok);
@@ -298,6 +298,7 @@ static qn_json *batch_json(const bench_job *j, bool *ok)
         qn_put_count(o, "latency_samples", r->n_latencies, ok);
         qn_put_count(o, "bytes_per_step", (uint64_t)limit.bytes, ok);
         qn_put_count(o, "operations_per_step", (uint64_t)limit.operations, ok);
+        qn_put_text(o, "unit", limit.unit, ok);
         qn_put_measured(o, "fraction_of_bandwidth", limit.is_memory ? limit.of_bandwidth : (double)NAN, ok);
         qn_put_measured(o, "fraction_of_peak", limit.is_memory ? (double)NAN : limit.of_peak, ok);
         put_limit(o, &limit, r, ok);
@@ -454,7 +455,7 @@ static const char *name_limit(char out[48], const qn_bench_limit *l)
     if (l->is_memory) {
         (void)snprintf(out, 48, "%.1f GB/s%s", rate / 1e9, strcmp(l->bound, "cached_bandwidth") == 0 ? " from caches" : "");
     } else {
-        (void)snprintf(out, 48, "%s", l->bound != NULL ? l->bound : "");
+        (void)snprintf(out, 48, "%s%s", l->bound, l->with_attention && strcmp(l->bound, "fma_f32") != 0 ? " + fma_f32" : "");
     }
     return out;
 }
@@ -472,20 +473,13 @@ static void add_row(qn_table *t, const char *name, const qn_bench_result *r, con
     } else {
         qn_table_cell(t, "-");
     }
-    if (limit == NULL || limit->bound == NULL) {
-        qn_table_cell(t, "-");
-    } else if (limit->refused != NULL) {
-        qn_table_cell(t, "%s",
-                      strcmp(limit->refused, "samples_differ") == 0  ? "samples differ too much"
-                      : strcmp(limit->refused, "limits_differ") == 0 ? "limit changed meanwhile"
-                                                                     : "-");
+    if (limit == NULL || limit->refused != NULL) {
+        qn_table_cell(t, "%s", qn_bench_refusal_text(limit != NULL ? limit->refused : NULL));
     } else {
         qn_table_cell(t, "%.0f %% of %s", limit->of_limit * 100, name_limit(of, limit));
     }
     qn_table_cell(t, "%s", note);
 }
-
-enum { P99_SAMPLES = 100 }; /* of fewer, the 99th percentile is the largest */
 
 static void add_rows(const bench_job *j, qn_table *t)
 {
@@ -513,7 +507,7 @@ static void add_rows(const bench_job *j, qn_table *t)
     for (size_t i = 0; i < j->bench.n_batch; i++) {
         const qn_bench_result *r = &j->bench.batch[i];
         (void)snprintf(name, sizeof name, "%llu sequence%s", (unsigned long long)r->n, r->n == 1 ? "" : "s together");
-        (void)snprintf(note, sizeof note, r->n_latencies < P99_SAMPLES ? "a step %s, at most %s" : "a step %s, p99 %s",
+        (void)snprintf(note, sizeof note, r->n_latencies < QN_BENCH_P99_SAMPLES ? "a step %s, at most %s" : "a step %s, p99 %s",
                        qn_format_seconds(a, r->latency_p50_s), qn_format_seconds(b, r->latency_p99_s));
         limit = limit_of(j, QN_BENCH_BATCH, r);
         add_row(t, name, r, &limit, r->n_samples > 0 ? note : "");
@@ -598,8 +592,8 @@ static void remark_limited(remarks *all, const bench_job *j, qn_bench_kind kind,
 {
     const qn_bench_limit limit = limit_of(j, kind, r);
     remark(all, r, limit.bound != NULL || qn_opts_given(&j->cli->opts, QN_OPT_BENCH_PRICE));
-    if (qn_bench_drift(&limit) > QN_BENCH_DRIFT_MAX) {
-        all->drift = fmax(all->drift, qn_bench_drift(&limit));
+    if (limit.refused != NULL && strcmp(limit.refused, "limits_differ") == 0) {
+        all->drift = fmax(all->drift, limit.drift);
     }
 }
 
@@ -742,8 +736,8 @@ quern_status qn_cmd_bench(qn_cli *cli, quern_error *err)
     qn_progress_end(&bar);
     j->private_bytes = qn_private_memory_bytes();
     j->mapped_bytes = qn_mapped_memory_bytes();
-    if (j->bench.limits_error.message[0] != '\0' && !j->bench.with_limits && !qn_opts_flag(&cli->opts, QN_OPT_BENCH_NO_MACHINE)) {
-        qn_cli_warn(cli, "limits of the machine are missing: %s", j->bench.limits_error.message);
+    if (j->bench.limits_error.message[0] != '\0') {
+        qn_cli_warn(cli, "limits of the machine are missing, of some figures at least: %s", j->bench.limits_error.message);
     }
     if (status == QUERN_OK) {
         status = measure_mapping(j, err);

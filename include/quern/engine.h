@@ -61,13 +61,17 @@ QUERN_API const quern_engine_info *quern_engine_get_info(const quern_engine *e);
 /* What rows of a sequence cannot be computed without, however it is done: with a machine's rates it gives a limit of their time (roofline: Williams,
  * Waterman, Patterson 2009). */
 typedef struct quern_work {
-    uint64_t weight_bytes; /* of matrices, each read once; of experts those that one row needs */
-    uint64_t kv_bytes;     /* keys and values of the positions that any of the rows looks on, each read once */
-    double matrix_macs;    /* multiply-adds with weights */
-    double attention_macs; /* of queries with keys, and of attention weights with values */
+    double weight_bytes;   /* of matrices, each read once; of experts those that one row needs */
+    double kv_bytes;       /* keys and values of the positions that any of the rows looks on, each read once */
+    double integer_macs;   /* multiply-adds with quantized weights, in integers */
+    double float_macs;     /* with float weights, in float32 */
+    double attention_macs; /* of queries with keys, and of attention weights with values, in float32 */
 } quern_work;
-/* Of n_rows >= 1 tokens behind `depth` others, with logits of the last n_logits <= n_rows: other rows end with the last layer's keys and values. */
+/* Of n_rows tokens behind `depth` others, with logits of the last n_logits of them: other rows end with the last layer's keys and values. Nothing of no
+ * rows; n_logits beyond n_rows counts as n_rows. */
 QUERN_API quern_work quern_engine_get_work(const quern_engine *e, uint64_t depth, uint64_t n_rows, uint64_t n_logits);
+/* Of one token with logits: the average of n_tokens >= 1 that come one by one behind `depth` others (of 256 of them, if they are more). */
+QUERN_API quern_work quern_engine_get_decode_work(const quern_engine *e, uint64_t depth, uint64_t n_tokens);
 
 /* An empty sequence: position 0, no pages. The engine must outlive it. */
 QUERN_API quern_status quern_sequence_create(quern_sequence **out, quern_engine *e, quern_error *err);

@@ -14,7 +14,8 @@ extern "C" {
 typedef struct quern_machine_options {
     const char *isa;                /* whose arithmetic is measured; NULL = QUERN_ISA, or the best of this machine. Memory is read by the best */
     size_t n_threads;               /* 0 = all */
-    bool quick;                     /* shorter runs, and nothing of one thread alone: about half a second, to be repeated around other work */
+    bool quick;                     /* shorter runs of arithmetic, and nothing of one thread alone: half a second, or where caches are hundreds of MiB
+                                       one or two; to be repeated around other work */
     uint64_t working_set;           /* bytes that are read again and again; where they are fewer than the buffer's, what caches give is measured too */
     bool (*go_on)(void *user);      /* asked every few hundred milliseconds; false ends with QUERN_ERROR_CANCELLED. NULL = nobody asks */
     void *user;

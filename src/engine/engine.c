@@ -98,8 +98,24 @@ done:
 
 static size_t largest(size_t a, size_t b) { return a > b ? a : b; }
 
-/* Some matrix is decoded a few rows at a time, whatever the arithmetic. A folder with FP8 weights has most of them in FP8. */
-static bool decodes_weights(const quern_model *m) { return m->config.quant_method != NULL && strcmp(m->config.quant_method, "fp8") == 0; }
+/* Some matrix is one that no kernel takes: only FP8 checkpoints have such, all in their layers. */
+static bool decodes_weights(const quern_model *m)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < m->config.n_layers; i++) {
+        const qn_layer_weights *l = &m->weights.layers[i];
+        const qn_matrix *const all[] = {
+            &l->q.w, &l->k.w, &l->v.w, &l->o.w, &l->gate.w, &l->up.w, &l->down.w, &l->router.w, &m->weights.output.w};
+        const qn_matrix *const experts[] = {l->expert_gate, l->expert_up, l->expert_down};
+        for (size_t k = 0; k < sizeof all / sizeof all[0]; k++) {
+            any = any || qn_matrix_is_decoded(all[k]);
+        }
+        for (size_t k = 0; l->expert_gate != NULL && k < sizeof experts / sizeof experts[0] * m->config.n_experts; k++) {
+            any = any || qn_matrix_is_decoded(&experts[k % 3][k / 3]);
+        }
+    }
+    return any;
+}
 
 static qn_cpu_options cpu_options(const quern_model *m, const settings *s, const qn_numa *numa)
 {

@@ -149,28 +149,6 @@ done:
     return status;
 }
 
-/* The caches' share of a working set is what they keep of it from pass to pass, whatever the machine's caches are. 0 where it is as large as the
- * buffer, which leaves every cache. */
-static quern_status cached_bandwidth(const quern_machine_options *o, qn_pool *pool, region buffer, double *best, quern_error *err)
-{
-    quern_status status = QUERN_OK;
-    const size_t page = 4096;
-    double found = 0;
-    if (o == NULL || o->working_set == 0 || o->working_set >= buffer.bytes) {
-        goto done;
-    }
-    const size_t bytes = ((size_t)o->working_set + page - 1) / page * page;
-    const region set = {.data = buffer.data, .bytes = bytes < buffer.bytes ? bytes : buffer.bytes};
-    (void)bandwidth(pool, &set, 1, 1, false); /* brings it in */
-    for (int run = 0; run < 2 * RUNS; run++) {
-        QN_TRY(go_on(o, err));
-        found = fmax(found, bandwidth_of(pool, &set, 1, CACHED_RUN_BYTES / set.bytes + 1, streams_of(run), false));
-    }
-    *best = found;
-done:
-    return status;
-}
-
 /* Who reads a page writes it first, so that it comes from that thread's memory node. */
 static void write_part(void *arg, qn_member m)
 {
@@ -210,6 +188,33 @@ static quern_status make_buffer(qn_pool *pool, bool one_thread, region *out, que
     return QUERN_OK;
 }
 
+/* The caches' share of a working set is what they keep of it from pass to pass, whatever the machine's caches are. 0 where it is as large as the
+ * buffer, which leaves every cache. In memory of its own, each thread's part touched by that thread first. */
+static quern_status cached_bandwidth(const quern_machine_options *o, qn_pool *pool, size_t buffer_bytes, double *best, quern_error *err)
+{
+    quern_status status = QUERN_OK;
+    double found = 0;
+    region set = {0};
+    if (o == NULL || o->working_set == 0 || o->working_set >= buffer_bytes) {
+        goto done;
+    }
+    QN_TRY(go_on(o, err));
+    set.bytes = qn_align_up((size_t)o->working_set, 4096);
+    set.data = qn_malloc_pages(set.bytes);
+    if (set.data == NULL) {
+        QN_FAIL_MEMORY(err, "measuring caches", set.bytes);
+    }
+    qn_pool_run(pool, write_part, &(read_job){.regions = &set, .n_regions = 1});
+    for (int run = 0; run < 2 * RUNS; run++) {
+        QN_TRY(go_on(o, err));
+        found = fmax(found, bandwidth_of(pool, &set, 1, CACHED_RUN_BYTES / set.bytes + 1, streams_of(run), false));
+    }
+    *best = found;
+done:
+    qn_free_aligned((void *)(uintptr_t)set.data);
+    return status;
+}
+
 /* ---- arithmetic ---- */
 
 typedef struct peak_job {
@@ -226,28 +231,37 @@ static void run_peak(void *arg, qn_member m)
     atomic_fetch_add(&j->operations, j->loop(j->isa, j->rounds));
 }
 
+/* Operations a second, and how long it took. */
+static double peak_run(qn_pool *pool, qn_isa isa, uint64_t (*loop)(qn_isa isa, uint64_t rounds), uint64_t rounds, double *seconds)
+{
+    peak_job job = {.isa = isa, .loop = loop, .rounds = rounds};
+    const uint64_t begin = qn_clock_ns();
+    qn_pool_run(pool, run_peak, &job);
+    *seconds = qn_clock_seconds(begin, qn_clock_ns());
+    return (double)job.operations / *seconds;
+}
+
 static quern_status best_peak(const quern_machine_options *o, qn_pool *pool, qn_isa isa, uint64_t (*loop)(qn_isa isa, uint64_t rounds),
                               double *out, quern_error *err)
 {
     quern_status status = QUERN_OK;
-    uint64_t rounds = 1000;
+    uint64_t rounds = 250;
     const double wanted = is_quick(o) ? QUICK_PEAK_SECONDS : PEAK_SECONDS;
     const int n_runs = is_quick(o) ? QUICK_RUNS : RUNS;
     double best = 0;
     if (loop(isa, 1) == 0) {
         goto done; /* the instruction set has no such unit; the machine may */
     }
-    for (int run = 0; run < n_runs + 1; run++) {
+    double seconds = 0;
+    while (seconds < wanted / 8 && rounds < UINT64_MAX / 8) { /* how many fill the time; the first of all wakes the threads too */
         QN_TRY(go_on(o, err));
-        peak_job job = {.isa = isa, .loop = loop, .rounds = rounds};
-        uint64_t begin = qn_clock_ns();
-        qn_pool_run(pool, run_peak, &job);
-        double seconds = qn_clock_seconds(begin, qn_clock_ns());
-        double rate = (double)job.operations / seconds;
-        best = run > 0 && rate > best ? rate : best;
-        if (run == 0) { /* the first run only finds how many rounds fill the time */
-            rounds = (uint64_t)((double)rounds * wanted / (seconds > 1e-6 ? seconds : 1e-6)) + 1;
-        }
+        rounds *= 4;
+        (void)peak_run(pool, isa, loop, rounds, &seconds);
+    }
+    rounds = (uint64_t)((double)rounds * wanted / seconds) + 1;
+    for (int run = 0; run < n_runs; run++) {
+        QN_TRY(go_on(o, err));
+        best = fmax(best, peak_run(pool, isa, loop, rounds, &seconds));
     }
     *out = best;
 done:
@@ -287,7 +301,7 @@ quern_status quern_machine_measure(quern_machine_rates *m, const quern_machine_o
         QN_TRY(best_bandwidth(options, pool, &buffer, false, &more, err));
         m->read_bandwidth_all = fmax(m->read_bandwidth_all, more);
     }
-    QN_TRY(cached_bandwidth(options, pool, buffer, &m->read_bandwidth_cached, err));
+    QN_TRY(cached_bandwidth(options, pool, buffer.bytes, &m->read_bandwidth_cached, err));
 done:
     qn_free_aligned((void *)(uintptr_t)buffer.data);
     qn_pool_destroy(pool);

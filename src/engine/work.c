@@ -1,12 +1,15 @@
 /* work.c - the bytes and multiply-adds that rows cannot be computed without, counted from the model's shapes; nothing is measured here. */
 #include "engine/engine_int.h"
+#include "kernels/matmul.h"
 
 static void add_matrix(quern_work *w, const qn_matrix *x, uint64_t times, uint64_t n_rows)
 {
+    uint32_t block;
     if (x->data != NULL && n_rows > 0) {
-        size_t scales = x->scales != NULL ? x->n_cols / x->affine.group * 2 * qn_dtype_get(x->affine_dtype)->block_bytes : 0;
-        w->weight_bytes += times * x->n_rows * (x->row_bytes + scales);
-        w->matrix_macs += (double)times * (double)x->n_rows * (double)x->n_cols * (double)n_rows;
+        const size_t scales = x->scales != NULL ? x->n_cols / x->affine.group * 2 * qn_dtype_get(x->affine_dtype)->block_bytes : 0;
+        const double macs = (double)times * (double)x->n_rows * (double)x->n_cols * (double)n_rows;
+        w->weight_bytes += (double)times * (double)x->n_rows * (double)(x->row_bytes + scales);
+        *(qn_act_kind_for(x->dtype, x->affine, &block) == QN_ACT_F32 ? &w->float_macs : &w->integer_macs) += macs;
     }
 }
 
@@ -23,7 +26,7 @@ static uint64_t count_positions(uint64_t depth, uint64_t n, uint64_t window)
     return window == 0 || depth + 1 < window ? depth + n : window - 1 + n;
 }
 
-/* rows: of keys and values; asking: of all else, the last of the rows. */
+/* n_rows of keys and values; of all else the last n_asking of them. */
 static void add_layer(quern_work *w, const quern_engine *e, uint32_t layer, uint64_t depth, uint64_t n_rows, uint64_t n_asking)
 {
     const qn_model_config *c = &e->model->config;
@@ -40,7 +43,7 @@ static void add_layer(quern_work *w, const quern_engine *e, uint32_t layer, uint
         add_matrix(w, experts[i], c->n_experts_used, n_asking);
     }
     if (n_asking > 0) {
-        w->kv_bytes += count_positions(before, n_asking, window) * (e->info.plan.kv_per_token / c->n_layers);
+        w->kv_bytes += (double)count_positions(before, n_asking, window) * (double)(e->info.plan.kv_per_token / c->n_layers);
         w->attention_macs += count_looks(before, n_asking, window) * 2 * (double)c->n_heads * (double)c->head_dim;
     }
 }
@@ -49,9 +52,26 @@ quern_work quern_engine_get_work(const quern_engine *e, uint64_t depth, uint64_t
 {
     quern_work w = {0};
     const uint32_t n_layers = e->model->config.n_layers;
-    for (uint32_t i = 0; i < n_layers; i++) {
-        add_layer(&w, e, i, depth, n_rows, i + 1 < n_layers ? n_rows : n_logits);
+    const uint64_t n_last = n_logits < n_rows ? n_logits : n_rows;
+    for (uint32_t i = 0; n_rows > 0 && i < n_layers; i++) {
+        add_layer(&w, e, i, depth, n_rows, i + 1 < n_layers ? n_rows : n_last);
     }
-    add_matrix(&w, &e->model->weights.output.w, 1, n_logits);
+    add_matrix(&w, &e->model->weights.output.w, 1, n_last);
     return w;
+}
+
+quern_work quern_engine_get_decode_work(const quern_engine *e, uint64_t depth, uint64_t n_tokens)
+{
+    enum { SAMPLES_MAX = 256 }; /* exact without windows however many tokens there are, and with them up to so many */
+    const uint64_t n = n_tokens < SAMPLES_MAX ? n_tokens : SAMPLES_MAX;
+    quern_work average = quern_engine_get_work(e, depth, 1, 1);
+    double kv = 0, attention = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        const quern_work w = quern_engine_get_work(e, depth + (n > 1 ? i * (n_tokens - 1) / (n - 1) : 0), 1, 1);
+        kv += w.kv_bytes / (double)n;
+        attention += w.attention_macs / (double)n;
+    }
+    average.kv_bytes = n > 0 ? kv : 0;
+    average.attention_macs = n > 0 ? attention : 0;
+    return average;
 }

@@ -39,13 +39,17 @@ typedef struct qn_affine {
     uint32_t group; /* 32, 64 or 128 */
 } qn_affine;
 
+#define QN_SCALE_GRID_MAX \
+    0x1p100f /* of a factor's magnitude: kernels multiply it by a power of two beforehand, and no model has one near it */
+
 /* FP8 weights with block scales: w = e4m3 * factor, one float32 factor for each block of rows x cols elements of a matrix; the blocks at
  * the right and lower edge may be cut. values (ceil(n_rows / rows), n_across), n_across = ceil(n_cols / cols). */
-#define QN_SCALE_GRID_MAX 0x1p100f /* of a factor's magnitude: kernels multiply it by powers of two beforehand */
 typedef struct qn_scale_grid {
     const float *values;
     uint32_t rows, cols;
     size_t n_across;
 } qn_scale_grid;
+/* The factors of a row, one a block. */
+static inline const float *qn_scale_grid_row(const qn_scale_grid *g, size_t row) { return g->values + row / g->rows * g->n_across; }
 
 #endif

@@ -88,7 +88,7 @@ void qn_decode_e4m3(const uint8_t *src, float *dst, size_t n)
 
 void qn_decode_fp8_row(const uint8_t *src, const qn_scale_grid *grid, size_t row, float *dst, size_t n)
 {
-    const float *factors = grid->values + row / grid->rows * grid->n_across;
+    const float *factors = qn_scale_grid_row(grid, row);
     for (size_t begin = 0; begin < n; begin += grid->cols) {
         size_t end = n - begin < grid->cols ? n : begin + grid->cols;
         float factor = factors[begin / grid->cols];

@@ -70,12 +70,11 @@ def deep_turn(args, question):
 
 
 def part_of(result):
-    """Ours, from the one measurement of a `quern bench` document. Of prompts the share is that of the unit's peak by the products with weights, attention left out, as
-    the figures to reach have it."""
+    """Ours, from the one measurement of a `quern bench` document."""
     entry = (result["prefill"] + result["decode"] + result["batch"])[0]
     rate, of_limit = entry["tokens_per_s"], entry["fraction_of_limit"]
-    share = entry["fraction_of_peak"] if result["prefill"] else of_limit
-    return Part(rate, share, rate / of_limit if of_limit else None, result["machine"]["read_bandwidth_bytes_per_s"], entry["ratio_refused"] in ("samples_differ", "limits_differ"))
+    return Part(rate, bench.share_of(entry, bool(result["prefill"])), rate / of_limit if of_limit else None, result["machine"]["read_bandwidth_bytes_per_s"],
+                entry["ratio_refused"] in ("samples_differ", "limits_differ"))
 
 
 def ours(args, question):
@@ -101,12 +100,13 @@ def label_of(question):
 
 
 def quiet(pairs):
-    """Those of the same conditions: the limit did not move within ours, and lies near the middle one of all."""
+    """Those of the same conditions: the limit did not move within ours, and lies near the middle one of all. Pairs without a limit count where no pair has one."""
     still = [p for p in pairs if not p.moved]
-    if not still or any(p.limit is None for p in still):
+    known = [p for p in still if p.limit is not None]
+    if not known:
         return still
-    middle = statistics.median(p.limit for p in still)
-    return [p for p in still if abs(p.limit - middle) <= MOVED_MAX * middle]
+    middle = statistics.median(p.limit for p in known)
+    return [p for p in known if abs(p.limit - middle) <= MOVED_MAX * middle]
 
 
 def ratio_of(ratios):
@@ -120,7 +120,7 @@ def ratio_of(ratios):
 
 
 def run_pairs(args, peer, question):
-    """A row of the table, or None if the machine gave too few quiet pairs; and how many were thrown away."""
+    """A row of the table, None if there was no quiet pair; and whether there were as many as wanted."""
     pairs = []
     ask = lambda: statistics.median(peer.ask(**question)["tokens_per_s"] for _ in range(args.repeats))  # noqa: E731
     while len(pairs) < args.pairs * TRIES and len(quiet(pairs)) < args.pairs:
@@ -129,15 +129,17 @@ def run_pairs(args, peer, question):
         else:
             theirs, mine = ask(), ours(args, question)
         pairs.append(Pair(mine.rate, theirs, *mine[1:]))
-    kept = quiet(pairs) or pairs
+    kept = quiet(pairs)
+    if not kept:
+        return None, False
     shares = [p.share for p in kept if p.share is not None]
     ratio, ratio_spread = ratio_of([p.mine / p.theirs for p in kept])
     row = {"model": os.path.basename(args.model), "what": label_of(question), "Quern tokens/s": statistics.median(p.mine for p in kept),
            "Quern spread": bench.spread([p.mine for p in kept]), "llama.cpp tokens/s": statistics.median(p.theirs for p in kept),
            "llama.cpp spread": bench.spread([p.theirs for p in kept]), "ratio": ratio, WIDTH: ratio_spread,
            "Quern share of limit": statistics.median(shares) if shares else None, "read GB/s": statistics.median(p.bandwidth for p in kept) / 1e9,
-           "pairs": len(quiet(pairs)), "thrown away": len(pairs) - len(quiet(pairs))}
-    return row, len(quiet(pairs)) >= args.pairs
+           "pairs": len(kept), "thrown away": len(pairs) - len(kept)}
+    return row, len(kept) >= args.pairs
 
 
 def parts_of(path):
@@ -208,15 +210,20 @@ def main():
     questions = ([{"decode": args.n, "depth": args.d}] if args.n else []) + ([{"prefill": args.p}] if args.p else [])
     questions += [{"sequences": n, "steps": BATCH_STEPS} for n in args.sequences]
     results = [run_pairs(args, peer, question) for question in questions]
-    rows = [row for row, _ in results]
+    rows = [row for row, _ in results if row is not None]
     for side in filter(None, [peer, args.deep]):
         side.close()
+    for question, (row, enough) in zip(questions, results):
+        if not enough:
+            print(f"{label_of(question)}: {row['pairs'] if row else 0} quiet pairs instead of {args.pairs}: the machine was not quiet enough")
+    if not rows:
+        return 1
     bench.print_table(rows)
     for row in rows:
         if row["ratio"] is None:
             print(f"{row['what']}: no ratio: the middle half of the pairs' ratios is {100 * row[WIDTH]:.0f} % wide, more than {100 * RATIO_SPREAD_MAX:.0f} %; more pairs, or a quieter machine")
     if args.record and not all(enough for _, enough in results):
-        print("the machine was not quiet: nothing is recorded")
+        print("nothing is recorded")
         return 1
     name = os.path.basename(args.model)
     bench.save({"schema": "quern.bench-result/1", "title": args.title or f"{name}: Quern and llama.cpp in turns", "date": datetime.date.today().isoformat(),

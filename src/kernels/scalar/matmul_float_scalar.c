@@ -55,7 +55,7 @@ static inline float dot(float (*load)(const uint8_t *row, size_t k), const uint8
 static float dot_f8(const qn_matrix *w, size_t r, const float *x)
 {
     const uint8_t *codes = w->data + r * w->row_bytes;
-    const float *factors = w->grid.values + (w->grid_row + r) / w->grid.rows * w->grid.n_across;
+    const float *factors = qn_scale_grid_row(&w->grid, w->grid_row + r);
     float lane[16] = {0};
     for (size_t k = 0; k < w->n_cols; k++) {
         const float weight = qn_f32_from_e4m3(codes[k]) * factors[k / w->grid.cols];

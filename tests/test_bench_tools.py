@@ -20,6 +20,10 @@ def bench_document(kind, **entry):
     return {"prefill": [], "decode": [], "batch": [], kind: [row], "machine": {"read_bandwidth_bytes_per_s": 3e10}}
 
 
+def edit(first, second):
+    return {"n": 11, "samples": [first, second], "samples_plain": [5.0, 5.0], "steps": 1, "guessed": 1, "right": 1}
+
+
 def result(title, rows):
     return {"title": title, "rows": rows}
 
@@ -46,10 +50,12 @@ CASES = [  # name, got, wanted
     ("parts of a model", bench_peers.parts_of("no/such-model.gguf"), ["no/such-model.gguf"]),
     ("spread", bench.spread([1.0, 4.0, 2.0]), 1.5),
     ("spread of nothing", bench.spread([]), None),
-    ("a limit's name", bench.limit_name({"bound": "read_bandwidth", "limit_before": 3e10, "limit_after": 3.1e10, "ratio_refused": None}), "read bandwidth 31.0 GB/s"),
-    ("a share that was refused is none", bench.share_of({"fraction_of_peak": 0.3, "fraction_of_limit": None}, False), None),
-    ("and what is wrong with it", bench.limit_name({"bound": "vnni_int8", "limit_before": 8e11, "limit_after": 6e11, "ratio_refused": "limits_differ"}),
-     "vnni int8 0.8 TOP/s; it changed meanwhile"),
+    ("a limit's name", bench.limit_name({"bound": "read_bandwidth", "limit_before": 3e10, "limit_after": 3.1e10, "ratio_refused": None, "bound_besides": None}), "read bandwidth 31.0 GB/s"),
+    ("a token's share", bench.share_of({"fraction_of_peak": 0.3, "fraction_of_limit": 0.4}, False), 0.4),
+    ("a gain of edits whose samples lie apart", bench_replay.total_of("m", [edit(10.0, 13.0)])["gain"], None),
+    ("and of such that do not", round(bench_replay.total_of("m", [edit(10.0, 11.0)])["gain"], 3), 2.1),
+    ("and what is wrong with it", bench.limit_name({"bound": "vnni_int8", "limit_before": 8e11, "limit_after": 6e11, "ratio_refused": "limits_differ", "bound_besides": "fma_f32"}),
+     "vnni int8 0.8 TOP/s and fma f32; it changed meanwhile"),
     ("all edits take the time of each", bench_replay.rates_of([{"n": 11, "samples": [10.0, 5.0]}, {"n": 21, "samples": [5.0, 20.0]}], "samples"), [6.0, 10.0]),
     ("met", page.verdict(0.9, 0.1, {"least": 0.85}), "yes"),
     ("missed", page.verdict(0.8, None, {"least": 0.85}), "**no**"),

@@ -43,9 +43,8 @@ def share_of(row, is_prompt):
 
 def rows_of(name, bench):
     for p in bench["prefill"]:
-        whole = f"; with attention {100 * p['fraction_of_limit']:.1f} %" if p["fraction_of_limit"] else ""
         yield {"model": name, "what": f"prefill {p['n']}", "tokens/s": p["tokens_per_s"], "spread": spread(p["samples"]), "share of limit": share_of(p, True),
-               "limit": f"{(p['unit'] or 'not known').replace('_', ' ')}{whole}"}
+               "limit": f"{(p['unit'] or 'not known').replace('_', ' ')}; of all that binds{share_text(p)}: {limit_name(p)}"}
     for d in bench["decode"]:
         yield {"model": name, "what": f"decode {d['n']} at {d['depth']}", "tokens/s": d["tokens_per_s"], "spread": spread(d["samples"]),
                "share of limit": share_of(d, False), "limit": limit_name(d)}
@@ -55,14 +54,19 @@ def rows_of(name, bench):
                "limit": f"{limit_name(b)}; a step {b['latency_ms_p50']:.3g} ms, {last} {b['latency_ms_p99']:.3g} ms"}
 
 
+def share_text(row):
+    return f" {100 * row['fraction_of_limit']:.1f} %" if row["fraction_of_limit"] else ""
+
+
 def limit_name(row):
     """What binds, at which rate, or why there is no share of it."""
     if not row["bound"]:
         return "not known"
     rate = max(row["limit_before"], row["limit_after"])
     shown = f"{rate / 1e9:.1f} GB/s" if row["bound"].endswith("bandwidth") else f"{rate / 1e12:.3g} TOP/s"
+    also = " and " + row["bound_besides"].replace("_", " ") if row["bound_besides"] else ""
     why = {"samples_differ": "; samples differ too much", "limits_differ": "; it changed meanwhile"}.get(row["ratio_refused"], "")
-    return f"{row['bound'].replace('_', ' ')} {shown}{why}"
+    return f"{row['bound'].replace('_', ' ')} {shown}{also}{why}"
 
 
 def spread(samples):

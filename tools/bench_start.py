@@ -79,25 +79,26 @@ def direct(path):
 
 
 def cold(program, model):
-    """Seconds in which Quern reads a file in that is not in memory, and its bytes."""
+    """Bytes a second at which Quern reads a file in that is not in memory, and the seconds."""
     drop(model)
     read = bench.quern_json(program, "run", model, PROMPT, "--raw", "-n", "1", "--temp", "0", "--quiet")["read_in"]
     if read["cold_bytes"] < 0.9 * read["bytes"]:
         raise SystemExit(f"{model}: only {read['cold_bytes']} of {read['bytes']} bytes were cold: this file system does not let go of its pages")
-    return read["seconds"], read["bytes"]
+    return read["cold_bytes"] / read["seconds"], read["seconds"]
 
 
 def disk_rows(program, model):
     """In turns, order changing."""
-    name, ours, theirs = os.path.basename(model), [], []
+    name, ours, theirs, rates = os.path.basename(model), [], [], []
     for i in range(5):
         for side in ("ours", "theirs") if i % 2 == 0 else ("theirs", "ours"):
             if side == "ours":
-                seconds, n = cold(program, model)
+                rate, seconds = cold(program, model)
+                rates.append(rate)
                 ours.append(seconds)
             else:
                 theirs.append(direct(model))
-    yield row(f"from the disk: {name} read in by Quern, {n / 1e9 / statistics.median(ours):.2f} GB/s", ours)
+    yield row(f"from the disk: {name} read in by Quern, {statistics.median(rates) / 1e9:.2f} GB/s", ours)
     yield row(f"from the disk: {name} by {READERS} readers past the page cache, {os.path.getsize(model) / 1e9 / statistics.median(theirs):.2f} GB/s", theirs)
 
 

@@ -81,13 +81,11 @@ static moment moment_of(const char *isa, const qn_bench_limit *l, quern_work w, 
     return m;
 }
 
-/* Seconds that it takes at least; NaN where that is not known. Of a prompt it is known without reading's time, and not without computing's. */
+/* Seconds that it takes at least; NaN where that is not known. Of tokens one by one it is known without computing's time, for want of a loop that
+ * measures it: reading is what they mostly wait for. */
 static double least_seconds(const moment *m, qn_bench_kind kind)
 {
-    if (isnan(computing(m))) {
-        return kind == QN_BENCH_PREFILL ? NONE : m->reading;
-    }
-    return isnan(m->reading) ? (kind == QN_BENCH_PREFILL ? computing(m) : NONE) : fmax(m->reading, computing(m));
+    return isnan(m->reading) ? NONE : !isnan(computing(m)) ? fmax(m->reading, computing(m)) : kind == QN_BENCH_PREFILL ? NONE : m->reading;
 }
 
 static bool memory_binds(const moment *m) { return isnan(computing(m)) || m->reading >= computing(m); }
@@ -105,15 +103,14 @@ static double agreed(double before, double after)
 static void name_bound(qn_bench_limit *l, const moment *better, const moment *before, const moment *after, const quern_machine_rates *rates)
 {
     const bool attends = better->attention > products(better);
-    l->unit = better->unit;
     l->is_memory = memory_binds(better);
-    l->with_attention = !l->is_memory && 20 * better->attention >= computing(better);
     if (l->is_memory) {
         l->bound = from_caches(rates) ? "cached_bandwidth" : "read_bandwidth";
         l->before = before->reading_rate;
         l->after = after->reading_rate;
     } else {
         l->bound = attends ? "fma_f32" : better->unit;
+        l->besides = strcmp(l->bound, "fma_f32") != 0 && 20 * (better->floats + better->attention) >= computing(better) ? "fma_f32" : NULL;
         l->before = attends ? before->fma : before->unit_rate;
         l->after = attends ? after->fma : after->unit_rate;
     }
@@ -133,6 +130,7 @@ qn_bench_limit qn_bench_limit_of(const quern_engine *e, qn_bench_kind kind, cons
                         .of_peak = NONE};
     const moment before = moment_of(isa, &l, w, &r->before), after = moment_of(isa, &l, w, &r->after);
     const double least_before = least_seconds(&before, kind), least_after = least_seconds(&after, kind);
+    l.unit = before.unit != NULL && after.unit != NULL ? after.unit : NULL;
     if (!isnan(least_before) && !isnan(least_after)) {
         const bool first = least_before <= least_after;
         name_bound(&l, first ? &before : &after, &before, &after, first ? &r->before : &r->after);

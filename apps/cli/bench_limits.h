@@ -13,8 +13,9 @@ typedef struct qn_bench_limit {
     const char *unit; /* on which most of the products with weights run ("vnni_int8"); NULL where its peak is not known */
     const char *
         bound; /* that unit; "fma_f32" where attention takes longer; "read_bandwidth", or "cached_bandwidth" where caches read on; NULL: not known */
-    bool is_memory;       /* the bound is a bandwidth */
-    bool with_attention;  /* the bound is a unit, and attention a twentieth of the time or more */
+    bool is_memory; /* the bound is a bandwidth */
+    const char *
+        besides; /* "fma_f32" where the bound is another unit and float32's part of the time (attention, float weights) a twentieth or more; or NULL */
     double before, after; /* the bound's rate: bytes/s or operations/s; NaN where it was not measured */
     double drift; /* how far the limit's times before and after are apart, as a part of the longer; 0 where they were not measured */
     /* Shares of the machine's better moment, NaN where there is none to give, or where what it is a share of moved too far: */

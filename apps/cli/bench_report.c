@@ -82,7 +82,7 @@ static row read_row(const qn_json *o, kind k)
     } else if (isfinite(r.share) && strcmp(bound, "cached_bandwidth") == 0) {
         (void)snprintf(r.limit, sizeof r.limit, "%.1f GB/s from caches", rate / 1e9);
     } else if (isfinite(r.share)) {
-        (void)snprintf(r.limit, sizeof r.limit, "%s", bound);
+        (void)snprintf(r.limit, sizeof r.limit, "%s%s", bound, qn_text_of(o, "bound_besides", "")[0] != '\0' ? " + fma_f32" : "");
     }
     return r;
 }

@@ -126,12 +126,11 @@ quern_work qn_bench_work(const quern_engine *e, qn_bench_kind kind, const qn_ben
                                      : add_up(quern_engine_get_decode_work(e, 0, QN_BATCH_STEPS), r->n);
 }
 
-/* Whether what was measured last holds for this many bytes that are read again and again: for the same, and for more where the ones before left every
- * cache already. */
+/* Whether what was measured last holds for this many bytes that are read again and again: for the same, and for others where both leave every cache. */
 static bool limits_hold_for(const qn_bench *b, uint64_t working_set)
 {
-    const uint64_t last = b->limit_options.working_set;
-    return b->limits_are_fresh && (working_set == last || (working_set > last && b->limits.read_bandwidth_cached == 0));
+    const uint64_t last = b->limit_options.working_set, uncached = b->limits.read_bytes;
+    return b->limits_are_fresh && (working_set == last || (working_set >= uncached && last >= uncached));
 }
 
 /* The machine's limits for a measurement, into *out. Where some cannot be measured, for want of memory mostly, those are 0, and that is in b. */

@@ -231,8 +231,10 @@ static void put_trust(qn_json *o, const qn_bench_result *r, const char *refused,
 static void put_limit(qn_json *o, const qn_bench_limit *l, const qn_bench_result *r, bool *ok)
 {
     qn_put_text(o, "bound", l->bound, ok);
+    qn_put_text(o, "bound_besides", l->besides, ok);
     qn_put_measured(o, "limit_before", l->before, ok);
     qn_put_measured(o, "limit_after", l->after, ok);
+    qn_put_measured(o, "limit_drift", l->bound != NULL ? l->drift : (double)NAN, ok);
     qn_put_measured(o, "fraction_of_limit", l->of_limit, ok);
     put_trust(o, r, l->refused, ok);
 }
@@ -455,7 +457,7 @@ static const char *name_limit(char out[48], const qn_bench_limit *l)
     if (l->is_memory) {
         (void)snprintf(out, 48, "%.1f GB/s%s", rate / 1e9, strcmp(l->bound, "cached_bandwidth") == 0 ? " from caches" : "");
     } else {
-        (void)snprintf(out, 48, "%s%s", l->bound, l->with_attention && strcmp(l->bound, "fma_f32") != 0 ? " + fma_f32" : "");
+        (void)snprintf(out, 48, "%s%s", l->bound, l->besides != NULL ? " + fma_f32" : "");
     }
     return out;
 }
@@ -725,8 +727,8 @@ quern_status qn_cmd_bench(qn_cli *cli, quern_error *err)
     j->bench.rng = 1;
     j->bench.progress = &bar;
     want_limits(j);
+    qn_signals_begin_stoppable(); /* before there is anything to see */
     qn_progress_begin(&bar, &cli->err, !cli->quiet, "bench", QN_UNIT_STEPS);
-    qn_signals_begin_stoppable();
     qn_bench_begin(&j->bench, qn_replay_tokens(&j->replay, j->plan.repeat));
     status = qn_bench_run(&j->bench, err);
     if (status == QUERN_OK) {

@@ -25,6 +25,7 @@ typedef struct quern_machine_options {
 typedef struct quern_machine_rates {
     double read_bandwidth_one;      /* bytes/s, one thread */
     double read_bandwidth_all;      /* bytes/s */
+    uint64_t read_bytes;            /* of the buffer over which it was measured; larger working sets leave every cache too */
     double read_bandwidth_cached;   /* bytes/s over a working set that is smaller than the buffer, read again and again */
     double peak_fma_f32;            /* operations/s (a multiply-add is two) */
     double peak_avx2_int8;          /* of the instruction set's units; 0 where it has no such unit, or a better one for the same work */

@@ -62,7 +62,7 @@ quern_work quern_engine_get_work(const quern_engine *e, uint64_t depth, uint64_t
 
 quern_work quern_engine_get_decode_work(const quern_engine *e, uint64_t depth, uint64_t n_tokens)
 {
-    enum { SAMPLES_MAX = 256 }; /* exact without windows however many tokens there are, and with them up to so many */
+    enum { SAMPLES_MAX = 256 }; /* exact up to so many; of more within half a position, where windows do not fill meanwhile */
     const uint64_t n = n_tokens < SAMPLES_MAX ? n_tokens : SAMPLES_MAX;
     quern_work average = quern_engine_get_work(e, depth, 1, 1);
     double kv = 0, attention = 0;

@@ -24,7 +24,7 @@ RUN = {"schema": "quern.run/1", "model": str, "prompt_tokens": COUNT, "completio
 MACHINE = {"cpu": str, "read_bandwidth_bytes_per_s": RATE, "cached_bandwidth_bytes_per_s": RATE, "mapped_bandwidth_bytes_per_s": RATE,
            "peak_ops_per_s": {"fma_f32": RATE, "avx2_int8": RATE, "vnni_int8": RATE, "amx_int8": RATE, "amx_bf16": RATE, "neon_int8": RATE, "i8mm_int8": RATE}}
 TRUST = {"spread": (Number(low=0), None), "ratio_refused": ("samples_differ", "limits_differ", "no_limit", "not_measured", None), "ratio_doubt": ("one_sample", None)}
-LIMIT = {"bound": (str, None), "limit_before": RATE, "limit_after": RATE, "fraction_of_limit": (Number(0, 1.05), None), **TRUST}  # no more than all, but for noise
+LIMIT = {"bound": (str, None), "bound_besides": ("fma_f32", None), "limit_drift": (Number(0, 1), None), "limit_before": RATE, "limit_after": RATE, "fraction_of_limit": (Number(0, 1.05), None), **TRUST}  # no more than all, but for noise
 BENCH = {"schema": "quern.bench/1", "spread_max": Number(0.1, 0.1), "drift_max": Number(0.1, 0.1), "model": str, "params": POSITIVE, "bytes": POSITIVE, "threads": POSITIVE, "isa": str, "load_s": POSITIVE, "read_in": READ_IN,
          "prefill": [{"n": COUNT, "tokens_per_s": POSITIVE, "samples": [POSITIVE], "operations": POSITIVE, "attention_operations": POSITIVE, "unit": (str, None), "fraction_of_peak": (Number(low=0), None), "cost_per_million_tokens": RATE, **LIMIT}],
          "decode": [{"depth": COUNT, "n": COUNT, "tokens_per_s": POSITIVE, "samples": [POSITIVE], "bytes_per_token": POSITIVE,
@@ -300,16 +300,9 @@ def spread(result):
     return (max(result["samples"]) - min(result["samples"])) / 2 / statistics.median(result["samples"])
 
 
-def refusals(doc, r):
-    """Why a measurement may have no share of its limit, as its own figures say it; (None,) if it must have one. How far the limit moved is known by what it was before and after where
-    memory binds; a unit's is mixed with attention's."""
-    if r["bound"] is None:
-        return ("no_limit",)
-    if r["spread"] and r["spread"] > doc["spread_max"]:
-        return ("samples_differ",)
-    if not r["bound"].endswith("bandwidth"):
-        return (None, "limits_differ")
-    return ("limits_differ",) if abs(r["limit_before"] - r["limit_after"]) > doc["drift_max"] * max(r["limit_before"], r["limit_after"]) else (None,)
+def refusal(doc, r):
+    """Why a measurement has no share of its limit, as its own figures say it; None if it has one."""
+    return "no_limit" if r["bound"] is None else "samples_differ" if r["spread"] and r["spread"] > doc["spread_max"] else "limits_differ" if r["limit_drift"] > doc["drift_max"] else None
 
 
 def check_bench_trust(checks, folder, gguf):
@@ -321,7 +314,7 @@ def check_bench_trust(checks, folder, gguf):
     if doc:
         for r in doc["prefill"] + doc["decode"] + doc["batch"]:
             checks.that(math.isclose(r["spread"], spread(r), abs_tol=1e-5) and r["ratio_doubt"] is None, "bench: spread of the samples", r)
-            checks.that(r["ratio_refused"] in refusals(doc, r) and (r["fraction_of_limit"] is None) == (r["ratio_refused"] is not None), "bench: a share, or why there is none", r)
+            checks.that(r["ratio_refused"] == refusal(doc, r) and (r["fraction_of_limit"] is None) == (r["ratio_refused"] is not None), "bench: a share, or why there is none", r)
         one, three, many = doc["batch"]
         checks.that(one["bytes_per_step"] == doc["decode"][0]["bytes_per_token"], "bench: one sequence reads what a decoded token reads", doc)
         per_sequence = (three["bytes_per_step"] - one["bytes_per_step"]) / 2
@@ -332,8 +325,8 @@ def check_bench_trust(checks, folder, gguf):
             reads = (r["bound"] or "").endswith("bandwidth")
             checks.that(r["ratio_refused"] or r["fraction_of_peak" if reads else "fraction_of_bandwidth"] is None, "bench: sequences together have the share of what binds", r)
             if reads and not r["ratio_refused"]:
-                wanted = r["bytes_per_step"] / max(r["limit_before"], r["limit_after"]) * r["tokens_per_s"] / r["parallel"]
-                checks.that(math.isclose(wanted, r["fraction_of_limit"], rel_tol=1e-3), "bench: the limit is the better of before and after", (r, wanted))
+                shares = sorted(r["bytes_per_step"] / limit * r["tokens_per_s"] / r["parallel"] for limit in (r["limit_before"], r["limit_after"]))
+                checks.that(shares[0] * 0.999 <= r["fraction_of_limit"] <= shares[1] * 1.001, "bench: the share is that of the limit before or after", (r, shares))
         for r in doc["decode"]:
             checks.that(r["bound"] != "read_bandwidth" or r["fraction_of_bandwidth"] == r["fraction_of_limit"], "bench: a decoded token's share", r)
         for r in doc["prefill"]:  # attention has a share of the time too
@@ -344,7 +337,7 @@ def check_bench_trust(checks, folder, gguf):
     checks.that(len(lines) == 2 and all(re.search(r" - +(\d+ % of |limit changed meanwhile)", line) for line in lines), "bench -r 1: the share is still told", text)
     checks.that("one sample tells nothing of the spread" in text and "-r 3" in text and "One sample (-r 1)" in open(page, encoding="utf-8").read(), "bench -r 1: that one sample tells nothing", text)
     doc = document(checks, run("bench", gguf, "-p", "0", "-n", "1", "--parallel", "2", "-r", "1", "--json"), BENCH, "bench -r 1")
-    checks.that(doc and all(r["ratio_doubt"] == "one_sample" and r["spread"] is None and r["ratio_refused"] in refusals(doc, r)
+    checks.that(doc and all(r["ratio_doubt"] == "one_sample" and r["spread"] is None and r["ratio_refused"] == refusal(doc, r)
                             and (r["fraction_of_limit"] is None) == (r["ratio_refused"] is not None) for r in doc["decode"] + doc["batch"]),
                 "bench -r 1: a share, and what is to be doubted of it", doc)
     done = run("bench", gguf, "-p", "0", "-n", "1", "--parallel", "0", "-r", "64", "-o", page)  # single tokens of a small model: hardly ever within 10 %

@@ -5,6 +5,8 @@
  * the activations is taken away again from the exact sums. Invariant: see few_avx512vnni.h.
  */
 #include "kernels/cpu/few_avx512vnni.h"
+#include "kernels/cpu/lanes.h"
+#include "kernels/cpu/levels.h"
 #include "quant/blocks.h"
 
 enum { GROUP = 16 }; /* blocks */
@@ -81,9 +83,6 @@ typedef struct nibble_type {
     int offset;           /* what the unsigned codes have too much */
     bool d_with_sum;      /* FEW_D_WITH_SUM */
 } nibble_type;
-
-static const int8_t iq4_levels_plus_128[16] = {1, 24, 45, 63, 79, 93, 106, 118, -127, -115, -103, -90, -75, -59, -39, -15};
-static const int8_t fp4_doubled_plus_12[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
 
 FEW_INLINE __m512i nibble_codes(__m512i nibbles, const int8_t *levels)
 {
@@ -211,6 +210,7 @@ static void d_m_scales(const few_chunk *c) { few_unpack_scales(c, true); }
                                            size_t y_stride, void *scratch) \
     { \
         static const few_type type = {32, sizeof(layout), GROUP, min, prepare_##name, name##_rows, scales}; \
+        r0 = qn_matmul_by_lanes(w, r0, r1, a, t0, t1, y, y_stride, scratch); \
         few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch); \
     }
 
@@ -303,6 +303,7 @@ void qn_matmul_q8_0_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, con
                                    size_t y_stride, void *scratch)
 {
     static const few_type type = {32, sizeof(qn_block_q8_0), GROUP, FEW_MIN_NONE, prepare_q8_0, q8_0_rows, d_scales};
+    r0 = qn_matmul_by_lanes(w, r0, r1, a, t0, t1, y, y_stride, scratch);
     few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch);
 }
 
@@ -310,5 +311,6 @@ void qn_matmul_iq4_xs_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, c
                                      size_t y_stride, void *scratch)
 {
     static const few_type type = {QN_K, sizeof(qn_block_iq4_xs), 4, FEW_MIN_NONE, prepare_iq4_xs, iq4_xs_rows, d_scales};
+    r0 = qn_matmul_by_lanes(w, r0, r1, a, t0, t1, y, y_stride, scratch);
     few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch);
 }

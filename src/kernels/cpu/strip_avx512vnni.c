@@ -11,6 +11,7 @@
  * Invariants: the order of the float steps of matmul.h; no byte outside the strip's rows is read. Rows that do not fill a strip, and widths that do
  * not fill a unit, go to the tile kernel.
  */
+#include "kernels/cpu/levels.h"
 #include "kernels/cpu/rows_avx512.h"
 #include "kernels/cpu/tile.h"
 #include "kernels/cpu/variant.h"

@@ -1,0 +1,424 @@
+/* matmul_lanes_avx512vnni.c - decode kernels for processors that take a register of 64 bytes in two halves (Zen 4): one token times eight rows, of
+ * which two share each register of 32 bytes, a row a lane.
+ *
+ * The kernels of few_frame.h read 64 bytes of a row at once, so that what a register's dwords add up to belongs to several scales, and the sums of 16
+ * rows go through scratch to be transposed. Here 16 bytes of four rows of each of two streams ("few_frame.h", memory) meet the same 16 activations:
+ * scales are spread within a lane, the sums of a block are one row's four dwords, and four registers fold into one that has the eight rows in its
+ * lanes, as the float step wants them. Putting two rows together costs nothing beside the load where registers are 32 bytes wide; of four it would
+ * take three instructions.
+ *
+ * Eight rows advance together, so that lines are wanted from all of them, and what is asked for ahead must be more than three rows away.
+ *
+ * Invariants: the order of the float steps of matmul.h; no byte outside the rows' blocks is read.
+ */
+#include "kernels/cpu/lanes.h"
+
+#include <assert.h>
+#include <immintrin.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "base/cpu.h"
+#include "kernels/cpu/levels.h"
+#include "kernels/cpu/variant.h"
+#include "quant/blocks.h"
+
+#define LANES_INLINE static inline __attribute__((always_inline))
+
+enum {
+    PAIRS = LANES_ROWS / 2, /* registers that hold a tile's rows: row j of the first stream in one lane, of the second in the other */
+    LINE = 64,
+    LEAD = 4096, /* bytes of each stream that are asked for ahead, besides the tile's other rows */
+    STEP = 128,  /* columns between two bursts of that, in types whose blocks have fewer */
+    SUB = 32,    /* columns that share a scale, or a sum of activations */
+    N_SUBS = QN_K / SUB
+};
+
+/* What a type's blocks look like. */
+typedef struct lanes_form {
+    size_t columns, bytes; /* of a block */
+    size_t codes;          /* where the nibbles or codes begin */
+    int offset;            /* what unsigned codes have too much; 0: the type has a min instead */
+    const int8_t *levels;  /* table for nibbles, or NULL */
+    bool fifth;            /* 32 bits of fifth bits stand right before the nibbles */
+} lanes_form;
+
+LANES_INLINE lanes_form form_of(const qn_dtype type)
+{
+    switch ((int)type) {
+    case QN_DTYPE_Q4_K: return (lanes_form){QN_K, sizeof(qn_block_q4_k), 16, 0, NULL, false};
+    case QN_DTYPE_Q5_K: return (lanes_form){QN_K, sizeof(qn_block_q5_k), 48, 0, NULL, false};
+    case QN_DTYPE_IQ4_XS: return (lanes_form){QN_K, sizeof(qn_block_iq4_xs), 8, 128, iq4_levels_plus_128, false};
+    case QN_DTYPE_Q4_0: return (lanes_form){SUB, sizeof(qn_block_q4_0), 2, 8, NULL, false};
+    case QN_DTYPE_Q4_1: return (lanes_form){SUB, sizeof(qn_block_q4_1), 4, 0, NULL, false};
+    case QN_DTYPE_Q5_0: return (lanes_form){SUB, sizeof(qn_block_q5_0), 6, 16, NULL, true};
+    case QN_DTYPE_Q5_1: return (lanes_form){SUB, sizeof(qn_block_q5_1), 8, 0, NULL, true};
+    case QN_DTYPE_IQ4_NL: return (lanes_form){SUB, sizeof(qn_block_iq4_nl), 2, 128, iq4_levels_plus_128, false};
+    case QN_DTYPE_MXFP4: return (lanes_form){SUB, sizeof(qn_block_mxfp4), 1, 12, fp4_doubled_plus_12, false};
+    default: /* QN_DTYPE_Q8_0 */ return (lanes_form){SUB, sizeof(qn_block_q8_0), 2, 128, NULL, false};
+    }
+}
+
+/* ---- registers ---- */
+
+/* Bytes from a row to the next one of its stream, and to the same row of the other stream. */
+typedef struct lanes_stride {
+    size_t row, stream;
+} lanes_stride;
+
+/* 16 bytes of the two rows of pair j; p is at the tile's first row. */
+LANES_INLINE __m256i load_pair(const uint8_t *p, lanes_stride stride, size_t j)
+{
+    p += j * stride.row;
+    const __m256i first = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)p));
+    return _mm256_inserti128_si256(first, _mm_loadu_si128((const __m128i *)(const void *)(p + stride.stream)), 1);
+}
+
+/* 16 bytes in both lanes. */
+LANES_INLINE __m256i load_both(const void *p) { return _mm256_broadcastsi128_si256(_mm_loadu_si128(p)); }
+
+/* Four dwords in both lanes. */
+LANES_INLINE __m256i lane_of(uint32_t a, uint32_t b, uint32_t c, uint32_t d)
+{
+    return _mm256_setr_epi32((int)a, (int)b, (int)c, (int)d, (int)a, (int)b, (int)c, (int)d);
+}
+
+/* The sums of the four dwords of every lane: rows 0 to 7. */
+LANES_INLINE __m256i sum_lanes(const __m256i p[PAIRS])
+{
+    const __m256i a = _mm256_add_epi32(_mm256_unpacklo_epi32(p[0], p[1]), _mm256_unpackhi_epi32(p[0], p[1]));
+    const __m256i b = _mm256_add_epi32(_mm256_unpacklo_epi32(p[2], p[3]), _mm256_unpackhi_epi32(p[2], p[3]));
+    return _mm256_add_epi32(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
+}
+
+/* The first dword of every lane: rows 0 to 7. */
+LANES_INLINE __m256i first_dwords(const __m256i p[PAIRS])
+{
+    return _mm256_unpacklo_epi64(_mm256_unpacklo_epi32(p[0], p[1]), _mm256_unpacklo_epi32(p[2], p[3]));
+}
+
+LANES_INLINE __m256 low_half_to_float(__m256i dwords) { return _mm256_cvtph_ps(_mm256_cvtepi32_epi16(dwords)); }
+LANES_INLINE __m256 high_half_to_float(__m256i dwords) { return low_half_to_float(_mm256_srli_epi32(dwords, 16)); }
+
+/* acc + (scale * activation_scale) * sum */
+LANES_INLINE __m256 step(__m256 acc, __m256 scale, float activation_scale, __m256i sum)
+{
+    return _mm256_fmadd_ps(_mm256_mul_ps(scale, _mm256_set1_ps(activation_scale)), _mm256_cvtepi32_ps(sum), acc);
+}
+
+/* What is known of a token's activations from a block's first column on. */
+typedef struct lanes_act {
+    const int8_t *q;
+    const float *d;
+    const int16_t *sums; /* of SUB activations each; IQ4_XS: negated */
+} lanes_act;
+
+LANES_INLINE __m256i nibbles_low(__m256i v) { return _mm256_and_si256(v, _mm256_set1_epi8(15)); }
+LANES_INLINE __m256i nibbles_high(__m256i v) { return nibbles_low(_mm256_srli_epi16(v, 4)); }
+
+/* Products of the first 16 and of the last 16 codes of 32, four to a dword. */
+LANES_INLINE __m256i multiply(__m256i low, __m256i high, __m256i x_low, __m256i x_high)
+{
+    return _mm256_dpbusd_epi32(_mm256_dpbusd_epi32(_mm256_setzero_si256(), low, x_low), high, x_high);
+}
+
+/* ---- memory ---- */
+
+/* What is asked for while a block, or STEP columns, are multiplied: the lines from `at` on, of both streams. In small parts: a burst keeps the loads
+ * waiting that are next. An address past the end is only a hint and harmless. */
+typedef struct lanes_ahead {
+    uintptr_t at;
+    size_t stream;
+} lanes_ahead;
+
+/* Part `part` of n_parts of `bytes` bytes, rounded up to lines. */
+LANES_INLINE void ask(lanes_ahead ahead, const size_t bytes, const size_t part, const size_t n_parts)
+{
+    const size_t n_lines = (bytes + LINE - 1) / LINE;
+    QN_UNROLL
+    for (size_t i = n_lines * part / n_parts; i < n_lines * (part + 1) / n_parts; i++) {
+        _mm_prefetch((const char *)(ahead.at + LINE * i), _MM_HINT_T1);
+        _mm_prefetch((const char *)(ahead.at + LINE * i + ahead.stream), _MM_HINT_T1);
+    }
+}
+
+/* ---- types of 256 columns ---- */
+
+/* Bytes 0..7: scales, 8..15: mins, in each lane, from the 16-byte header d dmin packed[12] (qn_k4_scale_min for all j). */
+LANES_INLINE __m256i k4_scales_mins(__m256i header)
+{
+    const __m256i low = _mm256_srlv_epi32(_mm256_shuffle_epi32(header, 1 | 3 << 2 | 2 << 4 | 3 << 6), lane_of(0, 0, 0, 4));
+    const __m256i high = _mm256_srli_epi32(_mm256_shuffle_epi32(header, 1 | 1 << 2 | 2 << 4 | 2 << 6), 2);
+    const __m256i four = _mm256_and_si256(low, lane_of(0x3f3f3f3f, 0x0f0f0f0f, 0x3f3f3f3f, 0x0f0f0f0f));
+    return _mm256_ternarylogic_epi32(four, high, lane_of(0, 0x30303030, 0, 0x30303030), 0xf8); /* four | (high & mask) */
+}
+
+/* Byte indices that spread scales 2u and 2u + 1 of a lane over four words each. */
+LANES_INLINE __m256i k4_spread(unsigned u)
+{
+    const uint32_t first = 0x80008000u + 0x00010001u * (2 * u), second = first + 0x00010001u;
+    return lane_of(first, first, second, second);
+}
+
+/* `code` with 16 added where bit `bit` of `bits` is set. */
+LANES_INLINE __m256i add_fifth(__m256i code, __m256i bits, const unsigned bit)
+{
+    const __m256i moved = bit <= 4 ? _mm256_slli_epi16(bits, (int)(4 - bit)) : _mm256_srli_epi16(bits, (int)(bit - 4));
+    return _mm256_ternarylogic_epi32(code, moved, _mm256_set1_epi8(16), 0xf8); /* code | (moved & 16) */
+}
+
+/* A block of Q4_K or Q5_K. Sums of eight products are below 2^15: they are packed to 16 bits before scales multiply them. */
+LANES_INLINE __m256 k4_block(const uint8_t *p, lanes_stride stride, const lanes_act *a, lanes_ahead ahead, __m256 acc, const bool five)
+{
+    const size_t bytes = five ? sizeof(qn_block_q5_k) : sizeof(qn_block_q4_k);
+    __m256i header[PAIRS], scales[PAIRS], total[PAIRS], fifth[PAIRS][2];
+    QN_UNROLL
+    for (size_t j = 0; j < PAIRS; j++) {
+        header[j] = load_pair(p, stride, j);
+        scales[j] = k4_scales_mins(header[j]);
+        total[j] = _mm256_madd_epi16(_mm256_unpackhi_epi8(scales[j], _mm256_setzero_si256()), load_both(a->sums));
+    }
+    const __m256i msum = sum_lanes(total), d = first_dwords(header);
+    QN_UNROLL
+    for (size_t j = 0; j < PAIRS; j++) {
+        total[j] = _mm256_setzero_si256();
+        fifth[j][0] = five ? load_pair(p + 16, stride, j) : total[j];
+        fifth[j][1] = five ? load_pair(p + 32, stride, j) : total[j];
+    }
+    QN_UNROLL
+    for (unsigned u = 0; u < N_SUBS / 2; u++) {
+        const uint8_t *codes = p + (five ? 48 : 16) + 32 * u;
+        ask(ahead, PAIRS * bytes, u, N_SUBS / 2);
+        const int8_t *q = a->q + 64 * u;
+        const __m256i x[4] = {load_both(q), load_both(q + 16), load_both(q + 32), load_both(q + 48)};
+        QN_UNROLL
+        for (size_t j = 0; j < PAIRS; j++) {
+            const __m256i raw[2] = {load_pair(codes, stride, j), load_pair(codes + 16, stride, j)};
+            __m256i low, high;
+            if (five) {
+                low = multiply(add_fifth(nibbles_low(raw[0]), fifth[j][0], 2 * u), add_fifth(nibbles_low(raw[1]), fifth[j][1], 2 * u), x[0],
+                               x[1]);
+                high = multiply(add_fifth(nibbles_high(raw[0]), fifth[j][0], 2 * u + 1),
+                                add_fifth(nibbles_high(raw[1]), fifth[j][1], 2 * u + 1), x[2], x[3]);
+            } else { /* upper nibbles stay where they are: 16 times the sum */
+                const __m256i upper = _mm256_set1_epi8((char)0xf0);
+                low = multiply(nibbles_low(raw[0]), nibbles_low(raw[1]), x[0], x[1]);
+                high = _mm256_srai_epi32(multiply(_mm256_and_si256(raw[0], upper), _mm256_and_si256(raw[1], upper), x[2], x[3]), 4);
+            }
+            total[j] = _mm256_dpwssd_epi32(total[j], _mm256_packs_epi32(low, high), _mm256_shuffle_epi8(scales[j], k4_spread(u)));
+        }
+    }
+    acc = step(acc, low_half_to_float(d), a->d[0], sum_lanes(total));
+    return step(acc, high_half_to_float(d), -a->d[0], msum);
+}
+
+/* The eight scales of a block of IQ4_XS as words, from the header d, scales_h, scales_l[4]. */
+LANES_INLINE __m256i iq4_xs_scales(__m256i header)
+{
+    const __m256i low_at = lane_of(0x80048004, 0x80058005, 0x80068006, 0x80078007), high_at = _mm256_set1_epi16(0x0302);
+    const __m256i by_4 = lane_of(4 << 16, 4 << 16, 4 << 16, 4 << 16);
+    const __m256i low = _mm256_and_si256(_mm256_srlv_epi16(_mm256_shuffle_epi8(header, low_at), by_4), _mm256_set1_epi16(15));
+    __m256i high = _mm256_sllv_epi16(_mm256_shuffle_epi8(header, high_at), lane_of(4 | 2 << 16, 0, 0, 0));
+    high = _mm256_srlv_epi16(high, lane_of(0, 2 << 16, 4 | 6 << 16, 8 | 10 << 16));
+    const __m256i six = _mm256_ternarylogic_epi32(low, high, _mm256_set1_epi16(0x30), 0xf8); /* low | (high & 0x30) */
+    return _mm256_sub_epi16(six, _mm256_set1_epi16(32));
+}
+
+LANES_INLINE __m256i lookup(const int8_t *levels, __m256i codes)
+{
+    return levels == NULL ? codes : _mm256_shuffle_epi8(load_both(levels), codes);
+}
+
+LANES_INLINE __m256 iq4_xs_block(const uint8_t *p, lanes_stride stride, const lanes_act *a, lanes_ahead ahead, __m256 acc)
+{
+    __m256i header[PAIRS], scales[PAIRS][2], total[PAIRS];
+    QN_UNROLL
+    for (size_t j = 0; j < PAIRS; j++) {
+        header[j] = load_pair(p, stride, j);
+        const __m256i words = iq4_xs_scales(header[j]), signs = _mm256_srai_epi16(words, 15);
+        total[j] = _mm256_slli_epi32(_mm256_madd_epi16(words, load_both(a->sums)), 7); /* the codes' offset of 128 */
+        scales[j][0] = _mm256_unpacklo_epi16(words, signs);
+        scales[j][1] = _mm256_unpackhi_epi16(words, signs);
+    }
+    QN_UNROLL
+    for (size_t s = 0; s < N_SUBS; s++) {
+        ask(ahead, PAIRS * sizeof(qn_block_iq4_xs), s, N_SUBS);
+        const __m256i x_low = load_both(a->q + SUB * s), x_high = load_both(a->q + SUB * s + 16);
+        QN_UNROLL
+        for (size_t j = 0; j < PAIRS; j++) {
+            const __m256i raw = load_pair(p + 8 + 16 * s, stride, j);
+            const __m256i sum = multiply(lookup(iq4_levels_plus_128, nibbles_low(raw)), lookup(iq4_levels_plus_128, nibbles_high(raw)),
+                                         x_low, x_high);
+            const __m256i scale = s % 4 == 0   ? _mm256_shuffle_epi32(scales[j][s / 4], 0x00)
+                                  : s % 4 == 1 ? _mm256_shuffle_epi32(scales[j][s / 4], 0x55)
+                                  : s % 4 == 2 ? _mm256_shuffle_epi32(scales[j][s / 4], 0xaa)
+                                               : _mm256_shuffle_epi32(scales[j][s / 4], 0xff);
+            total[j] = _mm256_add_epi32(total[j], _mm256_mullo_epi32(sum, scale));
+        }
+    }
+    return step(acc, low_half_to_float(first_dwords(header)), a->d[0], sum_lanes(total));
+}
+
+/* ---- types of 32 columns ---- */
+
+/* The first 16 bits, or 32, of each row. */
+LANES_INLINE __m128i load_words(const uint8_t *p, lanes_stride stride)
+{
+    uint16_t v[LANES_ROWS];
+    QN_UNROLL
+    for (size_t r = 0; r < LANES_ROWS; r++) {
+        memcpy(&v[r], p + r % PAIRS * stride.row + r / PAIRS * stride.stream, sizeof v[r]);
+    }
+    return _mm_setr_epi16((short)v[0], (short)v[1], (short)v[2], (short)v[3], (short)v[4], (short)v[5], (short)v[6], (short)v[7]);
+}
+
+LANES_INLINE __m256i load_dwords(const uint8_t *p, lanes_stride stride)
+{
+    int v[LANES_ROWS];
+    QN_UNROLL
+    for (size_t r = 0; r < LANES_ROWS; r++) {
+        memcpy(&v[r], p + r % PAIRS * stride.row + r / PAIRS * stride.stream, sizeof v[r]);
+    }
+    return _mm256_setr_epi32(v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7]);
+}
+
+/* MXFP4's exponent bytes, the first of each row, as floats (qn_e8m0_half). */
+LANES_INLINE __m256 load_exponents(const uint8_t *p, lanes_stride stride)
+{
+    const __m256i e = _mm256_and_si256(_mm256_cvtepu16_epi32(load_words(p, stride)), _mm256_set1_epi32(255));
+    const __m256i normal = _mm256_slli_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);
+    const __m256i tiny = _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), e);
+    return _mm256_castsi256_ps(_mm256_mask_mov_epi32(normal, _mm256_cmplt_epu32_mask(e, _mm256_set1_epi32(2)), tiny));
+}
+
+/* Nibbles with their fifth bits, which stand in the 32 bits at `bits` of both rows of pair j; `high`: of columns 16 to 31. */
+LANES_INLINE __m256i add_fifth_bits(__m256i code, const uint8_t *bits, lanes_stride stride, size_t j, const bool high)
+{
+    uint16_t first, second;
+    memcpy(&first, bits + j * stride.row + (high ? 2 : 0), sizeof first);
+    memcpy(&second, bits + j * stride.row + stride.stream + (high ? 2 : 0), sizeof second);
+    return _mm256_mask_add_epi8(code, (__mmask32)first | (__mmask32)second << 16, code, _mm256_set1_epi8(16));
+}
+
+LANES_INLINE __m256 flat_block(const qn_dtype type, const uint8_t *p, lanes_stride stride, const lanes_act *a, __m256 acc)
+{
+    const lanes_form form = form_of(type);
+    const __m256i x_low = load_both(a->q), x_high = load_both(a->q + 16);
+    __m256i sum[PAIRS];
+    QN_UNROLL
+    for (size_t j = 0; j < PAIRS; j++) {
+        const __m256i raw = load_pair(p + form.codes, stride, j);
+        __m256i low, high;
+        if (type == QN_DTYPE_Q8_0) {
+            const __m256i top = _mm256_set1_epi8(-128);
+            low = _mm256_xor_si256(raw, top);
+            high = _mm256_xor_si256(load_pair(p + form.codes + 16, stride, j), top);
+        } else {
+            low = lookup(form.levels, nibbles_low(raw));
+            high = lookup(form.levels, nibbles_high(raw));
+            if (form.fifth) {
+                low = add_fifth_bits(low, p + form.codes - 4, stride, j, false);
+                high = add_fifth_bits(high, p + form.codes - 4, stride, j, true);
+            }
+        }
+        sum[j] = multiply(low, high, x_low, x_high);
+    }
+    const int32_t sum_of_q = a->sums[0];
+    const __m256i isum = sum_lanes(sum);
+    if (form.offset == 0) {
+        const __m256i both = load_dwords(p, stride);
+        acc = step(acc, low_half_to_float(both), a->d[0], isum);
+        return step(acc, high_half_to_float(both), a->d[0], _mm256_set1_epi32(sum_of_q));
+    }
+    const __m256 d = type == QN_DTYPE_MXFP4 ? load_exponents(p, stride) : _mm256_cvtph_ps(load_words(p, stride));
+    return step(acc, d, a->d[0], _mm256_sub_epi32(isum, _mm256_set1_epi32(form.offset * sum_of_q)));
+}
+
+/* ---- a call ---- */
+
+/* PAIRS rows of each stream. `ahead`: what of the first stream is asked for first; nothing is asked for that begins after `end`. */
+QN_VARIANT __m256 multiply_tile(const qn_dtype type, const uint8_t *p, lanes_stride stride, size_t n_cols, lanes_act a, uintptr_t ahead,
+                                uintptr_t end)
+{
+    const lanes_form form = form_of(type);
+    const size_t step_columns = form.columns < STEP ? STEP : form.columns, bytes = PAIRS * (step_columns / form.columns) * form.bytes;
+    __m256 acc = _mm256_setzero_ps();
+    for (size_t column = 0; column < n_cols; ahead += bytes) {
+        const lanes_ahead next = {ahead < end ? ahead : end, stride.stream};
+        if (form.columns < STEP) {
+            ask(next, bytes, 0, 1);
+        }
+        for (const size_t stop = column + step_columns < n_cols ? column + step_columns : n_cols; column < stop; column += form.columns) {
+            switch ((int)type) {
+            case QN_DTYPE_Q4_K: acc = k4_block(p, stride, &a, next, acc, false); break;
+            case QN_DTYPE_Q5_K: acc = k4_block(p, stride, &a, next, acc, true); break;
+            case QN_DTYPE_IQ4_XS: acc = iq4_xs_block(p, stride, &a, next, acc); break;
+            default: acc = flat_block(type, p, stride, &a, acc); break;
+            }
+            p += form.bytes;
+            a.q += form.columns;
+            a.d++;
+            a.sums += form.columns / SUB;
+        }
+    }
+    return acc;
+}
+
+typedef __m256 (*lanes_fn)(const uint8_t *p, lanes_stride stride, size_t n_cols, lanes_act a, uintptr_t ahead, uintptr_t end);
+
+/* The formatter has no form for functions made by macros. */
+/* clang-format off */
+#define ONE(type) \
+    static __m256 lanes_##type(const uint8_t *p, lanes_stride stride, size_t n_cols, lanes_act a, uintptr_t ahead, uintptr_t end) \
+    { \
+        return multiply_tile(QN_DTYPE_##type, p, stride, n_cols, a, ahead, end); \
+    }
+ONE(Q4_0) ONE(Q4_1) ONE(Q5_0) ONE(Q5_1) ONE(Q8_0) ONE(IQ4_NL) ONE(MXFP4) ONE(Q4_K) ONE(Q5_K) ONE(IQ4_XS)
+    /* clang-format on */
+
+    static lanes_fn function_of(qn_dtype type)
+{
+    switch ((int)type) {
+    case QN_DTYPE_Q4_0: return lanes_Q4_0;
+    case QN_DTYPE_Q4_1: return lanes_Q4_1;
+    case QN_DTYPE_Q5_0: return lanes_Q5_0;
+    case QN_DTYPE_Q5_1: return lanes_Q5_1;
+    case QN_DTYPE_Q8_0: return lanes_Q8_0;
+    case QN_DTYPE_IQ4_NL: return lanes_IQ4_NL;
+    case QN_DTYPE_MXFP4: return lanes_MXFP4;
+    case QN_DTYPE_Q4_K: return lanes_Q4_K;
+    case QN_DTYPE_Q5_K: return lanes_Q5_K;
+    default: return lanes_IQ4_XS;
+    }
+}
+
+size_t qn_matmul_lanes_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t token, float *y, void *scratch)
+{
+    const size_t n_tiles = (r1 - r0) / LANES_ROWS, n_sums = w->n_cols / SUB;
+    if (n_tiles == 0 || n_sums * sizeof(int16_t) > QN_MATMUL_SCRATCH_BYTES) {
+        return 0;
+    }
+    int16_t *sums = scratch; /* (n_sums) */
+    const int16_t *sum16 = a->sum16 + token * a->s_stride;
+    const int16_t sign = w->dtype == QN_DTYPE_IQ4_XS ? -1 : 1;
+    for (size_t i = 0; i < n_sums; i++) {
+        sums[i] = (int16_t)(sign * (sum16[2 * i] + sum16[2 * i + 1])); /* at most 32 * 127 */
+    }
+    const lanes_fn function = function_of(w->dtype);
+    const lanes_act act = {a->q + token * a->q_stride, a->d + token * a->d_stride, sums};
+    const lanes_stride stride = {w->row_bytes, n_tiles * PAIRS * w->row_bytes};
+    const uint8_t *const first = w->data + r0 * w->row_bytes;
+    const uintptr_t begin = (uintptr_t)first, end = begin + stride.stream - LINE;
+    const size_t ahead = (PAIRS - 1) * w->row_bytes + LEAD;
+    for (uintptr_t at = begin; at < begin + ahead && at < end; at += LINE) {
+        ask((lanes_ahead){at, stride.stream}, LINE, 0, 1);
+    }
+    for (size_t tile = 0; tile < n_tiles; tile++) {
+        const uint8_t *p = first + tile * PAIRS * w->row_bytes;
+        _Alignas(32) float rows[LANES_ROWS];
+        _mm256_store_ps(rows, function(p, stride, w->n_cols, act, (uintptr_t)p + ahead, end));
+        memcpy(y + r0 + tile * PAIRS, rows, PAIRS * sizeof(float));
+        memcpy(y + r0 + (n_tiles + tile) * PAIRS, rows + PAIRS, PAIRS * sizeof(float));
+    }
+    return n_tiles * LANES_ROWS;
+}

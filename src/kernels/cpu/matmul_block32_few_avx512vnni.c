@@ -5,7 +5,7 @@
  * the activations is taken away again from the exact sums. Invariant: see few_avx512vnni.h.
  */
 #include "kernels/cpu/few_avx512vnni.h"
-#include "kernels/cpu/lanes.h"
+#include "kernels/cpu/matmul_lanes.h"
 #include "kernels/cpu/levels.h"
 #include "quant/blocks.h"
 

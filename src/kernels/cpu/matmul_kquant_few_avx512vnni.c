@@ -4,7 +4,7 @@
  * 2^15 and are packed to 16 bits before the integer sub-block scales multiply them. Invariant: see few_avx512vnni.h.
  */
 #include "kernels/cpu/few_avx512vnni.h"
-#include "kernels/cpu/lanes.h"
+#include "kernels/cpu/matmul_lanes.h"
 #include "quant/blocks.h"
 
 FEW_INLINE __m512i load_twice(const uint8_t *p) { return _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(const void *)p)); }

@@ -1,5 +1,5 @@
-/* matmul_lanes_avx512vnni.c - decode kernels for processors that take a register of 64 bytes in two halves (Zen 4): one token times eight rows, of
- * which two share each register of 32 bytes, a row a lane.
+/* matmul_lanes_avx512vnni.c - decode kernels for processors that take a register of 64 bytes in two halves (Zen 4): one to three tokens times eight
+ * rows, of which two share each register of 32 bytes, a row a lane.
  *
  * The kernels of few_frame.h read 64 bytes of a row at once, so that what a register's dwords add up to belongs to several scales, and the sums of 16
  * rows go through scratch to be transposed. Here 16 bytes of four rows of each of two streams ("few_frame.h", memory) meet the same 16 activations:
@@ -11,7 +11,7 @@
  *
  * Invariants: the order of the float steps of matmul.h; no byte outside the rows' blocks is read.
  */
-#include "kernels/cpu/lanes.h"
+#include "kernels/cpu/matmul_lanes.h"
 
 #include <assert.h>
 #include <immintrin.h>
@@ -106,20 +106,21 @@ LANES_INLINE __m256 step(__m256 acc, __m256 scale, float activation_scale, __m25
     return _mm256_fmadd_ps(_mm256_mul_ps(scale, _mm256_set1_ps(activation_scale)), _mm256_cvtepi32_ps(sum), acc);
 }
 
-/* What is known of a token's activations from a block's first column on. */
+/* What is known of the tokens' activations from a block's first column on. */
 typedef struct lanes_act {
     const int8_t *q;
     const float *d;
-    const int16_t *sums; /* of SUB activations each; IQ4_XS: negated */
+    const int16_t *sums;                    /* of SUB activations each; IQ4_XS: negated */
+    size_t q_stride, d_stride, sums_stride; /* to the next token's, in elements */
 } lanes_act;
 
 LANES_INLINE __m256i nibbles_low(__m256i v) { return _mm256_and_si256(v, _mm256_set1_epi8(15)); }
 LANES_INLINE __m256i nibbles_high(__m256i v) { return nibbles_low(_mm256_srli_epi16(v, 4)); }
 
-/* Products of the first 16 and of the last 16 codes of 32, four to a dword. */
-LANES_INLINE __m256i multiply(__m256i low, __m256i high, __m256i x_low, __m256i x_high)
+/* Products of the first 16 and of the last 16 codes of 32 with 32 activations, four to a dword. */
+LANES_INLINE __m256i multiply(__m256i first, __m256i last, const int8_t *q)
 {
-    return _mm256_dpbusd_epi32(_mm256_dpbusd_epi32(_mm256_setzero_si256(), low, x_low), high, x_high);
+    return _mm256_dpbusd_epi32(_mm256_dpbusd_epi32(_mm256_setzero_si256(), first, load_both(q)), last, load_both(q + SUB / 2));
 }
 
 /* ---- memory ---- */
@@ -168,48 +169,65 @@ LANES_INLINE __m256i add_fifth(__m256i code, __m256i bits, const unsigned bit)
 }
 
 /* A block of Q4_K or Q5_K. Sums of eight products are below 2^15: they are packed to 16 bits before scales multiply them. */
-LANES_INLINE __m256 k4_block(const uint8_t *p, lanes_stride stride, const lanes_act *a, lanes_ahead ahead, __m256 acc, const bool five)
+LANES_INLINE void k4_block(const uint8_t *p, lanes_stride stride, const lanes_act *a, lanes_ahead ahead, const size_t n_tokens,
+                           const bool five, __m256 *acc)
 {
     const size_t bytes = five ? sizeof(qn_block_q5_k) : sizeof(qn_block_q4_k);
-    __m256i header[PAIRS], scales[PAIRS], total[PAIRS], fifth[PAIRS][2];
+    __m256i header[PAIRS], scales[PAIRS], mins[PAIRS], fifth[PAIRS][2], msum[LANES_TOKENS], total[LANES_TOKENS][PAIRS];
     QN_UNROLL
     for (size_t j = 0; j < PAIRS; j++) {
         header[j] = load_pair(p, stride, j);
         scales[j] = k4_scales_mins(header[j]);
-        total[j] = _mm256_madd_epi16(_mm256_unpackhi_epi8(scales[j], _mm256_setzero_si256()), load_both(a->sums));
+        mins[j] = _mm256_unpackhi_epi8(scales[j], _mm256_setzero_si256());
+        fifth[j][0] = five ? load_pair(p + 16, stride, j) : _mm256_setzero_si256();
+        fifth[j][1] = five ? load_pair(p + 32, stride, j) : _mm256_setzero_si256();
     }
-    const __m256i msum = sum_lanes(total), d = first_dwords(header);
+    const __m256i d = first_dwords(header);
     QN_UNROLL
-    for (size_t j = 0; j < PAIRS; j++) {
-        total[j] = _mm256_setzero_si256();
-        fifth[j][0] = five ? load_pair(p + 16, stride, j) : total[j];
-        fifth[j][1] = five ? load_pair(p + 32, stride, j) : total[j];
+    for (size_t t = 0; t < n_tokens; t++) {
+        QN_UNROLL
+        for (size_t j = 0; j < PAIRS; j++) {
+            total[t][j] = _mm256_madd_epi16(mins[j], load_both(a->sums + t * a->sums_stride));
+        }
+        msum[t] = sum_lanes(total[t]);
+        QN_UNROLL
+        for (size_t j = 0; j < PAIRS; j++) {
+            total[t][j] = _mm256_setzero_si256();
+        }
     }
     QN_UNROLL
     for (unsigned u = 0; u < N_SUBS / 2; u++) {
         const uint8_t *codes = p + (five ? 48 : 16) + 32 * u;
         ask(ahead, PAIRS * bytes, u, N_SUBS / 2);
-        const int8_t *q = a->q + 64 * u;
-        const __m256i x[4] = {load_both(q), load_both(q + 16), load_both(q + 32), load_both(q + 48)};
         QN_UNROLL
         for (size_t j = 0; j < PAIRS; j++) {
             const __m256i raw[2] = {load_pair(codes, stride, j), load_pair(codes + 16, stride, j)};
-            __m256i low, high;
-            if (five) {
-                low = multiply(add_fifth(nibbles_low(raw[0]), fifth[j][0], 2 * u), add_fifth(nibbles_low(raw[1]), fifth[j][1], 2 * u), x[0],
-                               x[1]);
-                high = multiply(add_fifth(nibbles_high(raw[0]), fifth[j][0], 2 * u + 1),
-                                add_fifth(nibbles_high(raw[1]), fifth[j][1], 2 * u + 1), x[2], x[3]);
-            } else { /* upper nibbles stay where they are: 16 times the sum */
-                const __m256i upper = _mm256_set1_epi8((char)0xf0);
-                low = multiply(nibbles_low(raw[0]), nibbles_low(raw[1]), x[0], x[1]);
-                high = _mm256_srai_epi32(multiply(_mm256_and_si256(raw[0], upper), _mm256_and_si256(raw[1], upper), x[2], x[3]), 4);
+            __m256i low[2], high[2]; /* Q4_K: upper nibbles stay where they are, 16 times the sum */
+            QN_UNROLL
+            for (size_t i = 0; i < 2; i++) {
+                low[i] = nibbles_low(raw[i]);
+                high[i] = five ? nibbles_high(raw[i]) : _mm256_and_si256(raw[i], _mm256_set1_epi8((char)0xf0));
+                if (five) {
+                    low[i] = add_fifth(low[i], fifth[j][i], 2 * u);
+                    high[i] = add_fifth(high[i], fifth[j][i], 2 * u + 1);
+                }
             }
-            total[j] = _mm256_dpwssd_epi32(total[j], _mm256_packs_epi32(low, high), _mm256_shuffle_epi8(scales[j], k4_spread(u)));
+            const __m256i scale = _mm256_shuffle_epi8(scales[j], k4_spread(u));
+            QN_UNROLL
+            for (size_t t = 0; t < n_tokens; t++) {
+                const int8_t *q = a->q + t * a->q_stride + 2 * SUB * u;
+                const __m256i sum = multiply(low[0], low[1], q), sum_high = multiply(high[0], high[1], q + SUB);
+                total[t][j] = _mm256_dpwssd_epi32(total[t][j], _mm256_packs_epi32(sum, five ? sum_high : _mm256_srai_epi32(sum_high, 4)),
+                                                  scale);
+            }
         }
     }
-    acc = step(acc, low_half_to_float(d), a->d[0], sum_lanes(total));
-    return step(acc, high_half_to_float(d), -a->d[0], msum);
+    QN_UNROLL
+    for (size_t t = 0; t < n_tokens; t++) {
+        const float scale = a->d[t * a->d_stride];
+        acc[t] = step(acc[t], low_half_to_float(d), scale, sum_lanes(total[t]));
+        acc[t] = step(acc[t], high_half_to_float(d), -scale, msum[t]);
+    }
 }
 
 /* The eight scales of a block of IQ4_XS as words, from the header d, scales_h, scales_l[4]. */
@@ -229,34 +247,44 @@ LANES_INLINE __m256i lookup(const int8_t *levels, __m256i codes)
     return levels == NULL ? codes : _mm256_shuffle_epi8(load_both(levels), codes);
 }
 
-LANES_INLINE __m256 iq4_xs_block(const uint8_t *p, lanes_stride stride, const lanes_act *a, lanes_ahead ahead, __m256 acc)
+LANES_INLINE void iq4_xs_block(const uint8_t *p, lanes_stride stride, const lanes_act *a, lanes_ahead ahead, const size_t n_tokens,
+                               __m256 *acc)
 {
-    __m256i header[PAIRS], scales[PAIRS][2], total[PAIRS];
+    __m256i header[PAIRS], scales[PAIRS][2], total[LANES_TOKENS][PAIRS];
     QN_UNROLL
     for (size_t j = 0; j < PAIRS; j++) {
         header[j] = load_pair(p, stride, j);
         const __m256i words = iq4_xs_scales(header[j]), signs = _mm256_srai_epi16(words, 15);
-        total[j] = _mm256_slli_epi32(_mm256_madd_epi16(words, load_both(a->sums)), 7); /* the codes' offset of 128 */
         scales[j][0] = _mm256_unpacklo_epi16(words, signs);
         scales[j][1] = _mm256_unpackhi_epi16(words, signs);
+        QN_UNROLL
+        for (size_t t = 0; t < n_tokens; t++) { /* the codes' offset of 128 */
+            total[t][j] = _mm256_slli_epi32(_mm256_madd_epi16(words, load_both(a->sums + t * a->sums_stride)), 7);
+        }
     }
     QN_UNROLL
     for (size_t s = 0; s < N_SUBS; s++) {
         ask(ahead, PAIRS * sizeof(qn_block_iq4_xs), s, N_SUBS);
-        const __m256i x_low = load_both(a->q + SUB * s), x_high = load_both(a->q + SUB * s + 16);
         QN_UNROLL
         for (size_t j = 0; j < PAIRS; j++) {
             const __m256i raw = load_pair(p + 8 + 16 * s, stride, j);
-            const __m256i sum = multiply(lookup(iq4_levels_plus_128, nibbles_low(raw)), lookup(iq4_levels_plus_128, nibbles_high(raw)),
-                                         x_low, x_high);
+            const __m256i low = lookup(iq4_levels_plus_128, nibbles_low(raw)), high = lookup(iq4_levels_plus_128, nibbles_high(raw));
             const __m256i scale = s % 4 == 0   ? _mm256_shuffle_epi32(scales[j][s / 4], 0x00)
                                   : s % 4 == 1 ? _mm256_shuffle_epi32(scales[j][s / 4], 0x55)
                                   : s % 4 == 2 ? _mm256_shuffle_epi32(scales[j][s / 4], 0xaa)
                                                : _mm256_shuffle_epi32(scales[j][s / 4], 0xff);
-            total[j] = _mm256_add_epi32(total[j], _mm256_mullo_epi32(sum, scale));
+            QN_UNROLL
+            for (size_t t = 0; t < n_tokens; t++) {
+                const __m256i sum = multiply(low, high, a->q + t * a->q_stride + SUB * s);
+                total[t][j] = _mm256_add_epi32(total[t][j], _mm256_mullo_epi32(sum, scale));
+            }
         }
     }
-    return step(acc, low_half_to_float(first_dwords(header)), a->d[0], sum_lanes(total));
+    const __m256 d = low_half_to_float(first_dwords(header));
+    QN_UNROLL
+    for (size_t t = 0; t < n_tokens; t++) {
+        acc[t] = step(acc[t], d, a->d[t * a->d_stride], sum_lanes(total[t]));
+    }
 }
 
 /* ---- types of 32 columns ---- */
@@ -300,49 +328,64 @@ LANES_INLINE __m256i add_fifth_bits(__m256i code, const uint8_t *bits, lanes_str
     return _mm256_mask_add_epi8(code, (__mmask32)first | (__mmask32)second << 16, code, _mm256_set1_epi8(16));
 }
 
-LANES_INLINE __m256 flat_block(const qn_dtype type, const uint8_t *p, lanes_stride stride, const lanes_act *a, __m256 acc)
+LANES_INLINE void flat_block(const qn_dtype type, const uint8_t *p, lanes_stride stride, const lanes_act *a, const size_t n_tokens,
+                             __m256 *acc)
 {
     const lanes_form form = form_of(type);
-    const __m256i x_low = load_both(a->q), x_high = load_both(a->q + 16);
-    __m256i sum[PAIRS];
+    __m256i sum[LANES_TOKENS][PAIRS];
     QN_UNROLL
     for (size_t j = 0; j < PAIRS; j++) {
         const __m256i raw = load_pair(p + form.codes, stride, j);
-        __m256i low, high;
+        __m256i first, last;
         if (type == QN_DTYPE_Q8_0) {
             const __m256i top = _mm256_set1_epi8(-128);
-            low = _mm256_xor_si256(raw, top);
-            high = _mm256_xor_si256(load_pair(p + form.codes + 16, stride, j), top);
+            first = _mm256_xor_si256(raw, top);
+            last = _mm256_xor_si256(load_pair(p + form.codes + SUB / 2, stride, j), top);
         } else {
-            low = lookup(form.levels, nibbles_low(raw));
-            high = lookup(form.levels, nibbles_high(raw));
+            first = lookup(form.levels, nibbles_low(raw));
+            last = lookup(form.levels, nibbles_high(raw));
             if (form.fifth) {
-                low = add_fifth_bits(low, p + form.codes - 4, stride, j, false);
-                high = add_fifth_bits(high, p + form.codes - 4, stride, j, true);
+                first = add_fifth_bits(first, p + form.codes - 4, stride, j, false);
+                last = add_fifth_bits(last, p + form.codes - 4, stride, j, true);
             }
         }
-        sum[j] = multiply(low, high, x_low, x_high);
+        QN_UNROLL
+        for (size_t t = 0; t < n_tokens; t++) {
+            sum[t][j] = multiply(first, last, a->q + t * a->q_stride);
+        }
     }
-    const int32_t sum_of_q = a->sums[0];
-    const __m256i isum = sum_lanes(sum);
-    if (form.offset == 0) {
-        const __m256i both = load_dwords(p, stride);
-        acc = step(acc, low_half_to_float(both), a->d[0], isum);
-        return step(acc, high_half_to_float(both), a->d[0], _mm256_set1_epi32(sum_of_q));
+    const bool has_min = form.offset == 0;
+    const __m256i both = has_min ? load_dwords(p, stride) : _mm256_setzero_si256();
+    const __m256 d = has_min                  ? low_half_to_float(both)
+                     : type == QN_DTYPE_MXFP4 ? load_exponents(p, stride)
+                                              : _mm256_cvtph_ps(load_words(p, stride));
+    QN_UNROLL
+    for (size_t t = 0; t < n_tokens; t++) {
+        const float scale = a->d[t * a->d_stride];
+        const int32_t sum_of_q = a->sums[t * a->sums_stride];
+        const __m256i isum = sum_lanes(sum[t]);
+        if (has_min) {
+            acc[t] = step(acc[t], d, scale, isum);
+            acc[t] = step(acc[t], high_half_to_float(both), scale, _mm256_set1_epi32(sum_of_q));
+        } else {
+            acc[t] = step(acc[t], d, scale, _mm256_sub_epi32(isum, _mm256_set1_epi32(form.offset * sum_of_q)));
+        }
     }
-    const __m256 d = type == QN_DTYPE_MXFP4 ? load_exponents(p, stride) : _mm256_cvtph_ps(load_words(p, stride));
-    return step(acc, d, a->d[0], _mm256_sub_epi32(isum, _mm256_set1_epi32(form.offset * sum_of_q)));
 }
 
 /* ---- a call ---- */
 
-/* PAIRS rows of each stream. `ahead`: what of the first stream is asked for first; nothing is asked for that begins after `end`. */
-QN_VARIANT __m256 multiply_tile(const qn_dtype type, const uint8_t *p, lanes_stride stride, size_t n_cols, lanes_act a, uintptr_t ahead,
-                                uintptr_t end)
+/* PAIRS rows of each stream times n_tokens tokens: out[token][row]. `ahead`: what of the first stream is asked for first; nothing is asked for that
+ * begins after `end`. */
+QN_VARIANT void multiply_tile(const qn_dtype type, const uint8_t *p, lanes_stride stride, size_t n_cols, lanes_act a, const size_t n_tokens,
+                              uintptr_t ahead, uintptr_t end, float (*out)[LANES_ROWS])
 {
     const lanes_form form = form_of(type);
     const size_t step_columns = form.columns < STEP ? STEP : form.columns, bytes = PAIRS * (step_columns / form.columns) * form.bytes;
-    __m256 acc = _mm256_setzero_ps();
+    __m256 acc[LANES_TOKENS];
+    for (size_t t = 0; t < n_tokens; t++) {
+        acc[t] = _mm256_setzero_ps();
+    }
     for (size_t column = 0; column < n_cols; ahead += bytes) {
         const lanes_ahead next = {ahead < end ? ahead : end, stride.stream};
         if (form.columns < STEP) {
@@ -350,10 +393,10 @@ QN_VARIANT __m256 multiply_tile(const qn_dtype type, const uint8_t *p, lanes_str
         }
         for (const size_t stop = column + step_columns < n_cols ? column + step_columns : n_cols; column < stop; column += form.columns) {
             switch ((int)type) {
-            case QN_DTYPE_Q4_K: acc = k4_block(p, stride, &a, next, acc, false); break;
-            case QN_DTYPE_Q5_K: acc = k4_block(p, stride, &a, next, acc, true); break;
-            case QN_DTYPE_IQ4_XS: acc = iq4_xs_block(p, stride, &a, next, acc); break;
-            default: acc = flat_block(type, p, stride, &a, acc); break;
+            case QN_DTYPE_Q4_K: k4_block(p, stride, &a, next, n_tokens, false, acc); break;
+            case QN_DTYPE_Q5_K: k4_block(p, stride, &a, next, n_tokens, true, acc); break;
+            case QN_DTYPE_IQ4_XS: iq4_xs_block(p, stride, &a, next, n_tokens, acc); break;
+            default: flat_block(type, p, stride, &a, n_tokens, acc); break;
             }
             p += form.bytes;
             a.q += form.columns;
@@ -361,51 +404,64 @@ QN_VARIANT __m256 multiply_tile(const qn_dtype type, const uint8_t *p, lanes_str
             a.sums += form.columns / SUB;
         }
     }
-    return acc;
+    for (size_t t = 0; t < n_tokens; t++) {
+        _mm256_storeu_ps(out[t], acc[t]);
+    }
 }
 
-typedef __m256 (*lanes_fn)(const uint8_t *p, lanes_stride stride, size_t n_cols, lanes_act a, uintptr_t ahead, uintptr_t end);
+typedef void (*lanes_fn)(const uint8_t *p, lanes_stride stride, size_t n_cols, lanes_act a, uintptr_t ahead, uintptr_t end,
+                         float (*out)[LANES_ROWS]);
 
 /* The formatter has no form for functions made by macros. */
 /* clang-format off */
-#define ONE(type) \
-    static __m256 lanes_##type(const uint8_t *p, lanes_stride stride, size_t n_cols, lanes_act a, uintptr_t ahead, uintptr_t end) \
+#define ONE(type, tokens) \
+    static void lanes_##type##_##tokens(const uint8_t *p, lanes_stride stride, size_t n_cols, lanes_act a, uintptr_t ahead, uintptr_t end, \
+                                        float (*out)[LANES_ROWS]) \
     { \
-        return multiply_tile(QN_DTYPE_##type, p, stride, n_cols, a, ahead, end); \
+        multiply_tile(QN_DTYPE_##type, p, stride, n_cols, a, tokens, ahead, end, out); \
     }
-ONE(Q4_0) ONE(Q4_1) ONE(Q5_0) ONE(Q5_1) ONE(Q8_0) ONE(IQ4_NL) ONE(MXFP4) ONE(Q4_K) ONE(Q5_K) ONE(IQ4_XS)
+#define UP_TO_3(type) ONE(type, 1) ONE(type, 2) ONE(type, 3)
+ONE(Q4_K, 1) ONE(Q5_K, 1) ONE(IQ4_XS, 1) ONE(Q4_1, 1) ONE(Q4_1, 2)
+UP_TO_3(Q4_0) UP_TO_3(Q5_0) UP_TO_3(Q5_1) UP_TO_3(Q8_0) UP_TO_3(IQ4_NL) UP_TO_3(MXFP4)
     /* clang-format on */
 
-    static lanes_fn function_of(qn_dtype type)
+    /* The function for so many tokens, or NULL where the strip kernels are as fast. */
+    static lanes_fn function_of(qn_dtype type, size_t n_tokens)
 {
+    typedef lanes_fn list[LANES_TOKENS];
+    const size_t i = n_tokens - 1;
     switch ((int)type) {
-    case QN_DTYPE_Q4_0: return lanes_Q4_0;
-    case QN_DTYPE_Q4_1: return lanes_Q4_1;
-    case QN_DTYPE_Q5_0: return lanes_Q5_0;
-    case QN_DTYPE_Q5_1: return lanes_Q5_1;
-    case QN_DTYPE_Q8_0: return lanes_Q8_0;
-    case QN_DTYPE_IQ4_NL: return lanes_IQ4_NL;
-    case QN_DTYPE_MXFP4: return lanes_MXFP4;
-    case QN_DTYPE_Q4_K: return lanes_Q4_K;
-    case QN_DTYPE_Q5_K: return lanes_Q5_K;
-    default: return lanes_IQ4_XS;
+    case QN_DTYPE_Q4_0: return (list){lanes_Q4_0_1, lanes_Q4_0_2, lanes_Q4_0_3}[i];
+    case QN_DTYPE_Q4_1: return (list){lanes_Q4_1_1, lanes_Q4_1_2, NULL}[i];
+    case QN_DTYPE_Q5_0: return (list){lanes_Q5_0_1, lanes_Q5_0_2, lanes_Q5_0_3}[i];
+    case QN_DTYPE_Q5_1: return (list){lanes_Q5_1_1, lanes_Q5_1_2, lanes_Q5_1_3}[i];
+    case QN_DTYPE_Q8_0: return (list){lanes_Q8_0_1, lanes_Q8_0_2, lanes_Q8_0_3}[i];
+    case QN_DTYPE_IQ4_NL: return (list){lanes_IQ4_NL_1, lanes_IQ4_NL_2, lanes_IQ4_NL_3}[i];
+    case QN_DTYPE_MXFP4: return (list){lanes_MXFP4_1, lanes_MXFP4_2, lanes_MXFP4_3}[i];
+    case QN_DTYPE_Q4_K: return (list){lanes_Q4_K_1, NULL, NULL}[i];
+    case QN_DTYPE_Q5_K: return (list){lanes_Q5_K_1, NULL, NULL}[i];
+    case QN_DTYPE_IQ4_XS: return (list){lanes_IQ4_XS_1, NULL, NULL}[i];
+    default: return NULL;
     }
 }
 
-size_t qn_matmul_lanes_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t token, float *y, void *scratch)
+size_t qn_matmul_lanes_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t n_tokens, float *y,
+                                  size_t y_stride, void *scratch)
 {
     const size_t n_tiles = (r1 - r0) / LANES_ROWS, n_sums = w->n_cols / SUB;
-    if (n_tiles == 0 || n_sums * sizeof(int16_t) > QN_MATMUL_SCRATCH_BYTES) {
+    const lanes_fn function = n_tokens >= 1 && n_tokens <= LANES_TOKENS ? function_of(w->dtype, n_tokens) : NULL;
+    if (function == NULL || n_tiles == 0 || n_tokens * n_sums * sizeof(int16_t) > QN_MATMUL_SCRATCH_BYTES) {
         return 0;
     }
-    int16_t *sums = scratch; /* (n_sums) */
-    const int16_t *sum16 = a->sum16 + token * a->s_stride;
+    int16_t *sums = scratch; /* (n_tokens, n_sums) */
     const int16_t sign = w->dtype == QN_DTYPE_IQ4_XS ? -1 : 1;
-    for (size_t i = 0; i < n_sums; i++) {
-        sums[i] = (int16_t)(sign * (sum16[2 * i] + sum16[2 * i + 1])); /* at most 32 * 127 */
+    for (size_t t = 0; t < n_tokens; t++) {
+        const int16_t *sum16 = a->sum16 + (t0 + t) * a->s_stride;
+        for (size_t i = 0; i < n_sums; i++) {
+            sums[t * n_sums + i] = (int16_t)(sign * (sum16[2 * i] + sum16[2 * i + 1])); /* at most 32 * 127 */
+        }
     }
-    const lanes_fn function = function_of(w->dtype);
-    const lanes_act act = {a->q + token * a->q_stride, a->d + token * a->d_stride, sums};
+    const lanes_act act = {a->q + t0 * a->q_stride, a->d + t0 * a->d_stride, sums, a->q_stride, a->d_stride, n_sums};
     const lanes_stride stride = {w->row_bytes, n_tiles * PAIRS * w->row_bytes};
     const uint8_t *const first = w->data + r0 * w->row_bytes;
     const uintptr_t begin = (uintptr_t)first, end = begin + stride.stream - LINE;
@@ -415,10 +471,13 @@ size_t qn_matmul_lanes_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, cons
     }
     for (size_t tile = 0; tile < n_tiles; tile++) {
         const uint8_t *p = first + tile * PAIRS * w->row_bytes;
-        _Alignas(32) float rows[LANES_ROWS];
-        _mm256_store_ps(rows, function(p, stride, w->n_cols, act, (uintptr_t)p + ahead, end));
-        memcpy(y + r0 + tile * PAIRS, rows, PAIRS * sizeof(float));
-        memcpy(y + r0 + (n_tiles + tile) * PAIRS, rows + PAIRS, PAIRS * sizeof(float));
+        float rows[LANES_TOKENS][LANES_ROWS];
+        function(p, stride, w->n_cols, act, (uintptr_t)p + ahead, end, rows);
+        for (size_t t = 0; t < n_tokens; t++) {
+            float *out = y + (t0 + t) * y_stride + r0 + tile * PAIRS;
+            memcpy(out, rows[t], PAIRS * sizeof(float));
+            memcpy(out + n_tiles * PAIRS, rows[t] + PAIRS, PAIRS * sizeof(float));
+        }
     }
     return n_tiles * LANES_ROWS;
 }

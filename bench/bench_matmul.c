@@ -1,11 +1,12 @@
 /* bench_matmul.c - the speed of every matrix kernel as a share of what the machine can do in the same minute.
  *
  * usage: bench_matmul [--type Q4_K|MLX4] [--isa NAME] [--threads N] [--tokens 1,4,512] [--cols N] [--time SECONDS] [--clock cpu]
- *        [--kib WEIGHTS] [--streams 1|2|4] [--json FILE --date YYYY-MM-DD]
+ *        [--kib WEIGHTS] [--streams 1|2|4] [--halves yes|no] [--json FILE --date YYYY-MM-DD]
  *
  * Few tokens (up to 16) are bound by memory: weights of at least 4 x all last-level caches (256 MiB to 1.5 GiB) are read, and the share is of the read
  * bandwidth that the same threads reach on a buffer of that size. More tokens are bound by arithmetic: the share is of the VPDPBUSD peak.
  * The yardsticks are taken before and after; the run says so when they moved by more than a tenth.
+ * --streams, --halves: as if the processor read best from so many places, or took registers in halves (base/cpu.h).
  * --clock cpu counts the busiest thread's processor time instead of wall time and keeps the best run instead of the median: for work on a kernel
  * while the machine is shared; such figures are not for the record. */
 #include <stdio.h>
@@ -348,6 +349,8 @@ static options parse_options(int argc, char **argv)
             if (qn_cpu_read_streams() != n) {
                 fail("--streams wants 1, 2 or 4");
             }
+        } else if (strcmp(argv[i], "--halves") == 0) {
+            qn_cpu_set_half_registers(strcmp(value, "yes") == 0 ? QN_YES : QN_NO);
         } else if (strcmp(argv[i], "--json") == 0) {
             o.json = value;
         } else if (strcmp(argv[i], "--date") == 0) {

@@ -12,11 +12,10 @@
 
 enum { THREADS_MAX = 256 };
 
-/* Bytes that do not stay in the caches from one pass to the next: four times all last-level caches, at least 256 MiB and at most `most`. */
+/* Bytes that do not stay in all last-level caches from one pass to the next, at most `most`. */
 static size_t bytes_beyond_caches(size_t most)
 {
-    const size_t caches = qn_cpu_last_level_cache_bytes(QN_CPU_PROCESSORS) * qn_cpu_last_level_cache_count(QN_CPU_PROCESSORS);
-    const size_t bytes = 4 * caches > (size_t)256 << 20 ? 4 * caches : (size_t)256 << 20;
+    const size_t bytes = qn_cpu_bytes_beyond(qn_cpu_last_level_cache_bytes(QN_CPU_PROCESSORS) * qn_cpu_last_level_cache_count(QN_CPU_PROCESSORS));
     return bytes < most ? bytes : most;
 }
 

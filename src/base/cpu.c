@@ -39,8 +39,10 @@ static struct {
     char name[128];
     bool amx_bf16;
     size_t read_streams;
+    bool half_registers;
 } found;
 static atomic_size_t chosen_read_streams;
+static atomic_int chosen_half_registers = QN_AS_FOUND;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 #if defined(__x86_64__)
@@ -62,19 +64,22 @@ static bool amx_permitted(void)
 #endif
 }
 
-static void detect_read_streams(void)
+static void detect_amd(void)
 {
-    unsigned most, vendor[3];
-    if (__get_cpuid(0, &most, &vendor[0], &vendor[2], &vendor[1]) &&
-        (memcmp(vendor, "AuthenticAMD", sizeof vendor) == 0 || memcmp(vendor, "HygonGenuine", sizeof vendor) == 0)) {
-        found.read_streams = 2;
+    enum { ZEN_3_AND_4 = 0x19 };
+    unsigned most, vendor[3], a, b, c, d;
+    if (!__get_cpuid(0, &most, &vendor[0], &vendor[2], &vendor[1]) || !__get_cpuid(1, &a, &b, &c, &d) ||
+        (memcmp(vendor, "AuthenticAMD", sizeof vendor) != 0 && memcmp(vendor, "HygonGenuine", sizeof vendor) != 0)) {
+        return;
     }
+    found.read_streams = 2;
+    found.half_registers = (a >> 8 & 15) + (a >> 20 & 255) == ZEN_3_AND_4;
 }
 
 static void detect_isa(void)
 {
     unsigned a, b, c, d;
-    detect_read_streams();
+    detect_amd();
     if (!__get_cpuid(1, &a, &b, &c, &d)) {
         return;
     }
@@ -146,6 +151,15 @@ void qn_cpu_set_read_streams(size_t n)
     atomic_store_explicit(&chosen_read_streams, possible ? n : 0, memory_order_relaxed);
 }
 
+bool qn_cpu_has_half_registers(void)
+{
+    const int chosen = atomic_load_explicit(&chosen_half_registers, memory_order_relaxed);
+    (void)pthread_once(&once, detect);
+    return chosen == QN_AS_FOUND ? found.half_registers : chosen == QN_YES;
+}
+
+void qn_cpu_set_half_registers(qn_cpu_choice choice) { atomic_store_explicit(&chosen_half_registers, (int)choice, memory_order_relaxed); }
+
 bool qn_cpu_has_amx_bf16(void)
 {
     (void)pthread_once(&once, detect);
@@ -173,6 +187,12 @@ const char *qn_cpu_name(void)
 {
     (void)pthread_once(&once, detect);
     return found.name;
+}
+
+size_t qn_cpu_bytes_beyond(size_t cache_bytes)
+{
+    const size_t least = (size_t)256 << 20;
+    return cache_bytes > least / 4 ? 4 * cache_bytes : least;
 }
 
 /* Opens cpuN/cache/index3/`what`; NULL if there is no such file. */

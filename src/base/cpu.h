@@ -39,11 +39,20 @@ size_t qn_cpu_read_streams(void);
 /* Sets it, to 1, 2 or 4, for tests and measurements; not while other threads compute. Anything else: as found. */
 void qn_cpu_set_read_streams(size_t n);
 
+/* True where a register of 64 bytes is taken in two halves, so that registers of 32 bytes do as much: Zen 4. Decides which decode kernels run
+ * (kernels/cpu/matmul_lanes.h); results do not depend on it. */
+bool qn_cpu_has_half_registers(void);
+typedef enum qn_cpu_choice { QN_AS_FOUND, QN_NO, QN_YES } qn_cpu_choice;
+/* Sets it for tests and measurements; not while other threads compute. */
+void qn_cpu_set_half_registers(qn_cpu_choice choice);
+
 /* The processor's name as the system reports it, or "unknown". */
 const char *qn_cpu_name(void);
 /* Size in bytes of the last-level cache that the first core reaches; 32 MiB when the system does not say. `folder`: QN_CPU_PROCESSORS, or a
  * test's own. */
 size_t qn_cpu_last_level_cache_bytes(const char *folder);
+/* How much memory is read to measure it, so that nothing stays in caches of so many bytes: four times as much, at least 256 MiB. */
+size_t qn_cpu_bytes_beyond(size_t cache_bytes);
 /* How many of them the processors have that the calling thread may use; 1 when the system does not say. */
 size_t qn_cpu_last_level_cache_count(const char *folder);
 

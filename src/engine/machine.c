@@ -24,7 +24,6 @@ enum { RUNS = 4, QUICK_RUNS = 2 };
 #define COMPARED_BYTES_MAX ((size_t)1 << 30)
 /* Turns beyond the third begin within this time. */
 #define TURNS_SECONDS 2.0
-#define BUFFER_BYTES_MIN ((size_t)256 << 20)
 #define BUFFER_BYTES_LEAST ((size_t)64 << 20) /* where memory is short */
 /* A thread's peak loop runs about this long. */
 #define PEAK_SECONDS 0.15
@@ -170,7 +169,7 @@ static quern_status make_buffer(qn_pool *pool, bool one_thread, region *out, que
                          (one_thread ? 1 : qn_cpu_last_level_cache_count(QN_CPU_PROCESSORS));
     const size_t least = cache * 2 > BUFFER_BYTES_LEAST ? cache * 2 : BUFFER_BYTES_LEAST;
     const uint64_t available = qn_available_memory_bytes();
-    size_t bytes = cache * 4 > BUFFER_BYTES_MIN ? cache * 4 : BUFFER_BYTES_MIN;
+    size_t bytes = qn_cpu_bytes_beyond(cache);
     while (bytes > available / 4 && bytes / 2 >= least) {
         bytes /= 2;
     }
@@ -401,7 +400,7 @@ quern_status quern_machine_measure_mapping(const quern_model *model, const quern
     }
     QN_TRY(qn_numa_detect(&numa, QN_NUMA_NODES, err));
     QN_TRY(qn_pool_create_on(&pool, threads_of(options), numa, err));
-    if (turns != NULL && total >= BUFFER_BYTES_MIN) {
+    if (turns != NULL && total >= qn_cpu_bytes_beyond(0)) {
         QN_TRY(take_turns(options, pool, regions, n, turns, err));
         for (size_t i = 0; i < turns->n; i++) {
             *mapped = fmax(*mapped, turns->mapped[i]);

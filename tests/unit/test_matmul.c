@@ -7,7 +7,9 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/cpu.h"
 #include "base/half.h"
+#include "kernels/cpu/matmul_lanes.h"
 #include "kernels/matmul.h"
 #include "qn_test.h"
 #include "quant/codec.h"
@@ -99,8 +101,9 @@ static test_weights weights_create(qn_dtype t, qn_affine affine, qn_dtype affine
         }
     } else {
         random_blocks(w.data.data, t, bytes, mode);
-        if ((t == QN_DTYPE_Q4_0 || t == QN_DTYPE_Q4_K) && mode == SCALES_EXTREME) {
-            extreme_blocks(w.data.data, n_rows, w.m.row_bytes, qn_dtype_get(t)->block_bytes, t == QN_DTYPE_Q4_0 ? 2 : 4);
+        if ((t == QN_DTYPE_Q4_0 || t == QN_DTYPE_Q4_K || t == QN_DTYPE_Q5_K || t == QN_DTYPE_IQ4_XS) && mode == SCALES_EXTREME) {
+            extreme_blocks(w.data.data, n_rows, w.m.row_bytes, qn_dtype_get(t)->block_bytes,
+                           t == QN_DTYPE_Q4_K || t == QN_DTYPE_Q5_K ? 4 : 2);
         }
     }
     return w;
@@ -226,21 +229,34 @@ typedef struct part {
     size_t r0, r1, t0, t1;
 } part;
 
-/* The parts again for every number of places that weights are read from, which float weights' kernels ask for and, on x86, those of few tokens. */
-static void check_streams(const product *p, const qn_matmul_kernel *k, const part *parts, size_t n_parts)
+static void check_few(const product *p, const qn_matmul_kernel *k, const part *parts, size_t n_parts)
+{
+    for (size_t j = 0; j < n_parts; j++) {
+        if (parts[j].t1 - parts[j].t0 >= k->min_tokens && parts[j].t1 - parts[j].t0 <= 9) {
+            check_part(p, k, false, parts[j].r0, parts[j].r1, parts[j].t0, parts[j].t1);
+        }
+    }
+}
+
+/* The parts again for every kind of processor that kernels of few tokens ask about: for every number of places that weights are read from, which
+ * float weights' kernels ask for and, on x86, all; and with registers taken in halves. */
+static void check_processors(const product *p, const qn_matmul_kernel *k, const part *parts, size_t n_parts)
 {
     const size_t found = qn_cpu_read_streams();
+    const bool halves = qn_cpu_has_half_registers();
+    qn_cpu_set_half_registers(QN_NO);
     for (size_t n = 1; n <= QN_CPU_STREAMS_MAX; n *= 2) {
         qn_cpu_set_read_streams(n);
         assert_int_equal(qn_cpu_read_streams(), n);
-        for (size_t j = 0; j < n_parts; j++) {
-            if (parts[j].t1 - parts[j].t0 >= k->min_tokens && parts[j].t1 - parts[j].t0 <= 9) {
-                check_part(p, k, false, parts[j].r0, parts[j].r1, parts[j].t0, parts[j].t1);
-            }
-        }
+        check_few(p, k, parts, n_parts);
     }
     qn_cpu_set_read_streams(0);
     assert_int_equal(qn_cpu_read_streams(), found);
+    qn_cpu_set_half_registers(QN_YES);
+    assert_true(qn_cpu_has_half_registers());
+    check_few(p, k, parts, n_parts);
+    qn_cpu_set_half_registers(QN_AS_FOUND);
+    assert_int_equal(qn_cpu_has_half_registers(), halves);
 }
 
 /* All kernels of one type on one matrix. */
@@ -269,7 +285,7 @@ static void check_matrix(const test_weights *w, const test_acts *s, const part *
             }
         }
         if (k->min_tokens <= 4 && (is_plain_float(k->dtype) || k->isa == QN_ISA_AVX2 || k->isa == QN_ISA_AVX512VNNI)) {
-            check_streams(&p, k, parts, n_parts);
+            check_processors(&p, k, parts, n_parts);
         }
         if (n_tokens >= k->min_tokens) {
             uint64_t before = qn_matmul_kernel_calls(i);
@@ -301,10 +317,37 @@ static void check_shape(qn_dtype t, qn_affine affine, qn_dtype affine_dtype, siz
 static void check_type(qn_dtype t, qn_affine affine, qn_dtype affine_dtype, size_t unit)
 {
     static const part parts[] = {
-        {0, 1, 0, 1},        {0, 15, 0, 2},  {0, 16, 0, 3},  {0, 17, 0, 4},   {0, 48, 0, 5},   {5, 53, 1, 7},  {37, 53, 0, 7},
-        {0, 53, 0, 8},       {16, 53, 0, 9}, {0, 48, 3, 26}, {0, 53, 0, 64},  {3, 4, 0, 64},   {0, 33, 1, 64}, {0, 16, 0, 16},
-        {31, 32, 9, 9 + 12}, {0, 53, 0, 6},  {0, 49, 0, 31}, {20, 52, 2, 19}, {0, 53, 63, 64}, {0, 48, 2, 12}, {5, 37, 0, 11},
-        {16, 53, 1, 13},     {0, 48, 0, 14}, {5, 53, 2, 20}, {0, 33, 1, 23},
+        {0, 1, 0, 1},
+        {0, 15, 0, 2},
+        {0, 16, 0, 3},
+        {0, 17, 0, 4},
+        {0, 48, 0, 5},
+        {5, 53, 1, 7},
+        {37, 53, 0, 7},
+        {0, 53, 0, 8},
+        {16, 53, 0, 9},
+        {0, 48, 3, 26},
+        {0, 53, 0, 64},
+        {3, 4, 0, 64},
+        {0, 33, 1, 64},
+        {0, 16, 0, 16},
+        {31, 32, 9, 9 + 12},
+        {0, 53, 0, 6},
+        {0, 49, 0, 31},
+        {20, 52, 2, 19},
+        {0, 53, 63, 64},
+        {0, 48, 2, 12},
+        {5, 37, 0, 11},
+        {16, 53, 1, 13},
+        {0, 48, 0, 14},
+        {5, 53, 2, 20},
+        {0, 33, 1, 23},
+        /* whole tiles of eight up to the last row; one to three tokens, of which 2 and 7 have activations of one sign only */
+        {5, 53, 2, 3},
+        {5, 53, 7, 8},
+        {5, 53, 4, 5},
+        {5, 53, 6, 8},
+        {37, 53, 1, 4},
     };
     static const part few[] = {{0, 17, 0, 1}, {1, 17, 0, 9}, {0, 16, 2, 7}};
     static const part wide[] = {{0, 53, 0, 1}, {5, 53, 0, 3}, {0, 53, 1, 9}, {0, 40, 0, 8}};
@@ -356,6 +399,65 @@ static void test_every_affine_kernel_equals_scalar(void **state)
         }
     }
 }
+
+#if defined(__x86_64__)
+/* Tokens up to which few tokens of a type do not go to strips or tiles. */
+static size_t few_tokens_of(qn_dtype t)
+{
+    size_t most = SIZE_MAX;
+    for (size_t i = 0; i < qn_matmul_kernel_count(); i++) {
+        const qn_matmul_kernel *k = qn_matmul_kernel_at(i);
+        if (k->isa == QN_ISA_AVX512VNNI && k->dtype == t && k->min_tokens > 1 && k->min_tokens - 1 < most) {
+            most = k->min_tokens - 1;
+        }
+    }
+    return most;
+}
+
+/* The kernels that hand rows on to the lanes have the same bits without them: that they are asked shows only here. */
+static void test_lanes_take_whole_tiles(void **state)
+{
+    (void)state;
+    static const qn_dtype types[] = {QN_DTYPE_Q4_0,   QN_DTYPE_Q4_1,  QN_DTYPE_Q5_0, QN_DTYPE_Q5_1, QN_DTYPE_Q8_0,
+                                     QN_DTYPE_IQ4_NL, QN_DTYPE_MXFP4, QN_DTYPE_Q4_K, QN_DTYPE_Q5_K, QN_DTYPE_IQ4_XS};
+    enum { N_ROWS = 53, N_COLS = 512, N_TOKENS = 6, R0 = 5 };
+    if (!qn_isa_available(QN_ISA_AVX512VNNI)) {
+        print_message("SKIP: kernels/lanes: this machine has no avx512vnni\n");
+        return;
+    }
+    float *y = qn_malloc_array((size_t)N_TOKENS * N_ROWS, sizeof(float));
+    guarded scratch = guarded_create(QN_MATMUL_SCRATCH_BYTES);
+    assert_non_null(y);
+    for (size_t i = 0; i < N_OF(types); i++) {
+        test_weights w = weights_create(types[i], (qn_affine){0}, QN_DTYPE_F32, N_ROWS, N_COLS, SCALES_USUAL);
+        test_acts s = acts_create(types[i], (qn_affine){0}, N_TOKENS, N_COLS);
+        for (size_t n = 1; n <= 4; n++) {
+            for (size_t r1 = R0; r1 <= N_ROWS; r1++) {
+                const size_t wanted = n <= few_tokens_of(types[i]) ? R0 + (r1 - R0) / 8 * 8 : R0;
+                qn_cpu_set_half_registers(QN_YES);
+                memset(y, 0xa5, (size_t)N_TOKENS * N_ROWS * sizeof *y);
+                assert_int_equal(qn_matmul_lanes_avx512vnni(&w.m, R0, r1, &s.a, 1, 1 + n, y, N_ROWS, scratch.data), wanted);
+                for (size_t at = 0; at < (size_t)N_TOKENS * N_ROWS; at++) {
+                    const size_t token = at / N_ROWS, row = at % N_ROWS;
+                    const bool done = token >= 1 && token < 1 + n && row >= R0 && row < wanted;
+                    assert_int_equal(qn_f32_to_bits(y[at]) != 0xa5a5a5a5u, done);
+                }
+                qn_cpu_set_half_registers(QN_NO);
+                assert_int_equal(qn_matmul_lanes_avx512vnni(&w.m, R0, r1, &s.a, 1, 1 + n, y, N_ROWS, scratch.data), R0);
+            }
+        }
+        qn_matrix wide = w.m;
+        wide.n_cols = QN_MATMUL_SCRATCH_BYTES * 32; /* nothing is read */
+        qn_cpu_set_half_registers(QN_YES);
+        assert_int_equal(qn_matmul_lanes_avx512vnni(&wide, 0, N_ROWS, &s.a, 0, 1, y, N_ROWS, scratch.data), 0);
+        qn_cpu_set_half_registers(QN_AS_FOUND);
+        acts_destroy(&s);
+        weights_destroy(&w);
+    }
+    guarded_destroy(&scratch);
+    qn_free(y);
+}
+#endif
 
 static void test_every_kernel_ran(void **state)
 {
@@ -562,6 +664,9 @@ int main(void)
         cmocka_unit_test(test_scalar_equals_decoded_weights),
         cmocka_unit_test(test_every_block_kernel_equals_scalar),
         cmocka_unit_test(test_every_affine_kernel_equals_scalar),
+#if defined(__x86_64__)
+        cmocka_unit_test(test_lanes_take_whole_tiles),
+#endif
         cmocka_unit_test(test_every_kernel_ran),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -210,7 +210,7 @@ static void d_m_scales(const few_chunk *c) { few_unpack_scales(c, true); }
                                            size_t y_stride, void *scratch) \
     { \
         static const few_type type = {32, sizeof(layout), GROUP, min, prepare_##name, name##_rows, scales}; \
-        r0 = qn_matmul_by_lanes(w, r0, r1, a, t0, t1, y, y_stride, scratch); \
+        r0 = qn_matmul_lanes_avx512vnni(w, r0, r1, a, t0, t1, y, y_stride, scratch); \
         few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch); \
     }
 
@@ -303,7 +303,7 @@ void qn_matmul_q8_0_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, con
                                    size_t y_stride, void *scratch)
 {
     static const few_type type = {32, sizeof(qn_block_q8_0), GROUP, FEW_MIN_NONE, prepare_q8_0, q8_0_rows, d_scales};
-    r0 = qn_matmul_by_lanes(w, r0, r1, a, t0, t1, y, y_stride, scratch);
+    r0 = qn_matmul_lanes_avx512vnni(w, r0, r1, a, t0, t1, y, y_stride, scratch);
     few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch);
 }
 
@@ -311,6 +311,6 @@ void qn_matmul_iq4_xs_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, c
                                      size_t y_stride, void *scratch)
 {
     static const few_type type = {QN_K, sizeof(qn_block_iq4_xs), 4, FEW_MIN_NONE, prepare_iq4_xs, iq4_xs_rows, d_scales};
-    r0 = qn_matmul_by_lanes(w, r0, r1, a, t0, t1, y, y_stride, scratch);
+    r0 = qn_matmul_lanes_avx512vnni(w, r0, r1, a, t0, t1, y, y_stride, scratch);
     few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch);
 }

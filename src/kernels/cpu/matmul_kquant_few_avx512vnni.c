@@ -234,7 +234,7 @@ void qn_matmul_q4_k_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, con
                                    size_t y_stride, void *scratch)
 {
     static const few_type type = {QN_K, sizeof(qn_block_q4_k), 4, FEW_MIN_OF_8_SUBS, prepare_k4, q4_k_rows, k4_scales};
-    r0 = qn_matmul_by_lanes(w, r0, r1, a, t0, t1, y, y_stride, scratch);
+    r0 = qn_matmul_lanes_avx512vnni(w, r0, r1, a, t0, t1, y, y_stride, scratch);
     few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch);
 }
 
@@ -242,7 +242,7 @@ void qn_matmul_q5_k_few_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, con
                                    size_t y_stride, void *scratch)
 {
     static const few_type type = {QN_K, sizeof(qn_block_q5_k), 4, FEW_MIN_OF_8_SUBS, prepare_k4, q5_k_rows, k4_scales};
-    r0 = qn_matmul_by_lanes(w, r0, r1, a, t0, t1, y, y_stride, scratch);
+    r0 = qn_matmul_lanes_avx512vnni(w, r0, r1, a, t0, t1, y, y_stride, scratch);
     few_matmul(&type, w, r0, r1, a, t0, t1, y, y_stride, scratch);
 }
 

@@ -4,8 +4,8 @@
  * The kernels of few_frame.h read 64 bytes of a row at once, so that what a register's dwords add up to belongs to several scales, and the sums of 16
  * rows go through scratch to be transposed. Here 16 bytes of four rows of each of two streams ("few_frame.h", memory) meet the same 16 activations:
  * scales are spread within a lane, the sums of a block are one row's four dwords, and four registers fold into one that has the eight rows in its
- * lanes, as the float step wants them. Putting two rows together costs nothing beside the load where registers are 32 bytes wide; of four it would
- * take three instructions.
+ * lanes, as the float step wants them. Putting two rows together costs nothing beside the load; putting four together would take three instructions.
+ * Types that are not here either gain nothing by it (Q6_K has a scale for every 16 columns: as many instructions as before) or have not been tried.
  *
  * Eight rows advance together, so that lines are wanted from all of them, and what is asked for ahead must be more than three rows away.
  *
@@ -13,7 +13,6 @@
  */
 #include "kernels/cpu/matmul_lanes.h"
 
-#include <assert.h>
 #include <immintrin.h>
 #include <stdbool.h>
 #include <string.h>
@@ -21,41 +20,41 @@
 #include "base/cpu.h"
 #include "kernels/cpu/levels.h"
 #include "kernels/cpu/variant.h"
+#include "kernels/matmul_kernels.h"
 #include "quant/blocks.h"
 
 #define LANES_INLINE static inline __attribute__((always_inline))
 
 enum {
-    PAIRS = LANES_ROWS / 2, /* registers that hold a tile's rows: row j of the first stream in one lane, of the second in the other */
+    ROWS = 8,         /* of a tile */
+    PAIRS = ROWS / 2, /* registers that hold them: row j of the first stream in one lane, of the second in the other */
+    TOKENS = 3,
     LINE = 64,
     LEAD = 4096, /* bytes of each stream that are asked for ahead, besides the tile's other rows */
-    STEP = 128,  /* columns between two bursts of that, in types whose blocks have fewer */
     SUB = 32,    /* columns that share a scale, or a sum of activations */
-    N_SUBS = QN_K / SUB
+    N_SUBS = QN_K / SUB,
+    STEP_BLOCKS = 4 /* between two requests for lines, of types with blocks of SUB columns */
 };
 
-/* What a type's blocks look like. */
+/* What a type's blocks of SUB columns look like. */
 typedef struct lanes_form {
-    size_t columns, bytes; /* of a block */
-    size_t codes;          /* where the nibbles or codes begin */
-    int offset;            /* what unsigned codes have too much; 0: the type has a min instead */
-    const int8_t *levels;  /* table for nibbles, or NULL */
-    bool fifth;            /* 32 bits of fifth bits stand right before the nibbles */
+    size_t bytes;
+    size_t codes;         /* where the nibbles or codes begin */
+    int offset;           /* what was added to make codes unsigned; 0 for types with a min */
+    const int8_t *levels; /* table for nibbles, or NULL */
+    bool fifth;           /* 32 bits of fifth bits stand right before the nibbles */
 } lanes_form;
 
 LANES_INLINE lanes_form form_of(const qn_dtype type)
 {
     switch ((int)type) {
-    case QN_DTYPE_Q4_K: return (lanes_form){QN_K, sizeof(qn_block_q4_k), 16, 0, NULL, false};
-    case QN_DTYPE_Q5_K: return (lanes_form){QN_K, sizeof(qn_block_q5_k), 48, 0, NULL, false};
-    case QN_DTYPE_IQ4_XS: return (lanes_form){QN_K, sizeof(qn_block_iq4_xs), 8, 128, iq4_levels_plus_128, false};
-    case QN_DTYPE_Q4_0: return (lanes_form){SUB, sizeof(qn_block_q4_0), 2, 8, NULL, false};
-    case QN_DTYPE_Q4_1: return (lanes_form){SUB, sizeof(qn_block_q4_1), 4, 0, NULL, false};
-    case QN_DTYPE_Q5_0: return (lanes_form){SUB, sizeof(qn_block_q5_0), 6, 16, NULL, true};
-    case QN_DTYPE_Q5_1: return (lanes_form){SUB, sizeof(qn_block_q5_1), 8, 0, NULL, true};
-    case QN_DTYPE_IQ4_NL: return (lanes_form){SUB, sizeof(qn_block_iq4_nl), 2, 128, iq4_levels_plus_128, false};
-    case QN_DTYPE_MXFP4: return (lanes_form){SUB, sizeof(qn_block_mxfp4), 1, 12, fp4_doubled_plus_12, false};
-    default: /* QN_DTYPE_Q8_0 */ return (lanes_form){SUB, sizeof(qn_block_q8_0), 2, 128, NULL, false};
+    case QN_DTYPE_Q4_0: return (lanes_form){sizeof(qn_block_q4_0), 2, 8, NULL, false};
+    case QN_DTYPE_Q4_1: return (lanes_form){sizeof(qn_block_q4_1), 4, 0, NULL, false};
+    case QN_DTYPE_Q5_0: return (lanes_form){sizeof(qn_block_q5_0), 6, 16, NULL, true};
+    case QN_DTYPE_Q5_1: return (lanes_form){sizeof(qn_block_q5_1), 8, 0, NULL, true};
+    case QN_DTYPE_IQ4_NL: return (lanes_form){sizeof(qn_block_iq4_nl), 2, 128, iq4_levels_plus_128, false};
+    case QN_DTYPE_MXFP4: return (lanes_form){sizeof(qn_block_mxfp4), 1, 12, fp4_doubled_plus_12, false};
+    default: /* QN_DTYPE_Q8_0 */ return (lanes_form){sizeof(qn_block_q8_0), 2, 128, NULL, false};
     }
 }
 
@@ -125,8 +124,8 @@ LANES_INLINE __m256i multiply(__m256i first, __m256i last, const int8_t *q)
 
 /* ---- memory ---- */
 
-/* What is asked for while a block, or STEP columns, are multiplied: the lines from `at` on, of both streams. In small parts: a burst keeps the loads
- * waiting that are next. An address past the end is only a hint and harmless. */
+/* What is asked for while a step is multiplied: the lines from `at` on, of both streams, in parts between the blocks or within one: after many at once
+ * the loads that come next wait. An address past the end is only a hint and harmless. */
 typedef struct lanes_ahead {
     uintptr_t at;
     size_t stream;
@@ -162,72 +161,55 @@ LANES_INLINE __m256i k4_spread(unsigned u)
 }
 
 /* `code` with 16 added where bit `bit` of `bits` is set. */
-LANES_INLINE __m256i add_fifth(__m256i code, __m256i bits, const unsigned bit)
+LANES_INLINE __m256i add_fifth_by_bit(__m256i code, __m256i bits, const unsigned bit)
 {
     const __m256i moved = bit <= 4 ? _mm256_slli_epi16(bits, (int)(4 - bit)) : _mm256_srli_epi16(bits, (int)(bit - 4));
     return _mm256_ternarylogic_epi32(code, moved, _mm256_set1_epi8(16), 0xf8); /* code | (moved & 16) */
 }
 
-/* A block of Q4_K or Q5_K. Sums of eight products are below 2^15: they are packed to 16 bits before scales multiply them. */
-LANES_INLINE void k4_block(const uint8_t *p, lanes_stride stride, const lanes_act *a, lanes_ahead ahead, const size_t n_tokens,
-                           const bool five, __m256 *acc)
+/* A block of Q4_K or Q5_K times one token. Sums of eight products are below 2^15: they are packed to 16 bits before scales multiply them. */
+LANES_INLINE __m256 k4_block(const uint8_t *p, lanes_stride stride, const lanes_act *a, lanes_ahead ahead, __m256 acc, const bool five)
 {
     const size_t bytes = five ? sizeof(qn_block_q5_k) : sizeof(qn_block_q4_k);
-    __m256i header[PAIRS], scales[PAIRS], mins[PAIRS], fifth[PAIRS][2], msum[LANES_TOKENS], total[LANES_TOKENS][PAIRS];
+    __m256i header[PAIRS], scales[PAIRS], total[PAIRS], fifth[PAIRS][2];
     QN_UNROLL
     for (size_t j = 0; j < PAIRS; j++) {
         header[j] = load_pair(p, stride, j);
         scales[j] = k4_scales_mins(header[j]);
-        mins[j] = _mm256_unpackhi_epi8(scales[j], _mm256_setzero_si256());
+        total[j] = _mm256_madd_epi16(_mm256_unpackhi_epi8(scales[j], _mm256_setzero_si256()), load_both(a->sums));
         fifth[j][0] = five ? load_pair(p + 16, stride, j) : _mm256_setzero_si256();
         fifth[j][1] = five ? load_pair(p + 32, stride, j) : _mm256_setzero_si256();
     }
-    const __m256i d = first_dwords(header);
+    const __m256i msum = sum_lanes(total), d = first_dwords(header);
     QN_UNROLL
-    for (size_t t = 0; t < n_tokens; t++) {
-        QN_UNROLL
-        for (size_t j = 0; j < PAIRS; j++) {
-            total[t][j] = _mm256_madd_epi16(mins[j], load_both(a->sums + t * a->sums_stride));
-        }
-        msum[t] = sum_lanes(total[t]);
-        QN_UNROLL
-        for (size_t j = 0; j < PAIRS; j++) {
-            total[t][j] = _mm256_setzero_si256();
-        }
+    for (size_t j = 0; j < PAIRS; j++) {
+        total[j] = _mm256_setzero_si256();
     }
     QN_UNROLL
     for (unsigned u = 0; u < N_SUBS / 2; u++) {
         const uint8_t *codes = p + (five ? 48 : 16) + 32 * u;
+        const int8_t *q = a->q + 2 * SUB * u;
         ask(ahead, PAIRS * bytes, u, N_SUBS / 2);
         QN_UNROLL
         for (size_t j = 0; j < PAIRS; j++) {
-            const __m256i raw[2] = {load_pair(codes, stride, j), load_pair(codes + 16, stride, j)};
             __m256i low[2], high[2]; /* Q4_K: upper nibbles stay where they are, 16 times the sum */
             QN_UNROLL
             for (size_t i = 0; i < 2; i++) {
-                low[i] = nibbles_low(raw[i]);
-                high[i] = five ? nibbles_high(raw[i]) : _mm256_and_si256(raw[i], _mm256_set1_epi8((char)0xf0));
+                const __m256i raw = load_pair(codes + 16 * i, stride, j);
+                low[i] = nibbles_low(raw);
+                high[i] = five ? nibbles_high(raw) : _mm256_and_si256(raw, _mm256_set1_epi8((char)0xf0));
                 if (five) {
-                    low[i] = add_fifth(low[i], fifth[j][i], 2 * u);
-                    high[i] = add_fifth(high[i], fifth[j][i], 2 * u + 1);
+                    low[i] = add_fifth_by_bit(low[i], fifth[j][i], 2 * u);
+                    high[i] = add_fifth_by_bit(high[i], fifth[j][i], 2 * u + 1);
                 }
             }
-            const __m256i scale = _mm256_shuffle_epi8(scales[j], k4_spread(u));
-            QN_UNROLL
-            for (size_t t = 0; t < n_tokens; t++) {
-                const int8_t *q = a->q + t * a->q_stride + 2 * SUB * u;
-                const __m256i sum = multiply(low[0], low[1], q), sum_high = multiply(high[0], high[1], q + SUB);
-                total[t][j] = _mm256_dpwssd_epi32(total[t][j], _mm256_packs_epi32(sum, five ? sum_high : _mm256_srai_epi32(sum_high, 4)),
-                                                  scale);
-            }
+            const __m256i sum = multiply(low[0], low[1], q), sum_high = multiply(high[0], high[1], q + SUB);
+            total[j] = _mm256_dpwssd_epi32(total[j], _mm256_packs_epi32(sum, five ? sum_high : _mm256_srai_epi32(sum_high, 4)),
+                                           _mm256_shuffle_epi8(scales[j], k4_spread(u)));
         }
     }
-    QN_UNROLL
-    for (size_t t = 0; t < n_tokens; t++) {
-        const float scale = a->d[t * a->d_stride];
-        acc[t] = step(acc[t], low_half_to_float(d), scale, sum_lanes(total[t]));
-        acc[t] = step(acc[t], high_half_to_float(d), -scale, msum[t]);
-    }
+    acc = step(acc, low_half_to_float(d), a->d[0], sum_lanes(total));
+    return step(acc, high_half_to_float(d), -a->d[0], msum);
 }
 
 /* The eight scales of a block of IQ4_XS as words, from the header d, scales_h, scales_l[4]. */
@@ -247,20 +229,17 @@ LANES_INLINE __m256i lookup(const int8_t *levels, __m256i codes)
     return levels == NULL ? codes : _mm256_shuffle_epi8(load_both(levels), codes);
 }
 
-LANES_INLINE void iq4_xs_block(const uint8_t *p, lanes_stride stride, const lanes_act *a, lanes_ahead ahead, const size_t n_tokens,
-                               __m256 *acc)
+/* A block times one token. */
+LANES_INLINE __m256 iq4_xs_block(const uint8_t *p, lanes_stride stride, const lanes_act *a, lanes_ahead ahead, __m256 acc)
 {
-    __m256i header[PAIRS], scales[PAIRS][2], total[LANES_TOKENS][PAIRS];
+    __m256i header[PAIRS], scales[PAIRS][2], total[PAIRS];
     QN_UNROLL
     for (size_t j = 0; j < PAIRS; j++) {
         header[j] = load_pair(p, stride, j);
         const __m256i words = iq4_xs_scales(header[j]), signs = _mm256_srai_epi16(words, 15);
         scales[j][0] = _mm256_unpacklo_epi16(words, signs);
         scales[j][1] = _mm256_unpackhi_epi16(words, signs);
-        QN_UNROLL
-        for (size_t t = 0; t < n_tokens; t++) { /* the codes' offset of 128 */
-            total[t][j] = _mm256_slli_epi32(_mm256_madd_epi16(words, load_both(a->sums + t * a->sums_stride)), 7);
-        }
+        total[j] = _mm256_slli_epi32(_mm256_madd_epi16(words, load_both(a->sums)), 7); /* minus the codes' offset of 128 */
     }
     QN_UNROLL
     for (size_t s = 0; s < N_SUBS; s++) {
@@ -268,23 +247,17 @@ LANES_INLINE void iq4_xs_block(const uint8_t *p, lanes_stride stride, const lane
         QN_UNROLL
         for (size_t j = 0; j < PAIRS; j++) {
             const __m256i raw = load_pair(p + 8 + 16 * s, stride, j);
-            const __m256i low = lookup(iq4_levels_plus_128, nibbles_low(raw)), high = lookup(iq4_levels_plus_128, nibbles_high(raw));
-            const __m256i scale = s % 4 == 0   ? _mm256_shuffle_epi32(scales[j][s / 4], 0x00)
-                                  : s % 4 == 1 ? _mm256_shuffle_epi32(scales[j][s / 4], 0x55)
-                                  : s % 4 == 2 ? _mm256_shuffle_epi32(scales[j][s / 4], 0xaa)
-                                               : _mm256_shuffle_epi32(scales[j][s / 4], 0xff);
-            QN_UNROLL
-            for (size_t t = 0; t < n_tokens; t++) {
-                const __m256i sum = multiply(low, high, a->q + t * a->q_stride + SUB * s);
-                total[t][j] = _mm256_add_epi32(total[t][j], _mm256_mullo_epi32(sum, scale));
-            }
+            const __m256i sum = multiply(lookup(iq4_levels_plus_128, nibbles_low(raw)), lookup(iq4_levels_plus_128, nibbles_high(raw)),
+                                         a->q + SUB * s);
+            const __m256i four = scales[j][s / 4];
+            const __m256i scale = s % 4 == 0   ? _mm256_shuffle_epi32(four, 0x00)
+                                  : s % 4 == 1 ? _mm256_shuffle_epi32(four, 0x55)
+                                  : s % 4 == 2 ? _mm256_shuffle_epi32(four, 0xaa)
+                                               : _mm256_shuffle_epi32(four, 0xff);
+            total[j] = _mm256_add_epi32(total[j], _mm256_mullo_epi32(sum, scale));
         }
     }
-    const __m256 d = low_half_to_float(first_dwords(header));
-    QN_UNROLL
-    for (size_t t = 0; t < n_tokens; t++) {
-        acc[t] = step(acc[t], d, a->d[t * a->d_stride], sum_lanes(total[t]));
-    }
+    return step(acc, low_half_to_float(first_dwords(header)), a->d[0], sum_lanes(total));
 }
 
 /* ---- types of 32 columns ---- */
@@ -292,9 +265,9 @@ LANES_INLINE void iq4_xs_block(const uint8_t *p, lanes_stride stride, const lane
 /* The first 16 bits, or 32, of each row. */
 LANES_INLINE __m128i load_words(const uint8_t *p, lanes_stride stride)
 {
-    uint16_t v[LANES_ROWS];
+    uint16_t v[ROWS];
     QN_UNROLL
-    for (size_t r = 0; r < LANES_ROWS; r++) {
+    for (size_t r = 0; r < ROWS; r++) {
         memcpy(&v[r], p + r % PAIRS * stride.row + r / PAIRS * stride.stream, sizeof v[r]);
     }
     return _mm_setr_epi16((short)v[0], (short)v[1], (short)v[2], (short)v[3], (short)v[4], (short)v[5], (short)v[6], (short)v[7]);
@@ -302,9 +275,9 @@ LANES_INLINE __m128i load_words(const uint8_t *p, lanes_stride stride)
 
 LANES_INLINE __m256i load_dwords(const uint8_t *p, lanes_stride stride)
 {
-    int v[LANES_ROWS];
+    int v[ROWS];
     QN_UNROLL
-    for (size_t r = 0; r < LANES_ROWS; r++) {
+    for (size_t r = 0; r < ROWS; r++) {
         memcpy(&v[r], p + r % PAIRS * stride.row + r / PAIRS * stride.stream, sizeof v[r]);
     }
     return _mm256_setr_epi32(v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7]);
@@ -320,7 +293,7 @@ LANES_INLINE __m256 load_exponents(const uint8_t *p, lanes_stride stride)
 }
 
 /* Nibbles with their fifth bits, which stand in the 32 bits at `bits` of both rows of pair j; `high`: of columns 16 to 31. */
-LANES_INLINE __m256i add_fifth_bits(__m256i code, const uint8_t *bits, lanes_stride stride, size_t j, const bool high)
+LANES_INLINE __m256i add_fifth_from(__m256i code, const uint8_t *bits, lanes_stride stride, size_t j, const bool high)
 {
     uint16_t first, second;
     memcpy(&first, bits + j * stride.row + (high ? 2 : 0), sizeof first);
@@ -328,11 +301,12 @@ LANES_INLINE __m256i add_fifth_bits(__m256i code, const uint8_t *bits, lanes_str
     return _mm256_mask_add_epi8(code, (__mmask32)first | (__mmask32)second << 16, code, _mm256_set1_epi8(16));
 }
 
+/* A block times n_tokens tokens. */
 LANES_INLINE void flat_block(const qn_dtype type, const uint8_t *p, lanes_stride stride, const lanes_act *a, const size_t n_tokens,
                              __m256 *acc)
 {
     const lanes_form form = form_of(type);
-    __m256i sum[LANES_TOKENS][PAIRS];
+    __m256i sum[TOKENS][PAIRS];
     QN_UNROLL
     for (size_t j = 0; j < PAIRS; j++) {
         const __m256i raw = load_pair(p + form.codes, stride, j);
@@ -345,8 +319,8 @@ LANES_INLINE void flat_block(const qn_dtype type, const uint8_t *p, lanes_stride
             first = lookup(form.levels, nibbles_low(raw));
             last = lookup(form.levels, nibbles_high(raw));
             if (form.fifth) {
-                first = add_fifth_bits(first, p + form.codes - 4, stride, j, false);
-                last = add_fifth_bits(last, p + form.codes - 4, stride, j, true);
+                first = add_fifth_from(first, p + form.codes - 4, stride, j, false);
+                last = add_fifth_from(last, p + form.codes - 4, stride, j, true);
             }
         }
         QN_UNROLL
@@ -375,34 +349,50 @@ LANES_INLINE void flat_block(const qn_dtype type, const uint8_t *p, lanes_stride
 
 /* ---- a call ---- */
 
-/* PAIRS rows of each stream times n_tokens tokens: out[token][row]. `ahead`: what of the first stream is asked for first; nothing is asked for that
- * begins after `end`. */
-QN_VARIANT void multiply_tile(const qn_dtype type, const uint8_t *p, lanes_stride stride, size_t n_cols, lanes_act a, const size_t n_tokens,
-                              uintptr_t ahead, uintptr_t end, float (*out)[LANES_ROWS])
+/* Past a block. */
+LANES_INLINE void advance(lanes_act *a, const size_t columns)
 {
-    const lanes_form form = form_of(type);
-    const size_t step_columns = form.columns < STEP ? STEP : form.columns, bytes = PAIRS * (step_columns / form.columns) * form.bytes;
-    __m256 acc[LANES_TOKENS];
-    for (size_t t = 0; t < n_tokens; t++) {
-        acc[t] = _mm256_setzero_ps();
-    }
-    for (size_t column = 0; column < n_cols; ahead += bytes) {
+    a->q += columns;
+    a->d++;
+    a->sums += columns / SUB;
+}
+
+/* PAIRS rows of each stream times n_tokens tokens: out[token][row]. `ahead`: what of the first stream is asked for first; when that has come to `end`,
+ * nothing is any more. */
+QN_VARIANT void multiply_tile(const qn_dtype type, const uint8_t *p, lanes_stride stride, size_t n_cols, lanes_act a, const size_t n_tokens,
+                              uintptr_t ahead, uintptr_t end, float (*out)[ROWS])
+{
+    const bool super = type == QN_DTYPE_Q4_K || type == QN_DTYPE_Q5_K || type == QN_DTYPE_IQ4_XS;
+    const size_t block_bytes = type == QN_DTYPE_Q4_K     ? sizeof(qn_block_q4_k)
+                               : type == QN_DTYPE_Q5_K   ? sizeof(qn_block_q5_k)
+                               : type == QN_DTYPE_IQ4_XS ? sizeof(qn_block_iq4_xs)
+                                                         : form_of(type).bytes;
+    const size_t bytes = PAIRS * block_bytes * (super ? 1 : STEP_BLOCKS);
+    __m256 acc[TOKENS] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps()};
+    size_t n_steps = n_cols / (super ? QN_K : STEP_BLOCKS * SUB);
+    for (; n_steps > 0; n_steps--, ahead += bytes) {
         const lanes_ahead next = {ahead < end ? ahead : end, stride.stream};
-        if (form.columns < STEP) {
-            ask(next, bytes, 0, 1);
-        }
-        for (const size_t stop = column + step_columns < n_cols ? column + step_columns : n_cols; column < stop; column += form.columns) {
-            switch ((int)type) {
-            case QN_DTYPE_Q4_K: k4_block(p, stride, &a, next, n_tokens, false, acc); break;
-            case QN_DTYPE_Q5_K: k4_block(p, stride, &a, next, n_tokens, true, acc); break;
-            case QN_DTYPE_IQ4_XS: iq4_xs_block(p, stride, &a, next, n_tokens, acc); break;
-            default: flat_block(type, p, stride, &a, n_tokens, acc); break;
+        switch ((int)type) {
+        case QN_DTYPE_Q4_K: acc[0] = k4_block(p, stride, &a, next, acc[0], false); break;
+        case QN_DTYPE_Q5_K: acc[0] = k4_block(p, stride, &a, next, acc[0], true); break;
+        case QN_DTYPE_IQ4_XS: acc[0] = iq4_xs_block(p, stride, &a, next, acc[0]); break;
+        default:
+            QN_UNROLL
+            for (size_t i = 0; i < STEP_BLOCKS; i++) {
+                ask(next, bytes, i, STEP_BLOCKS);
+                flat_block(type, p, stride, &a, n_tokens, acc);
+                p += block_bytes;
+                advance(&a, SUB);
             }
-            p += form.bytes;
-            a.q += form.columns;
-            a.d++;
-            a.sums += form.columns / SUB;
+            continue;
         }
+        p += block_bytes;
+        advance(&a, QN_K);
+    }
+    for (size_t left = super ? 0 : n_cols / SUB % STEP_BLOCKS; left > 0; left--) {
+        flat_block(type, p, stride, &a, n_tokens, acc);
+        p += block_bytes;
+        advance(&a, SUB);
     }
     for (size_t t = 0; t < n_tokens; t++) {
         _mm256_storeu_ps(out[t], acc[t]);
@@ -410,48 +400,36 @@ QN_VARIANT void multiply_tile(const qn_dtype type, const uint8_t *p, lanes_strid
 }
 
 typedef void (*lanes_fn)(const uint8_t *p, lanes_stride stride, size_t n_cols, lanes_act a, uintptr_t ahead, uintptr_t end,
-                         float (*out)[LANES_ROWS]);
+                         float (*out)[ROWS]);
 
-/* The formatter has no form for functions made by macros. */
+/* The formatter has no form for functions and data made by macros. */
 /* clang-format off */
-#define ONE(type, tokens) \
+#define LANES_FUNCTION(type, tokens) \
     static void lanes_##type##_##tokens(const uint8_t *p, lanes_stride stride, size_t n_cols, lanes_act a, uintptr_t ahead, uintptr_t end, \
-                                        float (*out)[LANES_ROWS]) \
+                                        float (*out)[ROWS]) \
     { \
         multiply_tile(QN_DTYPE_##type, p, stride, n_cols, a, tokens, ahead, end, out); \
     }
-#define UP_TO_3(type) ONE(type, 1) ONE(type, 2) ONE(type, 3)
-ONE(Q4_K, 1) ONE(Q5_K, 1) ONE(IQ4_XS, 1) ONE(Q4_1, 1) ONE(Q4_1, 2)
+#define UP_TO_2(type) LANES_FUNCTION(type, 1) LANES_FUNCTION(type, 2)
+#define UP_TO_3(type) UP_TO_2(type) LANES_FUNCTION(type, 3)
+#define LIST_1(type) [QN_DTYPE_##type] = {lanes_##type##_1}
+#define LIST_2(type) [QN_DTYPE_##type] = {lanes_##type##_1, lanes_##type##_2}
+#define LIST_3(type) [QN_DTYPE_##type] = {lanes_##type##_1, lanes_##type##_2, lanes_##type##_3}
+LANES_FUNCTION(Q4_K, 1) LANES_FUNCTION(Q5_K, 1) LANES_FUNCTION(IQ4_XS, 1) UP_TO_2(Q4_1)
 UP_TO_3(Q4_0) UP_TO_3(Q5_0) UP_TO_3(Q5_1) UP_TO_3(Q8_0) UP_TO_3(IQ4_NL) UP_TO_3(MXFP4)
-    /* clang-format on */
+/* For as many tokens as do not go to the strip kernels (matmul.inc). */
+static const lanes_fn functions[QN_DTYPE_COUNT][TOKENS] = {
+    LIST_3(Q4_0), LIST_2(Q4_1), LIST_3(Q5_0), LIST_3(Q5_1), LIST_3(Q8_0), LIST_3(IQ4_NL), LIST_3(MXFP4), LIST_1(Q4_K), LIST_1(Q5_K), LIST_1(IQ4_XS),
+};
+/* clang-format on */
 
-    /* The function for so many tokens, or NULL where the strip kernels are as fast. */
-    static lanes_fn function_of(qn_dtype type, size_t n_tokens)
-{
-    typedef lanes_fn list[LANES_TOKENS];
-    const size_t i = n_tokens - 1;
-    switch ((int)type) {
-    case QN_DTYPE_Q4_0: return (list){lanes_Q4_0_1, lanes_Q4_0_2, lanes_Q4_0_3}[i];
-    case QN_DTYPE_Q4_1: return (list){lanes_Q4_1_1, lanes_Q4_1_2, NULL}[i];
-    case QN_DTYPE_Q5_0: return (list){lanes_Q5_0_1, lanes_Q5_0_2, lanes_Q5_0_3}[i];
-    case QN_DTYPE_Q5_1: return (list){lanes_Q5_1_1, lanes_Q5_1_2, lanes_Q5_1_3}[i];
-    case QN_DTYPE_Q8_0: return (list){lanes_Q8_0_1, lanes_Q8_0_2, lanes_Q8_0_3}[i];
-    case QN_DTYPE_IQ4_NL: return (list){lanes_IQ4_NL_1, lanes_IQ4_NL_2, lanes_IQ4_NL_3}[i];
-    case QN_DTYPE_MXFP4: return (list){lanes_MXFP4_1, lanes_MXFP4_2, lanes_MXFP4_3}[i];
-    case QN_DTYPE_Q4_K: return (list){lanes_Q4_K_1, NULL, NULL}[i];
-    case QN_DTYPE_Q5_K: return (list){lanes_Q5_K_1, NULL, NULL}[i];
-    case QN_DTYPE_IQ4_XS: return (list){lanes_IQ4_XS_1, NULL, NULL}[i];
-    default: return NULL;
-    }
-}
-
-size_t qn_matmul_lanes_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t n_tokens, float *y,
+size_t qn_matmul_lanes_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, const qn_act *a, size_t t0, size_t t1, float *y,
                                   size_t y_stride, void *scratch)
 {
-    const size_t n_tiles = (r1 - r0) / LANES_ROWS, n_sums = w->n_cols / SUB;
-    const lanes_fn function = n_tokens >= 1 && n_tokens <= LANES_TOKENS ? function_of(w->dtype, n_tokens) : NULL;
-    if (function == NULL || n_tiles == 0 || n_tokens * n_sums * sizeof(int16_t) > QN_MATMUL_SCRATCH_BYTES) {
-        return 0;
+    const size_t n_tokens = t1 - t0, n_tiles = (r1 - r0) / ROWS, n_sums = w->n_cols / SUB;
+    const lanes_fn function = n_tokens >= 1 && n_tokens <= TOKENS ? functions[w->dtype][n_tokens - 1] : NULL;
+    if (!qn_cpu_has_half_registers() || function == NULL || n_tiles == 0 || n_tokens * n_sums * sizeof(int16_t) > QN_MATMUL_SCRATCH_BYTES) {
+        return r0;
     }
     int16_t *sums = scratch; /* (n_tokens, n_sums) */
     const int16_t sign = w->dtype == QN_DTYPE_IQ4_XS ? -1 : 1;
@@ -471,7 +449,7 @@ size_t qn_matmul_lanes_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, cons
     }
     for (size_t tile = 0; tile < n_tiles; tile++) {
         const uint8_t *p = first + tile * PAIRS * w->row_bytes;
-        float rows[LANES_TOKENS][LANES_ROWS];
+        float rows[TOKENS][ROWS];
         function(p, stride, w->n_cols, act, (uintptr_t)p + ahead, end, rows);
         for (size_t t = 0; t < n_tokens; t++) {
             float *out = y + (t0 + t) * y_stride + r0 + tile * PAIRS;
@@ -479,5 +457,5 @@ size_t qn_matmul_lanes_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, cons
             memcpy(out + n_tiles * PAIRS, rows[t] + PAIRS, PAIRS * sizeof(float));
         }
     }
-    return n_tiles * LANES_ROWS;
+    return r0 + n_tiles * ROWS;
 }

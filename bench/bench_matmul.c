@@ -6,7 +6,8 @@
  * Few tokens (up to 16) are bound by memory: weights of at least 4 x all last-level caches (256 MiB to 1.5 GiB) are read, and the share is of the read
  * bandwidth that the same threads reach on a buffer of that size. More tokens are bound by arithmetic: the share is of the VPDPBUSD peak.
  * The yardsticks are taken before and after; the run says so when they moved by more than a tenth.
- * --streams, --halves: as if the processor read best from so many places, or took registers in halves (base/cpu.h).
+ * --streams, --halves: as if the processor read best from so many places, or took registers in halves (base/cpu.h); with halves, kernels of few tokens
+ * hand most types on to those of matmul_lanes.h, which always read from two.
  * --clock cpu counts the busiest thread's processor time instead of wall time and keeps the best run instead of the median: for work on a kernel
  * while the machine is shared; such figures are not for the record. */
 #include <stdio.h>
@@ -350,6 +351,9 @@ static options parse_options(int argc, char **argv)
                 fail("--streams wants 1, 2 or 4");
             }
         } else if (strcmp(argv[i], "--halves") == 0) {
+            if (strcmp(value, "yes") != 0 && strcmp(value, "no") != 0) {
+                fail("--halves wants yes or no");
+            }
             qn_cpu_set_half_registers(strcmp(value, "yes") == 0 ? QN_YES : QN_NO);
         } else if (strcmp(argv[i], "--json") == 0) {
             o.json = value;

@@ -39,8 +39,8 @@ size_t qn_cpu_read_streams(void);
 /* Sets it, to 1, 2 or 4, for tests and measurements; not while other threads compute. Anything else: as found. */
 void qn_cpu_set_read_streams(size_t n);
 
-/* True where a register of 64 bytes is taken in two halves, so that registers of 32 bytes do as much: Zen 4. Decides which decode kernels run
- * (kernels/cpu/matmul_lanes.h); results do not depend on it. */
+/* True where a register of 64 bytes is taken in two halves, so that registers of 32 bytes do as much: Zen 4, as far as it was measured. Decides which
+ * decode kernels run (kernels/cpu/matmul_lanes.h); results do not depend on it. */
 bool qn_cpu_has_half_registers(void);
 typedef enum qn_cpu_choice { QN_AS_FOUND, QN_NO, QN_YES } qn_cpu_choice;
 /* Sets it for tests and measurements; not while other threads compute. */

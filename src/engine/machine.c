@@ -22,6 +22,7 @@ enum { RUNS = 4, QUICK_RUNS = 2 };
 /* Bytes of a model that are read to measure its mapping, and to compare it with plain memory many times; enough to leave every cache. */
 #define MAPPING_BYTES_MAX ((size_t)4 << 30)
 #define COMPARED_BYTES_MAX ((size_t)1 << 30)
+#define COMPARED_BYTES_MIN ((size_t)256 << 20)
 /* Turns beyond the third begin within this time. */
 #define TURNS_SECONDS 2.0
 #define BUFFER_BYTES_LEAST ((size_t)64 << 20) /* where memory is short */
@@ -400,7 +401,7 @@ quern_status quern_machine_measure_mapping(const quern_model *model, const quern
     }
     QN_TRY(qn_numa_detect(&numa, QN_NUMA_NODES, err));
     QN_TRY(qn_pool_create_on(&pool, threads_of(options), numa, err));
-    if (turns != NULL && total >= qn_cpu_bytes_beyond(0)) {
+    if (turns != NULL && total >= COMPARED_BYTES_MIN) {
         QN_TRY(take_turns(options, pool, regions, n, turns, err));
         for (size_t i = 0; i < turns->n; i++) {
             *mapped = fmax(*mapped, turns->mapped[i]);

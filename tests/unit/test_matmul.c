@@ -57,9 +57,9 @@ static void extreme_codes(uint8_t *data, size_t n_rows, size_t row_bytes)
     }
 }
 
-/* Likewise types of blocks whose first `head` bytes, float scales, stay. Q4_0: sums of a block of up to 32 * 8 * 127, which must fit 16 bits; Q4_K,
- * integer scales and mins with the codes: sums of half a block of up to 128 * 15 * 127 * 63, which must fit a float. Some codes are one less: odd
- * sums are the first that would not fit. */
+/* Likewise types of blocks whose first `head` bytes, float scales, stay. Q4_0: sums of a block of up to 32 * 8 * 127, which must fit 16 bits; Q5_K: of
+ * eight products of up to 31 * 127, likewise; Q4_K, integer scales and mins with the codes: of half a block of up to 128 * 15 * 127 * 63, which must
+ * fit a float. Some codes are one less: odd sums are the first that would not fit. */
 static void extreme_blocks(uint8_t *data, size_t n_rows, size_t row_bytes, size_t block_bytes, size_t head)
 {
     for (size_t r = 1; r < n_rows; r++) {
@@ -414,47 +414,90 @@ static size_t few_tokens_of(qn_dtype t)
     return most;
 }
 
-/* The kernels that hand rows on to the lanes have the same bits without them: that they are asked shows only here. */
+/* What a call leaves of scratch that was all 0xff: bytes up to the last one that is something else. */
+static size_t scratch_used(const uint8_t *scratch)
+{
+    size_t used = QN_MATMUL_SCRATCH_BYTES;
+    while (used > 0 && scratch[used - 1] == 0xff) {
+        used--;
+    }
+    return used;
+}
+
+/* One type's lanes times n tokens of a matrix: they take whole tiles of eight and have the scalar kernel's bits, or take none. */
+static void check_lanes(const test_weights *w, const test_acts *s, size_t n, bool wanted, void *scratch, const float *expected, float *y)
+{
+    const size_t n_rows = w->m.n_rows, n_tokens = s->a.n_rows, from = 5;
+    for (size_t r1 = from; r1 <= n_rows; r1++) {
+        const size_t end = wanted ? from + (r1 - from) / 8 * 8 : from;
+        for (size_t i = 0; i < n_tokens * n_rows; i++) {
+            y[i] = qn_f32_from_bits(SENTINEL);
+        }
+        qn_cpu_set_half_registers(QN_YES);
+        assert_int_equal(qn_matmul_lanes_avx512vnni(&w->m, from, r1, &s->a, 1, 1 + n, y, n_rows, scratch), end);
+        for (size_t i = 0; i < n_tokens * n_rows; i++) {
+            const size_t t = i / n_rows, r = i % n_rows;
+            const bool done = t >= 1 && t < 1 + n && r >= from && r < end;
+            assert_true(done ? same_value(y[i], expected[i]) : qn_f32_to_bits(y[i]) == SENTINEL);
+        }
+        qn_cpu_set_half_registers(QN_NO);
+        assert_int_equal(qn_matmul_lanes_avx512vnni(&w->m, from, r1, &s->a, 1, 1 + n, y, n_rows, scratch), from);
+        qn_cpu_set_half_registers(QN_AS_FOUND);
+    }
+}
+
+/* Kernels that hand rows on to the lanes have the same bits without them. What shows it is the scratch: lanes keep sums of 32 activations there and
+ * nothing else. */
+static void check_handed_on(const test_weights *w, const test_acts *s, size_t n, bool wanted, uint8_t *scratch, float *y)
+{
+    const size_t sums = n * (w->m.n_cols / 32) * sizeof(int16_t);
+    for (size_t yes = 0; yes < 2; yes++) {
+        memset(scratch, 0xff, QN_MATMUL_SCRATCH_BYTES);
+        qn_cpu_set_half_registers(yes != 0 ? QN_YES : QN_NO);
+        qn_matmul(QN_ISA_AVX512VNNI, &w->m, 0, w->m.n_rows / 8 * 8, &s->a, 0, n, y, w->m.n_rows, scratch);
+        qn_cpu_set_half_registers(QN_AS_FOUND);
+        assert_int_equal(scratch_used(scratch) <= sums, yes != 0 && wanted);
+    }
+}
+
 static void test_lanes_take_whole_tiles(void **state)
 {
     (void)state;
-    static const qn_dtype types[] = {QN_DTYPE_Q4_0,   QN_DTYPE_Q4_1,  QN_DTYPE_Q5_0, QN_DTYPE_Q5_1, QN_DTYPE_Q8_0,
-                                     QN_DTYPE_IQ4_NL, QN_DTYPE_MXFP4, QN_DTYPE_Q4_K, QN_DTYPE_Q5_K, QN_DTYPE_IQ4_XS};
-    enum { N_ROWS = 53, N_COLS = 512, N_TOKENS = 6, R0 = 5 };
+    static const qn_dtype types[] = {QN_DTYPE_Q4_0,  QN_DTYPE_Q4_1, QN_DTYPE_Q5_0, QN_DTYPE_Q5_1,   QN_DTYPE_Q8_0, QN_DTYPE_IQ4_NL,
+                                     QN_DTYPE_MXFP4, QN_DTYPE_Q4_K, QN_DTYPE_Q5_K, QN_DTYPE_IQ4_XS, QN_DTYPE_Q6_K, QN_DTYPE_Q3_K};
+    enum { N_ROWS = 53, N_COLS = 512, N_TOKENS = 6, N_WITH_LANES = 10 };
     if (!qn_isa_available(QN_ISA_AVX512VNNI)) {
         print_message("SKIP: kernels/lanes: this machine has no avx512vnni\n");
         return;
     }
-    float *y = qn_malloc_array((size_t)N_TOKENS * N_ROWS, sizeof(float));
-    guarded scratch = guarded_create(QN_MATMUL_SCRATCH_BYTES);
+    float *y = qn_malloc_array((size_t)N_TOKENS * N_ROWS, sizeof(float)),
+          *expected = qn_malloc_array((size_t)N_TOKENS * N_ROWS, sizeof(float));
+    uint8_t *scratch = qn_malloc_aligned(QN_MATMUL_SCRATCH_BYTES);
     assert_non_null(y);
-    for (size_t i = 0; i < N_OF(types); i++) {
-        test_weights w = weights_create(types[i], (qn_affine){0}, QN_DTYPE_F32, N_ROWS, N_COLS, SCALES_USUAL);
-        test_acts s = acts_create(types[i], (qn_affine){0}, N_TOKENS, N_COLS);
+    assert_non_null(expected);
+    assert_non_null(scratch);
+    for (size_t i = 0; i < 2 * N_OF(types); i++) { /* twice: weights end at a guard once, and begin at one once */
+        const qn_dtype type = types[i / 2];
+        guarded other_side = guarded_create(1);
+        test_weights w = weights_create(type, (qn_affine){0}, QN_DTYPE_F32, N_ROWS, N_COLS, SCALES_USUAL);
+        test_acts s = acts_create(type, (qn_affine){0}, N_TOKENS, N_COLS);
+        scalar_kernel_for(type, 0)->fn(&w.m, 0, N_ROWS, &s.a, 0, N_TOKENS, expected, N_ROWS, scratch);
         for (size_t n = 1; n <= 4; n++) {
-            for (size_t r1 = R0; r1 <= N_ROWS; r1++) {
-                const size_t wanted = n <= few_tokens_of(types[i]) ? R0 + (r1 - R0) / 8 * 8 : R0;
-                qn_cpu_set_half_registers(QN_YES);
-                memset(y, 0xa5, (size_t)N_TOKENS * N_ROWS * sizeof *y);
-                assert_int_equal(qn_matmul_lanes_avx512vnni(&w.m, R0, r1, &s.a, 1, 1 + n, y, N_ROWS, scratch.data), wanted);
-                for (size_t at = 0; at < (size_t)N_TOKENS * N_ROWS; at++) {
-                    const size_t token = at / N_ROWS, row = at % N_ROWS;
-                    const bool done = token >= 1 && token < 1 + n && row >= R0 && row < wanted;
-                    assert_int_equal(qn_f32_to_bits(y[at]) != 0xa5a5a5a5u, done);
-                }
-                qn_cpu_set_half_registers(QN_NO);
-                assert_int_equal(qn_matmul_lanes_avx512vnni(&w.m, R0, r1, &s.a, 1, 1 + n, y, N_ROWS, scratch.data), R0);
-            }
+            const bool wanted = i / 2 < N_WITH_LANES && n <= few_tokens_of(type);
+            check_lanes(&w, &s, n, wanted, scratch, expected, y);
+            check_handed_on(&w, &s, n, wanted, scratch, y);
         }
         qn_matrix wide = w.m;
         wide.n_cols = QN_MATMUL_SCRATCH_BYTES * 32; /* nothing is read */
         qn_cpu_set_half_registers(QN_YES);
-        assert_int_equal(qn_matmul_lanes_avx512vnni(&wide, 0, N_ROWS, &s.a, 0, 1, y, N_ROWS, scratch.data), 0);
+        assert_int_equal(qn_matmul_lanes_avx512vnni(&wide, 0, N_ROWS, &s.a, 0, 1, y, N_ROWS, scratch), 0);
         qn_cpu_set_half_registers(QN_AS_FOUND);
         acts_destroy(&s);
         weights_destroy(&w);
+        guarded_destroy(&other_side);
     }
-    guarded_destroy(&scratch);
+    qn_free_aligned(scratch);
+    qn_free(expected);
     qn_free(y);
 }
 #endif

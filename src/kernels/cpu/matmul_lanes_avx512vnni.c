@@ -4,8 +4,8 @@
  * The kernels of few_frame.h read 64 bytes of a row at once, so that what a register's dwords add up to belongs to several scales, and the sums of 16
  * rows go through scratch to be transposed. Here 16 bytes of four rows of each of two streams ("few_frame.h", memory) meet the same 16 activations:
  * scales are spread within a lane, the sums of a block are one row's four dwords, and four registers fold into one that has the eight rows in its
- * lanes, as the float step wants them. Putting two rows together costs nothing beside the load; putting four together would take three instructions.
- * Types that are not here either gain nothing by it (Q6_K has a scale for every 16 columns: as many instructions as before) or have not been tried.
+ * lanes, as the float step wants them. Putting two rows together is one instruction, whose operand is the second load; putting four together would
+ * take three of twice the width.
  *
  * Eight rows advance together, so that lines are wanted from all of them, and what is asked for ahead must be more than three rows away.
  *
@@ -128,13 +128,17 @@ LANES_INLINE __m256i multiply(__m256i first, __m256i last, const int8_t *q)
  * the loads that come next wait. An address past the end is only a hint and harmless. */
 typedef struct lanes_ahead {
     uintptr_t at;
-    size_t stream;
+    size_t stream; /* bytes from there to the second stream's */
+    bool any;
 } lanes_ahead;
 
 /* Part `part` of n_parts of `bytes` bytes, rounded up to lines. */
 LANES_INLINE void ask(lanes_ahead ahead, const size_t bytes, const size_t part, const size_t n_parts)
 {
     const size_t n_lines = (bytes + LINE - 1) / LINE;
+    if (!ahead.any) {
+        return;
+    }
     QN_UNROLL
     for (size_t i = n_lines * part / n_parts; i < n_lines * (part + 1) / n_parts; i++) {
         _mm_prefetch((const char *)(ahead.at + LINE * i), _MM_HINT_T1);
@@ -256,6 +260,9 @@ LANES_INLINE __m256 iq4_xs_block(const uint8_t *p, lanes_stride stride, const la
                                                : _mm256_shuffle_epi32(four, 0xff);
             total[j] = _mm256_add_epi32(total[j], _mm256_mullo_epi32(sum, scale));
         }
+        for (size_t j = 0; j < PAIRS; j++) {
+            __asm__("" : "+v"(total[j])); /* one sub-block after the other: GCC multiplies several ahead otherwise, and spills them */
+        }
     }
     return step(acc, low_half_to_float(first_dwords(header)), a->d[0], sum_lanes(total));
 }
@@ -357,8 +364,8 @@ LANES_INLINE void advance(lanes_act *a, const size_t columns)
     a->sums += columns / SUB;
 }
 
-/* PAIRS rows of each stream times n_tokens tokens: out[token][row]. `ahead`: what of the first stream is asked for first; when that has come to `end`,
- * nothing is any more. */
+/* PAIRS rows of each stream times n_tokens tokens: out[token][row]. `ahead`: what of the first stream is asked for first; steps whose lines would begin
+ * at `end` or later ask for none. */
 QN_VARIANT void multiply_tile(const qn_dtype type, const uint8_t *p, lanes_stride stride, size_t n_cols, lanes_act a, const size_t n_tokens,
                               uintptr_t ahead, uintptr_t end, float (*out)[ROWS])
 {
@@ -371,7 +378,7 @@ QN_VARIANT void multiply_tile(const qn_dtype type, const uint8_t *p, lanes_strid
     __m256 acc[TOKENS] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps()};
     size_t n_steps = n_cols / (super ? QN_K : STEP_BLOCKS * SUB);
     for (; n_steps > 0; n_steps--, ahead += bytes) {
-        const lanes_ahead next = {ahead < end ? ahead : end, stride.stream};
+        const lanes_ahead next = {ahead, stride.stream, ahead < end};
         switch ((int)type) {
         case QN_DTYPE_Q4_K: acc[0] = k4_block(p, stride, &a, next, acc[0], false); break;
         case QN_DTYPE_Q5_K: acc[0] = k4_block(p, stride, &a, next, acc[0], true); break;
@@ -389,7 +396,8 @@ QN_VARIANT void multiply_tile(const qn_dtype type, const uint8_t *p, lanes_strid
         p += block_bytes;
         advance(&a, QN_K);
     }
-    for (size_t left = super ? 0 : n_cols / SUB % STEP_BLOCKS; left > 0; left--) {
+    for (size_t left = super ? 0 : n_cols / SUB % STEP_BLOCKS; left > 0; left--, ahead += PAIRS * block_bytes) {
+        ask((lanes_ahead){ahead, stride.stream, ahead < end}, PAIRS * block_bytes, 0, 1);
         flat_block(type, p, stride, &a, n_tokens, acc);
         p += block_bytes;
         advance(&a, SUB);
@@ -442,10 +450,10 @@ size_t qn_matmul_lanes_avx512vnni(const qn_matrix *w, size_t r0, size_t r1, cons
     const lanes_act act = {a->q + t0 * a->q_stride, a->d + t0 * a->d_stride, sums, a->q_stride, a->d_stride, n_sums};
     const lanes_stride stride = {w->row_bytes, n_tiles * PAIRS * w->row_bytes};
     const uint8_t *const first = w->data + r0 * w->row_bytes;
-    const uintptr_t begin = (uintptr_t)first, end = begin + stride.stream - LINE;
+    const uintptr_t begin = (uintptr_t)first, end = begin + stride.stream;
     const size_t ahead = (PAIRS - 1) * w->row_bytes + LEAD;
     for (uintptr_t at = begin; at < begin + ahead && at < end; at += LINE) {
-        ask((lanes_ahead){at, stride.stream}, LINE, 0, 1);
+        ask((lanes_ahead){at, stride.stream, true}, LINE, 0, 1);
     }
     for (size_t tile = 0; tile < n_tiles; tile++) {
         const uint8_t *p = first + tile * PAIRS * w->row_bytes;

@@ -2,7 +2,7 @@
  * Q5_0 Q5_1 IQ4_NL MXFP4); and of IQ4_XS, whose nibbles lie the same way.
  *
  * Sixteen blocks of a row are taken together and end as one register of sums. Codes are made unsigned by an offset; offset times the sum of
- * the activations is taken away again from the exact sums. Invariant: see few_avx512vnni.h.
+ * the activations is taken away again from the exact sums. Rows go to matmul_lanes.h first, where that is faster. Invariant: see few_avx512vnni.h.
  */
 #include "kernels/cpu/few_avx512vnni.h"
 #include "kernels/cpu/matmul_lanes.h"

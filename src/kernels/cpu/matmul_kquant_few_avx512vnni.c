@@ -1,7 +1,8 @@
 /* matmul_kquant_few_avx512vnni.c - decode kernels of Q4_K, Q5_K and Q6_K.
  *
  * Four super-blocks of a row are taken together, so that their headers and their reductions share registers. Sums of four products stay below
- * 2^15 and are packed to 16 bits before the integer sub-block scales multiply them. Invariant: see few_avx512vnni.h.
+ * 2^15 and are packed to 16 bits before the integer sub-block scales multiply them. Rows of Q4_K and Q5_K go to
+ * matmul_lanes.h first, where that is faster. Invariant: see few_avx512vnni.h.
  */
 #include "kernels/cpu/few_avx512vnni.h"
 #include "kernels/cpu/matmul_lanes.h"

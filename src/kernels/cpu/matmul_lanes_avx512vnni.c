@@ -33,10 +33,10 @@ enum {
     LEAD = 4096, /* bytes of each stream that are asked for ahead, besides the tile's other rows */
     SUB = 32,    /* columns that share a scale, or a sum of activations */
     N_SUBS = QN_K / SUB,
-    STEP_BLOCKS = 4 /* between two requests for lines, of types with blocks of SUB columns */
+    STEP_BLOCKS = 4 /* multiplied one after the other without a loop, of types with blocks of SUB columns */
 };
 
-/* What a type's blocks of SUB columns look like. */
+/* What a type's blocks look like; all but `bytes` of blocks of SUB columns. */
 typedef struct lanes_form {
     size_t bytes;
     size_t codes;         /* where the nibbles or codes begin */
@@ -48,6 +48,9 @@ typedef struct lanes_form {
 LANES_INLINE lanes_form form_of(const qn_dtype type)
 {
     switch ((int)type) {
+    case QN_DTYPE_Q4_K: return (lanes_form){.bytes = sizeof(qn_block_q4_k)};
+    case QN_DTYPE_Q5_K: return (lanes_form){.bytes = sizeof(qn_block_q5_k)};
+    case QN_DTYPE_IQ4_XS: return (lanes_form){.bytes = sizeof(qn_block_iq4_xs)};
     case QN_DTYPE_Q4_0: return (lanes_form){sizeof(qn_block_q4_0), 2, 8, NULL, false};
     case QN_DTYPE_Q4_1: return (lanes_form){sizeof(qn_block_q4_1), 4, 0, NULL, false};
     case QN_DTYPE_Q5_0: return (lanes_form){sizeof(qn_block_q5_0), 6, 16, NULL, true};
@@ -370,10 +373,7 @@ QN_VARIANT void multiply_tile(const qn_dtype type, const uint8_t *p, lanes_strid
                               uintptr_t ahead, uintptr_t end, float (*out)[ROWS])
 {
     const bool super = type == QN_DTYPE_Q4_K || type == QN_DTYPE_Q5_K || type == QN_DTYPE_IQ4_XS;
-    const size_t block_bytes = type == QN_DTYPE_Q4_K     ? sizeof(qn_block_q4_k)
-                               : type == QN_DTYPE_Q5_K   ? sizeof(qn_block_q5_k)
-                               : type == QN_DTYPE_IQ4_XS ? sizeof(qn_block_iq4_xs)
-                                                         : form_of(type).bytes;
+    const size_t block_bytes = form_of(type).bytes;
     const size_t bytes = PAIRS * block_bytes * (super ? 1 : STEP_BLOCKS);
     __m256 acc[TOKENS] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps()};
     size_t n_steps = n_cols / (super ? QN_K : STEP_BLOCKS * SUB);
